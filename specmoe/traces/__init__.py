@@ -1,0 +1,1 @@
+"""What was routed: schema, storage, collection, pretraining, import and synthesis of traces."""
