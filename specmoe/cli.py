@@ -7,9 +7,15 @@ from typing import Annotated
 import typer
 
 from specmoe import __version__
-from specmoe.commands import console
+from specmoe.commands import console, traces
+from specmoe.commands.collect import collect
+from specmoe.commands.pretrain import pretrain
 
 app = console.group("Which expert-offloading policy is fastest for this MoE model, this VRAM and this link?")
+
+app.command()(collect)
+app.command()(pretrain)
+app.add_typer(traces.app, name="traces")
 
 
 def _print_version(wanted: bool) -> None:

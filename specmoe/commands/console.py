@@ -55,13 +55,20 @@ def table(rows: list[dict[str, Any]], title: str | None = None) -> None:
 def progress(unit: str) -> Progress:
     """A progress bar on standard error with rate and time left; silent when that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
 
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s")
+
+    terminal = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        "{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} " + unit + "/s"),
+        Rate(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=terminal,
+        disable=not terminal.is_terminal,
     )

@@ -9,6 +9,7 @@ A file holds one phase of one model. One row is one token, and the routing of al
     experts    fixed_size_list<int16>[L*M]    the M best router candidates of each layer, those really used first
     probs      fixed_size_list<float16>[L*M]  their router probabilities; NaN where nobody recorded them
     lookahead  fixed_size_list<int16>[L*M]    layer l's input through layer l+1's router; -1 in the last layer
+                                              (through l+d's, and -1 in the last d, where `lookahead_depth` is d)
 
 The first `top_k` of a layer's M experts are the demand. Where a full expert dropped the token they are -1: nothing
 ran, and the candidates follow from place `top_k` on. Rows are ordered by sequence, then position.
@@ -73,6 +74,7 @@ class TraceMeta:
     dropless: bool = True
     has_probs: bool = True
     has_lookahead: bool = True
+    lookahead_depth: int = 1
     d_model: int | None = None
     d_ff: int | None = None
     tokenizer: str | None = None

@@ -1,0 +1,1 @@
+"""Benchmarks that print figures for people and a JSON line for programs."""

@@ -1,0 +1,29 @@
+"""Writing a file all at once or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from specmoe.errors import InputError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; rename it to `target` on a clean exit, remove it on any other.
+
+    Readers of `target` see the old file or the whole new one. Raises InputError if the place cannot be written.
+    """
+    if target.is_dir() or not target.parent.is_dir():
+        problem = "is a directory" if target.is_dir() else f"there is no directory {target.parent}"
+        raise InputError(f"{target}: {problem}: a file name in an existing directory expected")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

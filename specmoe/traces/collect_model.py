@@ -1,0 +1,203 @@
+"""Finding, reading and preparing a checkpoint: routers in float32, dropless or with a capacity, nothing unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specmoe.errors import InputError, MissingExtraError, ModelError
+from specmoe.traces.adapters import Adapter, adapter_for
+from specmoe.traces.schema import Kind
+
+if TYPE_CHECKING:
+    import torch
+
+OLDEST_TRANSFORMERS = (5, 18)
+UNLIMITED = 2**31 - 1
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is ready to run. `model` and `tokenizer` are those of transformers, which have no useful types."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    adapter: Adapter
+    kind: Kind
+    trained_on: str | None
+    fingerprint: str
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether `encode` and `decode` are two stacks, or one that runs both."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_checkpoint(
+    name: str, *, device: str, dtype: str, capacity: int | None, random_init: bool, seed: int
+) -> Checkpoint:
+    """Load a bundled checkpoint, a local directory or a model of the Hugging Face hub, in that order.
+
+    With `random_init` only the configuration and the tokenizer are read and the weights are drawn from `seed`. Raises
+    ModelError for an unreadable checkpoint or one without routers, InputError for a device or dtype that is not there.
+    """
+    require_libraries()
+    where = locate(name)
+    target = pick_device(device)
+    with _reading(name):
+        config, tokenizer = _config_and_tokenizer(where)
+    adapter = adapter_for(config.model_type)
+    with _reading(name):
+        model = _random_model(config, seed) if random_init else _trained_model(where, config)
+    _place(model, adapter, target, dtype)
+    _set_capacity(model, adapter, capacity)
+    declared = _declaration(where)
+    kind: Kind = "random" if random_init else declared.get("kind", "pretrained")
+    label = where.name if isinstance(where, Path) else where
+    return Checkpoint(label, model, tokenizer, adapter, kind, declared.get("corpus"), _fingerprint(where, config))
+
+
+def require_libraries() -> None:
+    """Raise MissingExtraError without torch and transformers, InputError for a transformers whose Switch is broken."""
+    for package in ("torch", "transformers"):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            raise MissingExtraError(package, "torch") from None
+    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_TRANSFORMERS:
+        raise InputError(f"transformers {found}: its Switch routing is broken; >= 5.18 needed")
+
+
+def locate(name: str) -> Path | str:
+    """A checkpoint's directory, or the hub id that `name` must then be; raises ModelError for a bad directory."""
+    shipped = Path(str(files("specmoe"))) / "bundled" / name
+    where = shipped if (shipped / "config.json").is_file() else Path(name)
+    if where.is_dir() and not (where / "config.json").is_file():
+        raise ModelError(f"{name}: not a checkpoint: config.json is missing")
+    if where.is_dir():
+        return where
+    if where.exists() or where.is_absolute() or name.startswith("."):
+        raise ModelError(f"{name}: no such checkpoint directory")
+    return name
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one; raises InputError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"--device {device}: auto, cpu or cuda expected") from None
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: no CUDA device here; use --device cpu")
+    return picked
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name}: cannot be read as a bundled, local or hub checkpoint: {first}") from None
+
+
+def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(where)
+    # Without its files the library makes up an empty tokenizer.
+    if isinstance(where, Path) and not any((where / file).is_file() for file in TOKENIZER_FILES):
+        raise ValueError(f"no tokenizer: one of {', '.join(TOKENIZER_FILES)} expected")
+    tokenizer = AutoTokenizer.from_pretrained(where)
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(f"the tokenizer has {len(tokenizer)} pieces, the model knows {config.vocab_size}")
+    return config, tokenizer
+
+
+def _trained_model(where: Path | str, config: Any) -> Any:
+    model, info = _auto_class(config).from_pretrained(
+        where, config=config, dtype="auto", use_safetensors=True, output_loading_info=True
+    )
+    if info["missing_keys"]:
+        raise ValueError(f"weights are missing: {sorted(info['missing_keys'])[0]}")
+    return model
+
+
+def _random_model(config: Any, seed: int) -> Any:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _auto_class(config).from_config(config)
+
+
+def _auto_class(config: Any) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _place(model: Any, adapter: Adapter, device: torch.device, dtype: str) -> None:
+    """Cast the weights to `dtype`, but those of the routers from their stored precision to float32.
+
+    Buffers stay as they are: rotary frequencies in half precision would shift positions.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: one of {', '.join(DTYPES)} expected")
+    routers = adapter.routers(model)
+    kept = {id(weight) for router in routers for weight in router.float().parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.data = weight.data.to(getattr(torch, dtype))
+    model.to(device).eval()
+    for router in routers:
+        router.dtype = torch.float32  # Switch casts to this attribute; the other classes have none
+        router.register_forward_pre_hook(lambda _, args: (args[0].float(), *args[1:]))
+
+
+def _set_capacity(model: Any, adapter: Adapter, capacity: int | None) -> None:
+    if capacity is not None and not adapter.has_capacity:
+        raise InputError(f"--capacity {capacity}: the routers of {model.config.model_type} never drop a token")
+    for router in adapter.routers(model) if adapter.has_capacity else ():
+        router.expert_capacity = UNLIMITED if capacity is None else capacity
+
+
+def _declaration(where: Path | str) -> dict[str, Any]:
+    """What `specmoe.json` beside a checkpoint says of its origin; nothing for a checkpoint of others."""
+    if not isinstance(where, Path) or not (where / "specmoe.json").is_file():
+        return {}
+    try:
+        return dict(json.loads((where / "specmoe.json").read_text()))
+    except ValueError as error:
+        raise ModelError(f"{where / 'specmoe.json'}: not a JSON object ({error})") from None
+
+
+def _fingerprint(where: Path | str, config: Any) -> str:
+    """Changes when the checkpoint does: size and time of each file, or the hub's commit."""
+    if isinstance(where, str):
+        return str(getattr(config, "_commit_hash", None))
+    facts = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in where.iterdir())
+    return json.dumps(facts)

@@ -1,0 +1,185 @@
+"""Running a model on batches of examples with recorders on its routers.
+
+Attention is causal in a decoder and no token is dropped, so one pass over ids that are already known routes them
+exactly as generating them step by step does: generated text is therefore generated first and recorded afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.traces.collect_batches import EMPTY, Example, Ids
+from specmoe.traces.collect_hooks import Recorder
+from specmoe.traces.collect_model import Checkpoint
+from specmoe.traces.schema import Block, Phase, TraceMeta
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Stretch(NamedTuple):
+    """The tokens of each sequence of a batch that a phase records: from `start` up to, not including, `stop`."""
+
+    start: NDArray[np.int64]  # [batch]
+    stop: NDArray[np.int64]  # [batch]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Turns examples into blocks of the traces that `metas` describe.
+
+    `generate` is the number of decoding steps to run freely, or None for teacher forcing.
+    """
+
+    checkpoint: Checkpoint
+    metas: Mapping[Phase, TraceMeta]
+    generate: int | None
+
+    def run(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
+        """Route one batch whose sequences are numbered from `first`. Raises InputError when memory runs out."""
+        import torch
+
+        one_pass = self._encoder_decoder if self.checkpoint.is_encoder_decoder else self._decoder_only
+        with torch.inference_mode(), _memory_errors(len(examples)):
+            return one_pass(examples, first)
+
+    def _encoder_decoder(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
+        model = self.checkpoint.model
+        inputs = [example.inputs for example in examples]
+        ids, mask = self._padded(inputs)
+        blocks: dict[Phase, Block] = {}
+        with self._recorder("encode") as encoded:
+            hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        if "encode" in self.metas:
+            blocks["encode"] = self._block(encoded, inputs, _whole(inputs), examples, first)
+        if "decode" in self.metas:
+            fed = self._decoder_inputs(examples, ids, mask)
+            with self._recorder("decode") as decoded:
+                self._decode(fed, hidden, mask)
+            blocks["decode"] = self._block(decoded, fed, _whole(fed), examples, first)
+        return blocks
+
+    def _decode(self, fed: list[Ids], hidden: Tensor, mask: Tensor) -> None:
+        ids, fed_mask = self._padded(fed)
+        self.checkpoint.model.get_decoder()(
+            input_ids=ids,
+            attention_mask=fed_mask,
+            encoder_hidden_states=hidden,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        )
+
+    def _decoder_inputs(self, examples: Sequence[Example], ids: Tensor, mask: Tensor) -> list[Ids]:
+        """The start token, then everything but the last of the targets or of the generated tokens."""
+        start = np.array([self.checkpoint.model.config.decoder_start_token_id], np.int32)
+        if self.generate is None:
+            said = [example.targets[:-1] for example in examples]
+        else:
+            said = [row[: self.generate - 1] for row in self._generated(ids, mask, self.generate, skip=1)]
+        return [np.append(start, row) for row in said]
+
+    def _decoder_only(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
+        prompts = [example.inputs for example in examples]
+        fed = [np.append(prompt, more) for prompt, more in zip(prompts, self._continued(prompts), strict=True)]
+        ids, mask = self._padded(fed)
+        with self._recorder(next(iter(self.metas))) as recorder:
+            self.checkpoint.model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
+        generated = Stretch(_whole(prompts).stop, _whole(fed).stop)
+        stretches: dict[Phase, Stretch] = {
+            "encode": _whole(prompts),
+            "decode": _whole(fed) if self.generate is None else generated,
+        }
+        return {phase: self._block(recorder, fed, stretches[phase], examples, first) for phase in self.metas}
+
+    def _continued(self, prompts: list[Ids]) -> list[Ids]:
+        """What a decoder-only model says after each prompt, as far as it is fed back; nothing when teacher-forced."""
+        if self.generate is None:
+            return [EMPTY] * len(prompts)
+        ids, mask = (tensor.flip(-1) for tensor in self._padded([prompt[::-1] for prompt in prompts]))  # padding first
+        said = self._generated(ids, mask, self.generate + 1, skip=ids.shape[1])
+        return [row[: self.generate] for row in said]
+
+    def _generated(self, ids: Tensor, mask: Tensor, tokens: int, skip: int) -> list[Ids]:
+        """Greedy generation: each sequence after its first `skip` tokens, up to, not including, its end token."""
+        model = self.checkpoint.model
+        found = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, num_beams=1, pad_token_id=0
+        )
+        end = model.generation_config.eos_token_id
+        return [_before(row, [] if end is None else end) for row in found[:, skip:].int().cpu().numpy()]
+
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        return next(iter(self.metas.values())).sources
+
+    def _recorder(self, phase: Phase) -> Recorder:
+        adapter, model = self.checkpoint.adapter, self.checkpoint.model
+        if phase not in self.metas:
+            return Recorder(adapter, [], 0)
+        return Recorder(
+            adapter, adapter.layers(model, phase), self.metas[phase].candidates, self.metas[phase].lookahead_depth
+        )
+
+    def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Ids and attention mask, [batch, longest], padding behind."""
+        import torch
+
+        mask = _mask(_whole(sequences))
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = np.concatenate(sequences)
+        device = self.checkpoint.device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
+
+    def _block(
+        self, recorder: Recorder, fed: list[Ids], stretch: Stretch, examples: Sequence[Example], first: int
+    ) -> Block:
+        import torch
+
+        width = max(map(len, fed))
+        mask = _mask(stretch, width)
+        rows, columns = np.nonzero(mask)
+        codes = np.array([self._sources.index(example.source) for example in examples], np.int16)
+        ids = np.concatenate(fed)[mask[_mask(_whole(fed))]]
+        routing = recorder.take(torch.from_numpy(mask.reshape(-1)).to(self.checkpoint.device))
+        return Block(
+            (first + rows).astype(np.int32),
+            (columns - stretch.start[rows]).astype(np.int32),
+            codes[rows],
+            ids,
+            *routing,
+        )
+
+
+def _whole(sequences: Sequence[Ids]) -> Stretch:
+    lengths = np.array([len(ids) for ids in sequences])
+    return Stretch(np.zeros_like(lengths), lengths)
+
+
+def _mask(stretch: Stretch, width: int | None = None) -> NDArray[np.bool_]:
+    """[batch, width], true inside the stretch; as wide as the longest by default."""
+    places = np.arange(stretch.stop.max() if width is None else width)
+    return (places >= stretch.start[:, None]) & (places < stretch.stop[:, None])
+
+
+def _before(row: Ids, ends: int | list[int]) -> Ids:
+    found = np.flatnonzero(np.isin(row, ends))
+    return row[: found[0]] if found.size else row
+
+
+@contextmanager
+def _memory_errors(batch: int) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
+        raise InputError(f"out of memory with --batch {batch}: try --batch {max(1, batch // 2)}") from None

@@ -1,0 +1,64 @@
+"""Traces that others recorded, brought into the schema; a format is one file and one line in FORMATS.
+
+All M candidates are those the file names, the first `top_k` of them used (all, unless the caller says otherwise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from specmoe.errors import InputError
+from specmoe.traces.blocks import regroup
+from specmoe.traces.importers import gptoss, long, policylang, vllm
+from specmoe.traces.importers.common import Imported, Options
+from specmoe.traces.schema import TraceMeta
+from specmoe.traces.store import library_versions, today, write_trace
+from specmoe.traces.validation import check
+
+__all__ = ["FORMATS", "Imported", "Options", "import_trace"]
+
+FORMATS: dict[str, Callable[[Path, Options], Imported]] = {
+    "gptoss": gptoss.read,
+    "vllm": vllm.read,
+    "long": long.read,
+    "policylang": policylang.read,
+}
+
+
+def import_trace(path: Path, format_name: str, out: Path, options: Options) -> TraceMeta:
+    """Read `path`, check every row, write `out`.
+
+    Raises InputError or TraceError naming file, row and field; rows count from 0, without headers.
+    """
+    if format_name not in FORMATS:
+        raise InputError(f"format {format_name!r}: one of {', '.join(FORMATS)} expected")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    imported = FORMATS[format_name](path, options)
+    meta = _meta(imported, options, f"imported from {path.name}, format {format_name}")
+    block = imported.block()
+    check(block, meta, str(path))
+    write_trace(out, meta, regroup([block]))
+    return meta
+
+
+def _meta(imported: Imported, options: Options, note: str) -> TraceMeta:
+    layers, candidates = imported.experts.shape[1:]
+    return TraceMeta(
+        phase=options.phase,
+        kind=options.kind,
+        origin="imported",
+        model=options.model or imported.model or "unknown",
+        num_experts=imported.num_experts,
+        num_layers=layers,
+        top_k=options.top_k or candidates,
+        candidates=candidates,
+        sources=imported.sources,
+        corpus=imported.corpus,
+        has_probs=imported.probs is not None,
+        has_lookahead=False,
+        date=today(),
+        versions=library_versions("numpy", "pyarrow"),
+        notes=(note, *imported.notes),
+    )

@@ -1,0 +1,48 @@
+"""Traces of moe-policylang 1.x (`TraceRecording`): a row per (prompt, token, layer).
+
+JSONL: a first line with model_name, num_layers, num_experts and top_k, then rows with the short keys below. Parquet:
+long names and no header, so the number of experts must be given. Layer numbers become ordinals. `prefill` rows are
+phase `encode`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from specmoe.errors import InputError
+from specmoe.traces.importers.common import Imported, Options
+from specmoe.traces.importers.long import read_table, renamed
+from specmoe.traces.importers.packing import pack
+
+NAMES = {
+    "sequence": ("prompt_id", "p"),
+    "position": ("token_idx", "t"),
+    "token": ("token_id", "ti"),
+    "layer": ("layer_idx", "l"),
+    "experts": ("selected_experts", "e"),
+    "weights": ("router_scores", "s"),
+    "source": ("domain_tag", "dm"),
+    "phase": ("phase", "ph"),
+}
+
+
+def read(path: Path, options: Options) -> Imported:
+    """Read a file of the form above."""
+    has_header = path.suffix != ".parquet"
+    header = _header(path) if has_header else {}
+    table = renamed(read_table(path, skip_lines=int(has_header)), NAMES)
+    packed = pack(path, table, options.experts_of(path, header.get("num_experts")), options.phase)
+    return packed._replace(model=header.get("model_name"))
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open() as lines:
+            header: dict[str, Any] = json.loads(lines.readline())
+        if isinstance(header["num_experts"], int) and isinstance(header["model_name"], str):
+            return header
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise InputError(f"{path}: first line: a JSON object with model_name and num_experts expected")

@@ -1,0 +1,195 @@
+"""One optimizer step, measured losses, and a state that can be saved and resumed. Import only where torch is wanted."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from specmoe.errors import InputError
+from specmoe.traces.pretrain_data import Batch
+from specmoe.traces.pretrain_model import build, library_state, sparse_layers
+from specmoe.traces.pretrain_presets import Preset
+
+History = dict[str, list[dict[str, float]]]
+EAGER_STEPS = 3  # before the step is captured as a CUDA graph
+GRADIENT_NORM = 1.0
+
+
+class Trainer:
+    """A model, its optimizer and the number of steps taken.
+
+    On CUDA the whole step (forward, backward, clipping, update) is captured once as a graph and replayed: at this width
+    launching kernels costs more than running them.
+    """
+
+    def __init__(self, preset: Preset, vocabulary: int, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.preset = preset
+        self.step = 0
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        if self.device.type == "cuda":  # a graph cannot be captured where autograd knows the legacy stream
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        with self.device:
+            self.model = build(preset, vocabulary).train()
+        self.sparse = sparse_layers(self.model)
+        self.optimizer = _optimizer(self.model, preset.learning_rate)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs = self._targets = self._terms = torch.empty(0)
+
+    def train(self, batch: Batch) -> None:
+        """Take one step."""
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(group["base"] * schedule(self.step, self.preset))
+        inputs, targets = self._to_device(batch)
+        if self.device.type == "cpu" or self.step < EAGER_STEPS:
+            self.optimizer.zero_grad(set_to_none=True)
+            self._terms = self._step(inputs, targets)
+        else:
+            self._replay(inputs, targets)
+        self.step += 1
+
+    def terms(self) -> dict[str, float]:
+        """Loss (nats a target token), mean balance and z-loss, gradient norm and dropped share of the last step."""
+        values = self._terms.tolist()
+        return dict(zip(("loss", "balance", "router_z", "gradient_norm", "dropped"), values, strict=True))
+
+    @torch.no_grad()
+    def measure(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Mean loss (nats a target token), dropped share, and the fewest experts alive and least entropy of a layer."""
+        self.model.eval()
+        losses, load, dropped = [], [], []
+        for batch in batches:
+            inputs, targets = self._to_device(batch)
+            losses.append(self._loss(inputs, targets) * len(inputs))
+            load.append(torch.stack([layer.load for layer in self.sparse]) * len(inputs))
+            dropped.append(torch.stack([layer.dropped for layer in self.sparse]).mean() * len(inputs))
+        self.model.train()
+        rows = sum(len(batch.inputs) for batch in batches)
+        share = torch.stack(load).sum(0) / rows
+        entropy = -(share * share.clamp_min(1e-12).log2()).sum(-1)
+        return {
+            "loss": float(sum(losses)) / rows,
+            "dropped": float(sum(dropped)) / rows,
+            "least_entropy_bits": float(entropy.min()),
+            "fewest_experts": float((share > 0).sum(-1).min()),
+        }
+
+    def save(self, directory: Path, identity: dict[str, Any], history: History) -> None:
+        """Write everything a killed run needs; the former save is replaced only when the new one is complete."""
+        moments = {
+            f"moment.{index}.{name}": value
+            for index, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        model = {f"model.{name}": value for name, value in self.model.named_parameters()}
+        fresh = directory.with_name(directory.name + ".new")
+        fresh.mkdir(parents=True, exist_ok=True)
+        save_file({**model, **moments, **_random_state(self.device)}, fresh / "state.safetensors")
+        state = {"step": self.step, "identity": identity, "history": history}
+        (fresh / "state.json").write_text(json.dumps(state))
+        shutil.rmtree(directory, ignore_errors=True)
+        fresh.rename(directory)
+
+    def resume(self, directory: Path, identity: dict[str, Any]) -> History:
+        """Load the last save, if there is one; raises InputError if it belongs to another recipe."""
+        if not (directory / "state.json").exists():
+            return {"training": [], "held_out": []}
+        saved = json.loads((directory / "state.json").read_text())
+        if saved["identity"] != json.loads(json.dumps(identity)):
+            raise InputError(f"{directory}: a run with another recipe stopped here; delete it or choose another --out")
+        tensors = load_file(directory / "state.safetensors", device=str(self.device))
+        parameters = {name.removeprefix("model."): v for name, v in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(parameters, strict=False)
+        self._load_moments(tensors)
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
+        self.step = int(saved["step"])
+        history: History = saved["history"]
+        return history
+
+    def export(self, directory: Path) -> None:
+        """Save an ordinary Hugging Face checkpoint in float16."""
+        config = self.model.config
+        config.dtype = "float16"
+        config.architectures = ["SwitchTransformersForConditionalGeneration"]
+        config.save_pretrained(directory)
+        save_file(library_state(self.model), directory / "model.safetensors", metadata={"format": "pt"})
+
+    def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        loss = self._loss(inputs, targets)
+        balance = torch.stack([layer.balance for layer in self.sparse])
+        router_z = torch.stack([layer.router_z for layer in self.sparse])
+        total = loss + self.preset.balance * balance.sum() + self.preset.router_z * router_z.sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+        dropped = torch.stack([layer.dropped for layer in self.sparse]).mean()
+        return torch.stack([loss.detach(), balance.detach().mean(), router_z.detach().mean(), norm.detach(), dropped])
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss: Tensor = self.model(input_ids=inputs, labels=targets).loss
+        return loss
+
+    def _replay(self, inputs: Tensor, targets: Tensor) -> None:
+        if self._graph is None:
+            self._inputs, self._targets = inputs.clone(), targets.clone()
+            self.optimizer.zero_grad(set_to_none=True)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=torch.cuda.current_stream()):
+                self._terms = self._step(self._inputs, self._targets)
+        self._inputs.copy_(inputs)
+        self._targets.copy_(targets)
+        self._graph.replay()
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        inputs, targets = (torch.from_numpy(ids).long() for ids in batch)
+        return inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+
+    def _load_moments(self, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("moment."):
+                _, index, moment = name.split(".")
+                state.setdefault(int(index), {})[moment] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def schedule(step: int, preset: Preset) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine to 1 %."""
+    if step < preset.warmup:
+        return (step + 1) / preset.warmup
+    done = (step - preset.warmup) / max(1, preset.steps - preset.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimizer(model: torch.nn.Module, relative_rate: float) -> torch.optim.Optimizer:
+    """AdamW with a rate proportional to each tensor's initial root mean square, in powers of two to keep groups few."""
+    groups: dict[float, list[Tensor]] = {}
+    for parameter in model.parameters():
+        scale = max(float(parameter.detach().square().mean().sqrt()), 1e-3)
+        groups.setdefault(2.0 ** round(math.log2(scale)), []).append(parameter)
+    device = next(model.parameters()).device
+    listed: list[dict[str, Any]] = [
+        {"params": group, "base": relative_rate * scale, "lr": torch.tensor(0.0, device=device)}
+        for scale, group in sorted(groups.items())
+    ]
+    on_gpu = device.type == "cuda"
+    return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0, fused=True, capturable=on_gpu)
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"random.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["random.cuda"] = torch.cuda.get_rng_state()
+    return state

@@ -1,0 +1,72 @@
+"""Train, validation and test by whole sequences, in equal shares of every text domain.
+
+Sequences are shuffled within their domain and dealt out, each to the split that is furthest behind its share, so a
+split is never off by more than about one sequence, over all or within a domain. The two phases of a run share their
+sequence numbers: split with equal seeds, both give the same sequences to the same split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.traces.blocks import regroup, select
+from specmoe.traces.schema import Block
+from specmoe.traces.store import Trace, write_trace
+
+SPLITS = ("train", "validation", "test")
+
+
+def deal(domains: list[str], fractions: tuple[float, ...], rng: np.random.Generator) -> NDArray[np.int8]:
+    """The split, 0..len(fractions)-1, of each sequence, whose domains are given; ties go to the earlier split."""
+    order = np.lexsort((rng.random(len(domains)), np.array(domains, np.str_)))
+    shares = np.array(fractions)
+    dealt = np.zeros(len(fractions))
+    split = np.empty(len(domains), np.int8)
+    for rank, sequence in enumerate(order, start=1):
+        split[sequence] = behind = int(np.argmax(np.round(shares * rank - dealt, 9)))
+        dealt[behind] += 1
+    return split
+
+
+def split_trace(
+    trace: Trace,
+    fractions: tuple[float, ...],
+    seed: int,
+    out: Path,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> dict[str, Path]:
+    """Write `out`/train.parquet, validation.parquet and test.parquet; `advance` is told of rows read, three times over.
+
+    Raises InputError for fractions that are not three positive numbers of sum 1, and for too few sequences.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
+        raise InputError(f"fractions {fractions}: three positive numbers of sum 1 expected, such as 0.8,0.1,0.1")
+    sequences, first = np.unique(trace.sequence, return_index=True)
+    domains = [trace.meta.sources[code] for code in trace.source[first]]
+    split = deal(domains, fractions, np.random.default_rng(seed))
+    _require_all(trace, split)
+    out.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for number, name in enumerate(SPLITS):
+        written[name] = out / f"{name}.parquet"
+        meta = dataclasses.replace(trace.meta, split=name)
+        write_trace(written[name], meta, regroup(_picked(trace, sequences[split == number], advance)))
+    return written
+
+
+def _picked(trace: Trace, sequences: NDArray[np.int32], advance: Callable[[int], object]) -> Iterator[Block]:
+    for block in trace.blocks():
+        yield select(block, np.isin(block.sequence, sequences))
+        advance(len(block.sequence))
+
+
+def _require_all(trace: Trace, split: NDArray[np.int8]) -> None:
+    for number, name in enumerate(SPLITS):
+        if not (split == number).any():
+            raise InputError(f"{trace.path}: {len(split)} sequences leave {name} without any: more sequences expected")

@@ -1,0 +1,250 @@
+"""Traces on disk: Parquet files that are streamed by row group and written whole or not at all.
+
+Parquet keeps each list column as one flat column of values, so a row group becomes a numpy array [n, L, M] by a
+reshape. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then codes ids by their
+frequencies: on 24,209 tokens of gpt-oss-20b 4.2 MB, against 5.1 MB with dictionaries, at equal reading speed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+from specmoe.errors import InputError, TraceError
+from specmoe.files import replacing
+from specmoe.traces import bundled
+from specmoe.traces.blocks import ROW_GROUP
+from specmoe.traces.schema import METADATA_KEY, Block, TraceMeta, arrow_schema, to_arrow
+
+_LISTS = ("experts", "probs", "lookahead")
+_DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i4", "i2", "f2", "i2"), strict=True))
+_ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "token": "BYTE_STREAM_SPLIT"} | {
+    f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LISTS
+}
+_UNREADABLE = (pa.ArrowException, OSError)
+
+
+def today() -> str:
+    """The UTC day as YYYY-MM-DD, or that of SOURCE_DATE_EPOCH where a reproducible build sets it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
+    return {package: version(package) for package in sorted({"specmoe", *packages})}
+
+
+class Trace:
+    """A trace file, open for reading; nothing but its footer is read before it is asked for.
+
+    Arrays are read-only. Raises TraceError if the file is not a trace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file, self.meta = _open_checked(path)
+        self.num_tokens: int = self._file.metadata.num_rows
+        groups = range(self._file.num_row_groups)
+        self._groups = [group for group in groups if self._file.metadata.row_group(group).num_rows]
+
+    def __len__(self) -> int:
+        return self.num_tokens
+
+    def __repr__(self) -> str:
+        return f"Trace({str(self.path)!r}, {self.num_tokens} tokens, {self.meta.num_layers} layers)"
+
+    def blocks(self, columns: Iterable[str] | None = None) -> Iterator[Block]:
+        """Row group after row group; columns not asked for come as empty arrays."""
+        wanted = list(Block._fields if columns is None else columns)
+        absent = {name: np.empty((0, *self._row_shape(name)), _DTYPES[name]) for name in Block._fields}
+        for group in self._groups:
+            yield Block(**absent | self._read_group(group, wanted))
+
+    def read(self) -> Block:
+        """The whole trace; shares its arrays with the properties below."""
+        return Block._make(getattr(self, name) for name in Block._fields)
+
+    @cached_property
+    def sequence(self) -> NDArray[np.int32]:
+        """[n]."""
+        return self._read_column("sequence")
+
+    @cached_property
+    def position(self) -> NDArray[np.int32]:
+        """[n]."""
+        return self._read_column("position")
+
+    @cached_property
+    def source(self) -> NDArray[np.int16]:
+        """[n], codes into `meta.sources`."""
+        return self._read_column("source")
+
+    @cached_property
+    def token(self) -> NDArray[np.int32]:
+        """[n]."""
+        return self._read_column("token")
+
+    @cached_property
+    def experts(self) -> NDArray[np.int16]:
+        """[n, L, M]."""
+        return self._read_column("experts")
+
+    @cached_property
+    def probs(self) -> NDArray[np.float16]:
+        """[n, L, M]."""
+        return self._read_column("probs")
+
+    @cached_property
+    def lookahead(self) -> NDArray[np.int16]:
+        """[n, L, M]."""
+        return self._read_column("lookahead")
+
+    def _row_shape(self, name: str) -> tuple[int, ...]:
+        return (self.meta.num_layers, self.meta.candidates) if name in _LISTS else ()
+
+    def _read_group(self, group: int, columns: list[str]) -> dict[str, NDArray[Any]]:
+        try:
+            table = self._file.read_row_group(group, columns=columns)
+        except _UNREADABLE as error:
+            raise TraceError(f"{self.path}: row group {group} is damaged: {_line(error)}") from None
+        return {name: self._to_numpy(name, table.column(name)) for name in columns}
+
+    def _to_numpy(self, name: str, column: pa.ChunkedArray) -> NDArray[Any]:
+        values = pa.concat_arrays(column.chunks) if column.num_chunks > 1 else column.chunk(0)
+        if name == "source":
+            return self._source_codes(values)
+        flat = values.flatten() if name in _LISTS else values
+        array: NDArray[Any] = flat.to_numpy(zero_copy_only=True)
+        return array.reshape(-1, *self._row_shape(name))
+
+    def _source_codes(self, values: pa.DictionaryArray) -> NDArray[np.int16]:
+        names = values.dictionary.to_pylist()
+        unknown = [name for name in names if name not in self.meta.sources]
+        if unknown:
+            raise TraceError(f"{self.path}: source: {unknown[0]!r} is not among the metadata's sources")
+        codes = np.array([self.meta.sources.index(name) for name in names], np.int16)
+        indices: NDArray[np.int32] = values.indices.to_numpy(zero_copy_only=True)
+        return codes[indices]
+
+    def _read_column(self, name: str) -> NDArray[Any]:
+        out = np.empty((self.num_tokens, *self._row_shape(name)), _DTYPES[name])
+        end = 0
+        for group in self._groups:
+            part = self._read_group(group, [name])[name]
+            start, end = end, end + len(part)
+            out[start:end] = part
+        out.flags.writeable = False
+        return out
+
+
+def open(name_or_path: str | Path) -> Trace:
+    """Open a trace file, or a bundled trace by its name such as `switch-mini-128/decode/test`.
+
+    Raises InputError if there is no such thing, TraceError if the file is not a trace.
+    """
+    path = Path(name_or_path)
+    return Trace(path if path.exists() else bundled.path_of(str(name_or_path)))
+
+
+class TraceWriter:
+    """Writes a trace; as a context manager only: the file appears under its name when the block ends cleanly.
+
+    Equal blocks and metadata give equal bytes.
+    """
+
+    def __init__(self, path: str | Path, meta: TraceMeta) -> None:
+        self.path = Path(path)
+        self.meta = meta
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exits:
+            temporary = exits.enter_context(replacing(self.path))
+            self._writer = exits.enter_context(_parquet_writer(temporary, arrow_schema(self.meta)))
+            self._exits = exits.pop_all()
+        return self
+
+    def write(self, block: Block) -> None:
+        """Append a block as one row group, or as several of ROW_GROUP rows; an empty one writes nothing."""
+        shape = (self.meta.num_layers, self.meta.candidates)
+        for name in _LISTS:
+            if getattr(block, name).shape[1:] != shape:
+                raise TraceError(
+                    f"{self.path}: {name} has shape {getattr(block, name).shape}: [n, L, M] = [n, {shape}]"
+                )
+        if len(block.sequence):
+            self._writer.write_batch(to_arrow(block, self.meta), row_group_size=ROW_GROUP)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.__exit__(kind, error, trace)
+
+
+def write_trace(path: str | Path, meta: TraceMeta, blocks: Iterable[Block]) -> None:
+    """Write a whole trace; nothing is left behind if `blocks` raises."""
+    with TraceWriter(path, meta) as writer:
+        for block in blocks:
+            writer.write(block)
+
+
+def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        compression_level=9,
+        use_dictionary=["source"],
+        column_encoding=_ENCODING,
+        data_page_size=8 << 20,
+        write_page_checksum=True,
+    )
+
+
+def _open_checked(path: Path) -> tuple[pq.ParquetFile, TraceMeta]:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory: a trace file or a bundled name expected")
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except _UNREADABLE as error:
+        raise TraceError(f"{path}: not a whole Parquet file: {_line(error)}") from None
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise TraceError(
+            f"{path}: metadata {METADATA_KEY.decode()!r} missing: not a trace (see `specmoe traces import`)"
+        )
+    try:
+        meta = TraceMeta.from_json(metadata[METADATA_KEY])
+    except TraceError as error:
+        raise TraceError(f"{path}: {error}") from None
+    _check_columns(path, file.schema_arrow, arrow_schema(meta))
+    return file, meta
+
+
+def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
+    for field in wanted:
+        index = found.get_field_index(field.name)
+        if index < 0:
+            raise TraceError(f"{path}: column {field.name} missing: {field.type} expected")
+        other = found.field(index)
+        if other.type != field.type or other.nullable:
+            nulls = " with nulls" if other.nullable else ""
+            raise TraceError(f"{path}: column {field.name} is {other.type}{nulls}: {field.type} without nulls expected")
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0].strip() if str(error) else type(error).__name__

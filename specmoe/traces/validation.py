@@ -1,0 +1,125 @@
+"""Does a trace keep what `specmoe.traces.schema` promises? Streamed, one row group at a time.
+
+Rows and layers are numbered from 0. A rule is a mask of what breaks it, the field, and what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import TraceError
+from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.store import Trace
+
+Mask = NDArray[np.bool_]
+
+
+class Rule(NamedTuple):
+    """Where a promise about a field is broken."""
+
+    broken: Mask  # [n] or [n, L, ...]
+    field: str
+    expected: str
+
+
+def validate(trace: Trace, advance: Callable[[int], object] = lambda rows: None) -> int:
+    """Check every row and return how many there are; `advance` is told of each block's rows.
+
+    Raises TraceError naming file, row and field at the first row group that breaks a rule.
+    """
+    checked = 0
+    last: tuple[int, int] | None = None
+    for block in trace.blocks():
+        check(block, trace.meta, str(trace.path), first_row=checked, last=last)
+        checked += len(block.sequence)
+        last = (int(block.sequence[-1]), int(block.position[-1]))
+        advance(len(block.sequence))
+    return checked
+
+
+def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tuple[int, int] | None = None) -> None:
+    """Raise TraceError for the first rule that a block breaks.
+
+    `name` stands for the file, `first_row` numbers the block's first row, `last` is the (sequence, position) before it.
+    """
+    for rule in _rules(block, meta, last):
+        if rule.broken.any():
+            row, *inner = (int(index) for index in np.unravel_index(int(rule.broken.argmax()), rule.broken.shape))
+            where = f"row {first_row + row} (sequence {block.sequence[row]}, position {block.position[row]})"
+            layer = f", layer {inner[0]}" if inner else ""
+            found = getattr(block, rule.field)[(row, *inner[:1])]
+            raise TraceError(f"{name}: {where}{layer}: {rule.field} is {found.tolist()}: {rule.expected}")
+
+
+def _rules(block: Block, meta: TraceMeta, last: tuple[int, int] | None) -> Iterator[Rule]:
+    yield from _row_order(block, meta, last)
+    yield Rule(block.token < -1, "token", "a token id, or -1 for unknown, expected")
+    yield Rule((block.source < 0) | (block.source >= len(meta.sources)), "source", "a code into the sources expected")
+    yield from _experts(block.experts, meta)
+    yield from _probs(block, meta)
+    yield from _lookahead(block.lookahead, meta)
+
+
+def _row_order(block: Block, meta: TraceMeta, last: tuple[int, int] | None) -> Iterator[Rule]:
+    sequence, position = (
+        np.concatenate(([before], column)).astype(np.int64)
+        for before, column in zip(last or (-1, -1), (block.sequence, block.position), strict=True)
+    )
+    step, advance = np.diff(sequence), np.diff(position)
+    yield Rule(block.sequence < 0, "sequence", "0 or more expected")
+    yield Rule(block.position < 0, "position", "0 or more expected")
+    yield Rule(step < 0, "sequence", "rows ordered by sequence, then position, expected")
+    yield Rule((step == 0) & (advance == 0), "position", "a second row of the same sequence and position")
+    yield Rule((step == 0) & (advance < 0), "position", "rows ordered by sequence, then position, expected")
+    if meta.origin != "imported":
+        expected = np.where(step == 0, position[:-1] + 1, 0)
+        yield Rule(block.position != expected, "position", "positions 0, 1, 2, ... within a sequence expected")
+
+
+def _experts(experts: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
+    ids = f"ids 0..{meta.num_experts - 1}"
+    used, others = experts[..., : meta.top_k], experts[..., meta.top_k :]
+    dropped = used == -1
+    yield Rule((experts >= meta.num_experts) | (experts < -1), "experts", f"{ids} expected")
+    yield Rule(others == -1, "experts", f"{ids} expected from place {meta.top_k} on")
+    partly = dropped.any(axis=-1) & ~dropped.all(axis=-1)
+    yield Rule(partly, "experts", f"-1 in all or none of the first {meta.top_k} places expected")
+    if meta.dropless:
+        yield Rule(dropped, "experts", f"{ids} expected, for the metadata call the trace dropless")
+    yield Rule(_repeats(experts), "experts", "distinct ids within a layer expected")
+
+
+def _probs(block: Block, meta: TraceMeta) -> Iterator[Rule]:
+    probs = block.probs
+    if not meta.has_probs:
+        yield Rule(~np.isnan(probs), "probs", "NaN expected, for the metadata say has_probs = false")
+        return
+    wrong = ~((probs >= 0) & (probs <= 1)) & (block.experts >= 0)
+    yield Rule(wrong, "probs", "numbers between 0 and 1 expected")
+    others = probs[..., meta.top_k :]
+    rising = others[..., 1:] > others[..., :-1]
+    yield Rule(rising, "probs", f"falling probabilities from place {meta.top_k} on expected")
+
+
+def _lookahead(lookahead: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
+    depth = meta.lookahead_depth
+    is_last = np.arange(meta.num_layers) >= meta.num_layers - depth
+    yield Rule((lookahead != -1) & is_last[:, None], "lookahead", f"-1 expected in the last {depth} layer(s)")
+    earlier = lookahead[:, : max(0, meta.num_layers - depth)]
+    if not meta.has_lookahead:
+        yield Rule(earlier != -1, "lookahead", "-1 expected, for the metadata say has_lookahead = false")
+        return
+    outside = (earlier < 0) | (earlier >= meta.num_experts)
+    yield Rule(outside, "lookahead", f"ids 0..{meta.num_experts - 1} expected before the last layer")
+    yield Rule(_repeats(earlier), "lookahead", "distinct ids within a layer expected")
+
+
+def _repeats(ids: NDArray[np.int16]) -> Mask:
+    """Where [n, L, M - 1] a layer names an expert twice; -1 aside."""
+    ordered = np.sort(ids, axis=-1)
+    repeated: Mask = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
+    return repeated

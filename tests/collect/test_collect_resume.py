@@ -1,0 +1,146 @@
+"""Parts, kills and repetition."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import Collected, same, small_job
+
+from specmoe.errors import InputError
+from specmoe.traces.collect import collect
+from specmoe.traces.collect_run import Runner
+
+
+def test_equal_jobs_give_equal_bytes_whatever_the_part_size(run: Collected) -> None:
+    traces = [run(out=f"{rows}-{i}", part_rows=rows) for i, rows in enumerate((96, 96, 10_000))]
+    for phase in ("encode", "decode"):
+        assert len({trace[phase].path.read_bytes() for trace in traces}) == 1
+
+
+def test_nothing_but_the_traces_is_left(run: Collected, tmp_path: Path) -> None:
+    run(out="out")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+        "out/decode.parquet",
+        "out/encode.parquet",
+    ]
+
+
+def test_progress_reaches_the_total(home: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    collect(small_job(home, tmp_path / "out"), lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+    assert len({total for _, total in seen}) == 1
+    assert len({done for done, _ in seen}) == 3  # three batches
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from tiny_models import small_job
+from specmoe.traces.collect import collect
+torch.set_num_threads(1)
+calls = []
+def on_progress(done, total):
+    calls.append(done)
+    if len(calls) == {calls}:
+        os.kill(os.getpid(), signal.SIGKILL)
+collect(small_job(Path({home!r}), Path({out!r})), on_progress)
+"""
+
+
+def killed_after(home: Path, out: Path, calls: int) -> None:
+    """Collect in another process that is killed with SIGKILL at a progress call."""
+    code = KILLED.format(tests=str(Path(__file__).parent), home=str(home), out=str(out), calls=calls)
+    process = subprocess.run([sys.executable, "-c", code], env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_collection_resumes_to_the_same_bytes(home: Path, tmp_path: Path, run: Collected) -> None:
+    killed_after(home, tmp_path / "killed", calls=3)  # part 0 is finished, the batch of part 1 has run
+    left = tmp_path / "killed.partial"
+    assert {path.name for path in left.glob("*.parquet")} == {"encode-00000.parquet", "decode-00000.parquet"}
+    kept = (left / "encode-00000.parquet").stat().st_mtime_ns
+    batches: list[int] = []
+    original = Runner.run
+
+    def counting(self: Runner, examples: Any, first: int) -> Any:
+        batches.append(first)
+        assert (left / "encode-00000.parquet").stat().st_mtime_ns == kept
+        return original(self, examples, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "run", counting)
+        resumed = run(out="killed")
+    whole = run(out="whole")
+    assert batches == [3, 6]
+    assert not left.exists()
+    for phase in ("encode", "decode"):
+        assert resumed[phase].path.read_bytes() == whole[phase].path.read_bytes()
+
+
+@pytest.fixture
+def interrupted(home: Path, tmp_path: Path) -> Path:
+    """A collection that stopped after its first part."""
+    out = tmp_path / "out"
+
+    def stop(done: int, total: int | None) -> None:
+        if (tmp_path / "out.partial" / "decode-00000.parquet").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(small_job(home, out), stop)
+    return out
+
+
+def test_a_resumed_collection_keeps_its_date(interrupted: Path, run: Collected, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert run(out="out")["decode"].meta.date != "1970-01-01"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"window": 16}, "text"),
+        ({"batch": 2}, "batch"),
+        ({"sequences": 5}, "text"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"candidates": 2}, "candidates"),
+        ({"phase": "both", "capacity": 3}, "capacity"),
+        ({"model": "mixtral"}, "model"),
+    ],
+)
+def test_other_settings_are_refused_by_name(changes: dict[str, Any], named: str, interrupted: Path, run: Any) -> None:
+    with pytest.raises(InputError, match=rf"out\.partial: begun with another {named}: .* --restart"):
+        run(out="out", **changes)
+
+
+def test_restart_throws_the_parts_away(interrupted: Path, run: Collected) -> None:
+    traces = run(out="out", seed=1, restart=True)
+    assert same(traces["decode"], run(out="other", seed=1)["decode"])
+
+
+def test_a_damaged_job_record_is_one_line(interrupted: Path, run: Collected) -> None:
+    (interrupted.parent / "out.partial" / "job.json").write_text("{")
+    with pytest.raises(InputError, match=r"job\.json: damaged: .* --restart"):
+        run(out="out")
+
+
+def test_a_changed_checkpoint_is_not_resumed(home: Path, tmp_path: Path, interrupted: Path, run: Collected) -> None:
+    model = home / "switch_transformers" / "model.safetensors"
+    times = model.stat()
+    os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns + 1000))
+    try:
+        with pytest.raises(InputError, match="another model"):
+            run(out="out")
+    finally:
+        os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
