@@ -22,3 +22,7 @@ test: .venv/ready ## lint, types, tests
 
 bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.traces
+
+figures: .venv/ready ## figures and tables of docs/routing.md
+	$(BIN)/python docs/build_routing.py
+.PHONY: figures

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import META, random_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_traces import META, random_block
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.traces import Trace

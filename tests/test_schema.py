@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import META, random_block
 from hypothesis import given
 from hypothesis import strategies as st
+from random_traces import META, random_block
 
 from specmoe.errors import TraceError
 from specmoe.traces.schema import METADATA_KEY, TraceMeta, arrow_schema, to_arrow

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import META, random_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_traces import META, random_block
 
 from specmoe import traces
 from specmoe.errors import InputError, SpecmoeError, TraceError
@@ -304,7 +304,9 @@ BAD_ROWS: list[tuple[Callable[[Block], Block], dict[str, Any], str]] = [
     (put("lookahead", (7, 0, 0), 16), {}, r"row 7 .*layer 0: lookahead .* ids 0..15"),
     (put("lookahead", (7, 0, 0), -1), {}, r"row 7 .*layer 0: lookahead .* ids 0..15"),
     (put("lookahead", (7, 1), [1, 1, 2, 3]), {}, r"row 7 .*layer 1: lookahead .* distinct"),
-    (put("lookahead", (7, 2, 0), 3), {}, r"row 7 .*layer 2: lookahead .* last layer"),
+    (put("lookahead", (7, 2, 0), 3), {}, r"row 7 .*layer 2: lookahead .* -1 expected from layer 2 on"),
+    (put("lookahead", (7, 1, 0), 3), {"lookahead_depth": 2}, r"row 7 .*layer 1: lookahead .* from layer 1 on"),
+    (put("lookahead", (7, 0, 0), 3), {"lookahead_depth": 9}, r"row 7 .*layer 0: lookahead .* from layer 0 on"),
     (put("lookahead", (7, 1, 0), 3), {"has_lookahead": False}, r"row 7 .*layer 1: lookahead .* -1 expected"),
     (put("token", 8, -2), {}, r"row 8 .*token is -2"),
     (put("sequence", 0, 7), {}, r"row 1 .*sequence is 0: rows ordered"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import META
+from random_traces import META
 from typer.testing import CliRunner
 
 from specmoe import traces
@@ -154,6 +154,7 @@ def test_synthesize(tmp_path: Path) -> None:
     [
         (("info", "nosuch"), "nosuch: neither a file nor a bundled trace"),
         (("info", "{dir}"), "is a directory"),
+        (("list", "{dir}/absent"), "a directory expected"),
         (("validate", "{cut}"), "not a whole Parquet file"),
         (("head", "{trace}", "-n", "0"), "at least one"),
         (("split", "{trace}", "--out", "{dir}/s", "--fractions", "a,b"), "numbers separated by commas"),

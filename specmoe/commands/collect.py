@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,26 +47,16 @@ def collect(
 
 
 def _run(job: CollectJob) -> dict[Any, Path]:
-    from specmoe.traces.collect import collect
+    from specmoe.traces.collect import collect, quieten
 
-    _quiet()
+    quieten()
     with console.progress("tokens") as bar:
-        task = bar.add_task(job.model, total=None)
+        task = bar.add_task("collect", total=None, visible=False)
 
         def on_progress(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, visible=True)
 
         return collect(job, on_progress)
-
-
-def _quiet() -> None:
-    """One progress bar is enough: silence those of the model library, where it is installed."""
-    with suppress(ImportError):
-        from transformers.utils import logging as untyped
-
-        logging: Any = untyped
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def _report(written: dict[Any, Path], as_json: bool) -> None:

@@ -31,6 +31,8 @@ def list_traces(
 
     files = {name: bundled.path_of(name) for name in bundled.names()}
     for directory in directories or ():
+        if not directory.is_dir():
+            raise InputError(f"{directory}: a directory expected")
         files |= {str(path): path for path in sorted(directory.rglob("*.parquet"))}
     rows: list[dict[str, Any]] = []
     for name, path in files.items():
@@ -97,6 +99,7 @@ def split(
     out: Annotated[Path, typer.Option(help="Directory for train, validation and test .parquet.")],
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Of the shuffle within each text domain.")] = 0,
+    prob_bits: Annotated[int | None, typer.Option(help="Round probabilities to so many significant bits.")] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Cut a trace in three by whole sequences, in equal shares of every text domain."""
@@ -106,7 +109,7 @@ def split(
 
     opened = traces.open(trace)
     with _counting("splitting", len(SPLITS) * len(opened)) as advance:
-        written = split_trace(opened, _numbers(fractions), seed, out, advance)
+        written = split_trace(opened, _numbers(fractions), seed, out, advance, prob_bits)
     _show([overview(traces.Trace(path), str(path)) for path in written.values()], as_json)
 
 
@@ -179,16 +182,11 @@ def synthesize(
 
 
 @contextmanager
-def _counting(title: str, tokens: int) -> Iterator[Callable[[int], None]]:
+def _counting(title: str, tokens: int) -> Iterator[Callable[[int], object]]:
     """A progress bar over tokens; gives the function that moves it."""
     with console.progress("tokens") as bar:
         task = bar.add_task(title, total=tokens)
-
-        def advance(rows: int) -> None:
-            done = bar.tasks[0].completed + rows
-            bar.update(task, completed=done, rate=f"{done / max(bar.tasks[0].elapsed or 0, 1e-3):,.0f}")
-
-        yield advance
+        yield lambda rows: bar.advance(task, rows)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

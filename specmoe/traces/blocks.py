@@ -23,6 +23,20 @@ def join(blocks: Sequence[Block]) -> Block:
     return Block._make(map(np.concatenate, zip(*blocks, strict=True)))
 
 
+def round_probs(block: Block, bits: int) -> Block:
+    """Probabilities to `bits` significant binary digits (float16 has 11): smaller files, order kept, error <= 2**-bits.
+
+    Rounds to nearest, ties to even, in the integers whose order is that of the float16s.
+    """
+    if bits >= 11:
+        return block
+    spare = 11 - bits
+    raw = block.probs.view(np.uint16).astype(np.uint32)
+    rounded = (raw + ((1 << (spare - 1)) - 1 + (raw >> spare & 1)) >> spare << spare).astype(np.uint16)
+    probs = np.where(np.isnan(block.probs), block.probs, rounded.view(np.float16))
+    return block._replace(probs=probs)
+
+
 def regroup(blocks: Iterable[Block], rows: int = ROW_GROUP) -> Iterator[Block]:
     """The same rows in blocks of `rows` tokens; the last may be shorter."""
     held: list[Block] = []

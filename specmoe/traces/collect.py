@@ -7,8 +7,10 @@ part, merge the parts. In Python: `collect(CollectJob("switch-mini-16", Path("t.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from specmoe.traces.datasets import Prompted, read_dataset
 from specmoe.traces.schema import Block, Phase
 from specmoe.traces.text import Document, held_out, read_documents
 
-__all__ = ["CollectJob", "OnProgress", "collect"]
+__all__ = ["CollectJob", "OnProgress", "collect", "quieten"]
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -53,6 +55,16 @@ def collect(job: CollectJob, on_progress: OnProgress | None = None) -> dict[Phas
     runner = Runner(checkpoint, metas, job.generate)
     _Collection(job, encoding, texts, runner, parts).run(on_progress or (lambda done, total: None))
     return job.targets
+
+
+def quieten() -> None:
+    """Silence the model library's own progress bars and log, where it is installed."""
+    with suppress(ImportError):
+        from transformers.utils import logging as untyped
+
+        logging: Any = untyped
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def _read_corpus(job: CollectJob) -> Sequence[Document | Prompted]:

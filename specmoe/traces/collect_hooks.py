@@ -29,7 +29,10 @@ class Routing(NamedTuple):
 
 
 class Recorder(AbstractContextManager["Recorder"]):
-    """Records one forward pass over `layers`; use it in a `with` block, then `take`."""
+    """Records one forward pass over `layers`, `width` candidates each; use it in a `with` block, then `take`.
+
+    The look-ahead looks `depth` layers ahead; in the last `depth` layers it is -1.
+    """
 
     def __init__(self, adapter: Adapter, layers: list[MoeLayer], width: int, depth: int = 1) -> None:
         self._adapter = adapter

@@ -50,7 +50,7 @@ def describe(job: CollectJob, texts: Sequence[TokenText]) -> Corpus:
 def settings(job: CollectJob, checkpoint: Checkpoint, corpus: Corpus) -> dict[str, Any]:
     """Everything that determines the output, as JSON values under the names that an error message shall use."""
     return {
-        "model": [checkpoint.name, checkpoint.fingerprint, checkpoint.kind],
+        "model": [checkpoint.name, checkpoint.fingerprint, job.kind or checkpoint.kind],
         "text": corpus.description,
         "device": checkpoint.device.type,
         "part size": job.part_rows,

@@ -172,7 +172,10 @@ def _place(model: Any, adapter: Adapter, device: torch.device, dtype: str) -> No
     for weight in model.parameters():
         if id(weight) not in kept:
             weight.data = weight.data.to(getattr(torch, dtype))
-    model.to(device).eval()
+    try:
+        model.to(device).eval()
+    except torch.OutOfMemoryError:
+        raise InputError(f"the model does not fit into {device}: try --dtype bfloat16 or --device cpu") from None
     for router in routers:
         router.dtype = torch.float32  # Switch casts to this attribute; the other classes have none
         router.register_forward_pre_hook(lambda _, args: (args[0].float(), *args[1:]))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.blocks import regroup, select
-from specmoe.traces.schema import Block
+from specmoe.traces.blocks import regroup, round_probs, select
+from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.store import Trace, write_trace
 
 SPLITS = ("train", "validation", "test")
@@ -40,13 +40,18 @@ def split_trace(
     seed: int,
     out: Path,
     advance: Callable[[int], object] = lambda rows: None,
+    prob_bits: int | None = None,
 ) -> dict[str, Path]:
     """Write `out`/train.parquet, validation.parquet and test.parquet; `advance` is told of rows read, three times over.
 
-    Raises InputError for fractions that are not three positive numbers of sum 1, and for too few sequences.
+    With `prob_bits`, probabilities are rounded to so many significant bits, and the metadata say so. Raises InputError
+    for fractions that are not three positive numbers of sum 1, other than 1 to 11 bits, and too few sequences.
     """
     if len(fractions) != len(SPLITS) or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
         raise InputError(f"fractions {fractions}: three positive numbers of sum 1 expected, such as 0.8,0.1,0.1")
+    bits = 11 if prob_bits is None else prob_bits
+    if not 1 <= bits <= 11:
+        raise InputError(f"{bits} bits: a float16 has 1 to 11 significant ones")
     sequences, first = np.unique(trace.sequence, return_index=True)
     domains = [trace.meta.sources[code] for code in trace.source[first]]
     split = deal(domains, fractions, np.random.default_rng(seed))
@@ -55,9 +60,18 @@ def split_trace(
     written = {}
     for number, name in enumerate(SPLITS):
         written[name] = out / f"{name}.parquet"
-        meta = dataclasses.replace(trace.meta, split=name)
-        write_trace(written[name], meta, regroup(_picked(trace, sequences[split == number], advance)))
+        picked = _picked(trace, sequences[split == number], advance)
+        write_trace(written[name], _meta(trace.meta, name, bits), regroup(round_probs(block, bits) for block in picked))
     return written
+
+
+def _meta(meta: TraceMeta, split: str, bits: int) -> TraceMeta:
+    notes = list(meta.notes)
+    if meta.split != "all":
+        notes.append(f"cut by whole sequences from text that was the {meta.split} split")
+    if bits < 11:
+        notes.append(f"probabilities rounded to {bits} significant bits")
+    return dataclasses.replace(meta, split=split, notes=tuple(notes))
 
 
 def _picked(trace: Trace, sequences: NDArray[np.int32], advance: Callable[[int], object]) -> Iterator[Block]:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -189,10 +188,8 @@ class TraceWriter:
         if len(block.sequence):
             self._writer.write_batch(to_arrow(block, self.meta), row_group_size=ROW_GROUP)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exits.__exit__(kind, error, trace)
+    def __exit__(self, *exception: Any) -> None:
+        self._exits.__exit__(*exception)
 
 
 def write_trace(path: str | Path, meta: TraceMeta, blocks: Iterable[Block]) -> None:

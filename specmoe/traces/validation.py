@@ -106,15 +106,15 @@ def _probs(block: Block, meta: TraceMeta) -> Iterator[Rule]:
 
 
 def _lookahead(lookahead: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
-    depth = meta.lookahead_depth
-    is_last = np.arange(meta.num_layers) >= meta.num_layers - depth
-    yield Rule((lookahead != -1) & is_last[:, None], "lookahead", f"-1 expected in the last {depth} layer(s)")
-    earlier = lookahead[:, : max(0, meta.num_layers - depth)]
+    seeing = max(0, meta.num_layers - meta.lookahead_depth)
+    blind = np.arange(meta.num_layers) >= seeing
+    yield Rule((lookahead != -1) & blind[:, None], "lookahead", f"-1 expected from layer {seeing} on")
+    earlier = lookahead[:, :seeing]
     if not meta.has_lookahead:
         yield Rule(earlier != -1, "lookahead", "-1 expected, for the metadata say has_lookahead = false")
         return
     outside = (earlier < 0) | (earlier >= meta.num_experts)
-    yield Rule(outside, "lookahead", f"ids 0..{meta.num_experts - 1} expected before the last layer")
+    yield Rule(outside, "lookahead", f"ids 0..{meta.num_experts - 1} expected before layer {seeing}")
     yield Rule(_repeats(earlier), "lookahead", "distinct ids within a layer expected")
 
 

@@ -35,9 +35,9 @@ def run_stack(model: Any, phase: str) -> None:
             model.get_decoder()(input_ids=IDS, encoder_hidden_states=hidden, use_cache=False)
 
 
-def record(model: Any, phase: Any = "decode", width: int = 8) -> Routing:
+def record(model: Any, phase: Any = "decode", width: int = 8, depth: int = 1) -> Routing:
     adapter = adapter_for(model.config.model_type)
-    with Recorder(adapter, adapter.layers(model, phase), width) as recorder:
+    with Recorder(adapter, adapter.layers(model, phase), width, depth) as recorder:
         run_stack(model, phase)
     return recorder.take(ALL)
 
@@ -146,19 +146,21 @@ PHASES = [("encode", "switch_transformers"), *(("decode", model_type) for model_
 
 
 @pytest.mark.parametrize(("phase", "model_type"), PHASES)
-def test_lookahead_is_the_next_layers_router_on_this_layers_input(phase: Any, model_type: str) -> None:
+@pytest.mark.parametrize("depth", [1, 2])
+def test_lookahead_is_a_later_layers_router_on_this_layers_input(phase: Any, model_type: str, depth: int) -> None:
     model = tiny_model(model_type)
-    routing = record(model, phase)
+    routing = record(model, phase, depth=depth)
     layers = adapter_for(model_type).layers(model, phase)
     inputs: list[Any] = []
     hooks = [layer.norm.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
     run_stack(model, phase)
     for hook in hooks:
         hook.remove()
-    for layer, (following, hidden) in enumerate(zip(layers[1:], inputs, strict=False)):
+    for layer, (following, hidden) in enumerate(zip(layers[depth:], inputs, strict=False)):
         by_hand = best_by_hand(following, hidden)
         first_k = routing.lookahead[:, layer, : by_hand.shape[1]]
         assert np.array_equal(np.sort(first_k), np.sort(by_hand))
+    assert (routing.lookahead[:, -depth:] == -1).all()
 
 
 def best_by_hand(layer: MoeLayer, hidden: Any) -> Any:

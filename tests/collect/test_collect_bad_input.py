@@ -147,6 +147,15 @@ def test_out_of_memory_suggests_a_smaller_batch(error: Exception, run: Collected
         run()
 
 
+def test_a_model_that_does_not_fit_is_one_line(run: Collected, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.to", explode)
+    with pytest.raises(InputError, match="the model does not fit into cpu: try --dtype bfloat16"):
+        run()
+
+
 def test_other_runtime_errors_are_not_hidden(run: Collected, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: Any) -> None:
         raise RuntimeError("a bug")

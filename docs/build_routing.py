@@ -1,0 +1,211 @@
+"""Draw the figures of docs/routing.md and fill in its tables, from docs/runs and the bundled traces: `make figures`.
+
+Look-ahead over two and three layers needs traces that are too large to ship; what they gave is kept in
+docs/runs/switch-mini-128/lookahead.json and made anew by `python docs/build_routing.py DIRECTORY`, the directory
+holding {encode,decode}{1,2,3}.parquet of `specmoe collect --lookahead-depth 1|2|3`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import specmoe.traces
+from specmoe.analysis import routing
+from specmoe.analysis.style import figure, save
+from specmoe.traces.blocks import join
+from specmoe.traces.schema import Block
+
+DOCS = Path(__file__).parent
+RUNS = DOCS / "runs"
+MODEL = "switch-mini-128"
+EXPERTS, LAYERS = 128, 6
+PHASES = ("encode", "decode")
+SPLITS = ("train", "validation", "test")
+PAGE = DOCS / "routing.md"
+Counts = dict[str, Any]
+Predicted = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Write docs/img/*.png and the tables between the markers of docs/routing.md."""
+    for directory in sys.argv[1:]:
+        write_lookahead(Path(directory))
+    counts, predicted = measure()
+    (DOCS / "img").mkdir(exist_ok=True)
+    plot_training(DOCS / "img" / "training.png")
+    plot_usage(counts, DOCS / "img" / "usage.png")
+    plot_predictability(predicted, DOCS / "img" / "predictability.png")
+    PAGE.write_text(filled(PAGE.read_text(), counts, predicted))
+
+
+def measure() -> tuple[Counts, Predicted]:
+    """Uses of experts by model and phase, and accuracies by phase and way."""
+    splits = {phase: {split: read(f"{MODEL}/{phase}/{split}") for split in SPLITS} for phase in PHASES}
+    counts = {phase: sum(routing.counts(part, EXPERTS) for part in parts.values()) for phase, parts in splits.items()}
+    google = np.array(list(load("google-switch-base-128", "usage")["expert_counts"].values()))
+    return {**counts, "google": google}, {phase: predictability(splits[phase], phase) for phase in PHASES}
+
+
+def filled(text: str, counts: Counts, predicted: Predicted) -> str:
+    """The page with its tables made anew."""
+    tables = {"loss": loss_table(), "usage": usage_table(counts), "predictability": predictability_table(predicted)}
+    for name, table in tables.items():
+        text = re.sub(f"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+    return text
+
+
+def read(name: str) -> Block:
+    """All rows of a bundled trace."""
+    return specmoe.traces.open(name).read()
+
+
+def load(run: str, name: str) -> Any:
+    """One JSON file of a run."""
+    return json.loads((RUNS / run / f"{name}.json").read_text())
+
+
+def write_lookahead(directory: Path) -> None:
+    """Measure the look-ahead of the traces in a directory."""
+    measured = {
+        phase: {
+            str(depth): {
+                f"top{best}": routing.lookahead_accuracy(
+                    specmoe.traces.open(directory / f"{phase}{depth}.parquet").read(), depth, best
+                ).tolist()
+                for best in (1, 2, 4, 8)
+            }
+            for depth in (1, 2, 3)
+        }
+        for phase in PHASES
+    }
+    (RUNS / MODEL / "lookahead.json").write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def predictability(splits: dict[str, Block], phase: str) -> dict[str, Any]:
+    """Accuracy per layer (nan where it does not apply) of simple ways to know an expert."""
+    train, test = splits["train"], splits["test"]
+    before = [(train.experts[:, layer - 1, 0], test.experts[:, layer - 1, 0]) for layer in range(1, LAYERS)]
+    unknown = (np.zeros(len(train.token), np.int32), np.zeros(len(test.token), np.int32))
+    ahead = load(MODEL, "lookahead")[phase]
+    return {
+        "same expert as the token before": routing.persistence(join([train, splits["validation"], test])),
+        "the layer's favourite": routing.table_accuracy(train, test, [unknown] * LAYERS),
+        "token id": routing.table_accuracy(train, test, [(train.token, test.token)] * LAYERS),
+        "expert of the layer before": blank_first(routing.table_accuracy(train, test, [unknown, *before]), 1),
+        **{
+            f"look-ahead, {depth} layer{'s' * (depth > 1)}": np.array([np.nan] * depth + ahead[str(depth)]["top1"])
+            for depth in (1, 2, 3)
+        },
+        "look-ahead, 1 layer, best 8": np.array([np.nan, *ahead["1"]["top8"]]),
+    }
+
+
+def blank_first(values: Any, layers: int) -> Any:
+    """The same with the first layers marked as not applicable."""
+    return np.concatenate([np.full(layers, np.nan), values[layers:]])
+
+
+def plot_training(png: Path) -> None:
+    """Held-out loss of the three models by step; balance and drops of the large one."""
+    chart, (loss, balance) = figure(1, 2)
+    for run in (MODEL, "dense-mini", "switch-mini-16"):
+        points = load(run, "history")["held_out"]
+        loss.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", markersize=3, label=run)
+    unigram = load(MODEL, "specmoe")["held_out"]["unigram"]
+    loss.axhline(unigram, linestyle=":", color="0.4", label="unigram guess")
+    loss.set(xlabel="step", ylabel="held-out loss, nats a target token", title="Held-out loss")
+    training = load(MODEL, "history")["training"]
+    steps = [point["step"] for point in training]
+    balance.plot(steps, [point["balance"] for point in training], linewidth=1, label="balance loss, mean of layers")
+    balance.plot(steps, [point["dropped"] for point in training], linewidth=1, label="share of tokens dropped")
+    balance.set(xlabel="step", ylim=(0, None), title=f"{MODEL} while it trains")
+    for axes in (loss, balance):
+        axes.legend(frameon=False)
+    save(chart, png)
+
+
+def plot_usage(counts: Counts, png: Path) -> None:
+    """Each layer's experts by rank."""
+    chart, panels = figure(1, 3, width=3.6)
+    titles = {"encode": f"{MODEL}, encode", "decode": f"{MODEL}, decode", "google": "google/switch-base-128, encode"}
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        for layer, uses in enumerate(counts[name]):
+            axes.plot(np.arange(1, EXPERTS + 1), np.sort(uses)[::-1] / uses.sum(), linewidth=1, label=f"layer {layer}")
+        axes.axhline(1 / EXPERTS, linestyle=":", color="0.4", label="even")
+        axes.set(xlabel="expert, by rank", yscale="log", ylim=(1e-5, 0.5), title=title)
+    panels[0].set_ylabel("share of tokens")
+    panels[0].legend(frameon=False, ncols=2, fontsize=7)
+    save(chart, png)
+
+
+def plot_predictability(predicted: Predicted, png: Path) -> None:
+    """Accuracy by layer of the ways to know an expert."""
+    chart, panels = figure(1, 2, width=4.6)
+    for axes, (phase, ways) in zip(panels, predicted.items(), strict=True):
+        for number, (way, accuracy) in enumerate(ways.items()):
+            axes.plot(range(LAYERS), 100 * accuracy, "osD^v<>P"[number], linestyle="-", markersize=4, label=way)
+        axes.axhline(100 / EXPERTS, linestyle=":", color="0.4", label="chance")
+        axes.set(xlabel="MoE layer", ylim=(0, 100), title=f"{MODEL}, {phase}")
+    panels[0].set_ylabel("accuracy, %")
+    chart.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, fontsize=7, loc="outside lower center")
+    save(chart, png)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def loss_table() -> str:
+    """What the models cost and reached."""
+    rows = []
+    for run in (MODEL, "dense-mini", "switch-mini-16"):
+        card = load(run, "specmoe")
+        recipe, held_out = card["recipe"], card["held_out"]
+        tokens = recipe["steps"] * recipe["batch"] * (256 + 58) / 1e6
+        rows.append([run, str(recipe["experts"]), str(recipe["steps"]), f"{tokens:.0f} M", f"{held_out['loss']:.3f}"])
+    rows.append(["unigram guess", "", "", "", f"{load(MODEL, 'specmoe')['held_out']['unigram']:.3f}"])
+    return markdown(["model", "experts", "steps", "tokens seen", "held-out loss, nats a target token"], rows)
+
+
+def usage_table(counts: Counts) -> str:
+    """Statistics by layer, ours beside Google's."""
+    rows = []
+    for layer in range(LAYERS):
+        cells = [routing.usage(counts[name][layer]) for name in ("encode", "decode", "google")]
+        columns = zip(*(routing.usage(counts[name][layer]) for name in ("encode", "decode", "google")), strict=True)
+        entropy, variation, active, share = columns
+        cells = (
+            " / ".join(f"{value:.2f}" for value in entropy),
+            " / ".join(f"{value:.2f}" for value in variation),
+            " / ".join(str(value) for value in active),
+            " / ".join(f"{100 * value:.1f}" for value in share),
+        )
+        rows.append([str(layer), *cells])
+    return markdown(["MoE layer", "entropy, bits of 7", "CV", "active experts", "top expert, %"], rows)
+
+
+def predictability_table(predicted: Predicted) -> str:
+    """Accuracies over the layers, least to most."""
+    rows = []
+    for way in predicted["encode"]:
+        cells = [100 * predicted[phase][way] for phase in PHASES]
+        rows.append([way, *(f"{np.nanmin(c):.0f} to {np.nanmax(c):.0f} %" for c in cells)])
+    for name, measure in (
+        ("bits the text domain tells of the expert", lambda block: routing.domain_information(block, EXPERTS)),
+        ("median probability of the expert chosen", routing.confidence),
+    ):
+        cells = [measure(join([read(f"{MODEL}/{phase}/{split}") for split in SPLITS])) for phase in PHASES]
+        rows.append([name, *(f"{c.min():.2f} to {c.max():.2f}" for c in cells)])
+    return markdown(["over the layers, least to most", *PHASES], rows)
+
+
+if __name__ == "__main__":
+    main()
