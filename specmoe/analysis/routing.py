@@ -42,14 +42,16 @@ def persistence(block: Block) -> Floats:
     first = block.experts[:, :, 0]
     following = block.sequence[1:] == block.sequence[:-1]
     served = (first[1:] >= 0) & (first[:-1] >= 0) & following[:, None]
-    return ((first[1:] == first[:-1]) & served).sum(axis=0) / served.sum(axis=0)
+    same: Floats = ((first[1:] == first[:-1]) & served).sum(axis=0) / served.sum(axis=0)
+    return same
 
 
 def lookahead_accuracy(block: Block, depth: int, best: int) -> Floats:
     """Share of tokens whose expert `depth` layers on is among the look-ahead's `best` candidates, [L - depth]."""
     layers = block.experts.shape[1] - depth
     wanted = block.experts[:, depth:, :1]
-    return (block.lookahead[:, :layers, :best] == wanted).any(axis=-1).mean(axis=0)
+    found: Floats = (block.lookahead[:, :layers, :best] == wanted).any(axis=-1).mean(axis=0)
+    return found
 
 
 def domain_information(block: Block, num_experts: int) -> Floats:
