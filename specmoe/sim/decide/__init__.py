@@ -1,0 +1,1 @@
+"""Which experts are loaded and evicted, and in what order; no clock."""

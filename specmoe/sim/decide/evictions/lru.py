@@ -1,0 +1,31 @@
+"""Least recently used."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from specmoe.sim.decide.eviction import Context, Eviction
+
+
+class Lru(Eviction):
+    """The key whose last use, or whose load if it was never used, lies furthest back."""
+
+    def __init__(self, context: Context, capacity: int) -> None:
+        self._order: dict[int, None] = {}  # oldest first
+
+    def insert(self, key: int, event: int) -> None:
+        """Newest."""
+        self._order[key] = None
+
+    def use(self, key: int, event: int) -> None:
+        """Newest again."""
+        del self._order[key]
+        self._order[key] = None
+
+    def remove(self, key: int) -> None:
+        """Forget it."""
+        del self._order[key]
+
+    def victim(self, pinned: Container[int], event: int) -> int | None:
+        """The oldest that is not pinned."""
+        return next((key for key in self._order if key not in pinned), None)

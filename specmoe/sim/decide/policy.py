@@ -1,0 +1,40 @@
+"""A policy is five choices; this file holds what they are, `policies.py` the ones that have names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Sharing = Literal["shared", "per-layer", "all-resident"]
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """Which predictions become loads.
+
+    Of each event that is predicted, at most `limit` candidates of at least `threshold` confidence, up to `depth` layers
+    ahead, nearest layer first, best candidate first; none while `backlog` prefetched experts wait unused.
+    """
+
+    limit: int = 1
+    threshold: float = 0.0
+    depth: int = 1
+    backlog: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is kept, predicted and loaded, in what form.
+
+    `keep` false gives every expert up after its use (no cache). `tier` is where the experts live, `format` how.
+    """
+
+    name: str
+    source: str  # the paper or program it comes from
+    predictor: str = "none"
+    eviction: str = "lru"
+    prefetch: Prefetch | None = None
+    sharing: Sharing = "shared"
+    keep: bool = True
+    slots_needed: Literal["any", "all", "double-buffer"] = "any"
+    eviction_parameters: dict[str, float] = field(default_factory=dict)

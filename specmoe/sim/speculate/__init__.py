@@ -1,0 +1,1 @@
+"""Which experts will later layers want, and with what confidence."""
