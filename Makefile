@@ -1,18 +1,21 @@
 # Everything builds its own environment in .venv; nothing else is touched.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.venv/ready: pyproject.toml constraints.txt
+.PHONY: demo test bench figures
+
+.venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	$(PIP) -e .
 	touch $@
 
-.PHONY: demo test bench
-demo: .venv/ready ## the main job on bundled real data
-	$(BIN)/specmoe traces list
-	$(BIN)/specmoe traces info switch-mini-128/decode/test
-	$(BIN)/specmoe collect --model switch-mini-16 --text README.md --out out/readme.parquet
-	$(BIN)/specmoe traces info out/readme.parquet
+.venv/ready: .venv/base
+	$(PIP) -e '.[torch,dev]'
+	touch $@
+
+demo: .venv/base ## the main job on the bundled real trace; needs no torch
+	$(BIN)/specmoe demo --out out/demo
 
 test: .venv/ready ## lint, types, tests
 	$(BIN)/ruff check .
@@ -22,7 +25,8 @@ test: .venv/ready ## lint, types, tests
 
 bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.traces
+	$(BIN)/python -m benchmarks.decide
+	$(BIN)/python -m benchmarks.engine
 
 figures: .venv/ready ## figures and tables of docs/routing.md
 	$(BIN)/python docs/build_routing.py
-.PHONY: figures

@@ -7,15 +7,21 @@ from typing import Annotated
 import typer
 
 from specmoe import __version__
-from specmoe.commands import console, traces
+from specmoe.commands import console, profile, reproduce, traces
 from specmoe.commands.collect import collect
+from specmoe.commands.demo import demo
 from specmoe.commands.pretrain import pretrain
+from specmoe.commands.simulate import simulate
 
 app = console.group("Which expert-offloading policy is fastest for this MoE model, this VRAM and this link?")
 
+app.command()(demo)
 app.command()(collect)
 app.command()(pretrain)
+app.command()(simulate)
 app.add_typer(traces.app, name="traces")
+app.add_typer(profile.app, name="profile")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specmoe.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^v<>PX"
 
 
 def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> tuple[Figure, Any]:
@@ -28,8 +31,22 @@ def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> 
         return chart, chart.subplots(rows, columns)
 
 
+def describe(chart: Figure, title: str, caption: str) -> None:
+    """A title above all panels, and below them in small print what was measured and how."""
+    chart.suptitle(title, fontsize=11, weight="bold")
+    chart.supxlabel(caption, fontsize=7, color="0.35", linespacing=1.4)
+
+
+def legend_below(axes: Any, inches: float = 0.42) -> None:
+    """A legend in one row, so far below the axes' lower edge."""
+    from matplotlib.transforms import ScaledTranslation
+
+    moved = axes.transAxes + ScaledTranslation(0, -inches, axes.figure.dpi_scale_trans)
+    below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": moved}
+    axes.legend(frameon=False, ncols=5, fontsize=9, **below)
+
+
 def save(chart: Figure, png: Path) -> None:
     """Write a PNG of fixed resolution; only a complete file ever bears the name."""
-    fresh = png.with_name(f".{png.name}.new")
-    chart.savefig(fresh, format="png", dpi=120)
-    fresh.replace(png)
+    with replacing(png) as fresh:
+        chart.savefig(fresh, format="png", dpi=120)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, ModelError
+from specmoe.traces.collect_model import pick_device, require_libraries
 from specmoe.traces.pretrain_data import Batch, Corpus, unigram_loss
-from specmoe.traces.pretrain_presets import PRESETS, Preset
+from specmoe.traces.pretrain_job import STATE, PretrainJob, require_same
 from specmoe.traces.store import library_versions, today
 from specmoe.traces.text import Document, Split, held_out, read_documents
 from specmoe.traces.tokenizer import load_tokenizer, sentinel_ids, train_tokenizer
@@ -25,40 +25,15 @@ from specmoe.traces.tokenizer import load_tokenizer, sentinel_ids, train_tokeniz
 if TYPE_CHECKING:
     from specmoe.traces.pretrain_loop import History, Trainer
 
+__all__ = ["OnProgress", "PretrainJob", "pretrain"]
+
 MEASURED_WINDOWS = 560
 RECORD_EVERY = 20
 TOKENIZER_TEXTS = 4  # the tokenizer sees every fourth training document
+CARD = "specmoe.json"
+WEIGHTS = "model.safetensors"  # written last: where it is, the checkpoint is whole
 
 OnProgress = Callable[[int, dict[str, float]], None]  # step, its terms
-
-
-@dataclass(frozen=True)
-class PretrainJob:
-    """One training run; everything that determines its outcome.
-
-    `text` are files or directories, `out` the checkpoint directory, `tokenizer` a directory with a trained tokenizer
-    (None trains one), `overrides` replaces fields of the preset, `save_every` and `measure_every` count steps.
-    """
-
-    preset: str
-    text: tuple[Path, ...]
-    out: Path
-    tokenizer: Path | None = None
-    seed: int = 0
-    device: str = "auto"
-    save_every: int = 1000
-    measure_every: int = 500
-    overrides: tuple[tuple[str, float], ...] = ()
-
-    def resolved(self) -> Preset:
-        """The preset with its overrides; raises InputError for an unknown preset or field."""
-        if self.preset not in PRESETS:
-            raise InputError(f"preset {self.preset!r}: one of {', '.join(PRESETS)} expected")
-        kinds = {name: type(value) for name, value in asdict(PRESETS[self.preset]).items()}
-        for name, _ in self.overrides:
-            if name not in kinds:
-                raise InputError(f"{name}: not a field of a preset; they are {', '.join(kinds)}")
-        return replace(PRESETS[self.preset], **{name: kinds[name](value) for name, value in self.overrides})
 
 
 def pretrain(job: PretrainJob, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -66,89 +41,108 @@ def pretrain(job: PretrainJob, on_progress: OnProgress | None = None) -> dict[st
 
     Returns what `specmoe.json` beside the checkpoint says: kind, corpus, recipe, held-out loss in nats a target token
     beside a unigram guess, versions. A finished run is returned as it is; a killed one goes on from its last save.
+    Raises InputError, ModelError or MissingExtraError.
     """
-    from specmoe.traces.pretrain_loop import Trainer
+    preset, identity = job.resolved(), job.identity()
+    job.check()
+    if (job.out / WEIGHTS).exists():
+        return _finished(job, identity)
+    require_libraries()
+    pick_device(job.device)
+    from specmoe.traces.pretrain_loop import Trainer, memory_errors
 
-    preset = job.resolved()
-    if (job.out / "specmoe.json").exists():
-        return dict(json.loads((job.out / "specmoe.json").read_text()))
     documents = read_documents(job.text)
     tokenizer = _tokenizer(job, held_out(documents, "train"))
-    train, validation = (_corpus(preset, documents, split, tokenizer, job.seed) for split in ("train", "validation"))
+    train, validation = (_corpus(job, documents, split, tokenizer) for split in ("train", "validation"))
     measured = validation.all_batches(preset.batch, MEASURED_WINDOWS)
-    trainer = Trainer(preset, len(tokenizer), job.seed, job.device)
-    history = trainer.resume(job.out / "resume", _identity(job))
-    _train(job, preset, trainer, train, measured, history, on_progress)
-    loss = {**trainer.measure(measured), "unigram": unigram_loss(train, measured, len(tokenizer))}
-    return _finish(job, preset, trainer, tokenizer, history, loss)
+    run = _Run(job, identity | {"text": train.digest()}, tokenizer, train, measured)
+    with memory_errors(preset.batch):
+        trainer = Trainer(preset, len(tokenizer), job.seed, job.device)
+        history = run.train(trainer, on_progress)
+    return run.finish(trainer, history)
 
 
-def _train(
-    job: PretrainJob,
-    preset: Preset,
-    trainer: Trainer,
-    train: Corpus,
-    measured: Sequence[Batch],
-    history: History,
-    on_progress: OnProgress | None,
-) -> None:
-    """Run the remaining steps, writing down losses and saving as the job says."""
-    for step in range(trainer.step + 1, preset.steps + 1):
-        trainer.train(train.batch(step - 1, preset.batch))
-        if step % RECORD_EVERY == 0:
-            history["training"].append({"step": step, **trainer.terms()})
-            if on_progress:
-                on_progress(step, history["training"][-1])
-        if step % job.measure_every == 0:
-            history["held_out"].append({"step": step, **trainer.measure(measured)})
-        if step % job.save_every == 0 and step < preset.steps:
-            trainer.save(job.out / "resume", _identity(job), history)
-
-
-def _finish(
-    job: PretrainJob, preset: Preset, trainer: Trainer, tokenizer: Any, history: History, loss: dict[str, float]
-) -> dict[str, Any]:
-    """Write the checkpoint, `specmoe.json` last: it marks the run as finished."""
-    job.out.mkdir(parents=True, exist_ok=True)
-    trainer.export(job.out)
-    tokenizer.save_pretrained(job.out)
-    card: dict[str, Any] = {
-        "kind": "trained-here",
-        "preset": job.preset,
-        "corpus": ", ".join(sorted(path.name for path in job.text)),
-        "seed": job.seed,
-        "recipe": asdict(preset),
-        "held_out": loss,
-        "date": today(),
-        "versions": library_versions("torch", "transformers", "tokenizers", "numpy"),
-    }
-    (job.out / "history.json").write_text(json.dumps(history))
-    (job.out / "specmoe.json").write_text(json.dumps(card, indent=2) + "\n")
-    shutil.rmtree(job.out / "resume", ignore_errors=True)
+def _finished(job: PretrainJob, identity: dict[str, Any]) -> dict[str, Any]:
+    """What the run that finished in `out` says of itself; raises InputError if it is not this one."""
+    file = job.out / CARD
+    try:
+        card = dict(json.loads(file.read_text()))
+        found = {**card, **card["recipe"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{job.out}: has a checkpoint that no `specmoe pretrain` made: choose another --out") from None
+    require_same(file, found, identity)
     return card
 
 
-def _identity(job: PretrainJob) -> dict[str, Any]:
-    """What a resumed run must agree on."""
-    return {"preset": job.preset, "seed": job.seed, **asdict(job.resolved())}
+@dataclass(frozen=True)
+class _Run:
+    job: PretrainJob
+    identity: dict[str, Any]
+    tokenizer: Any
+    corpus: Corpus
+    measured: Sequence[Batch]
+
+    def train(self, trainer: Trainer, on_progress: OnProgress | None) -> History:
+        """Run the remaining steps, writing down losses and saving as the job says; the last step is always measured."""
+        history = trainer.resume(self.job.partial, self.identity)
+        if trainer.step == 0:
+            self.tokenizer.save_pretrained(self.job.partial)
+        steps, batch = trainer.preset.steps, trainer.preset.batch
+        for step in range(trainer.step + 1, steps + 1):
+            trainer.train(self.corpus.batch(step - 1, batch))
+            if step % RECORD_EVERY == 0 or step == steps:
+                history["training"].append({"step": step, **trainer.terms()})
+                if on_progress:
+                    on_progress(step, history["training"][-1])
+            if step % self.job.measure_every == 0 or step == steps:
+                history["held_out"].append({"step": step, **trainer.measure(self.measured)})
+            if step % self.job.save_every == 0 and step < steps:
+                trainer.save(self.job.partial, self.identity, history)
+        return history
+
+    def finish(self, trainer: Trainer, history: History) -> dict[str, Any]:
+        """Write the checkpoint elsewhere, then move its files to `out`, the weights last."""
+        written = self.job.partial / "checkpoint"
+        written.mkdir(exist_ok=True)
+        card = self._card(history)
+        (written / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        (written / "history.json").write_text(json.dumps(history))
+        self.tokenizer.save_pretrained(written)
+        trainer.export(written)
+        for file in sorted(written.iterdir(), key=lambda file: file.name == WEIGHTS):
+            file.replace(self.job.out / file.name)
+        shutil.rmtree(self.job.partial)
+        return card
+
+    def _card(self, history: History) -> dict[str, Any]:
+        loss = {name: value for name, value in history["held_out"][-1].items() if name != "step"}
+        return {
+            "kind": "trained-here",
+            "preset": self.job.preset,
+            "corpus": self.job.corpus(),
+            "seed": self.job.seed,
+            "recipe": asdict(self.job.resolved()),
+            "held_out": {**loss, "unigram": unigram_loss(self.corpus, self.measured, len(self.tokenizer))},
+            "date": today(),
+            "versions": library_versions("torch", "transformers", "tokenizers", "numpy"),
+        }
 
 
 def _tokenizer(job: PretrainJob, documents: Sequence[Document]) -> Any:
-    """The given tokenizer, the one a killed run trained, or a new one."""
-    for directory in (job.tokenizer, job.out):
-        if directory is not None and (directory / "tokenizer.json").exists():
-            return load_tokenizer(directory)
+    """The given tokenizer, that of the run to go on with, or a new one."""
     if job.tokenizer is not None:
-        raise InputError(f"{job.tokenizer}: no tokenizer.json")
-    tokenizer = train_tokenizer((d.text for d in documents[::TOKENIZER_TEXTS]), job.resolved().vocabulary)
-    tokenizer.save_pretrained(job.out)
-    return tokenizer
+        return load_tokenizer(job.tokenizer)
+    if (job.partial / STATE).exists():
+        return load_tokenizer(job.partial)
+    return train_tokenizer((d.text for d in documents[::TOKENIZER_TEXTS]), job.resolved().vocabulary)
 
 
-def _corpus(preset: Preset, documents: Sequence[Document], split: Split, tokenizer: Any, seed: int) -> Corpus:
+def _corpus(job: PretrainJob, documents: Sequence[Document], split: Split, tokenizer: Any) -> Corpus:
     def encode(texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    eos = int(tokenizer.eos_token_id)
-    return Corpus(held_out(documents, split), encode, preset.encoder_length, sentinel_ids(tokenizer), eos, seed)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{tokenizer.name_or_path}: the tokenizer has no end token")
+    length, eos = job.resolved().encoder_length, int(tokenizer.eos_token_id)
+    return Corpus(held_out(documents, split), encode, length, sentinel_ids(tokenizer), eos, job.seed)

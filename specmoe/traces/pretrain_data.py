@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,9 +39,13 @@ class Corpus:
             window.ids for window in windows(documents, encode, length, shortest=length) if len(window.ids) == length
         ]
         if not full:
-            raise InputError(f"no document has {length} tokens: nothing to train on")
+            raise InputError(f"of {len(documents)} documents none has {length} tokens: longer ones expected")
         self.windows: Ids = np.stack(full)
         self._sentinels, self._eos, self._seed = sentinels, eos, seed
+
+    def digest(self) -> str:
+        """Hash of the windows, in 12 hexadecimal digits."""
+        return hashlib.sha256(self.windows.tobytes()).hexdigest()[:12]
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of a step: epochs are permutations of all windows."""

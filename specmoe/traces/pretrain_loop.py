@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from specmoe.errors import InputError
+from specmoe.files import replacing
+from specmoe.traces.collect_model import pick_device
 from specmoe.traces.pretrain_data import Batch
+from specmoe.traces.pretrain_job import STATE, require_same
 from specmoe.traces.pretrain_model import build, library_state, sparse_layers
 from specmoe.traces.pretrain_presets import Preset
 
@@ -34,7 +38,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.preset = preset
         self.step = 0
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = pick_device(device)
         if self.device.type == "cuda":  # a graph cannot be captured where autograd knows the legacy stream
             torch.cuda.set_stream(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         with self.device:
@@ -83,37 +87,29 @@ class Trainer:
         }
 
     def save(self, directory: Path, identity: dict[str, Any], history: History) -> None:
-        """Write everything a killed run needs; the former save is replaced only when the new one is complete."""
+        """Write everything a killed run needs, as one file that is replaced only by a whole one."""
         moments = {
             f"moment.{index}.{name}": value
             for index, state in self.optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
         model = {f"model.{name}": value for name, value in self.model.named_parameters()}
-        fresh = directory.with_name(directory.name + ".new")
-        fresh.mkdir(parents=True, exist_ok=True)
-        save_file({**model, **moments, **_random_state(self.device)}, fresh / "state.safetensors")
-        state = {"step": self.step, "identity": identity, "history": history}
-        (fresh / "state.json").write_text(json.dumps(state))
-        shutil.rmtree(directory, ignore_errors=True)
-        fresh.rename(directory)
+        state = json.dumps({"step": self.step, "identity": identity, "history": history})
+        directory.mkdir(parents=True, exist_ok=True)
+        with replacing(directory / STATE) as fresh:
+            save_file({**model, **moments, **_random_state(self.device)}, fresh, metadata={"state": state})
 
     def resume(self, directory: Path, identity: dict[str, Any]) -> History:
-        """Load the last save, if there is one; raises InputError if it belongs to another recipe."""
-        if not (directory / "state.json").exists():
+        """Load the last save, if there is one; raises InputError if it is damaged or of another run."""
+        file = directory / STATE
+        if not file.exists():
             return {"training": [], "held_out": []}
-        saved = json.loads((directory / "state.json").read_text())
-        if saved["identity"] != json.loads(json.dumps(identity)):
-            raise InputError(f"{directory}: a run with another recipe stopped here; delete it or choose another --out")
-        tensors = load_file(directory / "state.safetensors", device=str(self.device))
-        parameters = {name.removeprefix("model."): v for name, v in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(parameters, strict=False)
-        self._load_moments(tensors)
-        torch.set_rng_state(tensors["random.cpu"].cpu())
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
-        self.step = int(saved["step"])
-        history: History = saved["history"]
+        with _damage(file), safe_open(file, "pt", device=str(self.device)) as stored:
+            saved = json.loads(stored.metadata()["state"])
+            require_same(file, saved["identity"], identity)
+            self._load({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118  # no mapping
+            self.step = int(saved["step"])
+            history: History = saved["history"]
         return history
 
     def export(self, directory: Path) -> None:
@@ -155,6 +151,15 @@ class Trainer:
         inputs, targets = (torch.from_numpy(ids).long() for ids in batch)
         return inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
 
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        self._load_moments(tensors)
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
+
     def _load_moments(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
@@ -163,6 +168,17 @@ class Trainer:
                 state.setdefault(int(index), {})[moment] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+@contextmanager
+def memory_errors(batch: int) -> Iterator[None]:
+    """Raise InputError when memory runs out, on a GPU or off it."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
+        raise InputError(f"out of memory with batch={batch}: try --set batch={max(1, batch // 2)}") from None
 
 
 def schedule(step: int, preset: Preset) -> float:
@@ -186,6 +202,14 @@ def _optimizer(model: torch.nn.Module, relative_rate: float) -> torch.optim.Opti
     ]
     on_gpu = device.type == "cuda"
     return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0, fused=True, capturable=on_gpu)
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: damaged ({error}): delete it to begin again") from None
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.errors import InputError
+
 NOISE_DENSITY = 0.15
 MEAN_SPAN = 3.0
 
@@ -24,13 +26,13 @@ def span_counts(length: int) -> tuple[int, int]:
 
 
 def raw_length(inputs: int) -> int:
-    """How many raw tokens become at most `inputs` encoder tokens, `eos` included."""
+    """How many raw tokens become at most `inputs` >= 3 encoder tokens, `eos` included."""
 
     def encoder_length(raw: int) -> int:
         noise, spans = span_counts(raw)
         return raw - noise + spans + 1
 
-    raw = inputs
+    raw = inputs - 1  # certainly few enough: there are at least as many noise tokens as spans
     while encoder_length(raw + 1) <= inputs:
         raw += 1
     return raw
@@ -39,10 +41,16 @@ def raw_length(inputs: int) -> int:
 def corrupt(ids: Ids, sentinels: Ids, eos: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
     """Corrupt windows `ids` [..., n], n >= 2; returns encoder ids [..., i] and target ids [..., t].
 
-    `sentinels` are the ids of <extra_id_0>, <extra_id_1>, ...; windows with more spans than sentinels cannot be made.
+    `sentinels` are the ids of <extra_id_0>, <extra_id_1>, ... Raises InputError for shorter windows and for more spans
+    than sentinels.
     """
-    rows = ids.reshape(-1, ids.shape[-1])
-    noise = noise_mask(len(rows), ids.shape[-1], rng)
+    length = ids.shape[-1]
+    if length < 2:
+        raise InputError(f"a window of {length} token(s) cannot be corrupted: at least 2 expected")
+    if (spans := span_counts(length)[1]) > len(sentinels):
+        raise InputError(f"a window of {length} tokens has {spans} spans, but there are {len(sentinels)} sentinels")
+    rows = ids.reshape(-1, length)
+    noise = noise_mask(len(rows), length, rng)
     shape = (*ids.shape[:-1], -1)
     return (
         _replace_runs(rows, noise, sentinels, eos).reshape(shape),

@@ -1,16 +1,18 @@
 """Where text comes from: documents by domain, whole documents held out, windows of tokens.
 
 A document's domain (its `source`) is its file's name up to the first dot. Documents in one file are separated by a
-line that holds a single form feed; `.xz` files are read as they are.
+line that holds nothing but a form feed; `.xz` files are read as they are.
 """
 
 from __future__ import annotations
 
 import lzma
+import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -23,6 +25,7 @@ Split = Literal["all", "train", "validation", "test"]
 HELD_OUT_FRACTION = 0.05
 ENCODED_AT_ONCE = 64  # documents; fast tokenizers work on them in parallel
 SUFFIXES = (".txt", ".txt.xz")  # what is taken from a directory; a file that is named is read whatever its suffix
+SEPARATOR = re.compile(r"^\f\r?$", re.MULTILINE)
 Encode = Callable[[list[str]], list[list[int]]]
 
 
@@ -45,10 +48,19 @@ def read_documents(paths: Sequence[Path]) -> list[Document]:
 
     Raises InputError for a missing or undecodable file and if there is no text at all.
     """
-    documents = [document for file in _files(paths) for document in _read(file)]
+    documents = [document for file in text_files(paths) for document in _read(file)]
     if not documents:
         raise InputError(f"{', '.join(map(str, paths))}: no text")
-    return sorted(documents, key=lambda document: document.source)
+    return sorted(documents, key=attrgetter("source"))
+
+
+def text_files(paths: Sequence[Path]) -> list[Path]:
+    """The files named and those in the directories named, each once: text read twice could not be held out.
+
+    From a directory come its .txt and .txt.xz files that are not hidden. Raises InputError for what is not there.
+    """
+    files = [file for path in paths for file in _files(path)]
+    return list({file.resolve(): file for file in reversed(files)}.values())[::-1]
 
 
 def held_out(documents: Sequence[Document], split: Split, seed: int = 0) -> list[Document]:
@@ -61,8 +73,8 @@ def held_out(documents: Sequence[Document], split: Split, seed: int = 0) -> list
     if split == "all":
         return list(documents)
     kept: list[Document] = []
-    for source, group in groupby(sorted(documents, key=lambda d: d.source), key=lambda d: d.source):
-        kept += _split_domain(source, list(group), split, seed)
+    for group in _domains(documents):
+        kept += _split_domain(group, split, seed)
     return kept
 
 
@@ -74,9 +86,7 @@ def windows(
     A tail shorter than `shortest` (a quarter of `length` by default) is dropped, unless it is the whole document.
     """
     shortest = length // 4 if shortest is None else shortest
-    turns = deque(
-        _cut(list(group), encode, length, shortest) for _, group in groupby(documents, key=lambda d: d.source)
-    )
+    turns = deque(_cut(group, encode, length, shortest) for group in _domains(documents))
     while turns:
         domain = turns.popleft()
         if (window := next(domain, None)) is not None:
@@ -84,14 +94,13 @@ def windows(
             turns.append(domain)
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
-        elif path.is_file():
-            yield path
-        else:
-            raise InputError(f"{path}: no such file or directory")
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        visible = (file for file in path.iterdir() if not file.name.startswith("."))
+        return sorted(file for file in visible if file.name.endswith(SUFFIXES) and file.is_file())
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or directory")
+    return [path]
 
 
 def _read(file: Path) -> Iterator[Document]:
@@ -100,11 +109,19 @@ def _read(file: Path) -> Iterator[Document]:
         text = raw.decode()
     except (lzma.LZMAError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not UTF-8 text ({error})") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     source = file.name.split(".")[0]
-    return (Document(source, piece.strip("\n")) for piece in text.split("\n\f\n") if piece.strip())
+    return (Document(source, piece.strip("\r\n")) for piece in SEPARATOR.split(text) if piece.strip())
 
 
-def _split_domain(source: str, documents: list[Document], split: Split, seed: int) -> list[Document]:
+def _domains(documents: Sequence[Document]) -> list[list[Document]]:
+    """The documents of each domain, in the order of their names."""
+    return [list(group) for _, group in groupby(sorted(documents, key=attrgetter("source")), attrgetter("source"))]
+
+
+def _split_domain(documents: list[Document], split: Split, seed: int) -> list[Document]:
+    source = documents[0].source
     if len(documents) < 3:
         raise InputError(f"domain {source!r} has {len(documents)} document(s): 3 are needed to hold out whole ones")
     order = np.random.default_rng([seed, zlib.crc32(source.encode())]).permutation(len(documents))

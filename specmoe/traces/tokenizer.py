@@ -2,6 +2,9 @@
 
 Layout of the ids: 0 pad, 1 end, 2 unknown, 256 bytes, the learned pieces, and at the very end 100 sentinels counted
 backwards (<extra_id_0> is the last id), as in T5. White space is kept: code is text too.
+
+Any text comes back from its ids, but for the sign ▁ (U+2581): it stands for a space in the pieces, and comes back as
+one. Text never yields the ids of pad, end, sentinels or bytes by spelling their names.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.errors import ModelError
+from specmoe.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,35 +25,39 @@ if TYPE_CHECKING:
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 SENTINELS = 100
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
-# Runs of spaces but the last, a word with the space before it, other spaces, line ends.
-WORDS = r"▁+(?=▁[^▁\n])|▁?[^▁\n]+|▁+|\n+"
+RESERVED = len([PAD, EOS, UNKNOWN, *BYTES])
+# What spells a reserved piece is cut after its "<". Then: runs of spaces but the last, a word with the space before it,
+# other spaces, line ends.
+_NAME = r"(?:pad>|/s>|unk>|0x[0-9A-F]{2}>)"
+WORDS = rf"<(?={_NAME})|▁+(?=▁[^▁\n])|▁?(?:[^▁\n<]|<(?!{_NAME}))+|▁+|\n+"
 
 
 def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
-    """Train a tokenizer with `pieces` ids (specials and bytes included) plus 100 sentinels.
+    """Train a tokenizer with at most `pieces` ids (specials and bytes included) plus 100 sentinels.
 
-    Returns a `transformers.PreTrainedTokenizerFast`; `save_pretrained` stores it.
+    Returns a `transformers.PreTrainedTokenizerFast`; `save_pretrained` stores it. Training twice gives pieces in
+    slightly different order: the library draws the order of the words. Raises InputError for too few pieces or no text.
     """
-    from tokenizers import Tokenizer, models, trainers
+    from tokenizers import Tokenizer, models
 
-    learner = _with_white_space(Tokenizer(models.Unigram()))
-    trainer = trainers.UnigramTrainer(
-        vocab_size=pieces - 2 - len(BYTES), unk_token=UNKNOWN, special_tokens=[UNKNOWN], show_progress=False
-    )
-    learner.train_from_iterator(texts, trainer)
-    vocab = json.loads(learner.to_str())["model"]["vocab"]
-    learned = [(piece, score) for piece, score in vocab if piece != UNKNOWN]
+    learned = _learn(texts, pieces)
     lowest = min(score for _, score in learned) - 10.0
-    specials = [(PAD, 0.0), (EOS, 0.0), (UNKNOWN, lowest)]
-    model = models.Unigram([*specials, *((byte, lowest) for byte in BYTES), *learned], 2, byte_fallback=True)
-    return _wrap(_with_white_space(Tokenizer(model)))
+    reserved = [(piece, lowest) for piece in (PAD, EOS, UNKNOWN, *BYTES)]
+    return _wrap(_with_white_space(Tokenizer(models.Unigram([*reserved, *learned], 2, byte_fallback=True))))
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer saved in a checkpoint directory."""
+    """The tokenizer saved in a checkpoint directory; raises InputError if there is none."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory)
+    file = directory / "tokenizer.json"
+    if not file.is_file():
+        raise InputError(f"{directory}: no tokenizer.json")
+    try:
+        return AutoTokenizer.from_pretrained(directory)
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{file}: not a tokenizer ({type(error).__name__}: {reason})") from None
 
 
 def sentinel_ids(tokenizer: Any) -> NDArray[np.int32]:
@@ -60,6 +67,26 @@ def sentinel_ids(tokenizer: Any) -> NDArray[np.int32]:
     if names[0] not in vocab:
         raise ModelError(f"{tokenizer.name_or_path or 'tokenizer'}: no sentinels <extra_id_0>, ... in the vocabulary")
     return np.array([vocab[name] for name in names if name in vocab], dtype=np.int32)
+
+
+def _learn(texts: Iterable[str], pieces: int) -> list[tuple[str, float]]:
+    """The learned pieces and their log probabilities."""
+    from tokenizers import Tokenizer, models, trainers
+
+    if pieces <= RESERVED + 1:
+        raise InputError(f"a vocabulary of {pieces}: {RESERVED} ids are reserved, a few hundred more expected")
+    learner = _with_white_space(Tokenizer(models.Unigram()))
+    trainer = trainers.UnigramTrainer(
+        vocab_size=pieces - RESERVED + 1, unk_token=UNKNOWN, special_tokens=[UNKNOWN], show_progress=False
+    )
+    try:
+        learner.train_from_iterator(texts, trainer)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise InputError(f"a vocabulary of {pieces}, {RESERVED} of them reserved: {error}") from None
+    vocab = json.loads(learner.to_str())["model"]["vocab"]
+    if len(vocab) < 2:
+        raise InputError("no text to train a tokenizer on")
+    return [(piece, score) for piece, score in vocab if piece != UNKNOWN]
 
 
 def _with_white_space(tokenizer: Tokenizer) -> Tokenizer:
@@ -83,4 +110,5 @@ def _wrap(tokenizer: Tokenizer) -> Any:
         unk_token=UNKNOWN,
         additional_special_tokens=sentinels,
         clean_up_tokenization_spaces=False,
+        split_special_tokens=True,  # a name of one in the text is text
     )

@@ -57,13 +57,24 @@ class Workload:
         """Step of each of `rows`, [n]."""
         return np.repeat(np.arange(self.num_steps), self.step_tokens)
 
+    @cached_property
+    def events(self) -> Ints:
+        """Event of each demanded expert, [U]."""
+        return np.repeat(np.arange(self.num_events), np.diff(self.offsets))
+
+    @cached_property
+    def keys(self) -> NDArray[np.int32]:
+        """Key of each demanded expert, `layer * E + expert`, [U]."""
+        layer = (self.events % self.meta.num_layers).astype(np.int32)
+        return layer * np.int32(self.meta.num_experts) + self.experts
+
 
 def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None) -> Workload:
     """The workload of a trace's rows, at most `steps` steps of it; raises InputError for an empty one."""
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"batch {batch}, steps {steps}: at least 1 expected")
     step = _decode_steps(block, batch) if meta.phase == "decode" else _encode_steps(block, batch)
-    rows = np.lexsort((np.arange(len(step)), step))
+    rows = np.argsort(step, kind="stable")
     if steps is not None:
         rows = rows[step[rows] < steps]
     if not len(rows):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Container
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.sim.speculate.table import PredictionTable
 from specmoe.traces.workload import Workload
 
 NEVER = 1 << 60
@@ -29,12 +31,9 @@ class Future:
     @classmethod
     def of(cls, workload: Workload) -> Future:
         """The demand of a workload by key."""
-        per_event = np.diff(workload.offsets)
-        event = np.repeat(np.arange(workload.num_events), per_event)
-        key = (event % workload.meta.num_layers) * workload.meta.num_experts + workload.experts
-        order = np.lexsort((event, key))
-        keys, starts = np.unique(key[order], return_index=True)
-        parts = np.split(event[order], starts[1:])
+        order = np.argsort(workload.keys, kind="stable")
+        keys, starts = np.unique(workload.keys[order], return_index=True)
+        parts = np.split(workload.events[order], starts)[1:]
         return cls({int(k): part.tolist() for k, part in zip(keys, parts, strict=True)})
 
     def next_use(self, key: int, after: int) -> int:
@@ -48,13 +47,14 @@ class Future:
 class Context:
     """What a policy may be built from.
 
-    `popularity` counts the uses of every key in the train split, [L * E]; without one, all are alike.
+    `popularity` counts the uses of every key in the train split, [L * E]; without one, all are alike. `predictions`
+    are those the policy prefetches by.
     """
 
     slots: int
     workload: Workload
     popularity: NDArray[np.int64] | None = None
-    parameters: dict[str, float] = field(default_factory=dict)
+    predictions: PredictionTable | None = None
 
     @cached_property
     def future(self) -> Future:
@@ -65,24 +65,37 @@ class Context:
 class Eviction(ABC):
     """Ranks the resident keys. The director calls `insert` when a load is issued, `use` when a demand is served (also
     for the demand that caused the load), and `remove` when a key leaves, whoever chose it.
+
+    A load and the first use of what it brought are one access, as in a cache that loads on demand only: what counts
+    accesses counts the uses that come `again`. Keywords of a constructor are a policy's configuration.
     """
+
+    peeks: ClassVar[bool] = False  # whether it knows the future
+
+    @abstractmethod
+    def __init__(self, context: Context, capacity: int) -> None: ...
 
     @abstractmethod
     def insert(self, key: int, event: int) -> None:
         """A key became resident."""
 
     @abstractmethod
-    def use(self, key: int, event: int) -> None:
-        """A resident key is used."""
+    def use(self, key: int, event: int, again: bool) -> None:
+        """A resident key is used, `again` if it was used since its load."""
 
     @abstractmethod
     def remove(self, key: int) -> None:
         """A resident key leaves."""
 
     @abstractmethod
-    def victim(self, pinned: Container[int], event: int) -> int | None:
-        """The resident key to give up first among those not pinned; None if all are. Changes nothing."""
+    def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
+        """The resident key to give up first for `key` among those not pinned; None if all are. Changes nothing."""
 
     def may_replace(self, victim: int, key: int, event: int) -> bool:
         """Whether a *prefetch* of `key` is worth the loss of `victim`."""
         return True
+
+
+def first_unpinned(keys: Iterable[int], pinned: Container[int]) -> int | None:
+    """The first of the keys that is not pinned; None if all are."""
+    return next((key for key in keys if key not in pinned), None)

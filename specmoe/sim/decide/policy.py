@@ -1,4 +1,4 @@
-"""A policy is five choices; this file holds what they are, `policies.py` the ones that have names."""
+"""A policy is five choices; this file says what they are, `policies` lists the ones that have names."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ class Prefetch:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is kept, predicted and loaded, in what form.
+    """Who stays, who is fetched ahead, who shares slots.
 
-    `keep` false gives every expert up after its use (no cache). `tier` is where the experts live, `format` how.
+    `keep` false gives every expert up after its use (no cache). `source` names the paper or program it comes from.
     """
 
     name: str
-    source: str  # the paper or program it comes from
+    source: str
     predictor: str = "none"
     eviction: str = "lru"
     prefetch: Prefetch | None = None
     sharing: Sharing = "shared"
     keep: bool = True
-    slots_needed: Literal["any", "all", "double-buffer"] = "any"
     eviction_parameters: dict[str, float] = field(default_factory=dict)

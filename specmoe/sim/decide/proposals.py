@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from specmoe.sim.decide.eviction import Context
+import numpy as np
+
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.speculate.table import PredictionTable
 from specmoe.traces.workload import Workload
@@ -24,30 +25,19 @@ class FromPredictions:
     """The best candidates of the next events."""
 
     def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
-        depth = min(rule.depth, predictions.depth)
-        chosen = predictions.experts[:, :depth, : rule.limit]
-        confident = predictions.confidence[:, :depth, : rule.limit] >= rule.threshold
         self.backlog = rule.backlog
-        self._experts = workload.meta.num_experts
-        self._layers = workload.meta.num_layers
-        self._last = workload.num_events - 1
-        self._candidates = [
-            [
-                [expert for expert, sure in zip(*target, strict=True) if sure and expert >= 0]
-                for target in zip(*both, strict=True)
-            ]
-            for both in zip(chosen.tolist(), confident.tolist(), strict=True)
-        ]
+        depth = min(rule.depth, predictions.depth)
+        experts = predictions.experts[:, :depth, : rule.limit]
+        confidence = predictions.confidence[:, :depth, : rule.limit]
+        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
+        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
+        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
+        self._keys = (first[..., None] + experts)[wanted].data
+        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
 
     def at(self, event: int) -> list[int]:
         """Nearest layer first, best candidate first."""
-        targets = enumerate(self._candidates[event], start=event + 1)
-        return [
-            target % self._layers * self._experts + expert
-            for target, candidates in targets
-            if target <= self._last
-            for expert in candidates
-        ]
+        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
 
 
 class FromTheFuture:
@@ -56,22 +46,17 @@ class FromTheFuture:
     def __init__(self, rule: Prefetch, workload: Workload) -> None:
         self.backlog = rule.backlog
         self._window = rule.limit
-        layers, experts = workload.meta.num_layers, workload.meta.num_experts
-        offsets = workload.offsets.tolist()
-        ids = workload.experts.tolist()
-        self._demand = [
-            [event % layers * experts + expert for expert in ids[offsets[event] : offsets[event + 1]]]
-            for event in range(workload.num_events)
-        ]
+        self._keys = workload.keys.data
+        self._offsets = workload.offsets.data
 
     def at(self, event: int) -> list[int]:
         """The next distinct keys in the order of their need, `limit` of them."""
         found: dict[int, None] = {}
-        for later in range(event + 1, len(self._demand)):
-            found.update(dict.fromkeys(self._demand[later]))
-            if len(found) >= self._window:
+        for key in self._keys[self._offsets[event + 1] :]:
+            if len(found) == self._window:
                 break
-        return list(found)[: self._window]
+            found[key] = None
+        return list(found)
 
 
 class Nothing:
@@ -84,7 +69,7 @@ class Nothing:
         return []
 
 
-def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload, context: Context) -> Proposals:
+def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
     """What a policy's prefetch rule makes of its predictions."""
     if policy.prefetch is None:
         return Nothing()

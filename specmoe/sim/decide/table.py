@@ -7,7 +7,7 @@ first wave first; uses run in the order of their rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -75,19 +75,24 @@ class Recorder:
     """Collects rows while decisions are made."""
 
     def __init__(self) -> None:
-        self._uses: list[tuple[int, int, int, int, int, bool, int]] = []
-        self._loads: list[tuple[int, int, int, int, bool, int]] = []
-        self._used: list[bool] = []
+        self._uses = array("i")
+        self._loads = array("i")
+        self._used = bytearray()
+
+    @property
+    def num_loads(self) -> int:
+        """Rows of loads so far."""
+        return len(self._used)
 
     def use(self, event: int, key: int, tokens: int, slot: int, load: int, hit: bool, wave: int) -> None:
         """Write down a use; its load was a useful one."""
-        self._uses.append((event, key, tokens, slot, load, hit, wave))
+        self._uses.extend((event, key, tokens, slot, load, hit, wave))
         if load >= 0:
             self._used[load] = True
 
     def load(self, event: int, key: int, slot: int, evicted: int, demand: bool, wave: int) -> int:
         """Write down a load; its row."""
-        self._loads.append((event, key, slot, evicted, demand, wave))
+        self._loads.extend((event, key, slot, evicted, demand, wave))
         self._used.append(False)
         return len(self._used) - 1
 
@@ -101,5 +106,5 @@ class Recorder:
         return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots)
 
 
-def _columns(rows: Sequence[tuple[int, ...]], width: int) -> list[Ints]:
-    return list(np.ascontiguousarray(np.array(rows, np.int32).reshape(-1, width).T))
+def _columns(rows: array[int], width: int) -> list[Ints]:
+    return list(np.array(rows, np.int32).reshape(-1, width).T.copy())

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 
-from specmoe.sim.decide.eviction import Eviction
+from specmoe.errors import InputError
+from specmoe.sim.decide.eviction import Context, Eviction
+from specmoe.sim.decide.evictions.arc import Arc
+from specmoe.sim.decide.evictions.belady import Belady
+from specmoe.sim.decide.evictions.belady_bypass import BeladyBypass
+from specmoe.sim.decide.evictions.fifo import Fifo
+from specmoe.sim.decide.evictions.lfu import Lfu
+from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
 from specmoe.sim.decide.evictions.lru import Lru
+from specmoe.sim.decide.evictions.predicted import Predicted
+from specmoe.sim.decide.evictions.s3fifo import S3Fifo
+from specmoe.sim.decide.evictions.sieve import Sieve
+from specmoe.sim.decide.evictions.slru import Slru
+from specmoe.sim.decide.evictions.static import Static
 
-EVICTIONS: dict[str, Callable[..., Eviction]] = {
+EVICTIONS: dict[str, type[Eviction]] = {
     "lru": Lru,
+    "lfu": Lfu,
+    "lfu-decayed": LfuDecayed,
+    "fifo": Fifo,
+    "slru": Slru,
+    "s3fifo": S3Fifo,
+    "sieve": Sieve,
+    "arc": Arc,
+    "static": Static,
+    "predicted": Predicted,
+    "belady": Belady,
+    "belady-bypass": BeladyBypass,
 }
+
+
+def make_eviction(name: str, context: Context, capacity: int, parameters: dict[str, float]) -> Eviction:
+    """The policy of that name for so many slots; raises InputError for an unknown name or parameter."""
+    if name not in EVICTIONS:
+        raise InputError(f"eviction {name!r}: one of {', '.join(EVICTIONS)} expected")
+    known = list(inspect.signature(EVICTIONS[name]).parameters)[2:]
+    unknown = [parameter for parameter in parameters if parameter not in known]
+    if unknown:
+        raise InputError(f"eviction {name}: no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    return EVICTIONS[name](context, capacity, **parameters)

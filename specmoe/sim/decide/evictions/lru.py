@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from specmoe.sim.decide.eviction import Context, Eviction
+from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
 
 class Lru(Eviction):
@@ -17,7 +17,7 @@ class Lru(Eviction):
         """Newest."""
         self._order[key] = None
 
-    def use(self, key: int, event: int) -> None:
+    def use(self, key: int, event: int, again: bool) -> None:
         """Newest again."""
         del self._order[key]
         self._order[key] = None
@@ -26,6 +26,6 @@ class Lru(Eviction):
         """Forget it."""
         del self._order[key]
 
-    def victim(self, pinned: Container[int], event: int) -> int | None:
-        """The oldest that is not pinned."""
-        return next((key for key in self._order if key not in pinned), None)
+    def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
+        """The oldest."""
+        return first_unpinned(self._order, pinned)

@@ -1,0 +1,87 @@
+"""How fast decisions are made and timed, and what a long run costs in memory: `python -m benchmarks.engine`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import specmoe.traces
+from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.timing.engine import Order, simulate
+from specmoe.traces.schema import Block
+
+TRACE = "switch-mini-128/decode/train"
+SLOTS = 154
+RUNS: tuple[tuple[str, Order], ...] = (
+    ("on-demand-lru", "fifo"),
+    ("lookahead", "fifo"),
+    ("lookahead", "priority"),
+    ("pregated", "fifo"),
+    ("oracle", "fifo"),
+)
+
+
+def main() -> None:
+    """Print a table and one JSON line; with a number, only measure the memory of a run of so many steps."""
+    if len(sys.argv) > 1:
+        long_run(int(sys.argv[1]))
+        return
+    scenario = Scenario(RunSpec(TRACE, slots=SLOTS))
+    rows = [measure(scenario, name, order) for name, order in RUNS]
+    for steps in (100_000, 1_000_000):
+        told = subprocess.run([sys.executable, "-m", "benchmarks.engine", str(steps)], capture_output=True, check=True)
+        rows.append(json.loads(told.stdout))
+    for row in rows:
+        sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
+    sys.stdout.write(json.dumps(rows) + "\n")
+
+
+def measure(scenario: Scenario, name: str, order: Order) -> dict[str, Any]:
+    """(step, layer)s a second of deciding and of timing."""
+    from specmoe.sim.decide.policies import POLICIES
+
+    started = time.perf_counter()
+    decisions = scenario.decide(POLICIES[name], SLOTS)
+    decided = time.perf_counter()
+    durations = scenario.durations(decisions)
+    prepared = time.perf_counter()
+    simulate(decisions, durations, order)
+    timed = time.perf_counter()
+    events = scenario.routed.workload.num_events
+    return {
+        "policy": name,
+        "link": order,
+        "events": events,
+        "loads_an_event": round(len(decisions.loads.key) / events, 2),
+        "decided_per_s": round(events / (decided - started)),
+        "timed_per_s": round(events / (timed - prepared)),
+    }
+
+
+def long_run(steps: int) -> None:
+    """Decide and time an LRU over a trace repeated to so many steps; print its peak memory."""
+    trace = specmoe.traces.open(TRACE)
+    scenario = Scenario(RunSpec(TRACE, slots=SLOTS))
+    copies = -(-steps // len(trace))
+    routed = scenario.routed
+    block = Block._make(np.concatenate([column] * copies) for column in routed.block)
+    block = block._replace(sequence=np.repeat(np.arange(copies, dtype=np.int32), len(trace)) * 10_000 + block.sequence)
+    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.traces.workload import build
+
+    scenario.routed = routed._replace(workload=build(block, trace.meta, 1, steps), block=block)
+    decisions = scenario.decide(POLICIES["on-demand-lru"], SLOTS)
+    timing = simulate(decisions, scenario.durations(decisions))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    row = {"steps": steps, "mean_step_us": int(timing.step_end[-1]) // steps // 1000, "peak_gib": round(peak, 2)}
+    sys.stdout.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

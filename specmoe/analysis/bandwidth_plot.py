@@ -1,0 +1,87 @@
+"""Which policy pays for its hits with wasted copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specmoe.analysis.comparison import Point, caption
+from specmoe.analysis.labels import Box, place
+from specmoe.analysis.style import COLOURS, describe, figure, legend_below, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GAP = 5.0  # points between a point and a label
+LEADER = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
+NOTE = "Yardsticks know the future or hold every expert."
+KINDS: dict[str, dict[str, Any]] = {
+    "prefetches": {"marker": "o", "color": COLOURS[0], "markeredgecolor": "white"},
+    "loads on demand only": {"marker": "s", "color": COLOURS[1], "markeredgecolor": "white"},
+    "yardstick": {"marker": "D", "color": "black", "markerfacecolor": "white"},
+}
+
+
+def plot_bandwidth(points: Sequence[Point], png: Path, title: str) -> None:
+    """Write `bandwidth_figure` as a PNG."""
+    save(bandwidth_figure(points, title), png)
+
+
+def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
+    """A labelled point for each policy: its hits against the share of the loaded bytes that served a demand.
+
+    Low at the right, a policy waits for its loads; high at the left, it pays for its hits with wasted copies.
+    """
+    described = f"{caption(points)}\n{NOTE * any(point.yardstick for point in points)}".strip()
+    order = sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.manifest.policy))
+    chart, axes = figure(1, 1, width=7.4, height=4.8)
+    axes.set(
+        xlim=(-3, 124),
+        ylim=(-5, 105),
+        xticks=range(0, 101, 20),
+        xlabel="useful bytes of all bytes loaded, %",
+        ylabel="hit rate, %",
+    )
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    for kind, look in KINDS.items():
+        group = [_percent(point) for point in order if kind_of(point) == kind]
+        if group:
+            axes.plot(*zip(*group, strict=True), linestyle="", label=kind, **look)
+    legend_below(axes)
+    describe(chart, title, described)
+    _label(chart, axes, order)
+    return chart
+
+
+def kind_of(point: Point) -> str:
+    """One of `KINDS`."""
+    prefetching, demand_only, yardstick = KINDS
+    if point.yardstick:
+        return yardstick
+    return prefetching if point.prefetches else demand_only
+
+
+def _percent(point: Point) -> tuple[float, float]:
+    return 100 * point.useful_share, 100 * point.hit_rate
+
+
+def _label(chart: Figure, axes: Any, order: Sequence[Point]) -> None:
+    """Name each point where nothing else is; a short line leads there. Sizes are those of the finished layout."""
+    from matplotlib.text import Text
+
+    names = [point.manifest.policy for point in order]
+    look: Any = {"fontsize": 8, "va": "bottom", "textcoords": "offset points", "arrowprops": LEADER}
+    at = list(map(_percent, order))
+    texts = [axes.annotate(name, xy, (0, 0), **look) for name, xy in zip(names, at, strict=True)]
+    for text in texts:
+        text.set_in_layout(False)
+    chart.draw_without_rendering()
+    scale = 72 / chart.dpi  # points of a pixel
+    anchors = [(scale * x, scale * y) for x, y in axes.transData.transform(at)]
+    extents = [Text.get_window_extent(text) for text in texts]
+    sizes = [(scale * extent.width, scale * extent.height) for extent in extents]
+    page = Box(*(scale * edge for edge in axes.bbox.extents))
+    for text, (x, y), box in zip(texts, anchors, place(anchors, sizes, GAP, page), strict=True):
+        text.set_position((box.left - x, box.bottom - y))

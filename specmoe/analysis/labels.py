@@ -1,0 +1,56 @@
+"""Labels beside points so that none covers another label or a point; the same input gives the same places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """A rectangle, in any unit."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether they share more than an edge."""
+        beside = self.right <= other.left or other.right <= self.left
+        return not (beside or self.top <= other.bottom or other.top <= self.bottom)
+
+    def within(self, other: Box) -> bool:
+        """Whether no part is outside the other."""
+        return self.left >= other.left and self.right <= other.right and self._rows_within(other)
+
+    def _rows_within(self, other: Box) -> bool:
+        return self.bottom >= other.bottom and self.top <= other.top
+
+
+def place(
+    anchors: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], gap: float, page: Box
+) -> list[Box]:
+    """A box of the given (width, height) for each anchor (x, y), `gap` away from every anchor.
+
+    Anchors are served in their order, each with the nearest free place on the page: level with its anchor, then a
+    step higher, a step lower, two steps higher and so on; at the right, then at the left. Where no place is free the
+    last one is taken.
+    """
+    points = [Box(x - gap, y - gap, x + gap, y + gap) for x, y in anchors]
+    placed: list[Box] = []
+    for anchor, size in zip(anchors, sizes, strict=True):
+        box = Box(0, 0, 0, 0)
+        for box in _candidates(anchor, size, gap, page):
+            if box.within(page) and not any(box.overlaps(other) for other in (*points, *placed)):
+                break
+        placed.append(box)
+    return placed
+
+
+def _candidates(anchor: tuple[float, float], size: tuple[float, float], gap: float, page: Box) -> Iterator[Box]:
+    (x, y), (width, height) = anchor, size
+    rows = int((page.top - page.bottom) / height * 2) + 1
+    for row in range(2 * rows + 1):
+        middle = y + (row + 1) // 2 * (1 if row % 2 else -1) * height / 2
+        for left in (x + gap, x - gap - width):
+            yield Box(left, middle - height / 2, left + width, middle + height / 2)

@@ -1,0 +1,54 @@
+"""`specmoe demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+from specmoe.commands.simulate import show
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for the plots and the timeline.")] = Path("out/demo"),
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Which policy is fastest for a 128-expert Switch on an RTX 3090, on recorded routing."""
+    from specmoe.sim import demo as demonstration
+    from specmoe.sim.timing.timeline import write_timeline
+
+    out.mkdir(parents=True, exist_ok=True)
+    settings = demonstration.settings()
+    total = demonstration.runs(settings)
+    with console.progress("runs") as bar:
+        task = bar.add_task("simulating", total=total)
+
+        def advance(name: str) -> None:
+            bar.update(task, advance=1, description=name)
+
+        answers = [demonstration.answer(setting, advance) for setting in settings]
+        sweep = list(demonstration.memory_sweep(advance))
+    last = answers[-1]
+    write_timeline(last.winner.decisions, last.winner.timing, out / "timeline.json")
+    files = [*_plots(answers, sweep, out), out / "timeline.json"]
+    if as_json:
+        console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
+        return
+    for answer in answers:
+        typer.secho(f"\n{answer.setting.title}", bold=True)
+        show(answer.summaries)
+        typer.secho(answer.reason, fg="green")
+    typer.echo(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
+
+
+def _plots(answers: list[Any], sweep: list[dict[str, Any]], out: Path) -> list[Path]:
+    from specmoe.analysis.comparison import plot_bandwidth, plot_latency, plot_memory
+
+    files = [out / name for name in ("latency.png", "memory.png", "bandwidth.png")]
+    last = answers[-1]
+    plot_latency(last.summaries, files[0], last.setting.title)
+    plot_memory(sweep, files[1], "fp16, 1 to 12 GiB left for experts")
+    plot_bandwidth(last.summaries, files[2], last.setting.title)
+    return files

@@ -1,0 +1,163 @@
+"""`specmoe profile ...`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+
+if TYPE_CHECKING:
+    from specmoe.hwprofiles import HardwareProfile, ModelShape, Quantity
+    from specmoe.hwprofiles.quantity import Dimension
+
+app = console.group("Look at machines and models: how long things take, how large they are, and who says so.")
+
+ProfileName = Annotated[str, typer.Argument(help="A shipped profile such as rtx3090, or a .toml file.")]
+
+
+@app.command("list")
+def list_profiles(as_json: console.JsonFlag = False) -> None:
+    """Show the shipped hardware profiles."""
+    from specmoe.hwprofiles import load_profile, profile_names
+
+    rows = [_overview(load_profile(name)) for name in profile_names()]
+    console.print_json(rows) if as_json else console.table(rows)
+
+
+@app.command()
+def show(name: ProfileName, as_json: console.JsonFlag = False) -> None:
+    """Show every number of a profile with its source, and its fits against what was measured."""
+    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.fit import fit_rows
+
+    profile = load_profile(name)
+    fits = [row._asdict() | {"error": row.error} for row in fit_rows(profile)]
+    if as_json:
+        quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
+        facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
+        console.print_json(facts | {"quantities": quantities, "fits": fits})
+        return
+    rows = [_quantity_row(name, quantity) for name, quantity in profile.quantities.items()]
+    console.table(rows, title=f"{profile.name}: {profile.title}")
+    if fits:
+        console.table([_fit_row(row) for row in fits], title="Measured, and what this profile says")
+
+
+@app.command()
+def diff(first: ProfileName, second: ProfileName, as_json: console.JsonFlag = False) -> None:
+    """Show the numbers in which two profiles differ."""
+    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.compare import differences
+
+    one, other = load_profile(first), load_profile(second)
+    rows = [row._asdict() | {"ratio": row.ratio} for row in differences(one, other)]
+    if as_json:
+        console.print_json(rows)
+    elif rows:
+        console.table([_diff_row(row, one.name, other.name) for row in rows])
+
+
+@app.command()
+def fit(name: ProfileName, as_json: console.JsonFlag = False) -> None:
+    """Fit a profile's derived numbers again, next to those in its file."""
+    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.fit import refit
+
+    profile = load_profile(name)
+    fitted = refit(profile)
+    if as_json:
+        console.print_json({name: {"file": profile[name], "fitted": value} for name, value in fitted.items()})
+    elif fitted:
+        console.table([_refit_row(profile, name, value) for name, value in fitted.items()])
+
+
+@app.command()
+def shapes(
+    name: Annotated[str | None, typer.Argument(help="One shape; all of them without it.")] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Show the shipped model shapes, or one of them in full."""
+    from specmoe.hwprofiles import load_shape, shape_names
+
+    if name is None:
+        rows = [_shape_overview(load_shape(known)) for known in shape_names()]
+        console.print_json(rows) if as_json else console.table(rows)
+        return
+    facts = _shape_facts(load_shape(name))
+    console.print_json(facts) if as_json else console.table([{"field": k, "value": str(v)} for k, v in facts.items()])
+
+
+def _overview(profile: HardwareProfile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "title": profile.title,
+        "vram_gib": round(profile["device.vram"] / 2**30, 1),
+        "pinned_gb_s": round(profile["host_to_device.pinned.bandwidth"] / 1e9, 1),
+        "memory_gb_s": round(profile["device.memory_bandwidth"] / 1e9),
+        "numbers": len(profile.quantities),
+        "assumed": len(profile.assumed()),
+    }
+
+
+def _shape_overview(shape: ModelShape) -> dict[str, Any]:
+    stacks = [shape.encoder, shape.decoder] if shape.encoder else [shape.decoder]
+    return {
+        "name": shape.name,
+        "parameters_b": round(shape.total_parameters / 1e9, 2),
+        "resident_b": round(shape.resident_parameters / 1e9, 2),
+        "moe_layers": " + ".join(str(stack.moe_layers) for stack in stacks),
+        "experts": shape.experts.number,
+        "top_k": shape.experts.top_k,
+        "format": shape.format,
+        "expert_mib": round(shape.expert_bytes() / 2**20, 2),
+    }
+
+
+def _shape_facts(shape: ModelShape) -> dict[str, Any]:
+    from specmoe.hwprofiles.formats import FORMATS
+
+    counts = ("expert_parameters", "router_parameters", "resident_parameters", "total_parameters", "routed_experts")
+    return (
+        dataclasses.asdict(shape)
+        | {name: getattr(shape, name) for name in counts}
+        | {"expert_bytes": {held: shape.expert_bytes(held) for held in FORMATS}}
+    )
+
+
+def _quantity_row(name: str, quantity: Quantity) -> dict[str, str]:
+    value, unit = _shown(quantity.value, quantity.unit)
+    return {"name": name, "value": value, "unit": unit, "source": quantity.source, "ref": quantity.ref}
+
+
+def _shown(value: float | None, unit: Dimension) -> tuple[str, str]:
+    from specmoe.hwprofiles.quantity import shown
+
+    return ("-", "") if value is None else shown(value, unit)
+
+
+def _joined(value: float | None, unit: Dimension) -> str:
+    return " ".join(_shown(value, unit)).rstrip()
+
+
+def _fit_row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "what": row["what"],
+        "at": row["at"],
+        "measured": _joined(row["measured_ns"], "ns"),
+        "profile": _joined(row["model_ns"], "ns"),
+        "error": f"{row['error']:+.2%}",
+    }
+
+
+def _diff_row(row: dict[str, Any], first: str, second: str) -> dict[str, str]:
+    values = {name: _joined(row[side], row["unit"]) for name, side in ((first, "first"), (second, "second"))}
+    return {"name": row["name"], **values, "ratio": "-" if row["ratio"] is None else f"{row['ratio']:.3g}"}
+
+
+def _refit_row(profile: HardwareProfile, name: str, value: float) -> dict[str, str]:
+    unit = profile.quantities[name].unit
+    both = {"file": profile[name], "fitted": value}
+    return {"name": name} | {place: _joined(number, unit) for place, number in both.items()}

@@ -1,0 +1,146 @@
+"""`specmoe simulate`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+from specmoe.errors import InputError
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def simulate(
+    trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
+    policy: Annotated[list[str], typer.Option(help="Policy; several make a comparison. `all` is every one.")],
+    profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")] = "rtx3090",
+    shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
+    phase: Annotated[str | None, typer.Option(help="decode or encode; must be the trace's.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Experts that VRAM holds.")] = None,
+    vram: Annotated[str | None, typer.Option(help="VRAM for all weights, such as 8GiB; dense ones come first.")] = None,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    format: Annotated[str | None, typer.Option(help="fp32, fp16, bf16, int8 or int4; without: the shape's.")] = None,  # noqa: A002  # the option's name
+    link: Annotated[str, typer.Option(help="fifo, priority or chunked.")] = "fifo",
+    tier: Annotated[str, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = "host-pinned",
+    host: Annotated[str, typer.Option(help="Host costs: graph (captured) or eager.")] = "graph",
+    steps: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    train: Annotated[str | None, typer.Option(help="Trace that popularity is learnt from.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value of policy or profile: prefetch.limit=2, ...")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results, a Parquet file a policy.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Timeline of the first policy, for ui.perfetto.dev.")] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """How fast a policy is on recorded routing, and how far from the best possible."""
+    from specmoe.results import summary
+    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.run import RunSpec, Scenario
+    from specmoe.sim.timing.timeline import write_timeline
+
+    spec = RunSpec(
+        trace=trace,
+        profile=profile,
+        shape=shape,
+        format=format,
+        slots=slots,
+        vram=None if vram is None else parse_bytes(vram),
+        batch=batch,
+        steps=steps,
+        link=_choice("link", link, ("fifo", "priority", "chunked")),
+        tier=_choice("tier", tier, ("host-pinned", "host-pageable", "nvme")),
+        host_set=_choice("host", host, ("graph", "eager")),
+        train=train,
+        overrides=dict(map(parse_override, override or [])),
+    )
+    names = list(POLICIES) if policy == ["all"] else policy
+    summaries = []
+    with console.progress("policies") as bar:
+        task = bar.add_task("simulating", total=len(names))
+        scenario = Scenario(spec)
+        if phase is not None and phase != scenario.trace.meta.phase:
+            raise InputError(f"--phase {phase}: {trace} is a trace of {scenario.trace.meta.phase}")
+        for number, name in enumerate(names):
+            run = scenario.run(name)
+            summaries.append(summary(run.result))
+            if out is not None:
+                out.mkdir(parents=True, exist_ok=True)
+                run.result.save(out / f"{name}.parquet")
+            if timeline is not None and number == 0:
+                write_timeline(run.decisions, run.timing, timeline)
+            bar.advance(task)
+    if as_json:
+        console.print_json(summaries[0] if len(summaries) == 1 else summaries)
+    else:
+        show(summaries)
+
+
+def parse_bytes(text: str) -> int:
+    """8GiB, 500 MB, 1000000; raises InputError."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*(|[kmg]i?)b?\s*", text.lower())
+    try:
+        assert found is not None
+        return int(float(found[1]) * UNITS[found[2]])
+    except (AssertionError, ValueError):
+        raise InputError(f"{text}: a number of bytes such as 8GiB or 500MB expected") from None
+
+
+def parse_override(pair: str) -> tuple[str, Any]:
+    """name=value; a number where it is one, true, false, or text; raises InputError."""
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {pair}: name=value expected")
+    if text in ("true", "false"):
+        return name, text == "true"
+    for number in (int, float):
+        try:
+            return name, number(text)
+        except ValueError:
+            continue
+    return name, text
+
+
+def show(summaries: list[dict[str, Any]]) -> None:
+    """A table, the bounds, and what to know before believing it."""
+    first = summaries[0]
+    bounds = first["bounds"]
+    rows = [
+        {
+            "policy": row["policy"],
+            "step ms": f"{row['latency_ns']['mean'] / 1e6:.3f}",
+            "p95 ms": f"{row['latency_ns']['p95'] / 1e6:.3f}",
+            "tokens/s": f"{row['tokens_per_second']:.1f}",
+            "over oracle": f"{row['latency_ns']['mean'] / bounds['oracle_ns']:.2f} x",
+            "hits": f"{100 * row['hit_rate']:.1f} %",
+            "late": f"{100 * row['late_hits'] / row['demands']:.1f} %",
+            "prefetch used": _share(row["prefetch_useful"], row["prefetch_loads"]),
+            "stall ms": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
+        }
+        for row in sorted(summaries, key=lambda row: float(row["latency_ns"]["mean"]))
+    ]
+    console.table(rows)
+    limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in bounds.items())
+    typer.echo(f"bounds, ms a step: {limits}")
+    typer.echo(
+        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
+        f"{first['shape']} in {first['format']}, {first['slots']} slots; {first['profile']}"
+    )
+    typer.echo(
+        f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {len(first['assumed'])} values"
+    )
+    for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
+        typer.secho(f"warning: {warning}", fg="yellow")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
+
+
+def _choice(name: str, value: str, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise InputError(f"--{name} {value}: one of {', '.join(known)} expected")
+    return value

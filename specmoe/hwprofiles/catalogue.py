@@ -1,0 +1,51 @@
+"""Profiles and shapes that come with the package, by name; and anybody's own, by path."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.profile_file import read_profile
+from specmoe.hwprofiles.reading import hint
+from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape_file import read_shape
+
+SUFFIX = ".toml"
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the shipped profiles, sorted."""
+    return _names("profiles")
+
+
+def shape_names() -> tuple[str, ...]:
+    """Names of the shipped shapes, sorted."""
+    return _names("shapes")
+
+
+def load_profile(name: str) -> HardwareProfile:
+    """A shipped profile by name, or one's own by the path of a .toml file; raises InputError."""
+    return read_profile(_find("profiles", "profile", name))
+
+
+def load_shape(name: str) -> ModelShape:
+    """A shipped shape by name, or one's own by the path of a .toml file; raises InputError."""
+    return read_shape(_find("shapes", "model shape", name))
+
+
+def _directory(kind: str) -> Path:
+    return Path(str(files("specmoe.hwprofiles") / kind))
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in _directory(kind).glob(f"*{SUFFIX}")))
+
+
+def _find(kind: str, what: str, name: str) -> Path:
+    if name in _names(kind):
+        return _directory(kind) / f"{name}{SUFFIX}"
+    if name.endswith(SUFFIX):
+        return Path(name)
+    raise InputError(f"{name}: no such {what}, nor a {SUFFIX} file: {hint(name, _names(kind))}")

@@ -1,0 +1,142 @@
+"""Time against size: a latency and a bandwidth, or measured points. Whole nanoseconds out.
+
+A copy of n bytes takes latency + n / bandwidth: bandwidth is the plateau of large copies, and half of it is reached at
+latency * bandwidth bytes. Where the measured bandwidth falls with size no such line fits; then straight lines join the
+points, from (0, latency) on, and the last of them goes on for ever. Both never fall as sizes grow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from specmoe.hwprofiles.quantity import (
+    OF_SOURCE,
+    Dimension,
+    Evidence,
+    Source,
+    in_base,
+    read_number,
+    read_origin,
+    read_scale,
+    shown,
+)
+from specmoe.hwprofiles.reading import Place, require_names
+
+
+class Range(NamedTuple):
+    """Sizes that somebody measured, ends included."""
+
+    least: int
+    most: int
+
+    def __contains__(self, amount: object) -> bool:
+        return isinstance(amount, int) and self.least <= amount <= self.most
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measured (amount, ns) pairs, amounts never falling; `unit` is that of the amounts."""
+
+    amounts: tuple[int, ...]
+    times_ns: tuple[int, ...]
+    unit: Dimension
+    source: Source
+    ref: str
+
+    @property
+    def evidence(self) -> Evidence:
+        """What a result may claim that rests on these."""
+        return OF_SOURCE[self.source]
+
+    @property
+    def range(self) -> Range:
+        """Least and greatest amount."""
+        return Range(self.amounts[0], self.amounts[-1])
+
+
+@dataclass(frozen=True)
+class Line:
+    """latency + amount / rate; the rate is per second."""
+
+    latency_ns: int
+    rate: float
+    measured: Range | None = None  # None: no points behind it, so none to leave
+
+    def __call__(self, amount: int) -> int:
+        """Nanoseconds for an amount."""
+        return round(self.latency_ns + amount / self.rate * 1e9)
+
+    @property
+    def half_bandwidth_amount(self) -> int:
+        """Where half of the plateau is reached."""
+        return round(self.latency_ns * self.rate / 1e9)
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """Straight lines through (0, latency) and the points."""
+
+    latency_ns: int
+    points: Points
+
+    @property
+    def measured(self) -> Range:
+        """Where the points are."""
+        return self.points.range
+
+    def __call__(self, amount: int) -> int:
+        """Nanoseconds for an amount."""
+        amounts, times = (0, *self.points.amounts), (self.latency_ns, *self.points.times_ns)
+        right = min(max(bisect_left(amounts, amount), 1), len(amounts) - 1)
+        left = right - 1
+        slope = (times[right] - times[left]) / (amounts[right] - amounts[left])
+        return round(times[left] + (amount - amounts[left]) * slope)
+
+
+Curve = Line | Interpolated
+
+
+def extrapolation(curve: Curve, amount: int, name: str, unit: Dimension) -> str | None:
+    """One line if the curve is asked beyond what was measured, else None."""
+    if curve.measured is None or amount in curve.measured:
+        return None
+    asked, least, most = (" ".join(shown(value, unit)) for value in (amount, *curve.measured))
+    return f"{name}: {asked} is outside the measured {least} .. {most}"
+
+
+def read_points(place: Place, table: object, unit: Dimension) -> Points:
+    """Points from {unit = [of amounts, of times], source, ref, values = [[amount, time], ...]}.
+
+    Raises InputError for anything else, and for amounts or times that fall.
+    """
+    found = require_names(place, table, ("unit", "source", "ref", "values"))
+    units, values = found["unit"], found["values"]
+    if not isinstance(units, list) or len(units) != 2:
+        raise (place / "unit").wrong(f"{units!r}: two units, of the amounts and of the times, expected")
+    scales = read_scale(place / "unit", units[0], unit), read_scale(place / "unit", units[1], "ns")
+    if not isinstance(values, list) or not values:
+        raise (place / "values").wrong(f"{values!r}: a list of [amount, time] expected")
+    pairs = [_pair(place / f"values[{at}]", pair, unit, scales) for at, pair in enumerate(values)]
+    for at, (before, after) in enumerate(pairwise(pairs), 1):
+        if after[0] < before[0]:
+            raise (place / f"values[{at}]").wrong(f"{values[at]}: rising amounts expected")
+    amounts, times = zip(*pairs, strict=True)
+    return Points(amounts, times, unit, *read_origin(place, found))
+
+
+def require_rising(place: Place, points: Points) -> Points:
+    """Points fit to be joined by lines; raises InputError where an amount repeats or a time falls."""
+    for at, (left, right) in enumerate(pairwise(zip(points.amounts, points.times_ns, strict=True)), 1):
+        if right[0] == left[0] or right[1] < left[1]:
+            raise (place / f"values[{at}]").wrong("rising amounts, and times that never fall, expected")
+    return points
+
+
+def _pair(place: Place, pair: object, unit: Dimension, scales: tuple[float, float]) -> tuple[int, int]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise place.wrong(f"{pair!r}: [amount, time] expected")
+    amount = in_base(place, read_number(place, pair[0], unit), scales[0], unit)
+    return round(amount), round(in_base(place, read_number(place, pair[1], "ns"), scales[1], "ns"))

@@ -1,0 +1,63 @@
+"""The schema of a profile: every dotted name that a profile must or may have, and its dimension.
+
+device.vram                     what a model may use
+device.memory_bandwidth         bytes a second that kernels reach, reads and writes together
+device.kernel_floor             least time between two kernels that depend on each other
+link.generation, link.lanes     PCI Express, as built in
+<copy>.latency, .bandwidth      host_to_device.pinned and .pageable, device_to_host (pinned), device_copy (inside
+                                VRAM, bytes copied), allocation, nvme (read into host memory)
+<copy>.points                   instead of a bandwidth: measured (bytes, time)
+gemm.<format>.rate              what large matrix products reach; .efficiency: the share of it that experts reach
+expert_tiles.fp32...            optional: expert kernels work in tiles of rows * columns, one on each multiprocessor
+                                at a time, each at its part of gemm.fp32.rate * efficiency
+dense.layer_floor               least time of one layer's attention and dense feed-forward: its chain of kernels
+router.floor                    the same for a router: gate, softmax, choice
+dequantise.<format>.rate        expanded bytes written a second
+host.<set>.launch               starting one expert, and .launch_dense: everything up to the next router
+host.<set>.issue                starting one copy
+host.<set>.event                making one stream wait for another
+host.<set>.sync                 from the router's end until the host has its result
+host.<set>.bookkeeping          the policy's own work, each MoE layer
+<copy or gemm>.fitted_to        points (bytes or flop, time) that the line, or the efficiency, was fitted on
+<copy>.held_out                 points that nothing was fitted on, to judge by
+
+Beside these stand `name`, `title`, optionally `fitted_by` (one of SYSTEM_FITS), and [[expert_curve]] tables: d_model,
+d_ff, gated, format and points (tokens, time) of one expert alone; they go before the roofline for their shape.
+"""
+
+from __future__ import annotations
+
+from specmoe.hwprofiles.quantity import Dimension
+
+COPIES = ("host_to_device.pinned", "host_to_device.pageable", "device_to_host", "device_copy", "allocation", "nvme")
+GEMMS = ("gemm.fp32", "gemm.fp16", "gemm.bf16")
+TILES = "expert_tiles.fp32"
+HOST_SETS = ("graph", "eager")
+HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
+SYSTEM_FITS = ("isca24",)  # what `fitted_by` may say: see `fit`
+SHARES = "efficiency"  # names that end so are at most 1
+
+REQUIRED: dict[str, Dimension] = {
+    "device.vram": "B",
+    "device.memory_bandwidth": "B/s",
+    "device.kernel_floor": "ns",
+    "link.generation": "1",
+    "link.lanes": "1",
+    **dict.fromkeys((f"{copy}.latency" for copy in COPIES), "ns"),
+    **dict.fromkeys((f"{gemm}.rate" for gemm in GEMMS), "flop/s"),
+    **dict.fromkeys((f"{gemm}.efficiency" for gemm in GEMMS), "1"),
+    "dense.layer_floor": "ns",
+    "router.floor": "ns",
+    "dequantise.int8.rate": "B/s",
+    "dequantise.int4.rate": "B/s",
+    **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in HOST_COSTS), "ns"),
+}
+OPTIONAL: dict[str, Dimension] = {
+    **dict.fromkeys((f"{copy}.bandwidth" for copy in COPIES), "B/s"),
+    **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),
+}
+POINTS: dict[str, Dimension] = {
+    **dict.fromkeys((f"{copy}.{role}" for copy in COPIES for role in ("points", "fitted_to", "held_out")), "B"),
+    **dict.fromkeys((f"{gemm}.fitted_to" for gemm in GEMMS), "flop"),
+}
+QUANTITIES: dict[str, Dimension] = {**REQUIRED, **OPTIONAL}

@@ -1,0 +1,110 @@
+"""A machine: named quantities, measured points, and curves made of them. `fields` tells the names."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
+from specmoe.hwprofiles.fields import SHARES
+from specmoe.hwprofiles.formats import ComputeFormat
+from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
+from specmoe.hwprofiles.reading import hint
+
+
+@dataclass(frozen=True)
+class ExpertCurve:
+    """Measured (tokens, ns) of one expert of a certain shape, alone on the device, in one format."""
+
+    d_model: int
+    d_ff: int
+    gated: bool
+    format: ComputeFormat
+    points: Points
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """How long things take on one machine."""
+
+    name: str
+    title: str
+    quantities: Mapping[str, Quantity]
+    points: Mapping[str, Points]
+    expert_curves: tuple[ExpertCurve, ...] = ()
+    fitted_by: str | None = None  # which of `fields.SYSTEM_FITS` made the derived numbers out of whole runs
+
+    def __getitem__(self, name: str) -> float:
+        """A number in base units by its dotted name; raises KeyError for an optional one that is absent."""
+        return self.quantities[name].value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.quantities
+
+    def ns(self, name: str) -> int:
+        """A time."""
+        return int(self.quantities[name].value)
+
+    def curve(self, copy: str) -> Curve:
+        """Time of one of `fields.COPIES` against its bytes."""
+        latency = self.ns(f"{copy}.latency")
+        if f"{copy}.points" in self.points:
+            return Interpolated(latency, self.points[f"{copy}.points"])
+        return Line(latency, self[f"{copy}.bandwidth"], self._fitted_range(copy))
+
+    def _fitted_range(self, copy: str) -> Range | None:
+        fitted_to = self.points.get(f"{copy}.fitted_to")
+        return fitted_to.range if fitted_to else None
+
+    def names_under(self, group: str) -> tuple[str, ...]:
+        """Names of the quantities `group.*`, and of its points where they are its curve."""
+        curve = f"{group}.points"
+        inside = tuple(name for name in self.quantities if name.startswith(f"{group}."))
+        return (*inside, curve) if curve in self.points else inside
+
+    def evidence(self, names: Iterable[str]) -> Evidence:
+        """The weakest evidence among quantities and points."""
+        return weakest(self._origin(name).evidence for name in names)
+
+    def assumed(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Those of the names (all, unless told) that are assumed, in their order."""
+        return tuple(
+            name for name in (self.quantities if names is None else names) if self._origin(name).source == "assumed"
+        )
+
+    def _origin(self, name: str) -> Quantity | Points:
+        return self.quantities[name] if name in self.quantities else self.points[name]
+
+    def with_overrides(self, values: Mapping[str, float]) -> HardwareProfile:
+        """A copy in which some quantities, in base units (bytes, bytes/s, ns, flop/s), are the user's.
+
+        They are `assumed` from then on. Raises InputError for an unknown name, naming the nearest, or a bad value.
+        """
+        changed = {name: self._overridden(name, value) for name, value in values.items()}
+        return dataclasses.replace(self, quantities={**self.quantities, **changed})
+
+    def _overridden(self, name: str, value: float) -> Quantity:
+        if name not in self.quantities:
+            raise InputError(f"profile {self.name}: {name}: no such quantity: {hint(name, self.quantities)}")
+        old = self.quantities[name]
+        is_time = old.unit == "ns"
+        if not math.isfinite(value) or value < 0 or (value == 0 and not is_time):
+            raise InputError(f"profile {self.name}: {name}: {value}: a finite number above 0 expected, in {old.unit}")
+        if name.endswith(SHARES) and value > 1:
+            raise InputError(f"profile {self.name}: {name}: {value}: a share, at most 1, expected")
+        return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything that decides a cost or its evidence; wording, units and layout do not matter."""
+        numbers = {name: (f"{q.value:.12g}", q.source) for name, q in self.quantities.items()}
+        points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
+        curves = sorted(json.dumps(dataclasses.asdict(curve) | {"points": None}) for curve in self.expert_curves)
+        timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
+        text = json.dumps([self.name, numbers, points, curves, timed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""A profile from its TOML file; every number must say its unit and source, and every name must be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from specmoe.hwprofiles.curves import Points, read_points, require_rising
+from specmoe.hwprofiles.fields import COPIES, OPTIONAL, POINTS, QUANTITIES, REQUIRED, SHARES, SYSTEM_FITS, TILES
+from specmoe.hwprofiles.formats import ComputeFormat
+from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
+from specmoe.hwprofiles.quantity import Quantity, read_quantity
+from specmoe.hwprofiles.reading import Place, hint, read_toml, require_names
+
+_TEXTS = ("name", "title")
+_BESIDE = (*_TEXTS, "fitted_by", "expert_curve")
+_LEAVES = {**QUANTITIES, **POINTS}
+
+
+def read_profile(path: Path) -> HardwareProfile:
+    """Read one file; raises InputError naming file, field and what would be right."""
+    place, table = Place(str(path)), read_toml(path)
+    leaves = dict(_leaves(place, {name: part for name, part in table.items() if name not in _BESIDE}))
+    quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
+    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
+    _require_complete(place, quantities, points)
+    return HardwareProfile(
+        **{name: _text(place, table, name) for name in _TEXTS},
+        quantities=quantities,
+        points=points,
+        expert_curves=_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
+        fitted_by=_fitted_by(place, table),
+    )
+
+
+def _leaves(place: Place, table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Tables of quantities and points by their dotted names; raises InputError for an unknown name."""
+    for key, part in table.items():
+        name = prefix + key
+        if name in _LEAVES:
+            yield name, part
+        elif not any(known.startswith(f"{name}.") for known in _LEAVES):
+            known = {leaf.removeprefix(prefix).split(".")[0] for leaf in _LEAVES if leaf.startswith(prefix)}
+            raise (place / name).wrong(f"unknown field: {hint(key, known if prefix else known.union(_BESIDE))}")
+        elif not isinstance(part, dict):
+            raise (place / name).wrong(f"{part!r}: a table expected")
+        else:
+            yield from _leaves(place, part, f"{name}.")
+
+
+def _quantity(place: Place, table: object) -> Quantity:
+    quantity = read_quantity(place, table, QUANTITIES[place.field])
+    if place.field.endswith(SHARES) and quantity.value > 1:
+        raise (place / "value").wrong(f"{quantity.value}: a share, at most 1, expected")
+    return quantity
+
+
+def _points(place: Place, name: str, table: object) -> Points:
+    points = read_points(place / name, table, POINTS[name])
+    return require_rising(place / name, points) if name.endswith(".points") else points
+
+
+def _require_complete(place: Place, quantities: dict[str, Quantity], points: dict[str, Points]) -> None:
+    for name in REQUIRED:
+        if name not in quantities:
+            raise (place / name).wrong("missing: value, unit, source and ref expected")
+    for copy in COPIES:
+        line, curve = f"{copy}.bandwidth", f"{copy}.points"
+        if (line in quantities) == (curve in points):
+            raise (place / copy).wrong("either bandwidth or points expected, one of the two")
+    tiles = [name for name in OPTIONAL if name.startswith(TILES)]
+    for name in tiles:
+        if name not in quantities and any(other in quantities for other in tiles):
+            raise (place / name).wrong(f"missing: all of {TILES} or none expected")
+
+
+def _expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
+    if not isinstance(tables, list):
+        raise place.wrong("an array of tables, [[expert_curve]], expected")
+    return tuple(_expert_curve(place / str(at), table) for at, table in enumerate(tables))
+
+
+def _expert_curve(place: Place, table: object) -> ExpertCurve:
+    found = require_names(place, table, ("d_model", "d_ff", "gated", "format", "points"))
+    for name, kind in (("d_model", int), ("d_ff", int), ("gated", bool)):
+        if type(found[name]) is not kind or (kind is int and found[name] < 1):
+            expected = "true or false" if kind is bool else "a whole number above 0"
+            raise (place / name).wrong(f"{found[name]!r}: {expected} expected")
+    if found["format"] not in get_args(ComputeFormat):
+        raise (place / "format").wrong(f"{found['format']!r}: {hint(str(found['format']), get_args(ComputeFormat))}")
+    points = require_rising(place / "points", read_points(place / "points", found["points"], "token"))
+    return ExpertCurve(**{**found, "points": points})
+
+
+def _fitted_by(place: Place, table: dict[str, Any]) -> str | None:
+    name = _text(place, table, "fitted_by") if "fitted_by" in table else None
+    if name is not None and name not in SYSTEM_FITS:
+        raise (place / "fitted_by").wrong(f"{name!r}: {hint(name, SYSTEM_FITS)}")
+    return name
+
+
+def _text(place: Place, table: dict[str, Any], name: str) -> str:
+    text = table.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise (place / name).wrong("missing" if text is None else f"{text!r}: a text expected")
+    return text

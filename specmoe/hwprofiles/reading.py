@@ -1,0 +1,86 @@
+"""Reading TOML strictly: every complaint is one line naming file, field and what would be right."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from specmoe.errors import InputError
+
+Record = TypeVar("Record")
+
+_TYPES: dict[str, type] = {"int": int, "bool": bool, "str": str}
+
+
+class Place(NamedTuple):
+    """Where in which file something stands; what every complaint begins with."""
+
+    file: str
+    field: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.file, f"{self.field}.{name}" if self.field else name)
+
+    def wrong(self, complaint: str) -> InputError:
+        """The error to raise."""
+        return InputError(f"{self}: {complaint}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A whole file; raises InputError if it is not there or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}: a TOML file expected") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not TOML: {' '.join(str(error).split())}") from None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """What would be right instead of `word`: the nearest name, or all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"one of {', '.join(names)} expected"
+
+
+def require_names(place: Place, table: object, needed: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
+    """A table that has all needed names and no unknown one; raises InputError for any other thing."""
+    needed, known = list(needed), [*needed, *optional]
+    if not isinstance(table, dict):
+        raise place.wrong(f"{table!r}: a table expected")
+    for name in table:
+        if name not in known:
+            raise (place / name).wrong(f"unknown field: {hint(name, known)}")
+    for name in needed:
+        if name not in table:
+            raise (place / name).wrong("missing")
+    return table
+
+
+def read_record(cls: type[Record], place: Place, table: object, parts: Mapping[str, Any] | None = None) -> Record:
+    """A dataclass of whole numbers of 0 or more, booleans and texts from a table with the same names.
+
+    Fields with a default may be absent; those in `parts` are given and are not looked for.
+    """
+    parts = parts or {}
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in parts}  # type: ignore[arg-type]
+    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    found = require_names(place, table, needed, fields)
+    for name, value in found.items():
+        wanted = _TYPES.get(str(fields[name].type), str)
+        if type(value) is not wanted:
+            raise (place / name).wrong(f"{value!r}: {_article(wanted)} expected")
+        if isinstance(value, int) and value < 0:
+            raise (place / name).wrong(f"{value}: 0 or more expected")
+    return cls(**found, **parts)
+
+
+def _article(kind: type) -> str:
+    return {int: "a whole number", bool: "true or false", str: "a text"}[kind]

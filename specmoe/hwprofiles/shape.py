@@ -1,0 +1,168 @@
+"""What a model is made of, as far as time and memory care: sizes from its config.json, and counts that follow.
+
+Counts are of weight matrices and of the experts' biases; norms, other biases and position tables are left out, less
+than 0.1 % of every shipped model. Decoder-only models run `encode` (the prefill) and `decode` through one stack of
+layers; encoder-decoder models have a stack for each, and cross-attention in every `decode` layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from specmoe.hwprofiles.formats import Format, bytes_of
+
+Phase = Literal["encode", "decode"]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Heads of one attention.
+
+    `latent` > 0 is the rank of multi-head latent attention (DeepSeek-V2); queries then have `rope` more dimensions.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    latent: int = 0
+    rope: int = 0
+
+    def parameters(self, d_model: int) -> int:
+        """Query, key, value and output projections."""
+        inner = self.heads * self.head_dim
+        if not self.latent:
+            return 2 * d_model * (inner + self.kv_heads * self.head_dim)
+        query = d_model * self.heads * (self.head_dim + self.rope)
+        return query + d_model * (self.latent + self.rope) + 2 * self.latent * inner + inner * d_model
+
+    @property
+    def cached(self) -> int:
+        """Numbers kept in the key-value cache for each position."""
+        return self.latent + self.rope if self.latent else 2 * self.kv_heads * self.head_dim
+
+    @property
+    def flops_per_position(self) -> int:
+        """Operations of one token for each position it attends to: scores and weighted sum."""
+        return 2 * self.heads * (2 * self.head_dim + self.rope)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The routed experts of one MoE layer, and the width of the shared ones together (0 for none)."""
+
+    number: int
+    top_k: int
+    d_ff: int
+    gated: bool
+    biased: bool = False
+    shared_d_ff: int = 0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers `first_moe`, `first_moe + moe_every`, ... of `layers` are sparse. `dense_d_ff`: width of the others."""
+
+    layers: int
+    first_moe: int
+    moe_every: int
+    dense_d_ff: int = 0
+
+    @property
+    def moe_layers(self) -> int:
+        """How many layers are sparse."""
+        return len(range(self.first_moe, self.layers, self.moe_every))
+
+    def dense_before(self, layer: int) -> int:
+        """Dense layers between the MoE layer before and MoE layer `layer`; -1 is the last, as in a list."""
+        return self.first_moe if range(self.moe_layers)[layer] == 0 else self.moe_every - 1
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a model; `format` is how its experts are held unless somebody says otherwise."""
+
+    name: str
+    source: str
+    format: Format
+    d_model: int
+    vocab: int
+    tied: bool  # input and output embeddings are one matrix
+    attention: Attention
+    experts: Experts
+    decoder: Stack
+    encoder: Stack | None = None
+
+    def stack(self, phase: Phase) -> Stack:
+        """The layers that a phase runs through."""
+        return self.encoder if self.encoder and phase == "encode" else self.decoder
+
+    def attentions(self, phase: Phase) -> int:
+        """Attentions a layer: 2 where there is cross-attention."""
+        return 2 if self.encoder and phase == "decode" else 1
+
+    def feed_forward_parameters(self, d_ff: int) -> int:
+        """Weights of one feed-forward part of width `d_ff`."""
+        return self.d_model * d_ff * (3 if self.experts.gated else 2)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights, and biases where there are any, of one routed expert."""
+        biases = self.experts.d_ff * (2 if self.experts.gated else 1) + self.d_model
+        return self.feed_forward_parameters(self.experts.d_ff) + (biases if self.experts.biased else 0)
+
+    @property
+    def router_parameters(self) -> int:
+        """Of one MoE layer."""
+        return self.d_model * self.experts.number
+
+    @property
+    def shared_parameters(self) -> int:
+        """Of the shared experts of one MoE layer."""
+        return self.feed_forward_parameters(self.experts.shared_d_ff)
+
+    @property
+    def head_parameters(self) -> int:
+        """Of the output embedding."""
+        return self.vocab * self.d_model
+
+    def attention_parameters(self, phase: Phase) -> int:
+        """Of the attentions of one layer. Keys and values of the cross-attention count, though run once a text."""
+        return self.attentions(phase) * self.attention.parameters(self.d_model)
+
+    def dense_layer_parameters(self, phase: Phase) -> int:
+        """Of one whole dense layer."""
+        return self.attention_parameters(phase) + self.feed_forward_parameters(self.stack(phase).dense_d_ff)
+
+    def dense_parameters(self, phase: Phase, layer: int = -1) -> int:
+        """Run for every token before the routed experts of MoE layer `layer`, from the one before it on.
+
+        Dense layers, the attention of the MoE layer and its shared experts; the router is not among them.
+        """
+        between = self.stack(phase).dense_before(layer) * self.dense_layer_parameters(phase)
+        return between + self.attention_parameters(phase) + self.shared_parameters
+
+    @property
+    def resident_parameters(self) -> int:
+        """All but the routed experts: what stays in VRAM under every policy."""
+        phases: tuple[Phase, ...] = ("encode", "decode") if self.encoder else ("decode",)
+        layers = sum(
+            self.dense_parameters(phase, layer) + self.router_parameters
+            for phase in phases
+            for layer in range(self.stack(phase).moe_layers)
+        )
+        return layers + self.head_parameters * (1 if self.tied else 2)
+
+    @property
+    def routed_experts(self) -> int:
+        """Routed experts of all MoE layers of the model."""
+        return self.experts.number * (self.decoder.moe_layers + (self.encoder.moe_layers if self.encoder else 0))
+
+    @property
+    def total_parameters(self) -> int:
+        """Of the whole model."""
+        return self.resident_parameters + self.routed_experts * self.expert_parameters
+
+    def expert_bytes(self, held: Format | None = None) -> int:
+        """Bytes of one routed expert, in the model's own format unless told."""
+        return bytes_of(self.expert_parameters, held or self.format)

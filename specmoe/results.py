@@ -1,0 +1,146 @@
+"""What a run gives: one row per (step, layer), a manifest, and a summary that is a pure function of the two.
+
+Decision columns (`DECISIONS`) do not depend on hardware; two runs of the same decisions, simulated or real, must agree
+in them exactly. Timing columns (`TIMES`) are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.files import replacing
+
+DECISIONS = (
+    "step",
+    "layer",
+    "tokens",  # that run in the step
+    "demands",  # distinct experts
+    "hits",  # of them resident, landed or not
+    "demand_loads",
+    "prefetch_loads",  # issued in this event, and of those
+    "prefetch_useful",
+    "prefetch_wasted",
+)
+TIMES = (
+    "begin_ns",  # the host launches the dense part
+    "end_ns",  # the next event begins
+    "host_ns",  # the host thread works
+    "compute_ns",  # the compute stream works
+    "stall_ns",  # the compute stream waits for loads
+    "link_ns",  # copying of the loads issued in this event
+)
+COLUMNS = (*DECISIONS, "late_hits", *TIMES)  # a late hit was resident but had not landed
+METADATA_KEY = b"specmoe"
+Table = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a result depends on, and how good the evidence is."""
+
+    trace: str
+    trace_kind: str
+    phase: str
+    policy: str
+    parameters: dict[str, Any]
+    profile: str
+    shape: str
+    format: str
+    semantics: str
+    slots: int
+    batch: int
+    num_layers: int
+    expert_bytes: int
+    vram_peak_bytes: int
+    evidence: str
+    assumed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    bounds: dict[str, int] = field(default_factory=dict)  # mean step latency, ns
+    hashes: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A table of `COLUMNS`, [events] each, and its manifest."""
+
+    table: Table
+    manifest: Manifest
+
+    def save(self, path: Path) -> None:
+        """Write one Parquet file, whole or not at all."""
+        described = json.dumps(dataclasses.asdict(self.manifest), sort_keys=True).encode()
+        table = pa.table(self.table).replace_schema_metadata({METADATA_KEY: described})
+        with replacing(path) as fresh:
+            pq.write_table(table, fresh, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> RunResult:
+        """Read what `save` wrote; raises InputError for anything else."""
+        try:
+            table = pq.read_table(path)
+            raw: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
+            columns = {name: table[name].to_numpy() for name in COLUMNS}
+        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a result of specmoe ({error})") from None
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        return cls(columns, Manifest(**fields))
+
+
+def same_decisions(one: RunResult, other: RunResult) -> None:
+    """Raise InputError, naming the first difference, unless both made the same decisions."""
+    for name in DECISIONS:
+        if not np.array_equal(one.table[name], other.table[name]):
+            raise InputError(f"decisions differ in {name}: such results cannot be compared")
+
+
+def latencies(result: RunResult) -> NDArray[np.int64]:
+    """Time of every step, ns, [steps]."""
+    layers = result.manifest.num_layers
+    ends, begins = result.table["end_ns"][layers - 1 :: layers], result.table["begin_ns"][::layers]
+    steps: NDArray[np.int64] = ends - begins
+    return steps
+
+
+def summary(result: RunResult) -> dict[str, Any]:
+    """The figures of a run under the names that `--json` gives them."""
+    table, manifest = result.table, result.manifest
+    total = {name: int(column.sum()) for name, column in table.items()}
+    steps = latencies(result)
+    p50, p95, p99 = (int(value) for value in np.percentile(steps, (50, 95, 99)))
+    tokens = int(table["tokens"][:: manifest.num_layers].sum())
+    head = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
+    tail = {name: head.pop(name) for name in ("bounds", "evidence", "assumed", "warnings")}
+    inner = ("num_layers", "expert_bytes", "hashes", "versions", "vram_peak_bytes")
+    return {
+        **{name: value for name, value in head.items() if name not in inner},
+        "steps": len(steps),
+        "tokens": tokens,
+        "latency_ns": {"mean": round(steps.mean()), "p50": p50, "p95": p95, "p99": p99, "max": int(steps.max())},
+        "moe_layer_ns": round((table["end_ns"] - table["begin_ns"]).mean()),
+        "tokens_per_second": tokens / (int(steps.sum()) / 1e9),
+        "demands": total["demands"],
+        "hits": total["hits"],
+        "late_hits": total["late_hits"],
+        "misses": total["demands"] - total["hits"],
+        "hit_rate": total["hits"] / total["demands"] if total["demands"] else 1.0,
+        **{name: total[name] for name in ("demand_loads", "prefetch_loads", "prefetch_useful", "prefetch_wasted")},
+        "bytes_loaded": (total["demand_loads"] + total["prefetch_loads"]) * manifest.expert_bytes,
+        "bytes_wasted": total["prefetch_wasted"] * manifest.expert_bytes,
+        "compute_ns": total["compute_ns"],
+        "stall_ns": total["stall_ns"],
+        "link_busy_ns": total["link_ns"],
+        "host_ns": total["host_ns"],
+        "vram_peak_bytes": manifest.vram_peak_bytes,
+        **tail,
+    }

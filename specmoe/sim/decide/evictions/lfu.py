@@ -1,0 +1,27 @@
+"""Least frequently used."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.evictions.ranked import Ranked
+
+
+class Lfu(Ranked):
+    """The key with the fewest uses since its load (which counts as one); among equals the least recently used."""
+
+    def __init__(self, context: Context, capacity: int) -> None:
+        super().__init__(context, capacity)
+        self._uses: dict[int, int] = {}
+        self._clock = count()
+
+    def insert(self, key: int, event: int) -> None:
+        """Count from one."""
+        self._uses[key] = 1
+        self.place(key, 1, next(self._clock))
+
+    def use(self, key: int, event: int, again: bool) -> None:
+        """Count it."""
+        self._uses[key] += again
+        self.place(key, self._uses[key], next(self._clock))

@@ -1,0 +1,34 @@
+"""Least frequently used, where old uses count less."""
+
+from __future__ import annotations
+
+from math import inf, log2
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.evictions.ranked import Ranked
+
+
+class LfuDecayed(Ranked):
+    """The key with the smallest sum of uses, each of which halves in weight every `half_life` events.
+
+    LRFU (Lee et al., IEEE Transactions on Computers 2001) with lambda = 1 / `half_life`: LFU for a long one, LRU for a
+    short one. Counts outlive evictions: experts are few. Loads do not count, so a key never used goes first.
+    """
+
+    def __init__(self, context: Context, capacity: int, half_life: float = 1000.0) -> None:
+        super().__init__(context, capacity)
+        if not half_life >= 1:
+            raise InputError(f"half_life {half_life}: at least one event expected")
+        self._half_life = half_life
+        self._weight: dict[int, float] = {}  # log2 of the sum, seen from event 0: all decay alike, so it ranks them
+
+    def insert(self, key: int, event: int) -> None:
+        """Where its earlier uses put it."""
+        self.place(key, self._weight.get(key, -inf))
+
+    def use(self, key: int, event: int, again: bool) -> None:
+        """Add one use of today's weight."""
+        now = event / self._half_life
+        self._weight[key] = now + log2(1 + 2 ** (self._weight.get(key, -inf) - now))
+        self.place(key, self._weight[key])

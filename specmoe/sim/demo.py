@@ -1,0 +1,99 @@
+"""The question this product is for, asked once: a real decode trace, switch-base-128, an RTX 3090.
+
+Both stacks of the model want VRAM; the decoder's experts get half of what is left for experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from specmoe.results import summary
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.run import Run, RunSpec, Scenario
+
+TRACE = "switch-mini-128/decode/test"
+STEPS = 1500
+DECODER_SHARE = 0.5
+GIB = 1 << 30
+BUDGETS_GIB = (1, 2, 4, 8, 12)
+SWEPT = ("on-demand-lru", "lookahead", "mixtral-offloading", "frequency", "pregated-lru", "oracle")
+KNOWS_TOO_MUCH = ("gpu-only", "belady", "oracle", "pregated", "pregated-lru")  # yardsticks, or need a model made for it
+
+
+class Setting(NamedTuple):
+    """One machine state: the format, and the VRAM left for experts of both stacks."""
+
+    title: str
+    format: str
+    expert_bytes: int
+
+
+class Answer(NamedTuple):
+    """One setting's summaries, the winner and why."""
+
+    setting: Setting
+    summaries: list[dict[str, Any]]
+    reason: str
+    winner: Run
+
+
+def settings() -> list[Setting]:
+    """As in the original, the whole model in fp32 on 24 GiB; and fp16 with 4 GiB left."""
+    whole = Scenario(RunSpec(TRACE, format="fp32", steps=1))
+    left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
+    return [
+        Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
+        Setting("fp16, 4 GiB left for experts", "fp16", 4 * GIB),
+    ]
+
+
+def runs(settings: list[Setting]) -> int:
+    """How many runs the whole demo makes."""
+    return len(settings) * len(POLICIES) + len(BUDGETS_GIB) * len(SWEPT)
+
+
+def answer(setting: Setting, on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS) -> Answer:
+    """Simulate every policy in one setting."""
+    scenario = Scenario(RunSpec(TRACE, format=setting.format, slots=1, steps=steps))
+    slots = slots_of(scenario, setting.expert_bytes)
+    runs = {}
+    for name in POLICIES:
+        runs[name] = scenario.run(name, slots)
+        on_policy(name)
+    summaries = [summary(run.result) for run in runs.values()]
+    real = [row for row in summaries if row["policy"] not in KNOWS_TOO_MUCH]
+    best, second = sorted(real, key=lambda row: float(row["latency_ns"]["mean"]))[:2]
+    return Answer(setting, summaries, reason(best, second), runs[best["policy"]])
+
+
+def memory_sweep(
+    on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS
+) -> Iterator[dict[str, Any]]:
+    """Summaries of a few policies with 1 to 12 GiB left for experts, fp16."""
+    scenario = Scenario(RunSpec(TRACE, format="fp16", slots=1, steps=steps))
+    for budget in BUDGETS_GIB:
+        for name in SWEPT:
+            yield summary(scenario.run(name, slots_of(scenario, budget * GIB)).result)
+            on_policy(name)
+
+
+def slots_of(scenario: Scenario, expert_bytes: int) -> int:
+    """The decoder's slots when so many bytes are left for the experts of both stacks."""
+    return max(1, min(scenario.num_keys, int(expert_bytes * DECODER_SHARE) // scenario.expert_bytes))
+
+
+def reason(best: dict[str, Any], second: dict[str, Any]) -> str:
+    """One sentence: who wins, by how much, why, and how far from perfect knowledge."""
+    gain = second["latency_ns"]["mean"] / best["latency_ns"]["mean"] - 1
+    stall, other = (row["stall_ns"] / row["steps"] / 1e6 for row in (best, second))
+    short = 1 - best["bounds"]["oracle_ns"] / best["latency_ns"]["mean"]
+    if gain < 0.01:
+        level = f"{best['policy']} and {second['policy']} are level"
+        return f"{level}. Perfect knowledge would take {100 * short:.0f} % less."
+    how = f"{100 * best['hit_rate']:.0f} % hits against {100 * second['hit_rate']:.0f} %"
+    return (
+        f"{best['policy']} wins, {100 * gain:.0f} % faster than {second['policy']}: {how}, so compute waits "
+        f"{stall:.2f} ms a step for the link instead of {other:.2f}. "
+        f"Perfect knowledge would take {100 * short:.0f} % less."
+    )

@@ -1,0 +1,1 @@
+"""Published experiments, simulated and laid beside what their authors measured."""

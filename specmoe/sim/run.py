@@ -1,0 +1,290 @@
+"""From a trace, a policy, a machine and a model's shape to a result: speculate, decide, time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import specmoe.traces
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.formats import bytes_of, compute_format
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shape import ModelShape
+from specmoe.results import Manifest, RunResult
+from specmoe.sim.decide.director import decide
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.policies import POLICIES, fields, policy
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.speculate.predictors import PREDICTORS, Routed, demands
+from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
+from specmoe.sim.timing.durations import Durations, contexts, durations_of
+from specmoe.sim.timing.engine import Order, Timing, simulate
+from specmoe.traces.store import Trace, library_versions
+from specmoe.traces.workload import Workload, build
+
+SEMANTICS = "event-atomic"
+RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
+CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is simulated. `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is.
+
+    `overrides` change the policy or the profile by dotted name. `train` is the trace that popularity is learnt from.
+    """
+
+    trace: str
+    profile: str = "rtx3090"
+    shape: str = "switch-base-128"
+    format: str | None = None
+    slots: int | None = None
+    vram: int | None = None
+    batch: int = 1
+    steps: int | None = None
+    link: Order = "fifo"
+    tier: str = "host-pinned"
+    host_set: str = "graph"
+    train: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+class Run(NamedTuple):
+    """A result and what it was computed from."""
+
+    result: RunResult
+    decisions: DecisionTable
+    durations: Durations
+    timing: Timing
+
+
+class Scenario:
+    """All but the policy: trace, workload, machine and model are prepared once and policies run on them."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.spec = spec
+        self.trace: Trace = specmoe.traces.open(spec.trace)
+        self.routed = _routed(self.trace, spec.batch, spec.steps)
+        self.policy_overrides, of_profile = _sorted_overrides(spec.overrides)
+        self.profile: HardwareProfile = load_profile(spec.profile).with_overrides(of_profile)
+        self.shape: ModelShape = load_shape(spec.shape)
+        self.format: Any = spec.format or self.shape.format
+        self.costs = self._costs()
+        self.slots = self._slots()
+        self._bounds: dict[int, dict[str, int]] = {}
+        self.overridden = tuple(f"{name}={value}" for name, value in spec.overrides.items())
+
+    def run(self, name: str, slots: int | None = None) -> Run:
+        """Simulate one policy by its name, with other slots than the spec's if told."""
+        chosen = policy(name, self.policy_overrides)
+        decisions = self.decide(chosen, slots or self.slots)
+        durations = self.durations(decisions)
+        timing = simulate(decisions, durations, self.spec.link, chunk=max(durations.copy[:1], default=0) // 4 or 1)
+        table = event_table(self.routed.workload, decisions, durations, timing)
+        manifest = self._manifest(chosen, decisions, durations)
+        return Run(RunResult(table, manifest), decisions, durations, timing)
+
+    def decide(self, chosen: Policy, slots: int) -> DecisionTable:
+        """The decisions of a policy."""
+        if chosen.predictor not in PREDICTORS:
+            raise InputError(f"predictor {chosen.predictor!r}: one of {', '.join(PREDICTORS)} expected")
+        predictor = PREDICTORS[chosen.predictor]()
+        if self.train is not None:
+            predictor.fit(self.train)
+        context = Context(slots, self.routed.workload, self.popularity)
+        return decide(self.routed.workload, predictor.predict(self.routed), chosen, slots, context)
+
+    def durations(self, decisions: DecisionTable) -> Durations:
+        """What everything in the decisions costs."""
+        cross = CROSS_CONTEXT if self.shape.encoder and self.routed.workload.meta.phase == "decode" else 1
+        context = contexts(self.routed.workload, self.routed.block.position, cross)
+        return durations_of(self.routed.workload, decisions, self.costs, self.spec.tier, context)
+
+    @cached_property
+    def train(self) -> Routed | None:
+        """The train split, where the trace has one beside it or the spec names one."""
+        name = self.spec.train or _train_beside(self.spec.trace)
+        return None if name is None else _routed(specmoe.traces.open(name), self.spec.batch, None)
+
+    @cached_property
+    def popularity(self) -> NDArray[np.int64] | None:
+        """Demands of each key in the train split."""
+        if self.train is None:
+            return None
+        counts: NDArray[np.int64] = sum(part.sum(axis=0) for part in demands(self.train.workload)).reshape(-1)
+        return counts
+
+    @cached_property
+    def floor_ns(self) -> int:
+        """Mean step with every expert resident."""
+        decisions = self.decide(POLICIES["gpu-only"], self.num_keys)
+        return mean_step_ns(decisions, self.durations(decisions))
+
+    def bounds(self, slots: int) -> dict[str, int]:
+        """Mean steps, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
+        if slots not in self._bounds:
+            self._bounds[slots] = self._compute_bounds(slots)
+        return self._bounds[slots]
+
+    def _compute_bounds(self, slots: int) -> dict[str, int]:
+        oracle = self.decide(POLICIES["oracle"], slots)
+        fewest = self.decide(POLICIES["belady"], slots)
+        durations = self.durations(oracle)
+        copy = self.costs.load_ns("host-pageable" if self.spec.tier == "host-pageable" else "host-pinned")
+        return {
+            "floor_ns": self.floor_ns,
+            "oracle_ns": mean_step_ns(oracle, durations),
+            "ceiling_ns": ceiling_ns(oracle, durations, copy),
+            "link_ns": link_bound_ns(fewest.demand_loads, copy, fewest.num_steps),
+        }
+
+    @property
+    def num_keys(self) -> int:
+        """Experts of all layers."""
+        return self.trace.meta.num_layers * self.trace.meta.num_experts
+
+    @property
+    def expert_bytes(self) -> int:
+        """One expert in its format."""
+        return self.shape.expert_bytes(self.format)
+
+    @property
+    def dense_bytes(self) -> int:
+        """All weights that stay in VRAM under every policy."""
+        return bytes_of(self.shape.resident_parameters, compute_format(self.format))
+
+    def _slots(self) -> int:
+        if self.spec.slots is not None and self.spec.vram is not None:
+            raise InputError("either --slots or --vram expected, and not both")
+        if self.spec.slots is not None:
+            return self.spec.slots
+        budget = self.spec.vram or int(self.profile["device.vram"]) - RESERVED_BYTES
+        fitting = (budget - self.dense_bytes) // self.expert_bytes
+        if fitting < 1:
+            need = self.dense_bytes + self.expert_bytes
+            raise InputError(f"{budget} bytes of VRAM hold no expert: dense weights and one slot need {need}")
+        return min(int(fitting), self.num_keys)
+
+    def _costs(self) -> Costs:
+        moves: tuple[Any, ...] = ("host-pageable",) if self.spec.tier == "host-pageable" else ("host-pinned",)
+        if self.spec.tier == "nvme":
+            moves = (*moves, "nvme")
+        most = int(self.routed.workload.tokens.max(initial=1))
+        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, most_tokens=most)  # type: ignore[arg-type]  # Costs checks the names itself
+
+    def _manifest(self, chosen: Policy, decisions: DecisionTable, durations: Durations) -> Manifest:
+        resident = self.num_keys if chosen.sharing == "all-resident" else decisions.slots
+        return Manifest(
+            trace=self.spec.trace,
+            trace_kind=self.trace.meta.kind,
+            phase=self.trace.meta.phase,
+            policy=chosen.name,
+            parameters=_parameters(chosen)
+            | {"link": self.spec.link, "tier": self.spec.tier, "set": list(self.overridden)},
+            profile=self.profile.name,
+            shape=self.shape.name,
+            format=self.format,
+            semantics=SEMANTICS,
+            slots=resident,
+            batch=self.spec.batch,
+            num_layers=decisions.num_layers,
+            expert_bytes=self.expert_bytes,
+            vram_peak_bytes=self.dense_bytes + resident * self.expert_bytes,
+            evidence=self.costs.evidence,
+            assumed=self.costs.assumed,
+            warnings=self._warnings(decisions, durations),
+            bounds=self.bounds(decisions.slots),
+            hashes={"trace": _hash(self.trace.path), "profile": self.profile.hash},
+            versions=library_versions("numpy", "simpy"),
+        )
+
+    def _warnings(self, decisions: DecisionTable, durations: Durations) -> tuple[str, ...]:
+        meta, found = self.trace.meta, list(self.trace.meta.warnings)
+        stack = self.shape.stack(meta.phase)
+        if (meta.num_layers, meta.num_experts) != (stack.moe_layers, self.shape.experts.number):
+            found.append(
+                f"routing of {meta.model} ({meta.num_layers} layers of {meta.num_experts}) timed as {self.shape.name} "
+                f"({stack.moe_layers} of {self.shape.experts.number})"
+            )
+        elif meta.model != self.shape.name:
+            found.append(f"routing of {meta.model} timed with the shape of {self.shape.name}")
+        cliff = (meta.num_layers - 1) * meta.top_k * self.spec.batch
+        if decisions.slots <= cliff:
+            found.append(f"{decisions.slots} slots: an LRU over all layers hits nothing up to {cliff} (its cliff)")
+        if sum(durations.copy) > 0.95 * self.floor_ns * decisions.num_steps and decisions.prefetch_loads:
+            wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
+            if wasted > 0.5:
+                found.append(f"the link is busy with prefetches, {wasted:.0%} of them wasted")
+        return (*found, *self.costs.warnings)
+
+
+def event_table(
+    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing
+) -> dict[str, NDArray[np.int64]]:
+    """The columns of `specmoe.results`, a row per event."""
+    uses, loads, events = decisions.uses, decisions.loads, workload.num_events
+    layers = decisions.num_layers
+
+    def count(column: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.int64]:
+        return np.bincount(column, weights, minlength=events).astype(np.int64)
+
+    landed = np.append(timing.landed, -1)[uses.load]
+    late = uses.hit & (landed + durations.host.event_ns > np.repeat(timing.ready, np.diff(workload.offsets)))
+    prefetched = ~loads.demand
+    compute = np.array(durations.before, np.int64) + count(uses.event, np.array(durations.expert, np.int64))
+    compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
+    ends = np.append(timing.begin[1:], 0)
+    ends[layers - 1 :: layers] = timing.step_end
+    return {
+        "step": np.repeat(np.arange(workload.num_steps), layers),
+        "layer": np.tile(np.arange(layers), workload.num_steps),
+        "tokens": np.repeat(workload.step_tokens, layers),
+        "demands": np.diff(workload.offsets),
+        "hits": count(uses.event, uses.hit),
+        "demand_loads": count(loads.event, loads.demand),
+        "prefetch_loads": count(loads.event, prefetched),
+        "prefetch_useful": count(loads.event, prefetched & loads.used),
+        "prefetch_wasted": count(loads.event, prefetched & ~loads.used),
+        "late_hits": count(uses.event, late),
+        "begin_ns": timing.begin,
+        "end_ns": ends,
+        "host_ns": timing.host,
+        "compute_ns": compute,
+        "stall_ns": timing.stall,
+        "link_ns": count(loads.event, np.array(durations.copy, np.int64)),
+    }
+
+
+def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
+    block = trace.read()
+    return Routed(build(block, trace.meta, batch, steps), block)
+
+
+def _sorted_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the policy, and the rest, which the profile must know."""
+    of_policy = {name: value for name, value in overrides.items() if name in fields()}
+    return of_policy, {name: value for name, value in overrides.items() if name not in of_policy}
+
+
+def _train_beside(trace: str) -> str | None:
+    """The name of a bundled trace's train split."""
+    parts = trace.split("/")
+    return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
+
+
+def _parameters(chosen: Policy) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source")}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,40 @@
+"""What bounds any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import simulate
+
+
+def mean_step_ns(table: DecisionTable, durations: Durations) -> int:
+    """Mean time of a step on a FIFO link."""
+    step_end = simulate(table, durations).step_end
+    return round(int(step_end[-1]) / len(step_end))
+
+
+def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
+    """Mean step with every expert loaded on demand, one after the other, and nothing overlapped.
+
+    `table` may be of any policy: only its demand counts.
+    """
+    costs = durations.host
+    layer = costs.launch_dense_ns + costs.sync_ns + costs.bookkeeping_ns
+    use = costs.issue_ns + copy + durations.read + costs.event_ns + costs.launch_ns
+    total = sum(durations.before) + sum(durations.expert) + sum(durations.after)
+    total += layer * len(durations.before) + use * len(durations.expert)
+    total += (costs.launch_dense_ns + costs.sync_ns) * len(durations.after)
+    return round(total / len(durations.after))
+
+
+def link_bound_ns(fewest_loads: int, copy: int, steps: int) -> int:
+    """Mean step that the link alone takes for the fewest loads any policy needs (Belady's, with equal slots)."""
+    return round(fewest_loads * copy / steps)
+
+
+def events_of(table: DecisionTable, column: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Sum of weights (ones, unless told) by event, [events]."""
+    counts = np.bincount(column, weights, minlength=table.num_steps * table.num_layers)
+    return counts.astype(np.int64)

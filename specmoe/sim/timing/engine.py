@@ -1,0 +1,130 @@
+"""Three clocks: the host thread, the compute stream, the copy engine. Integer nanoseconds.
+
+For every event: the host launches the dense part and the router and waits for the router's result; it decides; it
+issues the loads and launches the experts, none of which it waits for. The compute stream runs what was launched, in
+order, an expert when its load has landed. At a step's end the host waits for the compute stream.
+
+The host's clock never depends on a copy within an event, so the host runs ahead in one go (`host`), and what it
+launched is then laid on the compute stream's clock (`compute`). Only where a copy's landing cannot be told beforehand
+does the simulation wait for it. The loads' order and the rule about slots are in `link`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.link import FifoLink, PriorityLink
+from specmoe.sim.timing.program import program_of
+
+Order = Literal["fifo", "priority", "chunked"]
+Times = NDArray[np.int64]
+
+
+class Timing(NamedTuple):
+    """When everything of a `DecisionTable` happened, ns from the start of the run."""
+
+    begin: Times  # [events], the host launches the dense part
+    ready: Times  # [events], the host knows the router's result
+    host: Times  # [events], time the host thread works
+    stall: Times  # [events], time the compute stream waits for loads
+    end: Times  # [events], the last expert ends
+    step_end: Times  # [steps], the host knows that the step has ended
+    use_start: Times  # [uses]
+    use_end: Times  # [uses]
+    issued: Times  # [loads]
+    started: Times  # [loads]
+    landed: Times  # [loads]
+
+
+def simulate(table: DecisionTable, durations: Durations, order: Order = "fifo", chunk: int | None = None) -> Timing:
+    """Execute decisions on the three clocks; `chunk` is the longest uninterrupted part of a chunked prefetch, ns."""
+    return Engine(table, durations, order, chunk).run()
+
+
+class Engine:
+    """One run."""
+
+    def __init__(self, table: DecisionTable, durations: Durations, order: Order, chunk: int | None) -> None:
+        self.env = simpy.Environment()
+        self.table, self.durations = table, durations
+        self.slot_free = [0] * (1 + max(table.uses.slot.max(initial=0), table.loads.slot.max(initial=0)))
+        slots = table.loads.slot.tolist()
+        self.link: FifoLink | PriorityLink
+        if order == "fifo":
+            self.link = FifoLink(self.env, slots, self.slot_free, durations.copy, durations.read)
+        elif durations.read:
+            raise InputError(f"link order {order}: not known for experts on NVMe: fifo expected")
+        else:
+            demand = table.loads.demand.tolist()
+            chunk = chunk if order == "chunked" else None
+            self.link = PriorityLink(self.env, slots, demand, self.slot_free, durations.copy, chunk)
+        self.events: list[tuple[int, int, int, int, int]] = []
+        self.use_start = [0] * len(table.uses.event)
+        self.use_end = [0] * len(table.uses.event)
+        self.step_end: list[int] = []
+
+    def run(self) -> Timing:
+        """All steps."""
+        self.env.run(self.env.process(self.steps()))
+        self.env.run(self.env.process(self.link.finish()))
+        events = np.array(self.events, np.int64).reshape(-1, 5).T
+        rest = (self.step_end, self.use_start, self.use_end, self.link.issued, self.link.started, self.link.landed)
+        return Timing(*events, *(np.array(times, np.int64) for times in rest))
+
+    def steps(self) -> Generator[Any, Any, None]:
+        """The host thread."""
+        env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
+        launch, launch_dense, issue, handover, sync, bookkeeping = costs
+        before, expert, after = self.durations.before, self.durations.expert, self.durations.after
+        slot_free, use_start, use_end = self.slot_free, self.use_start, self.use_end
+        slot_of, load_of = self.table.uses.slot.tolist(), self.table.uses.load.tolist()
+        rounds, loads, load_offsets, uses, use_offsets = program_of(self.table)
+        wait_each_layer = self.durations.sync_each_layer
+        host = compute = 0
+        for event in range(self.table.num_steps * layers):
+            begin = host
+            compute = max(compute, host + launch_dense) + before[event]
+            yield env.timeout(compute + sync - env.now)
+            ready = compute + sync
+            host = ready + bookkeeping
+            first, last = rounds[event], rounds[event + 1]
+            launched = []
+            for round_ in range(first, last):
+                for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
+                    host += issue
+                    link.request(load, host)
+                for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
+                    host += launch
+                    launched.append((use, host))
+            worked = launch_dense + host - ready
+            stall = 0
+            for use, at in launched:
+                start = compute if compute > at else at
+                load = load_of[use]
+                if load >= 0:
+                    landed = link.landing(load)
+                    if landed < 0:
+                        yield link.wait(load)
+                        landed = link.landing(load)
+                    landed += handover
+                    if landed > start:
+                        stall += landed - start
+                        start = landed
+                use_start[use] = start
+                use_end[use] = compute = start + expert[use]
+                slot_free[slot_of[use]] = compute
+            if wait_each_layer:
+                host = max(host, compute + sync)
+            self.events.append((begin, ready, worked, stall, compute))
+            if (event + 1) % layers == 0:
+                compute = max(compute, host + launch_dense) + after[event // layers]
+                host = compute + sync
+                self.step_end.append(host)

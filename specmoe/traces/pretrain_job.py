@@ -1,0 +1,91 @@
+"""What is to be trained, and what a run that goes on must have in common with the one that stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from specmoe.errors import InputError
+from specmoe.traces.pretrain_presets import PRESETS, Preset
+from specmoe.traces.text import text_files
+
+STATE = "state.safetensors"  # what a killed run goes on from
+SHARES = ("dropout", "expert_dropout", "jitter")
+LEAST = {"layers": 2, "encoder_length": 8, "warmup": 0}  # any other whole number is at least 1, and a real one 0
+
+
+@dataclass(frozen=True)
+class PretrainJob:
+    """One training run; everything that determines its outcome.
+
+    `text` are files or directories, `out` the checkpoint directory, `tokenizer` a directory with a trained tokenizer
+    (None trains one, which differs a little from run to run), `overrides` replaces fields of the preset, `save_every`
+    and `measure_every` count steps.
+    """
+
+    preset: str
+    text: tuple[Path, ...]
+    out: Path
+    tokenizer: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    save_every: int = 1000
+    measure_every: int = 500
+    overrides: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def partial(self) -> Path:
+        """Where a run keeps what is unfinished."""
+        return self.out / "resume"
+
+    def check(self) -> None:
+        """Raise InputError for an option out of range or an output that cannot be written."""
+        for name, least in (("save_every", 1), ("measure_every", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least {least} expected")
+        nearest = next(path for path in (self.out, *self.out.absolute().parents) if os.access(path, os.F_OK))
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+            raise InputError(f"--out {self.out}: {nearest} is not a directory that can be written")
+
+    def resolved(self) -> Preset:
+        """The preset with its overrides; raises InputError for an unknown preset or field, or a value out of range."""
+        if self.preset not in PRESETS:
+            raise InputError(f"preset {self.preset!r}: one of {', '.join(PRESETS)} expected")
+        preset = PRESETS[self.preset]
+        changes: dict[str, Any] = {name: _checked(preset, name, value) for name, value in self.overrides}
+        return replace(preset, **changes)
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the outcome, by the names that an error message shall use."""
+        return {"preset": self.preset, "seed": self.seed, "corpus": self.corpus(), **asdict(self.resolved())}
+
+    def corpus(self) -> str:
+        """The names of the files of text."""
+        return ", ".join(sorted(file.name for file in text_files(self.text)))
+
+
+def require_same(where: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise InputError, naming the first difference, if `where` belongs to another run than the one wanted."""
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise InputError(
+                f"{where}: of a run with another {name} ({found.get(name)}, not {value}): "
+                "delete it or choose another --out"
+            )
+
+
+def _checked(preset: Preset, name: str, value: float) -> float:
+    """The value of a field in the field's type."""
+    names = [field.name for field in fields(preset)]
+    if name not in names:
+        raise InputError(f"{name!r} is not a field of a preset; they are {', '.join(names)}")
+    kind = type(getattr(preset, name))
+    least, limit = LEAST.get(name, int(kind is int)), 1 if name in SHARES else inf
+    if not least <= value < limit or kind(value) != value:
+        bounds = f">= {least}" + (f" and < {limit}" if limit < inf else "")
+        raise InputError(f"{name}={value:g}: a {'whole ' * (kind is int)}number {bounds} expected")
+    return kind(value)  # type: ignore[no-any-return]  # int or float

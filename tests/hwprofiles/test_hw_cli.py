@@ -1,0 +1,154 @@
+"""`specmoe profile ...`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hw_tables import profile_table, put, quantity, write
+from typer.testing import CliRunner
+
+from specmoe.cli import app
+from specmoe.hwprofiles import load_profile, profile_names, shape_names
+
+WIDE = {"COLUMNS": "200"}
+
+
+def run(*arguments: object) -> Any:
+    """Run a command that should succeed; what `--json` printed, if it was asked for."""
+    result = CliRunner().invoke(app, ["profile", *map(str, arguments)], env=WIDE)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout) if "--json" in arguments else result.stdout
+
+
+def fail(*arguments: object) -> str:
+    """Run a command that should fail; the one line it printed."""
+    result = CliRunner().invoke(app, ["profile", *map(str, arguments)])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_list() -> None:
+    rows = run("list", "--json")
+    assert tuple(row["name"] for row in rows) == profile_names()
+    (row,) = [row for row in rows if row["name"] == "rtx5090"]
+    assert (row["vram_gib"], row["pinned_gb_s"]) == (32.0, 56.3)
+    assert row["assumed"] == len(load_profile("rtx5090").assumed())
+    assert "rtx3090" in run("list")
+
+
+def test_show() -> None:
+    told = run("show", "rtx3090", "--json")
+    profile = load_profile("rtx3090")
+    assert (told["name"], told["title"], told["hash"]) == ("rtx3090", profile.title, profile.hash)
+    assert told["assumed"] == list(profile.assumed())
+    assert list(told["quantities"]) == list(profile.quantities)
+    assert told["quantities"]["device.memory_bandwidth"] == {
+        "value": 831e9,
+        "unit": "B/s",
+        "source": "published",
+        "ref": "copy kernel, 88.8 % of the specified 936 (chsasank/device-benchmarks)",
+    }
+    assert {"what", "at", "measured_ns", "model_ns", "error"} == set(told["fits"][0])
+
+
+def test_show_in_words() -> None:
+    text = run("show", "rtx3090")
+    for word in (
+        "host.graph.issue",
+        "831",
+        "GB/s",
+        "published",
+        "chsasank",
+        "allocation.fitted_to",
+        "+0.37%",
+        "27 MiB",
+    ):
+        assert word in text
+    assert "MoE-OnDemand, batch 64, 16 active" in run("show", "a100-sxm4-80gb")
+    assert "error" not in run("show", "rtx4090"), "nothing was measured"
+
+
+def test_show_of_an_own_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.toml", profile_table())
+    assert run("show", path, "--json")["assumed"] == []
+
+
+def test_diff(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.toml", profile_table())
+    other = write(tmp_path / "other.toml", put(profile_table(), "nvme.bandwidth", quantity(2, "GB/s")))
+    assert run("diff", one, other, "--json") == [
+        {"name": "nvme.bandwidth", "unit": "B/s", "first": 1e9, "second": 2e9, "ratio": 2.0}
+    ]
+    assert run("diff", one, one, "--json") == []
+    assert run("diff", one, one) == ""
+    assert "2 GB/s" in run("diff", one, other)
+
+
+def test_diff_shows_what_only_one_has() -> None:
+    rows = {row["name"]: row for row in run("diff", "rtx3090", "a100-sxm4-80gb", "--json")}
+    assert rows["host_to_device.pageable.bandwidth"]["first"] is None
+    assert rows["expert_tiles.fp32.rows"] == {
+        "name": "expert_tiles.fp32.rows",
+        "unit": "1",
+        "first": None,
+        "second": 128,
+        "ratio": None,
+    }
+    assert "expert_tiles.fp32.rows" in run("diff", "rtx3090", "a100-sxm4-80gb")
+
+
+def test_fit() -> None:
+    told = run("fit", "rtx3090", "--json")
+    assert set(told) == {
+        "device_copy.latency",
+        "device_copy.bandwidth",
+        "allocation.latency",
+        "allocation.bandwidth",
+        "gemm.fp32.efficiency",
+    }
+    for both in told.values():
+        assert both["fitted"] == pytest.approx(both["file"], rel=1e-3)
+    assert "421.96 GB/s" in run("fit", "rtx3090")
+    assert run("fit", "rtx4090", "--json") == {}
+    assert run("fit", "rtx4090") == ""
+
+
+def test_shapes() -> None:
+    rows = run("shapes", "--json")
+    assert tuple(row["name"] for row in rows) == shape_names()
+    (row,) = [row for row in rows if row["name"] == "switch-base-64"]
+    assert (row["moe_layers"], row["experts"], row["expert_mib"]) == ("6 + 6", 64, 18.0)
+    assert "mixtral-8x7b" in run("shapes")
+
+
+def test_one_shape() -> None:
+    told = run("shapes", "switch-base-64", "--json")
+    assert told["expert_bytes"]["fp32"] == 18_874_368
+    assert told["expert_parameters"] == 4_718_592
+    assert told["decoder"] == {"layers": 12, "first_moe": 1, "moe_every": 2, "dense_d_ff": 3072}
+    assert "config.json" in told["source"]
+    assert "18874368" in run("shapes", "switch-base-64")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "rtx309"), "error: rtx309: no such profile, nor a .toml file: did you mean 'rtx3090'?"),
+        (("diff", "rtx3090", "abc"), "error: abc: no such profile"),
+        (("fit", "{dir}/absent.toml"), "absent.toml: No such file or directory"),
+        (("show", "{dir}/bad.toml"), "bad.toml: nvme.latency.unit: missing"),
+        (("shapes", "mixtral"), "error: mixtral: no such model shape"),
+        (("shapes", "{dir}/bad.toml"), "bad.toml: title: unknown field"),
+    ],
+)
+@pytest.mark.parametrize("json_flag", [(), ("--json",)])
+def test_bad_input_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], message: str, json_flag: tuple[str, ...]
+) -> None:
+    write(tmp_path / "bad.toml", put(profile_table(), "nvme.latency.unit", None))
+    assert message in fail(*(argument.format(dir=tmp_path) for argument in arguments), *json_flag)

@@ -1,0 +1,232 @@
+"""Profiles from TOML: what is read, what is refused, what a hash sees, what `--set` does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hw_tables import points, profile_table, put, quantity, tiles, to_toml, write
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles import HardwareProfile, load_profile
+from specmoe.hwprofiles.curves import Interpolated, Line, Range
+from specmoe.hwprofiles.fields import COPIES, QUANTITIES, REQUIRED, TILES
+
+Maker = Callable[..., HardwareProfile]
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    """The one line that a file is refused with, without its own name."""
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_profile(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def refused_change(tmp_path: Path, name: str, value: object) -> str:
+    return refused(tmp_path, to_toml(put(profile_table(), name, value)))
+
+
+def test_every_number_arrives_in_base_units(profile: HardwareProfile) -> None:
+    assert (profile.name, profile.title) == ("hand", "Worked by hand")
+    assert profile["device.vram"] == 2**30
+    assert profile["host_to_device.pinned.bandwidth"] == 1e9
+    assert profile["gemm.fp16.rate"] == 2e9
+    assert profile.ns("dense.layer_floor") == 10_000
+    assert profile.ns("host.eager.bookkeeping") == 6000
+    assert set(REQUIRED) <= set(profile.quantities) <= set(QUANTITIES)
+    assert profile.quantities["nvme.latency"].ref == "by hand"
+
+
+@pytest.mark.parametrize("copy_name", COPIES)
+def test_a_copy_is_a_line_or_points(make_profile: Maker, copy_name: str) -> None:
+    assert make_profile().curve(copy_name) == Line(1000, 1e9)
+    fitted = make_profile({f"{copy_name}.fitted_to": points([[10, 5], [20, 9]])})
+    assert fitted.curve(copy_name) == Line(1000, 1e9, Range(10, 20))
+    measured = make_profile({f"{copy_name}.bandwidth": None, f"{copy_name}.points": points([[10, 5], [20, 9]])})
+    curve = measured.curve(copy_name)
+    assert isinstance(curve, Interpolated)
+    assert (curve(10), curve(20), curve.measured) == (5, 9, Range(10, 20))
+    assert f"{copy_name}.points" in measured.names_under(copy_name)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_number_is_named(tmp_path: Path, name: str) -> None:
+    message = refused_change(tmp_path, name, None)
+    assert message == f"{name}: missing: value, unit, source and ref expected"
+
+
+@pytest.mark.parametrize("part", ["value", "unit", "source", "ref"])
+@pytest.mark.parametrize("name", [*REQUIRED, "nvme.bandwidth", f"{TILES}.rows"])
+def test_a_number_without_a_part_is_refused(tmp_path: Path, name: str, part: str) -> None:
+    table = put(profile_table(), TILES, tiles())
+    assert refused(tmp_path, to_toml(put(table, f"{name}.{part}", None))) == f"{name}.{part}: missing"
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_number_in_a_wrong_dimension_is_refused(tmp_path: Path, name: str) -> None:
+    wrong = "B" if REQUIRED[name] != "B" else "s"
+    assert f"{name}.unit: '{wrong}' is not" in refused_change(tmp_path, f"{name}.unit", wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("name", None, "name: missing"),
+        ("title", None, "title: missing"),
+        ("title", 3, "title: 3: a text expected"),
+        ("name", " ", "name: ' ': a text expected"),
+        ("titel", "x", "titel: unknown field: did you mean 'title'?"),
+        ("colour", "x", "colour: unknown field: one of allocation, "),
+        ("devize", {}, "devize: unknown field: did you mean 'device'?"),
+        ("device.vrm", quantity(1, "B"), "device.vrm: unknown field: did you mean 'vram'?"),
+        ("host.graf", {}, "host.graf: unknown field: did you mean 'graph'?"),
+        ("host.graph.lunch", quantity(1, "us"), "host.graph.lunch: unknown field: did you mean 'launch'?"),
+        ("host_to_device.pined", {}, "host_to_device.pined: unknown field: did you mean 'pinned'?"),
+        ("device", 3, "device: 3: a table expected"),
+        ("nvme.latency", 3, "nvme.latency: 3: a table expected"),
+        ("nvme.bandwidth", None, "nvme: either bandwidth or points expected, one of the two"),
+        ("nvme.points", points([[1, 1]]), "nvme: either bandwidth or points expected, one of the two"),
+        ("nvme.fitted_to", points([[1, 1]], ("flop", "ns")), "nvme.fitted_to.unit: 'flop' is not bytes"),
+        ("gemm.fp32.fitted_to", points([[1, 1]]), "gemm.fp32.fitted_to.unit: 'B' is not operations"),
+        ("gemm.fp32.held_out", points([[1, 1]]), "gemm.fp32.held_out: unknown field"),
+        ("gemm.fp32.efficiency.value", 1.5, "gemm.fp32.efficiency.value: 1.5: a share, at most 1, expected"),
+        (TILES, {"rows": quantity(1, "1")}, f"{TILES}.columns: missing: all of {TILES} or none expected"),
+        ("fitted_by", "isca25", "fitted_by: 'isca25': did you mean 'isca24'?"),
+        ("fitted_by", 3, "fitted_by: 3: a text expected"),
+        ("expert_curve", 3, "expert_curve: an array of tables, [[expert_curve]], expected"),
+        ("expert_curve", [3], "expert_curve.0: 3: a table expected"),
+        ("expert_curve", [{}], "expert_curve.0.d_model: missing"),
+    ],
+)
+def test_bad_fields_are_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+    assert refused_change(tmp_path, name, value).startswith(message)
+
+
+CURVE = {"d_model": 8, "d_ff": 16, "gated": False, "format": "fp32", "points": points([[1, 50]], ("token", "us"))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_model": "8"}, "d_model: '8': a whole number above 0 expected"),
+        ({"d_model": True}, "d_model: True: a whole number above 0 expected"),
+        ({"d_ff": 0}, "d_ff: 0: a whole number above 0 expected"),
+        ({"gated": 1}, "gated: 1: true or false expected"),
+        ({"format": "int4"}, "format: 'int4': one of bf16, fp16, fp32 expected"),
+        ({"fromat": 1}, "fromat: unknown field: did you mean 'format'?"),
+        ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
+        ({"points": points([[1, 5], [2, 4]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
+    ],
+)
+def test_bad_expert_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    assert refused_change(tmp_path, "expert_curve", [CURVE | change]).startswith(f"expert_curve.0.{message}")
+
+
+@pytest.mark.parametrize("text", ["name = ", "[", 'name = "a"\nname = "b"', "\x00"])
+def test_what_is_no_toml(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, text).startswith("not TOML: ")
+
+
+def test_foreign_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(InputError, match="not TOML"):
+        load_profile(str(tmp_path / "x.toml"))
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file or directory: a TOML file expected"):
+        load_profile(str(tmp_path / "absent.toml"))
+    with pytest.raises(InputError, match=r"rtx309: no such profile, nor a .toml file: did you mean 'rtx3090'\?"):
+        load_profile("rtx309")
+
+
+# The hash
+
+
+def test_a_hash_does_not_see_layout_units_or_words(tmp_path: Path, profile: HardwareProfile) -> None:
+    table = profile_table()
+    table = put(table, "host_to_device.pinned.bandwidth", quantity(1000, "MB/s", ref="other words"))
+    table = put(table, "nvme.latency", quantity(0.001, "ms"))
+    table = put(table, "title", "Another title")
+    shuffled = dict(reversed(table.items()))
+    assert load_profile(str(write(tmp_path / "p.toml", shuffled, "# a comment\n\n"))).hash == profile.hash
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("nvme.latency.value", 2),
+        ("nvme.latency.source", "assumed"),
+        ("name", "other"),
+        ("nvme.held_out", points([[1, 1]])),
+        ("expert_curve", [CURVE]),
+        ("expert_curve", [CURVE | {"points": points([[1, 51]], ("token", "us"))}]),
+    ],
+)
+def test_a_hash_sees_every_number_and_source(make_profile: Maker, name: str, value: object) -> None:
+    hashes = {make_profile().hash, make_profile({"expert_curve": [CURVE | {"d_ff": 32}]}).hash}
+    assert make_profile({name: value}).hash not in hashes
+
+
+# Overrides
+
+
+def test_an_override_is_assumed_and_changes_nothing_else(profile: HardwareProfile) -> None:
+    before = copy.deepcopy(profile)
+    changed = profile.with_overrides({"host_to_device.pinned.bandwidth": 5e10, "nvme.latency": 7.6})
+    assert profile == before
+    overridden = changed.quantities["host_to_device.pinned.bandwidth"]
+    assert (overridden.value, overridden.unit) == (5e10, "B/s")
+    assert (overridden.source, overridden.ref) == ("assumed", "set by the user")
+    assert changed.ns("nvme.latency") == 8
+    assert changed.assumed() == ("host_to_device.pinned.bandwidth", "nvme.latency")
+    assert {name for name in profile.quantities if profile.quantities[name] != changed.quantities[name]} == {
+        "host_to_device.pinned.bandwidth",
+        "nvme.latency",
+    }
+    assert changed.hash != profile.hash
+    assert profile.with_overrides({}) == profile
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("host_to_device.pined.bandwidth", 1.0, "did you mean 'host_to_device.pinned.bandwidth'?"),
+        ("colour", 1.0, "colour: no such quantity: one of allocation.bandwidth, "),
+        ("device.vram", 0.0, "device.vram: 0.0: a finite number above 0 expected, in B"),
+        ("device.vram", -1.0, "device.vram: -1.0"),
+        ("device.vram", float("nan"), "device.vram: nan"),
+        ("gemm.fp16.efficiency", 1.5, "gemm.fp16.efficiency: 1.5: a share, at most 1, expected"),
+        (f"{TILES}.rows", 128.0, f"{TILES}.rows: no such quantity"),
+    ],
+)
+def test_bad_overrides_are_named(profile: HardwareProfile, name: str, value: float, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        profile.with_overrides({name: value})
+    assert str(caught.value).startswith("profile hand: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_evidence_of_some_names(make_profile: Maker) -> None:
+    profile = make_profile(
+        {
+            "nvme.latency": quantity(1, "us", "assumed"),
+            "allocation.latency": quantity(1, "us", "derived"),
+            "device_copy.bandwidth": None,
+            "device_copy.points": points([[1, 1]], source="published"),
+        }
+    )
+    assert profile.evidence(("router.floor",)) == "measured"
+    assert profile.evidence(profile.names_under("allocation")) == "fitted"
+    assert profile.evidence(profile.names_under("device_copy")) == "published"
+    assert profile.evidence(profile.quantities) == "assumed"
+    assert profile.assumed() == ("nvme.latency",)
+    assert profile.assumed(("router.floor",)) == () == profile.assumed(())
