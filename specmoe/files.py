@@ -10,6 +10,14 @@ from pathlib import Path
 from specmoe.errors import InputError
 
 
+def make_directory(path: Path) -> None:
+    """A directory and all above it, unless they are there; raises InputError if it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}: a directory expected") from None
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; rename it to `target` on a clean exit, remove it on any other.

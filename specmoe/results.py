@@ -90,11 +90,12 @@ class RunResult:
         try:
             table = pq.read_table(path)
             raw: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
-            columns = {name: table[name].to_numpy() for name in COLUMNS}
-        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a result of specmoe ({error})") from None
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        return cls(columns, Manifest(**fields))
+            columns = {name: table[name].to_numpy().astype(np.int64, casting="safe") for name in COLUMNS}
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            return cls(columns, Manifest(**fields))
+        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path}: not a result of specmoe ({why})") from None
 
 
 def same_decisions(one: RunResult, other: RunResult) -> None:

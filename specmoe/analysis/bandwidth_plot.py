@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GAP = 5.0  # points between a point and a label
 LEADER = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
-NOTE = "Yardsticks know the future or hold every expert."
+NOTE = "Yardsticks hold every expert, need a pre-gated model, or peek."
 KINDS: dict[str, dict[str, Any]] = {
     "prefetches": {"marker": "o", "color": COLOURS[0], "markeredgecolor": "white"},
     "loads on demand only": {"marker": "s", "color": COLOURS[1], "markeredgecolor": "white"},

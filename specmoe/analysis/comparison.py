@@ -52,9 +52,10 @@ class Point:
 
     @property
     def yardstick(self) -> bool:
-        """Whether no runtime could do this: it needs every expert resident, or the future known."""
+        """Whether no runtime could do this with the model: it holds every expert, knows what is to come, or needs a
+        model trained for it (pre-gated)."""
         chosen = self.manifest.parameters
-        peeks = chosen.get("predictor") == "oracle" or str(chosen.get("eviction")).startswith("belady")
+        peeks = chosen.get("predictor") in ("oracle", "pregated") or str(chosen.get("eviction")).startswith("belady")
         return self.all_resident or peeks
 
     def bound_ns(self, name: str) -> float:

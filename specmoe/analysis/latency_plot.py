@@ -30,7 +30,7 @@ PARTS: dict[str, dict[str, Any]] = {  # dark, hatched, light: they differ in gre
     "host": {"color": "0.8"},
 }
 NOTE = "Stall: the compute stream waits for loads; host: it waits for the host thread."
-YARDSTICKS = " In italics: yardsticks, which know the future or hold every expert."
+YARDSTICKS = " In italics: yardsticks (all resident, pre-gated, or they peek)."
 BACKING = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 LINES: dict[str, dict[str, Any]] = {  # the side of the line that its label stands on, and the label's row
     "floor": {"linestyle": ":", "ha": "right", "row": 0},

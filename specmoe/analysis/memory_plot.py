@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DECADE = 10
+LOOKS = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
 BOUNDS = {"floor": ":", "oracle": "--"}
 
 
@@ -33,18 +33,24 @@ def memory_figure(points: Sequence[Point], title: str, cliff_slots: int) -> Figu
     note = "".join(f"\nToo slow to draw: {_range(line)}." for line in beyond)
     described = caption(points) + note
     chart, axes = figure(1, 1, width=8.2, height=4.6)
-    for line, (colour, marker) in zip(lines, _looks(), strict=False):
-        name = line[0].manifest.policy
-        axes.plot(*_curve(line), color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
-    for name, style in BOUNDS.items():
-        bounds = sorted({(point.vram_gib, point.bound_ns(name) / MS) for line in lines for point in line})
-        axes.plot(*zip(*bounds, strict=True), linestyle=style, color="black", label=name, zorder=1)
+    _curves(axes, lines)
     _scale(axes)
     _cliff(axes, cliff_slots, points[0].manifest.expert_bytes)
     axes.set(xlabel="VRAM for experts, GiB", ylabel="mean time of a step, ms")
     chart.legend(frameon=False, loc="outside right upper", fontsize=8)
     describe(chart, title, described)
     return chart
+
+
+def _curves(axes: Any, lines: Sequence[list[Point]]) -> None:
+    """A line for each policy, and those of floor and oracle through the same VRAM sizes."""
+    for line, (colour, marker) in zip(lines, LOOKS, strict=False):
+        curve = [point.vram_gib for point in line], [point.latency_ns / MS for point in line]
+        name = line[0].manifest.policy
+        axes.plot(*curve, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
+    for name, style in BOUNDS.items():
+        bounds = sorted({(point.vram_gib, point.bound_ns(name) / MS) for line in lines for point in line})
+        axes.plot(*zip(*bounds, strict=True), linestyle=style, color="black", label=name, zorder=1)
 
 
 def policy_lines(points: Sequence[Point]) -> list[list[Point]]:
@@ -63,23 +69,13 @@ def policy_lines(points: Sequence[Point]) -> list[list[Point]]:
 def split_far(lines: Sequence[list[Point]]) -> tuple[list[list[Point]], list[list[Point]]]:
     """The lines to draw, and those of policies that are too slow everywhere."""
     limit = visible_limit([point.latency_ns for line in lines for point in line])
-    near = [min(point.latency_ns for point in line) <= limit for line in lines]
-    drawn = [line for line, is_near in zip(lines, near, strict=True) if is_near]
-    return drawn, [line for line, is_near in zip(lines, near, strict=True) if not is_near]
+    near = [line for line in lines if min(point.latency_ns for point in line) <= limit]
+    return near, [line for line in lines if line not in near]
 
 
 def _range(line: Sequence[Point]) -> str:
     ends = sorted(point.latency_ns / MS for point in line)
     return f"{line[0].manifest.policy}, {three_digits(ends[0])} to {three_digits(ends[-1])} ms"
-
-
-def _looks() -> Iterator[tuple[str, str]]:
-    """Colours and markers that differ together for 63 lines."""
-    return zip(itertools.cycle(COLOURS), itertools.cycle(MARKERS))
-
-
-def _curve(line: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.vram_gib for point in line], [point.latency_ns / MS for point in line]
 
 
 def _scale(axes: Any) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^v<>PX"
+MARKERS = "osD^v<>PX*hp"
 
 
 def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> tuple[Figure, Any]:

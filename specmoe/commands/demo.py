@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specmoe.commands import console
 from specmoe.commands.simulate import show
+
+if TYPE_CHECKING:
+    from specmoe.results import RunResult
+    from specmoe.sim.demo import Answer
+
+CLIFF = 5  # (layers - 1) * top_k * batch of the demo's trace
 
 
 def demo(
@@ -31,7 +37,8 @@ def demo(
         answers = [demonstration.answer(setting, advance) for setting in settings]
         sweep = list(demonstration.memory_sweep(advance))
     last = answers[-1]
-    write_timeline(last.winner.decisions, last.winner.timing, out / "timeline.json")
+    winner = last.winner
+    write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")
     files = [*_plots(answers, sweep, out), out / "timeline.json"]
     if as_json:
         console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
@@ -43,12 +50,16 @@ def demo(
     typer.echo(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
 
 
-def _plots(answers: list[Any], sweep: list[dict[str, Any]], out: Path) -> list[Path]:
-    from specmoe.analysis.comparison import plot_bandwidth, plot_latency, plot_memory
+def _plots(answers: list[Answer], sweep: list[RunResult], out: Path) -> list[Path]:
+    from specmoe.analysis.bandwidth_plot import plot_bandwidth
+    from specmoe.analysis.comparison import point
+    from specmoe.analysis.latency_plot import plot_latency
+    from specmoe.analysis.memory_plot import plot_memory
 
     files = [out / name for name in ("latency.png", "memory.png", "bandwidth.png")]
     last = answers[-1]
-    plot_latency(last.summaries, files[0], last.setting.title)
-    plot_memory(sweep, files[1], "fp16, 1 to 12 GiB left for experts")
-    plot_bandwidth(last.summaries, files[2], last.setting.title)
+    points = [point(run.result) for run in last.runs.values()]
+    plot_latency(points, files[0], last.setting.title)
+    plot_memory([point(result) for result in sweep], files[1], "fp16, 1 to 12 GiB left for experts", CLIFF)
+    plot_bandwidth(points, files[2], last.setting.title)
     return files

@@ -20,8 +20,7 @@ def isca24(
 ) -> None:
     """Pre-gated MoE (Hwang et al., ISCA 2024): latency of a MoE block and throughput of four ways to offload."""
     from specmoe.sim.reproduce.isca24 import reproduce
-    from specmoe.sim.reproduce.report import as_json as to_json
-    from specmoe.sim.reproduce.report import as_markdown
+    from specmoe.sim.reproduce.report import to_json, to_markdown
 
     made = reproduce(shape)
-    console.print_json(to_json(made)) if as_json else typer.echo(as_markdown(made))
+    console.print_json(to_json(made)) if as_json else typer.echo(to_markdown(made))

@@ -37,6 +37,7 @@ def simulate(
     as_json: console.JsonFlag = False,
 ) -> None:
     """How fast a policy is on recorded routing, and how far from the best possible."""
+    from specmoe.files import make_directory
     from specmoe.results import summary
     from specmoe.sim.decide.policies import POLICIES
     from specmoe.sim.run import RunSpec, Scenario
@@ -64,14 +65,17 @@ def simulate(
         scenario = Scenario(spec)
         if phase is not None and phase != scenario.trace.meta.phase:
             raise InputError(f"--phase {phase}: {trace} is a trace of {scenario.trace.meta.phase}")
+        for name in names:
+            scenario.policy(name)  # a wrong name is found before the first run
+        if out is not None:
+            make_directory(out)
         for number, name in enumerate(names):
             run = scenario.run(name)
             summaries.append(summary(run.result))
             if out is not None:
-                out.mkdir(parents=True, exist_ok=True)
                 run.result.save(out / f"{name}.parquet")
             if timeline is not None and number == 0:
-                write_timeline(run.decisions, run.timing, timeline)
+                write_timeline(run.decisions, run.durations, run.timing, timeline)
             bar.advance(task)
     if as_json:
         console.print_json(summaries[0] if len(summaries) == 1 else summaries)
@@ -112,22 +116,21 @@ def show(summaries: list[dict[str, Any]]) -> None:
         {
             "policy": row["policy"],
             "step ms": f"{row['latency_ns']['mean'] / 1e6:.3f}",
-            "p95 ms": f"{row['latency_ns']['p95'] / 1e6:.3f}",
             "tokens/s": f"{row['tokens_per_second']:.1f}",
-            "over oracle": f"{row['latency_ns']['mean'] / bounds['oracle_ns']:.2f} x",
-            "hits": f"{100 * row['hit_rate']:.1f} %",
-            "late": f"{100 * row['late_hits'] / row['demands']:.1f} %",
-            "prefetch used": _share(row["prefetch_useful"], row["prefetch_loads"]),
-            "stall ms": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
+            "x oracle": f"{row['latency_ns']['mean'] / bounds['oracle_ns']:.2f}",
+            "hits": f"{100 * row['hit_rate']:.0f} %",
+            "used": _share(row["prefetch_useful"], row["prefetch_loads"]),
+            "stall": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_ns"]["mean"]))
     ]
     console.table(rows)
     limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in bounds.items())
+    typer.echo("used: of the prefetched experts; stall: ms a step that the compute stream waits for loads")
     typer.echo(f"bounds, ms a step: {limits}")
     typer.echo(
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
-        f"{first['shape']} in {first['format']}, {first['slots']} slots; {first['profile']}"
+        f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
     typer.echo(
         f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {len(first['assumed'])} values"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from specmoe.results import summary
+from specmoe.results import RunResult, summary
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.run import Run, RunSpec, Scenario
 
@@ -17,7 +17,7 @@ STEPS = 1500
 DECODER_SHARE = 0.5
 GIB = 1 << 30
 BUDGETS_GIB = (1, 2, 4, 8, 12)
-SWEPT = ("on-demand-lru", "lookahead", "mixtral-offloading", "frequency", "pregated-lru", "oracle")
+SWEPT = ("on-demand-lru", "lookahead", "mixtral-offloading", "frequency", "static")
 KNOWS_TOO_MUCH = ("gpu-only", "belady", "oracle", "pregated", "pregated-lru")  # yardsticks, or need a model made for it
 
 
@@ -30,9 +30,10 @@ class Setting(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One setting's summaries, the winner and why."""
+    """One setting's runs by policy, the winner and why."""
 
     setting: Setting
+    runs: dict[str, Run]
     summaries: list[dict[str, Any]]
     reason: str
     winner: Run
@@ -64,17 +65,15 @@ def answer(setting: Setting, on_policy: Callable[[str], object] = lambda name: N
     summaries = [summary(run.result) for run in runs.values()]
     real = [row for row in summaries if row["policy"] not in KNOWS_TOO_MUCH]
     best, second = sorted(real, key=lambda row: float(row["latency_ns"]["mean"]))[:2]
-    return Answer(setting, summaries, reason(best, second), runs[best["policy"]])
+    return Answer(setting, runs, summaries, reason(best, second), runs[best["policy"]])
 
 
-def memory_sweep(
-    on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS
-) -> Iterator[dict[str, Any]]:
-    """Summaries of a few policies with 1 to 12 GiB left for experts, fp16."""
+def memory_sweep(on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS) -> Iterator[RunResult]:
+    """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
     scenario = Scenario(RunSpec(TRACE, format="fp16", slots=1, steps=steps))
     for budget in BUDGETS_GIB:
         for name in SWEPT:
-            yield summary(scenario.run(name, slots_of(scenario, budget * GIB)).result)
+            yield scenario.run(name, slots_of(scenario, budget * GIB)).result
             on_policy(name)
 
 

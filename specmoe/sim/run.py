@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +22,13 @@ from specmoe.hwprofiles.formats import bytes_of, compute_format
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
+from specmoe.sim.caveats import about_link, about_memory, about_model, about_slots
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.policies import POLICIES, fields, policy
+from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.speculate.predictors import PREDICTORS, Routed, demands
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations, contexts, durations_of
@@ -34,6 +38,7 @@ from specmoe.traces.workload import Workload, build
 
 SEMANTICS = "event-atomic"
 RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
+CHUNKS = 4  # parts of a copy on a chunked link
 CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
 
 
@@ -75,8 +80,9 @@ class Scenario:
         self.spec = spec
         self.trace: Trace = specmoe.traces.open(spec.trace)
         self.routed = _routed(self.trace, spec.batch, spec.steps)
-        self.policy_overrides, of_profile = _sorted_overrides(spec.overrides)
-        self.profile: HardwareProfile = load_profile(spec.profile).with_overrides(of_profile)
+        shipped = load_profile(spec.profile)
+        self.policy_overrides, of_profile = sorted_overrides(spec.overrides, shipped)
+        self.profile: HardwareProfile = shipped.with_overrides(of_profile)
         self.shape: ModelShape = load_shape(spec.shape)
         self.format: Any = spec.format or self.shape.format
         self.costs = self._costs()
@@ -86,13 +92,19 @@ class Scenario:
 
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name, with other slots than the spec's if told."""
-        chosen = policy(name, self.policy_overrides)
-        decisions = self.decide(chosen, slots or self.slots)
+        chosen = self.policy(name)
+        slots = self.slots if slots is None else slots
+        decisions = self.decide(chosen, slots)
         durations = self.durations(decisions)
-        timing = simulate(decisions, durations, self.spec.link, chunk=max(durations.copy[:1], default=0) // 4 or 1)
+        timing = simulate(decisions, durations, self.spec.link, max(1, max(durations.copy, default=0) // CHUNKS))
         table = event_table(self.routed.workload, decisions, durations, timing)
-        manifest = self._manifest(chosen, decisions, durations)
+        found = (*self._warnings(chosen, decisions), *about_link(decisions, durations, timing))
+        manifest = self._manifest(chosen, decisions.slots, self.bounds(slots), found)
         return Run(RunResult(table, manifest), decisions, durations, timing)
+
+    def policy(self, name: str) -> Policy:
+        """A named policy with what the spec overrides; raises InputError for an unknown name."""
+        return policy(name, self.policy_overrides)
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy."""
@@ -106,15 +118,26 @@ class Scenario:
 
     def durations(self, decisions: DecisionTable) -> Durations:
         """What everything in the decisions costs."""
-        cross = CROSS_CONTEXT if self.shape.encoder and self.routed.workload.meta.phase == "decode" else 1
+        cross = CROSS_CONTEXT if self.attends_across else 1
         context = contexts(self.routed.workload, self.routed.block.position, cross)
         return durations_of(self.routed.workload, decisions, self.costs, self.spec.tier, context)
+
+    @property
+    def attends_across(self) -> bool:
+        """Whether there is cross-attention, to encoder positions that the trace does not tell."""
+        return self.shape.encoder is not None and self.trace.meta.phase == "decode"
 
     @cached_property
     def train(self) -> Routed | None:
         """The train split, where the trace has one beside it or the spec names one."""
         name = self.spec.train or _train_beside(self.spec.trace)
-        return None if name is None else _routed(specmoe.traces.open(name), self.spec.batch, None)
+        if name is None:
+            return None
+        train, meta = specmoe.traces.open(name), self.trace.meta
+        for what in ("phase", "num_layers", "num_experts"):
+            if getattr(train.meta, what) != getattr(meta, what):
+                raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
+        return _routed(train, self.spec.batch, None)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
@@ -145,7 +168,7 @@ class Scenario:
             "floor_ns": self.floor_ns,
             "oracle_ns": mean_step_ns(oracle, durations),
             "ceiling_ns": ceiling_ns(oracle, durations, copy),
-            "link_ns": link_bound_ns(fewest.demand_loads, copy, fewest.num_steps),
+            "link_ns": link_bound_ns(fewest.demand_loads, copy, durations.read, fewest.num_steps),
         }
 
     @property
@@ -167,8 +190,9 @@ class Scenario:
         if self.spec.slots is not None and self.spec.vram is not None:
             raise InputError("either --slots or --vram expected, and not both")
         if self.spec.slots is not None:
-            return self.spec.slots
-        budget = self.spec.vram or int(self.profile["device.vram"]) - RESERVED_BYTES
+            return min(self.spec.slots, self.num_keys)
+        all_there_is = int(self.profile["device.vram"]) - RESERVED_BYTES
+        budget = all_there_is if self.spec.vram is None else self.spec.vram
         fitting = (budget - self.dense_bytes) // self.expert_bytes
         if fitting < 1:
             need = self.dense_bytes + self.expert_bytes
@@ -182,50 +206,46 @@ class Scenario:
         most = int(self.routed.workload.tokens.max(initial=1))
         return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, most_tokens=most)  # type: ignore[arg-type]  # Costs checks the names itself
 
-    def _manifest(self, chosen: Policy, decisions: DecisionTable, durations: Durations) -> Manifest:
-        resident = self.num_keys if chosen.sharing == "all-resident" else decisions.slots
+    def _manifest(self, chosen: Policy, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]) -> Manifest:
+        spec = self.spec
+        choices = {"link": spec.link, "tier": spec.tier, "host": spec.host_set, "set": list(self.overridden)}
+        unknown = (f"cross-attention to {CROSS_CONTEXT} positions",) if self.attends_across else ()
         return Manifest(
-            trace=self.spec.trace,
+            trace=spec.trace,
             trace_kind=self.trace.meta.kind,
             phase=self.trace.meta.phase,
             policy=chosen.name,
-            parameters=_parameters(chosen)
-            | {"link": self.spec.link, "tier": self.spec.tier, "set": list(self.overridden)},
+            parameters=_parameters(chosen) | choices,
             profile=self.profile.name,
             shape=self.shape.name,
             format=self.format,
             semantics=SEMANTICS,
-            slots=resident,
-            batch=self.spec.batch,
-            num_layers=decisions.num_layers,
+            slots=slots,
+            batch=spec.batch,
+            num_layers=self.trace.meta.num_layers,
             expert_bytes=self.expert_bytes,
-            vram_peak_bytes=self.dense_bytes + resident * self.expert_bytes,
+            vram_peak_bytes=self.dense_bytes + slots * self.expert_bytes,
             evidence=self.costs.evidence,
-            assumed=self.costs.assumed,
-            warnings=self._warnings(decisions, durations),
-            bounds=self.bounds(decisions.slots),
-            hashes={"trace": _hash(self.trace.path), "profile": self.profile.hash},
+            assumed=(*self.costs.assumed, *unknown),
+            warnings=warnings,
+            bounds=bounds,
+            hashes=self._hashes,
             versions=library_versions("numpy", "simpy"),
         )
 
-    def _warnings(self, decisions: DecisionTable, durations: Durations) -> tuple[str, ...]:
-        meta, found = self.trace.meta, list(self.trace.meta.warnings)
-        stack = self.shape.stack(meta.phase)
-        if (meta.num_layers, meta.num_experts) != (stack.moe_layers, self.shape.experts.number):
-            found.append(
-                f"routing of {meta.model} ({meta.num_layers} layers of {meta.num_experts}) timed as {self.shape.name} "
-                f"({stack.moe_layers} of {self.shape.experts.number})"
-            )
-        elif meta.model != self.shape.name:
-            found.append(f"routing of {meta.model} timed with the shape of {self.shape.name}")
-        cliff = (meta.num_layers - 1) * meta.top_k * self.spec.batch
-        if decisions.slots <= cliff:
-            found.append(f"{decisions.slots} slots: an LRU over all layers hits nothing up to {cliff} (its cliff)")
-        if sum(durations.copy) > 0.95 * self.floor_ns * decisions.num_steps and decisions.prefetch_loads:
-            wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
-            if wasted > 0.5:
-                found.append(f"the link is busy with prefetches, {wasted:.0%} of them wasted")
-        return (*found, *self.costs.warnings)
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        shape = json.dumps(dataclasses.asdict(self.shape), sort_keys=True)
+        trace = self.trace.path.read_bytes()
+        return {"trace": _hash(trace), "profile": self.profile.hash, "shape": _hash(shape.encode())}
+
+    def _warnings(self, chosen: Policy, decisions: DecisionTable) -> Iterator[str]:
+        yield from self.trace.meta.warnings
+        yield from about_model(self.trace.meta, self.shape)
+        if chosen.sharing != "all-resident":
+            yield from about_slots(decisions)
+        yield from about_memory(self.dense_bytes + decisions.slots * self.expert_bytes, self.profile)
+        yield from self.costs.warnings
 
 
 def event_table(
@@ -238,8 +258,8 @@ def event_table(
     def count(column: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.int64]:
         return np.bincount(column, weights, minlength=events).astype(np.int64)
 
-    landed = np.append(timing.landed, -1)[uses.load]
-    late = uses.hit & (landed + durations.host.event_ns > np.repeat(timing.ready, np.diff(workload.offsets)))
+    landed = np.append(timing.landed, -1)[uses.load]  # -1, the last, for what was there from the start
+    late = uses.hit & (landed > timing.ready[uses.event])
     prefetched = ~loads.demand
     compute = np.array(durations.before, np.int64) + count(uses.event, np.array(durations.expert, np.int64))
     compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
@@ -270,12 +290,6 @@ def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
     return Routed(build(block, trace.meta, batch, steps), block)
 
 
-def _sorted_overrides(overrides: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those of the policy, and the rest, which the profile must know."""
-    of_policy = {name: value for name, value in overrides.items() if name in fields()}
-    return of_policy, {name: value for name, value in overrides.items() if name not in of_policy}
-
-
 def _train_beside(trace: str) -> str | None:
     """The name of a bundled trace's train split."""
     parts = trace.split("/")
@@ -286,5 +300,5 @@ def _parameters(chosen: Policy) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source")}
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

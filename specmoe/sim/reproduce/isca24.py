@@ -96,7 +96,7 @@ def cache_line(runtime: Runtime, answer: Routed) -> CacheLine:
     runs = [runtime.run("on-demand-lru", answer, round(share * keys)) for share in CACHED]
     rates, latencies = [run.hit_rate for run in runs], [runtime.block_ms(run, tokens=1) for run in runs]
     slope, intercept = np.polyfit(rates, latencies, 1)
-    return CacheLine(float(intercept), float(slope))
+    return CacheLine(round(float(intercept), 6), round(float(slope), 6))
 
 
 def _forced_ms(runtime: Runtime, active: int) -> Methods:

@@ -44,15 +44,13 @@ def measured(shape: str) -> Figures | None:
     return found
 
 
-def errors(simulated: Figures, measured: Figures) -> Figures:
+def errors(ours: Figures, theirs: Figures) -> Figures:
     """Relative, above 0 where the simulation's number is the larger one."""
+    active = {number: _relative(bars, theirs.active_experts[number]) for number, bars in ours.active_experts.items()}
     return Figures(
-        _relative(simulated.block_latency_ms, measured.block_latency_ms),
-        _relative(simulated.tokens_per_second, measured.tokens_per_second),
-        {
-            active: _relative(latencies, measured.active_experts[active])
-            for active, latencies in simulated.active_experts.items()
-        },
+        _relative(ours.block_latency_ms, theirs.block_latency_ms),
+        _relative(ours.tokens_per_second, theirs.tokens_per_second),
+        active,
     )
 
 
@@ -78,5 +76,5 @@ def _place(figures: Figures, row: dict[str, str]) -> Methods:
     return figures.block_latency_ms if row["unit"] == "ms" else figures.tokens_per_second
 
 
-def _relative(simulated: Methods, measured: Methods) -> Methods:
-    return {method: value / measured[method] - 1 for method, value in simulated.items()}
+def _relative(ours: Methods, theirs: Methods) -> Methods:
+    return {method: value / theirs[method] - 1 for method, value in ours.items()}

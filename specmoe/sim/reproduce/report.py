@@ -8,7 +8,7 @@ from specmoe.sim.reproduce.isca24 import INPUT_TOKENS, OUTPUT_TOKENS, PROFILE, F
 from specmoe.sim.reproduce.measured import Target, errors, measured, ratio_errors, targets
 
 
-def as_json(made: Reproduction) -> dict[str, Any]:
+def to_json(made: Reproduction) -> dict[str, Any]:
     """One JSON object; what compares is null where nobody measured."""
     seen = measured(made.shape)
     off = errors(made.figures, seen) if seen else None
@@ -32,7 +32,7 @@ def as_json(made: Reproduction) -> dict[str, Any]:
     }
 
 
-def as_markdown(made: Reproduction) -> str:
+def to_markdown(made: Reproduction) -> str:
     """Tables of simulated and measured numbers, then what to know before believing them."""
     seen = measured(made.shape)
     blocks = [
@@ -59,12 +59,12 @@ def _labelled(active_experts: dict[int, Methods]) -> Methods:
     return {f"{active}: {method}": ms for active, bars in active_experts.items() for method, ms in bars.items()}
 
 
-def _table(what: str, simulated: Methods, measured: Methods | None) -> str:
-    if measured is None:
+def _table(what: str, simulated: Methods, theirs: Methods | None) -> str:
+    if theirs is None:
         rows = [f"| {label} | {value:.4g} |" for label, value in simulated.items()]
         return "\n".join([f"| {what} | simulated |", "|---|---:|", *rows])
     rows = [
-        f"| {label} | {value:.4g} | {measured[label]:g} | {100 * (value / measured[label] - 1):+.1f} % |"
+        f"| {label} | {value:.4g} | {theirs[label]:g} | {100 * (value / theirs[label] - 1):+.1f} % |"
         for label, value in simulated.items()
     ]
     return "\n".join([f"| {what} | simulated | measured | error |", "|---|---:|---:|---:|", *rows])
@@ -82,4 +82,6 @@ def _verdict(off: Figures) -> str:
 
 def _target(target: Target) -> str:
     verdict = "met" if target.met else "MISSED"
-    return f"- {target.what}: worst error {target.worst:.1%}, at most {target.limit:.0%} wanted: {verdict}"
+    return (
+        f"- {target.what}: worst error {100 * target.worst:.1f} %, at most {100 * target.limit:.0f} % wanted: {verdict}"
+    )

@@ -5,7 +5,8 @@
                        fetches nothing ahead
     whole fetches      a layer waits for all that was fetched for it, so prefetch-all demands every expert of a layer,
                        also those without a token
-    device copies      two for each expert, also for a hit, before its layer's experts run; none where all are resident
+    device copies      two for each expert, also for a hit; those of a layer's last expert are waited for, the others'
+                       hide behind the next one's fetch; none where all are resident
     one launch         of all experts of a layer (a grouped GEMM), when the last of them is there
     two waits          of the host: for the routing result before a layer's fetches, for the stream after its experts
     encoder            fetches on demand under every method but gpu-only
@@ -91,12 +92,12 @@ class Runtime:
         return durations._replace(expert=self._experts(decisions, offloads), host=once, sync_each_layer=True)
 
     def _experts(self, decisions: DecisionTable, offloads: bool) -> list[int]:
-        """Compute of each use: its copies, and for the last of a layer the launch that serves all of them."""
+        """Compute of each use: none, but for the last of a layer its copies and the launch that serves all of them."""
         launch = cache(self.costs.experts_ns)
         copies = 2 * self.costs.device_copy_ns(self.costs.shape.expert_bytes("fp32")) if offloads else 0
         program, tokens = program_of(decisions), decisions.uses.tokens.tolist()
-        compute = [copies] * len(tokens)
+        compute = [0] * len(tokens)
         for start, end in pairwise(program.use_offsets):
             layer = program.uses[start:end]
-            compute[layer[-1]] += launch(tuple(tokens[use] for use in layer))
+            compute[layer[-1]] = copies + launch(tuple(tokens[use] for use in layer))
         return compute

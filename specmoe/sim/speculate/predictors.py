@@ -5,9 +5,10 @@ Each says, at every event, which experts the next event demands. `peeks` marks t
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from specmoe.traces.schema import Block
 from specmoe.traces.workload import Workload
 
 WIDTH = 8
-STEPS_AT_ONCE = 4096
+CELLS_AT_ONCE = 1 << 22  # of steps * layers * experts, so that blocks stay small whatever the model and the run
 
 
 class Routed(NamedTuple):
@@ -51,13 +52,16 @@ class Nobody(Predictor):
 
 
 class LayerMinus1(Predictor):
-    """The next layer wants the experts with the numbers that this layer's router prefers (specMoE's layer_minus_1)."""
+    """The next layer wants the experts with the numbers that this layer's router prefers (specMoE's layer_minus_1).
+
+    Where probabilities were not recorded, the confidence is that of the look-ahead.
+    """
 
     def predict(self, routed: Routed) -> PredictionTable:
         """Candidates and probabilities of the layer before, for all layers but the first."""
         rows = routed.workload.rows
-        experts, probs = routed.block.experts[rows], np.nan_to_num(routed.block.probs[rows], nan=0.5)
-        return _next_layer("layer_minus_1", routed.workload, experts, probs)
+        experts, probs = routed.block.experts[rows], routed.block.probs[rows].astype(np.float32)
+        return _next_layer("layer_minus_1", routed.workload, experts, np.where(np.isnan(probs), _by_rank(probs), probs))
 
 
 class LookAhead(Predictor):
@@ -72,14 +76,13 @@ class LookAhead(Predictor):
         if not meta.has_lookahead or meta.lookahead_depth != 1:
             raise InputError("lookahead: this trace has no look-ahead over one layer")
         experts = routed.block.lookahead[routed.workload.rows]
-        by_rank = 1 / (1 + np.arange(experts.shape[2]))
-        return _next_layer("lookahead", routed.workload, experts, np.broadcast_to(by_rank, experts.shape))
+        return _next_layer("lookahead", routed.workload, experts, _by_rank(experts))
 
 
 class Frequency(Predictor):
     """The experts a layer has used most so far, the train split included (MoE-Infinity's and LFU's assumption).
 
-    The confidence is the share of steps that demanded the expert.
+    The confidence is the share of steps that demanded the expert. An expert that nobody used yet is no candidate.
     """
 
     def __init__(self) -> None:
@@ -100,8 +103,9 @@ class Frequency(Predictor):
             before = np.cumsum(now, axis=0) - now + counts
             best = np.argsort(-before, axis=-1, kind="stable")[..., : min(WIDTH, meta.num_experts)]
             step = np.arange(steps, steps + len(now))[:, None, None]
-            found.append(best.astype(np.int16))
-            shares.append((np.take_along_axis(before, best, axis=-1) / np.maximum(step, 1)).astype(np.float32))
+            used = np.take_along_axis(before, best, axis=-1)
+            found.append(np.where(used > 0, best, -1).astype(np.int16))
+            shares.append((used / np.maximum(step, 1)).astype(np.float32))
             counts, steps = counts + now.sum(axis=0), steps + len(now)
         return _shifted("frequency", routed.workload, np.concatenate(found), np.concatenate(shares))
 
@@ -119,7 +123,8 @@ class PreGated(Predictor):
         rows, top_k = routed.workload.rows, routed.workload.meta.top_k
         following = np.full_like(routed.block.experts[rows, :, :top_k], -1)
         following[:, :-1] = routed.block.experts[rows, 1:, :top_k]
-        return _next_layer("pregated", routed.workload, following, np.ones(following.shape))
+        table = _next_layer("pregated", routed.workload, following, np.ones(following.shape))
+        return dataclasses.replace(table, peeks=True)
 
 
 class Everybody(Predictor):
@@ -146,10 +151,11 @@ PREDICTORS: dict[str, Callable[[], Predictor]] = {
 
 
 def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:
-    """Whether each event demands each expert, [s, L, E], in blocks of steps that stay small whatever the run."""
+    """Whether each event demands each expert, [s, L, E], in blocks of steps."""
     layers, count = workload.meta.num_layers, workload.meta.num_experts
-    for first in range(0, workload.num_steps, STEPS_AT_ONCE):
-        steps = min(STEPS_AT_ONCE, workload.num_steps - first)
+    at_once = max(1, CELLS_AT_ONCE // (layers * count))
+    for first in range(0, workload.num_steps, at_once):
+        steps = min(at_once, workload.num_steps - first)
         edges = workload.offsets[first * layers : (first + steps) * layers + 1]
         event = np.repeat(np.arange(steps * layers), np.diff(edges))
         flat = np.zeros(steps * layers * count, np.int64)
@@ -157,11 +163,18 @@ def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:
         yield flat.reshape(steps, layers, count)
 
 
+def _by_rank(candidates: NDArray[Any]) -> NDArray[np.float32]:
+    """1, 1/2, 1/3, ... along the last axis, [n, L, C]."""
+    ranks: NDArray[np.float32] = (1 / (1 + np.arange(candidates.shape[2]))).astype(np.float32)
+    return np.broadcast_to(ranks, candidates.shape)
+
+
 def _next_layer(
     name: str, workload: Workload, experts: NDArray[np.int16], confidence: NDArray[np.floating]
 ) -> PredictionTable:
     """Candidates [n, L, C] of the layer after each; none across the end of a step."""
-    best, sure = pool(workload, experts, confidence, min(workload.meta.num_experts, experts.shape[2] * workload.batch))
+    most = experts.shape[2] * int(workload.step_tokens.max())
+    best, sure = pool(workload, experts, confidence, min(workload.meta.num_experts, most))
     best[workload.meta.num_layers - 1 :: workload.meta.num_layers] = -1
     return PredictionTable(name, best[:, None], np.where(best >= 0, sure, 0)[:, None])
 
@@ -171,10 +184,6 @@ def _shifted(name: str, workload: Workload, best: NDArray[np.int16], sure: NDArr
     events = workload.num_events
     experts = np.full((events, 1, best.shape[2]), -1, np.int16)
     confidence = np.zeros(experts.shape, np.float32)
-    # The next step's first layer is predicted before this step is counted: one step older, so that nothing peeks.
-    old = np.concatenate([best[:1], best[:-1]])[:, 0]
-    known, known_sure = best.copy(), sure.copy()
-    known[:, 0], known_sure[:, 0] = old, np.concatenate([sure[:1], sure[:-1]])[:, 0]
-    experts[:-1, 0] = known.reshape(events, -1)[1:]
-    confidence[:-1, 0] = known_sure.reshape(events, -1)[1:]
+    experts[:-1, 0] = best.reshape(events, -1)[1:]
+    confidence[:-1, 0] = sure.reshape(events, -1)[1:]
     return PredictionTable(name, experts, confidence)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
@@ -21,7 +19,7 @@ def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
     `table` may be of any policy: only its demand counts.
     """
     costs = durations.host
-    layer = costs.launch_dense_ns + costs.sync_ns + costs.bookkeeping_ns
+    layer = costs.launch_dense_ns + costs.sync_ns * (1 + durations.sync_each_layer) + costs.bookkeeping_ns
     use = costs.issue_ns + copy + durations.read + costs.event_ns + costs.launch_ns
     total = sum(durations.before) + sum(durations.expert) + sum(durations.after)
     total += layer * len(durations.before) + use * len(durations.expert)
@@ -29,12 +27,6 @@ def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
     return round(total / len(durations.after))
 
 
-def link_bound_ns(fewest_loads: int, copy: int, steps: int) -> int:
-    """Mean step that the link alone takes for the fewest loads any policy needs (Belady's, with equal slots)."""
-    return round(fewest_loads * copy / steps)
-
-
-def events_of(table: DecisionTable, column: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Sum of weights (ones, unless told) by event, [events]."""
-    counts = np.bincount(column, weights, minlength=table.num_steps * table.num_layers)
-    return counts.astype(np.int64)
+def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
+    """Mean step that the slower of link and disk takes for the fewest loads of any policy (Belady's, equal slots)."""
+    return round(fewest_loads * max(copy, read) / steps)

@@ -46,6 +46,10 @@ def durations_of(
         moved = 2 * costs.device_copy_ns(costs.shape.expert_bytes(costs.format)) if moved_twice else 0
         return moved + costs.dequantise_ns() + costs.expert_ns(tokens)
 
+    @cache
+    def head(tokens: int) -> int:
+        return costs.head_ns(phase, tokens)
+
     tokens = workload.step_tokens.tolist()
     rounded = [-(-positions // CONTEXT_STEP) * CONTEXT_STEP for positions in context]
     steps = list(zip(tokens, rounded, strict=True))
@@ -53,7 +57,7 @@ def durations_of(
     return Durations(
         before=[before(count, positions, layer) for count, positions in steps for layer in range(layers)],
         expert=[expert(count) for count in table.uses.tokens.tolist()],
-        after=[_after(costs, workload, count, positions) for count, positions in steps],
+        after=[head(count) for count in tokens],
         copy=[copy] * len(table.loads.key),
         read=costs.load_ns("nvme") if tier == "nvme" else 0,
         host=costs.host,
@@ -71,17 +75,3 @@ def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:
     own = longest if workload.meta.phase == "encode" else np.ceil(sums).astype(np.int64)
     positions: list[int] = np.maximum(own, cross).tolist()
     return positions
-
-
-def _after(costs: Costs, workload: Workload, tokens: int, positions: int) -> int:
-    """Dense layers behind the last MoE layer and the head."""
-    phase = workload.meta.phase
-    stack = costs.shape.stack(phase)
-    behind = stack.layers - 1 - (stack.first_moe + (stack.moe_layers - 1) * stack.moe_every)
-    between = stack.dense_before(-1)
-    dense = (
-        costs.dense_ns(phase, tokens, positions)
-        - costs.attention_ns(phase, tokens, positions)
-        - costs.shared_ns(tokens)
-    )
-    return costs.head_ns(phase, tokens) + (dense * behind // between if between else 0)

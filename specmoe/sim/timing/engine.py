@@ -6,7 +6,7 @@ order, an expert when its load has landed. At a step's end the host waits for th
 
 The host's clock never depends on a copy within an event, so the host runs ahead in one go (`host`), and what it
 launched is then laid on the compute stream's clock (`compute`). Only where a copy's landing cannot be told beforehand
-does the simulation wait for it. The loads' order and the rule about slots are in `link`.
+does the simulation wait for it. The order of everything is in `program`, that of copies in `link`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.link import FifoLink, PriorityLink
+from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
 from specmoe.sim.timing.program import program_of
 
 Order = Literal["fifo", "priority", "chunked"]
@@ -33,13 +33,14 @@ class Timing(NamedTuple):
 
     begin: Times  # [events], the host launches the dense part
     ready: Times  # [events], the host knows the router's result
-    host: Times  # [events], time the host thread works
+    host: Times  # [events], time the host thread works; that for the end of a step is in its last event
     stall: Times  # [events], time the compute stream waits for loads
     end: Times  # [events], the last expert ends
     step_end: Times  # [steps], the host knows that the step has ended
     use_start: Times  # [uses]
     use_end: Times  # [uses]
     issued: Times  # [loads]
+    fetched: Times  # [loads], in host memory; `issued` where it always was
     started: Times  # [loads]
     landed: Times  # [loads]
 
@@ -55,28 +56,32 @@ class Engine:
     def __init__(self, table: DecisionTable, durations: Durations, order: Order, chunk: int | None) -> None:
         self.env = simpy.Environment()
         self.table, self.durations = table, durations
-        self.slot_free = [0] * (1 + max(table.uses.slot.max(initial=0), table.loads.slot.max(initial=0)))
-        slots = table.loads.slot.tolist()
-        self.link: FifoLink | PriorityLink
-        if order == "fifo":
-            self.link = FifoLink(self.env, slots, self.slot_free, durations.copy, durations.read)
-        elif durations.read:
-            raise InputError(f"link order {order}: not known for experts on NVMe: fifo expected")
-        else:
-            demand = table.loads.demand.tolist()
-            chunk = chunk if order == "chunked" else None
-            self.link = PriorityLink(self.env, slots, demand, self.slot_free, durations.copy, chunk)
-        self.events: list[tuple[int, int, int, int, int]] = []
+        self.program = program_of(table)
         self.use_start = [0] * len(table.uses.event)
-        self.use_end = [0] * len(table.uses.event)
+        self.use_end = [*[NOT_YET] * len(table.uses.event), 0]  # the last entry is of no use, -1
+        self.link = self._link(order, chunk)
+        self.events: list[tuple[int, int, int, int, int]] = []
         self.step_end: list[int] = []
+
+    def _link(self, order: Order, chunk: int | None) -> FifoLink | PriorityLink:
+        copy, read, program = self.durations.copy, self.durations.read, self.program
+        if order == "fifo":
+            return FifoLink(self.env, copy, read, program.reader, self.use_end)
+        if read:
+            raise InputError(f"link order {order}: not known for experts on NVMe: fifo expected")
+        if order == "chunked" and not chunk:
+            raise InputError(f"link order chunked: chunks of {chunk} ns: at least 1 expected")
+        demand, chunk = self.table.loads.demand.tolist(), chunk if order == "chunked" else None
+        return PriorityLink(self.env, demand, copy, program.previous, program.reader, self.use_end, chunk)
 
     def run(self) -> Timing:
         """All steps."""
         self.env.run(self.env.process(self.steps()))
         self.env.run(self.env.process(self.link.finish()))
         events = np.array(self.events, np.int64).reshape(-1, 5).T
-        rest = (self.step_end, self.use_start, self.use_end, self.link.issued, self.link.started, self.link.landed)
+        link = self.link
+        loads = (link.issued, link.fetched, link.started, link.landed)
+        rest = (self.step_end, self.use_start, self.use_end[:-1], *loads)
         return Timing(*events, *(np.array(times, np.int64) for times in rest))
 
     def steps(self) -> Generator[Any, Any, None]:
@@ -84,9 +89,8 @@ class Engine:
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
         launch, launch_dense, issue, handover, sync, bookkeeping = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
-        slot_free, use_start, use_end = self.slot_free, self.use_start, self.use_end
-        slot_of, load_of = self.table.uses.slot.tolist(), self.table.uses.load.tolist()
-        rounds, loads, load_offsets, uses, use_offsets = program_of(self.table)
+        use_start, use_end, load_of = self.use_start, self.use_end, self.table.uses.load.tolist()
+        rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
         wait_each_layer = self.durations.sync_each_layer
         host = compute = 0
         for event in range(self.table.num_steps * layers):
@@ -120,11 +124,12 @@ class Engine:
                         start = landed
                 use_start[use] = start
                 use_end[use] = compute = start + expert[use]
-                slot_free[slot_of[use]] = compute
             if wait_each_layer:
                 host = max(host, compute + sync)
-            self.events.append((begin, ready, worked, stall, compute))
+            end = compute
             if (event + 1) % layers == 0:
+                worked += launch_dense
                 compute = max(compute, host + launch_dense) + after[event // layers]
                 host = compute + sync
                 self.step_end.append(host)
+            self.events.append((begin, ready, worked, stall, end))

@@ -1,38 +1,38 @@
 """The copy engine, in three orders.
 
-A load may start when the host has issued it, the link is free, the expert is in host memory, the last kernel that
-reads the slot's former expert has ended (`slot_free`, which the engine keeps), and every earlier load into the slot has
-landed. FIFO needs no events: who is asked when a load lands can tell from those before it. The other orders depend on
-what is waiting when the link becomes free, so they are SimPy processes.
+A load may start when the host has issued it, the link is free, the expert is in host memory, the load before it into
+its slot has landed, and the last kernel that reads the slot's former expert has ended: `reader` says which one that is,
+and `use_end`, which the engine fills in, when it ended. FIFO needs no events: who is asked when a load lands can tell
+from those before it. The other orders depend on what is waiting when the link becomes free, so they are a SimPy
+process.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator
 from typing import Any
 
 import simpy
 
-LANDED_NOT_YET = -1
+NOT_YET = -1
 
 
 class FifoLink:
-    """Loads in the order of issue."""
+    """Loads in the order of issue. Experts on NVMe are read, in the same order, before they are copied."""
 
-    def __init__(
-        self, env: simpy.Environment, slots: list[int], slot_free: list[int], copy: list[int], read: int
-    ) -> None:
-        loads = len(slots)
+    def __init__(self, env: simpy.Environment, copy: list[int], read: int, reader: list[int], use_end: list[int]):
+        loads = len(copy)
         self._env = env
         self.issued = [0] * loads
+        self.fetched = [0] * loads
         self.started = [0] * loads
-        self.landed = [LANDED_NOT_YET] * loads
-        self._slots = slots
-        self._slot_free = slot_free
+        self.landed = [NOT_YET] * loads
         self._copy = copy
         self._read = read
-        self._queue: list[int] = []
-        self._next = 0  # in the queue
+        self._reader = reader
+        self._use_end = use_end
+        self._queue: deque[int] = deque()
         self._link_free = 0
         self._disk_free = 0
 
@@ -45,8 +45,7 @@ class FifoLink:
         """When a requested load lands; settles all before it."""
         landed = self.landed
         while landed[load] < 0:
-            self._settle(self._queue[self._next])
-            self._next += 1
+            self._settle(self._queue.popleft())
         return landed[load]
 
     def wait(self, load: int) -> simpy.Event:
@@ -60,88 +59,118 @@ class FifoLink:
             self.landing(self._queue[-1])
 
     def _settle(self, load: int) -> None:
-        start = self.issued[load]
+        fetched = self.issued[load]
         if self._read:
-            self._disk_free = start = max(start, self._disk_free) + self._read
-        start = max(start, self._link_free, self._slot_free[self._slots[load]])
+            self._disk_free = fetched = max(fetched, self._disk_free) + self._read
+        start = max(fetched, self._link_free, self._use_end[self._reader[load]])
+        self.fetched[load] = fetched
         self.started[load] = start
         self._link_free = self.landed[load] = start + self._copy[load]
 
 
 class PriorityLink:
-    """Demand loads before prefetches; with `chunk` ns, a prefetch gives way after each chunk of its copy."""
+    """Two queues, each in the order of issue: when the link is free, it takes the first demand load if that may start,
+    else the first prefetch if that may start.
+
+    A prefetch that was evicted before it landed is in the way of the demand load that took its slot, and is then copied
+    in its stead. With `chunk` ns, a prefetch gives way after each chunk of its copy.
+    """
 
     def __init__(
         self,
         env: simpy.Environment,
-        slots: list[int],
         demand: list[bool],
-        slot_free: list[int],
         copy: list[int],
+        previous: list[int],
+        reader: list[int],
+        use_end: list[int],
         chunk: int | None = None,
     ) -> None:
-        loads = len(slots)
-        self.issued = [0] * loads
+        loads = len(copy)
+        self.issued = self.fetched = [0] * loads
         self.started = [0] * loads
-        self.landed = [LANDED_NOT_YET] * loads
+        self.landed = [NOT_YET] * loads
         self._env = env
-        self._slots = slots
         self._demand = demand
-        self._slot_free = slot_free
         self._left = list(copy)
         self._copy = copy
+        self._previous = previous
+        self._reader = reader
+        self._use_end = use_end
         self._chunk = chunk
-        self._waiting: list[int] = []  # in the order of issue
-        self._landings = [env.event() for _ in range(loads)]
+        self._demands: deque[int] = deque()
+        self._prefetches: deque[int] = deque()
+        self._awaited = NOT_YET
+        self._landing = env.event()
         self._wake = env.event()
         env.process(self._serve())
 
     def request(self, load: int, now: int) -> None:
         """The host issues a load, now or a little later than the simulation's clock."""
         self.issued[load] = now
-        self._waiting.append(load)
+        (self._demands if self._demand[load] else self._prefetches).append(load)
         if not self._wake.triggered:
             self._wake.succeed()
 
     def landing(self, load: int) -> int:
-        """When a load landed; LANDED_NOT_YET before."""
+        """When a load landed; NOT_YET before."""
         return self.landed[load]
 
     def wait(self, load: int) -> simpy.Event:
-        """Happens when the load has landed."""
-        return self._landings[load]
+        """Happens when the load has landed; for one who waits."""
+        self._awaited, self._landing = load, self._env.event()
+        return self._landing
 
     def finish(self) -> Generator[Any, Any, None]:
         """Serve what nobody waited for."""
-        while self._waiting:
-            yield self._landings[self._waiting[-1]]
+        for queue in (self._demands, self._prefetches):
+            while (first := self._first(queue)) is not None:
+                yield self.wait(first)
 
     def _serve(self) -> Generator[Any, Any, None]:
         env = self._env
         while True:
-            if not self._waiting:
-                self._wake = env.event()
-                yield self._wake
-            load = self._choose()
-            begin = max(int(env.now), self.issued[load], self._slot_free[self._slots[load]])
-            if begin > env.now:
-                yield env.timeout(begin - int(env.now))
-                if self._choose() != load:
-                    continue
-            if self._left[load] == self._copy[load]:
-                self.started[load] = int(env.now)
-            part = self._left[load] if self._chunk is None or self._demand[load] else min(self._chunk, self._left[load])
-            yield env.timeout(part)
-            self._left[load] -= part
-            if not self._left[load]:
-                self._waiting.remove(load)
-                self.landed[load] = int(env.now)
-                self._landings[load].succeed()
-                yield env.timeout(0)  # those who waited note what they read from slots before the next load may start
+            yield env.timeout(0)  # what else happens at this instant (an expert ends, a load is issued) counts
+            now = int(env.now)
+            heads = self._heads()
+            load = next((load for load, may_start in heads if may_start <= now), None)
+            if load is not None:
+                yield from self._copying(load, now)
+                continue
+            self._wake = env.event()
+            known = [may_start for _, may_start in heads if may_start < simpy.core.Infinity]
+            yield self._wake | env.timeout(min(known) - now) if known else self._wake
 
-    def _choose(self) -> int:
-        """The oldest demand that is issued by now, else the oldest prefetch; but first any older load into its slot."""
-        issued = [load for load in self._waiting if self.issued[load] <= self._env.now]
-        candidates = issued or self._waiting[:1]
-        best = next((load for load in candidates if self._demand[load]), candidates[0])
-        return next(load for load in self._waiting if self._slots[load] == self._slots[best])
+    def _copying(self, load: int, now: int) -> Generator[Any, Any, None]:
+        if self._left[load] == self._copy[load]:
+            self.started[load] = now
+        whole = self._chunk is None or self._demand[load]
+        part = self._left[load] if whole else min(self._chunk or 0, self._left[load])
+        yield self._env.timeout(part)
+        self._left[load] -= part
+        if not self._left[load]:
+            self.landed[load] = now + part
+            if load == self._awaited:
+                self._landing.succeed()
+
+    def _heads(self) -> list[tuple[int, float]]:
+        """The load that each queue would have copied next, demand first, and when it may start."""
+        firsts = (self._first(queue) for queue in (self._demands, self._prefetches))
+        nexts = [self._in_the_way(first) for first in firsts if first is not None]
+        return [(load, self._may_start(load)) for load in nexts]
+
+    def _first(self, queue: deque[int]) -> int | None:
+        while queue and self.landed[queue[0]] >= 0:
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def _in_the_way(self, load: int) -> int:
+        """The oldest load into the same slot that has not landed."""
+        while self._previous[load] >= 0 and self.landed[self._previous[load]] < 0:
+            load = self._previous[load]
+        return load
+
+    def _may_start(self, load: int) -> float:
+        """Infinity as long as nobody knows."""
+        read = self._use_end[self._reader[load]]
+        return simpy.core.Infinity if read < 0 else max(self.issued[load], read)

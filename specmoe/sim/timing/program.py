@@ -1,7 +1,8 @@
 """A `DecisionTable` in the order in which the host runs it.
 
 An event is one or more rounds (one for each wave of its demand). In a round the host first issues loads: the wave's
-demand loads and, in the last round, the prefetches. Then it launches the wave's experts, resident ones first.
+demand loads and, in the last round, the prefetches. Then it launches the wave's experts: resident ones first, those
+with the most tokens first (no other order ends sooner when the host launches slowly), then the others as they land.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 
 from specmoe.sim.decide.table import DecisionTable
 
+Rows = NDArray[np.signedinteger[Any]]
+
 
 class Program(NamedTuple):
     """Rounds of event e: `rounds[e]:rounds[e + 1]`. Of round r: `loads[load_offsets[r]:load_offsets[r + 1]]`, rows of
     `DecisionTable.loads`, and `uses` likewise.
+
+    A load waits for two things in its slot: that the load before it, `previous`, has landed, and that `reader`, the
+    last use of what that load brought, has ended. Either is -1 where there is no such thing.
     """
 
     rounds: list[int]
@@ -24,29 +30,50 @@ class Program(NamedTuple):
     load_offsets: list[int]
     uses: list[int]
     use_offsets: list[int]
+    previous: list[int]  # [loads], a row of loads
+    reader: list[int]  # [loads], a row of uses
 
 
 def program_of(table: DecisionTable) -> Program:
     """Order the rows of a table."""
-    events = table.num_steps * table.num_layers
-    waves = np.ones(events, np.int64)
-    np.maximum.at(waves, table.uses.event, table.uses.wave + 1)
+    uses, loads = table.uses, table.loads
+    waves = np.ones(table.num_steps * table.num_layers, np.int64)
+    np.maximum.at(waves, uses.event, uses.wave + 1)
     rounds = np.concatenate([[0], np.cumsum(waves)])
-    loads = table.loads
     load_round = rounds[loads.event] + np.where(loads.demand, loads.wave, waves[loads.event] - 1)
     load_order = np.lexsort((np.arange(len(load_round)), ~loads.demand, load_round))
-    use_round = rounds[table.uses.event] + table.uses.wave
-    use_order = np.lexsort((np.arange(len(use_round)), ~table.uses.hit, use_round))
+    use_round = rounds[uses.event] + uses.wave
+    weight = np.where(uses.hit, -uses.tokens, 0)
+    use_order = np.lexsort((np.arange(len(use_round)), weight, ~uses.hit, use_round))
+    previous = _previous(loads.slot, load_order)
     return Program(
         rounds.tolist(),
         load_order.tolist(),
         _offsets(load_round, int(rounds[-1])),
         use_order.tolist(),
         _offsets(use_round, int(rounds[-1])),
+        previous.tolist(),
+        np.where(previous < 0, -1, _last_uses(uses.load, use_order, len(loads.slot))[previous]).tolist(),
     )
 
 
-def _offsets(group: NDArray[np.signedinteger[Any]], groups: int) -> list[int]:
+def _previous(slot: Rows, order: Rows) -> NDArray[np.int64]:
+    """The load before each into the same slot, [loads]."""
+    by_slot = order[np.argsort(slot[order], kind="stable")]
+    same = slot[by_slot[1:]] == slot[by_slot[:-1]]
+    previous = np.full(len(slot), -1, np.int64)
+    previous[by_slot[1:][same]] = by_slot[:-1][same]
+    return previous
+
+
+def _last_uses(load: Rows, order: Rows, loads: int) -> NDArray[np.int64]:
+    """The last use of what each load brought, [loads + 1]; the last entry is of no load."""
+    last = np.full(loads + 1, -1, np.int64)
+    last[load[order]] = order
+    return last
+
+
+def _offsets(group: Rows, groups: int) -> list[int]:
     counts = np.bincount(group, minlength=groups)
     offsets: list[int] = np.concatenate([[0], np.cumsum(counts)]).tolist()
     return offsets

@@ -27,6 +27,7 @@ class Arc(Eviction):
         self._t2: dict[int, None] = {}
         self._b1: dict[int, None] = {}
         self._b2: dict[int, None] = {}
+        self._remembered = 0, 0  # lengths of B1 and B2 after the last load, before this one's victim joined them
 
     def insert(self, key: int, event: int) -> None:
         """Newest of T2 if it was remembered, else of T1."""
@@ -39,6 +40,7 @@ class Arc(Eviction):
             _drop_oldest(self._b1)
         if len(self._t1) + len(self._t2) + len(self._b1) + len(self._b2) > 2 * self._capacity:
             _drop_oldest(self._b2)
+        self._remembered = len(self._b1), len(self._b2)
 
     def use(self, key: int, event: int, again: bool) -> None:
         """Newest of T2 if it was used before; else newest where it is."""
@@ -62,9 +64,9 @@ class Arc(Eviction):
 
     def _adapted(self, key: int) -> float:
         """The share of T1 that a load of this key leads to."""
-        b1, b2 = len(self._b1), len(self._b2)
+        b1, b2 = self._remembered
         if key in self._b1:
-            return min(self._capacity, self._p + max(1.0, b2 / b1))
+            return min(self._capacity, self._p + max(1.0, b2 / max(1, b1)))
         if key in self._b2:
-            return max(0.0, self._p - max(1.0, b1 / b2))
+            return max(0.0, self._p - max(1.0, b1 / max(1, b2)))
         return self._p

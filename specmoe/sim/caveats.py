@@ -1,0 +1,56 @@
+"""What a user must know before believing a result: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shape import ModelShape
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import Timing
+from specmoe.traces.schema import TraceMeta
+
+GIB = 1 << 30
+SATURATED = 0.9  # share of a run that its prefetches' copies would fill
+
+
+def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
+    """Routing of one model timed with another's shape."""
+    stack = shape.stack(meta.phase)
+    if (meta.num_layers, meta.num_experts) != (stack.moe_layers, shape.experts.number):
+        yield (
+            f"routing of {meta.model} ({meta.num_layers} layers of {meta.num_experts}) timed as {shape.name} "
+            f"({stack.moe_layers} of {shape.experts.number})"
+        )
+    elif meta.model != shape.name:
+        yield f"routing of {meta.model} timed with the shape of {shape.name}"
+    if meta.top_k != shape.experts.top_k:
+        yield f"the trace uses {meta.top_k} experts a token and layer, {shape.name} {shape.experts.top_k}"
+
+
+def about_slots(decisions: DecisionTable) -> Iterator[str]:
+    """Fewer slots than a step demands, which is an LRU's cliff: up to all layers' demand but one's it hits nothing."""
+    demand, layers = len(decisions.uses.key) / decisions.num_steps, decisions.num_layers
+    if decisions.slots < demand:
+        yield (
+            f"{decisions.slots} slots hold less than a step's demand of {demand:.4g} experts: an LRU over all layers "
+            f"finds hardly any expert again up to {demand * (layers - 1) / layers:.4g} slots (its cliff)"
+        )
+
+
+def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
+    """Weights, in bytes, that the device does not hold."""
+    vram = int(profile["device.vram"])
+    if weights > vram:
+        yield f"{weights / GIB:.1f} GiB of weights would be in VRAM, and {profile.name} has {vram / GIB:.1f} GiB"
+
+
+def about_link(decisions: DecisionTable, durations: Durations, timing: Timing) -> Iterator[str]:
+    """A link that does little else than prefetch."""
+    prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
+    if prefetching > SATURATED * int(timing.step_end[-1]):
+        wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
+        yield f"the link is saturated by prefetches, {wasted:.0%} of them wasted"

@@ -1,0 +1,57 @@
+"""Values that a user sets by dotted name: which are a policy's, which a profile's, and whether they make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, get_args
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.reading import hint
+from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.policies import fields
+from specmoe.sim.decide.policy import Sharing
+from specmoe.sim.speculate.predictors import PREDICTORS
+
+
+class Kind(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+NUMBER = Kind("a number", _number)
+COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
+SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 1)
+SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
+KINDS = {"keep": SWITCH, "prefetch.threshold": SHARE}  # of a policy; its other values are counts or names
+NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTIONS, "sharing": get_args(Sharing)}
+
+
+def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the policy and those of the profile; raises InputError for an unknown name or a value of no sense."""
+    of_policy, known = fields(), [*fields(), *profile.quantities]
+    for name, value in overrides.items():
+        if name not in known:
+            raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {hint(name, known)}")
+        if name in NAMES:
+            _require_name(name, value)
+        else:
+            _require(name, value, KINDS.get(name, COUNT) if name in of_policy else NUMBER)
+    mine = {name: value for name, value in overrides.items() if name in of_policy}
+    return mine, {name: value for name, value in overrides.items() if name not in of_policy}
+
+
+def _require_name(name: str, value: Any) -> None:
+    if value not in NAMES[name]:
+        raise InputError(f"--set {name}={value}: {hint(str(value), NAMES[name])}")
+
+
+def _require(name: str, value: Any, kind: Kind) -> None:
+    if not kind.fits(value):
+        raise InputError(f"--set {name}={value}: {kind.expected} expected")

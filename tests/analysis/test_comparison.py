@@ -1,0 +1,147 @@
+"""What a result says of its policy: by hand, properties, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from comparison_points import made, manifest, policies, result, yardstick
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specmoe.analysis.comparison import (
+    Point,
+    caption,
+    parts_within,
+    point,
+    ranked,
+    three_digits,
+    visible_limit,
+    winner,
+)
+from specmoe.errors import InputError
+from specmoe.results import RunResult, summary
+
+TIMES = st.floats(0, 1e12, allow_nan=False)
+
+
+def by_hand() -> RunResult:
+    """Two steps of two layers, 250 and 200 ns."""
+    return result(
+        manifest(num_layers=2, slots=4, expert_bytes=2**30),
+        begin_ns=[0, 100, 250, 300],
+        end_ns=[100, 250, 300, 450],
+        host_ns=[90, 140, 40, 130],  # mostly beside the compute stream's work
+        compute_ns=[60, 80, 40, 50],
+        stall_ns=[20, 40, 0, 10],
+        tokens=[1, 1, 1, 1],
+        demands=[1, 1, 1, 1],
+        hits=[0, 1, 1, 1],
+        demand_loads=[1, 0, 0, 0],
+        prefetch_loads=[2, 1, 0, 0],
+        prefetch_useful=[1, 1, 0, 0],
+        prefetch_wasted=[1, 0, 0, 0],
+    )
+
+
+def test_by_hand_parts_add_up() -> None:
+    found = point(by_hand())
+    assert (found.compute_ns, found.stall_ns, found.idle_ns) == (115, 35, 75)
+    assert found.latency_ns == 225 == summary(by_hand())["latency_ns"]["mean"]
+
+
+def test_by_hand_shares() -> None:
+    found = point(by_hand())
+    assert (found.hit_rate, found.useful_share, found.prefetches) == (0.75, 0.75, True)
+    assert (found.steps, found.vram_gib) == (2, 4.0)
+    told = summary(by_hand())
+    assert found.useful_share == 1 - told["bytes_wasted"] / told["bytes_loaded"]
+    assert found.hit_rate == told["hit_rate"]
+
+
+def test_nothing_demanded_and_nothing_loaded_is_no_failure() -> None:
+    found = point(result(manifest(num_layers=1), begin_ns=[0], end_ns=[10], compute_ns=[4]))
+    assert (found.hit_rate, found.useful_share, found.prefetches, found.idle_ns) == (1.0, 1.0, False, 6)
+
+
+@given(TIMES, TIMES, TIMES, TIMES)
+def test_property_cut_parts_fill_the_limit(compute: float, stall: float, idle: float, limit: float) -> None:
+    whole = Point(manifest(), 1, compute, stall, idle, hit_rate=0, useful_share=0, prefetches=False)
+    parts = parts_within(whole, limit)
+    assert min(parts) >= 0
+    assert sum(parts) == pytest.approx(min(whole.latency_ns, limit))
+
+
+def test_by_hand_parts_are_cut_from_the_end() -> None:
+    whole = made(manifest(), stall_ms=2)
+    assert parts_within(whole, 1e9) == (600_000, 2_000_000, 400_000)
+    assert parts_within(whole, 1e6) == (600_000, 400_000, 0)
+    assert parts_within(whole, 100) == (100, 0, 0)
+
+
+def test_yardsticks_do_not_win() -> None:
+    points = policies()
+    assert [p.manifest.policy for p in points if p.yardstick] == ["gpu-only", "oracle", "belady"]
+    assert [p.manifest.policy for p in points if p.all_resident] == ["gpu-only"]
+    assert winner(points) is points[3]
+    assert winner(points[:3]) is None
+
+
+def test_ties_go_by_name() -> None:
+    points = [made(manifest(name)) for name in ("b", "c", "a")]
+    assert [p.manifest.policy for p in ranked(points)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [([1, 2, 4, 200], 4), ([5], 5), ([1, 3], 3), ([1, 3.1], 1), ([1, 2, 6, math.nan], 6), ([0, 0, 5], 0)],
+)
+def test_by_hand_visible_limit(values: list[float], limit: float) -> None:
+    assert visible_limit(values) == limit
+
+
+@given(st.lists(st.floats(1, 1e9), min_size=1))
+def test_property_half_is_always_visible(values: list[float]) -> None:
+    limit = visible_limit(values)
+    assert limit in values
+    assert 2 * sum(value <= limit for value in values) >= len(values)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (1.9391, "1.94"), (43.21, "43.2"), (463.25, "463"), (12345.6, "12346"), (0, "0")],
+)
+def test_three_digits(value: float, text: str) -> None:
+    assert three_digits(value) == text
+
+
+def test_caption_says_what_was_run_and_how_good_it_is() -> None:
+    assert caption(policies()) == (
+        "Routing: switch-mini-128/decode/test (trained-here), decode, 100 steps of batch 1; replay event-atomic.\n"
+        "Timing: switch-base-128 in fp16, 128 slots, on rtx3090 (evidence: assumed)."
+    )
+
+
+def test_caption_tells_spans_and_changes() -> None:
+    sizes = [made(manifest(slots=slots, parameters={"set": ["link.x=1"]})) for slots in (64, 8, 16)]
+    assert "8 to 64 slots" in caption(sizes)
+    assert "changed: link.x=1" in caption(sizes)
+    assert "slots" not in caption([made(yardstick("gpu-only", sharing="all-resident"))])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("trace", "x"), ("trace_kind", "random"), ("profile", "x"), ("format", "int4"), ("batch", 8)]
+)
+def test_unlike_results_are_refused(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"differ in {field} "):
+        caption([made(manifest()), made(manifest("static", **{field: value}))])
+
+
+def test_no_results_are_refused() -> None:
+    with pytest.raises(InputError, match="no results"):
+        caption([])
+
+
+def test_unknown_bounds_are_nan() -> None:
+    assert math.isnan(made(manifest(bounds={})).bound_ns("floor"))
+    assert made(manifest()).bound_ns("floor") == 1_000_000
