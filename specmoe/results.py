@@ -39,7 +39,12 @@ TIMES = (
     "stall_ns",  # the compute stream waits for loads
     "link_ns",  # copying of the loads issued in this event
 )
-COLUMNS = (*DECISIONS, "late_hits", *TIMES)  # a late hit was resident but had not landed
+OTHERS = (
+    "late_hits",  # resident, but had not landed
+    "bytes_loaded",  # over the link, by the loads issued in this event, and of those
+    "bytes_wasted",  # by prefetches that nobody used
+)
+COLUMNS = (*DECISIONS, *OTHERS, *TIMES)
 METADATA_KEY = b"specmoe"
 Table = dict[str, NDArray[np.int64]]
 
@@ -60,7 +65,7 @@ class Manifest:
     slots: int
     batch: int
     num_layers: int
-    expert_bytes: int
+    expert_bytes: int  # in its slot
     vram_peak_bytes: int
     evidence: str
     assumed: tuple[str, ...] = ()
@@ -136,8 +141,8 @@ def summary(result: RunResult) -> dict[str, Any]:
         "misses": total["demands"] - total["hits"],
         "hit_rate": total["hits"] / total["demands"] if total["demands"] else 1.0,
         **{name: total[name] for name in ("demand_loads", "prefetch_loads", "prefetch_useful", "prefetch_wasted")},
-        "bytes_loaded": (total["demand_loads"] + total["prefetch_loads"]) * manifest.expert_bytes,
-        "bytes_wasted": total["prefetch_wasted"] * manifest.expert_bytes,
+        "bytes_loaded": total["bytes_loaded"],
+        "bytes_wasted": total["bytes_wasted"],
         "compute_ns": total["compute_ns"],
         "stall_ns": total["stall_ns"],
         "link_busy_ns": total["link_ns"],

@@ -14,6 +14,8 @@ from specmoe.errors import SpecmoeError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+WIDE = 130  # columns of a table that goes to a file or a pipe
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
@@ -41,15 +43,17 @@ def print_json(value: Any) -> None:
 
 def table(rows: list[dict[str, Any]], title: str | None = None) -> None:
     """Print rows as a table; the first row's keys are the header, numbers are right-aligned."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    out = Table(title=title, title_justify="left")
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name, value in rows[0].items():
-        out.add_column(name, justify="right" if isinstance(value, int | float) else "left")
+        number = isinstance(value, int | float) or str(value)[:1].isdigit()
+        out.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         out.add_row(*(str(value) for value in row.values()))
-    Console().print(out)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(out)
 
 
 def progress(unit: str) -> Progress:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specmoe.commands import console
 from specmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from specmoe.sim.timing.durations import Home
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -26,6 +29,8 @@ def simulate(
     format: Annotated[str | None, typer.Option(help="fp32, fp16, bf16, int8 or int4; without: the shape's.")] = None,  # noqa: A002  # the option's name
     link: Annotated[str, typer.Option(help="fifo, priority or chunked.")] = "fifo",
     tier: Annotated[str, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = "host-pinned",
+    home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
+    compressed_slots: Annotated[int, typer.Option(help="Experts that VRAM holds in the home's format, too.")] = 0,
     host: Annotated[str, typer.Option(help="Host costs: graph (captured) or eager.")] = "graph",
     steps: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     train: Annotated[str | None, typer.Option(help="Trace that popularity is learnt from.")] = None,
@@ -53,7 +58,7 @@ def simulate(
         batch=batch,
         steps=steps,
         link=_choice("link", link, ("fifo", "priority", "chunked")),
-        tier=_choice("tier", tier, ("host-pinned", "host-pageable", "nvme")),
+        home=home_of(tier, home_format, compressed_slots),
         host_set=_choice("host", host, ("graph", "eager")),
         train=train,
         overrides=dict(map(parse_override, override or [])),
@@ -81,6 +86,21 @@ def simulate(
         console.print_json(summaries[0] if len(summaries) == 1 else summaries)
     else:
         show(summaries)
+
+
+def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
+    """Where experts live; raises InputError for an unknown tier and for compressed slots without a format of theirs."""
+    from specmoe.sim.timing.durations import Home
+
+    if compressed_slots < 0 or (compressed_slots and held is None):
+        raise InputError(f"--compressed-slots {compressed_slots}: 0, or more together with --home-format, expected")
+    return Home(_choice("tier", tier, ("host-pinned", "host-pageable", "nvme")), _format(held), compressed_slots)
+
+
+def _format(name: str | None) -> Any:
+    from specmoe.hwprofiles.formats import FORMATS
+
+    return None if name is None else _choice("home-format", name, FORMATS)
 
 
 def parse_bytes(text: str) -> int:

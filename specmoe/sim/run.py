@@ -31,7 +31,7 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.speculate.predictors import PREDICTORS, Routed, demands
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
-from specmoe.sim.timing.durations import Durations, contexts, durations_of
+from specmoe.sim.timing.durations import Durations, Home, contexts, copy_ns, durations_of
 from specmoe.sim.timing.engine import Order, Timing, simulate
 from specmoe.traces.store import Trace, library_versions
 from specmoe.traces.workload import Workload, build
@@ -39,6 +39,7 @@ from specmoe.traces.workload import Workload, build
 SEMANTICS = "event-atomic"
 RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
 CHUNKS = 4  # parts of a copy on a chunked link
+AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
 CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
 
 
@@ -58,7 +59,7 @@ class RunSpec:
     batch: int = 1
     steps: int | None = None
     link: Order = "fifo"
-    tier: str = "host-pinned"
+    home: Home = AT_HOME
     host_set: str = "graph"
     train: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +98,8 @@ class Scenario:
         decisions = self.decide(chosen, slots)
         durations = self.durations(decisions)
         timing = simulate(decisions, durations, self.spec.link, max(1, max(durations.copy, default=0) // CHUNKS))
-        table = event_table(self.routed.workload, decisions, durations, timing)
+        copied = self.shape.expert_bytes(self.spec.home.format or self.format)
+        table = event_table(self.routed.workload, decisions, durations, timing, copied)
         found = (*self._warnings(chosen, decisions), *about_link(decisions, durations, timing))
         manifest = self._manifest(chosen, decisions.slots, self.bounds(slots), found)
         return Run(RunResult(table, manifest), decisions, durations, timing)
@@ -120,7 +122,7 @@ class Scenario:
         """What everything in the decisions costs."""
         cross = CROSS_CONTEXT if self.attends_across else 1
         context = contexts(self.routed.workload, self.routed.block.position, cross)
-        return durations_of(self.routed.workload, decisions, self.costs, self.spec.tier, context)
+        return durations_of(self.routed.workload, decisions, self.costs, self.spec.home, context)
 
     @property
     def attends_across(self) -> bool:
@@ -130,7 +132,7 @@ class Scenario:
     @cached_property
     def train(self) -> Routed | None:
         """The train split, where the trace has one beside it or the spec names one."""
-        name = self.spec.train or _train_beside(self.spec.trace)
+        name = self._train_name
         if name is None:
             return None
         train, meta = specmoe.traces.open(name), self.trace.meta
@@ -138,6 +140,10 @@ class Scenario:
             if getattr(train.meta, what) != getattr(meta, what):
                 raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
         return _routed(train, self.spec.batch, None)
+
+    @property
+    def _train_name(self) -> str | None:
+        return self.spec.train or _train_beside(self.spec.trace)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
@@ -161,13 +167,14 @@ class Scenario:
 
     def _compute_bounds(self, slots: int) -> dict[str, int]:
         oracle = self.decide(POLICIES["oracle"], slots)
-        fewest = self.decide(POLICIES["belady"], slots)
+        fewest = self.decide(POLICIES["belady"], slots + self.spec.home.compressed_slots)
+        every_miss = self.decide(POLICIES["on-demand"], slots)
         durations = self.durations(oracle)
-        copy = self.costs.load_ns("host-pageable" if self.spec.tier == "host-pageable" else "host-pinned")
+        copy = copy_ns(self.costs, self.spec.home)
         return {
             "floor_ns": self.floor_ns,
             "oracle_ns": mean_step_ns(oracle, durations),
-            "ceiling_ns": ceiling_ns(oracle, durations, copy),
+            "ceiling_ns": ceiling_ns(every_miss, self.durations(every_miss), copy),
             "link_ns": link_bound_ns(fewest.demand_loads, copy, durations.read, fewest.num_steps),
         }
 
@@ -193,22 +200,32 @@ class Scenario:
             return min(self.spec.slots, self.num_keys)
         all_there_is = int(self.profile["device.vram"]) - RESERVED_BYTES
         budget = all_there_is if self.spec.vram is None else self.spec.vram
-        fitting = (budget - self.dense_bytes) // self.expert_bytes
+        always = self.dense_bytes + self._compressed_bytes()
+        fitting = (budget - always) // self.expert_bytes
         if fitting < 1:
-            need = self.dense_bytes + self.expert_bytes
-            raise InputError(f"{budget} bytes of VRAM hold no expert: dense weights and one slot need {need}")
+            need = always + self.expert_bytes
+            raise InputError(f"{budget} bytes of VRAM hold no expert: with all that stays, one slot needs {need}")
         return min(int(fitting), self.num_keys)
 
+    def _compressed_bytes(self) -> int:
+        home = self.spec.home
+        return 0 if home.format is None else home.compressed_slots * self.shape.expert_bytes(home.format)
+
+    def _vram_bytes(self, slots: int) -> int:
+        return self.dense_bytes + self._compressed_bytes() + slots * self.expert_bytes
+
     def _costs(self) -> Costs:
-        moves: tuple[Any, ...] = ("host-pageable",) if self.spec.tier == "host-pageable" else ("host-pinned",)
-        if self.spec.tier == "nvme":
+        home = self.spec.home
+        moves: tuple[Any, ...] = ("host-pageable",) if home.tier == "host-pageable" else ("host-pinned",)
+        if home.tier == "nvme":
             moves = (*moves, "nvme")
         most = int(self.routed.workload.tokens.max(initial=1))
-        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, most_tokens=most)  # type: ignore[arg-type]  # Costs checks the names itself
+        held = () if home.format is None else (home.format,)
+        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, held, most)  # type: ignore[arg-type]  # Costs checks the names itself
 
     def _manifest(self, chosen: Policy, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]) -> Manifest:
         spec = self.spec
-        choices = {"link": spec.link, "tier": spec.tier, "host": spec.host_set, "set": list(self.overridden)}
+        choices = {"link": spec.link, **spec.home._asdict(), "host": spec.host_set, "set": list(self.overridden)}
         unknown = (f"cross-attention to {CROSS_CONTEXT} positions",) if self.attends_across else ()
         return Manifest(
             trace=spec.trace,
@@ -224,7 +241,7 @@ class Scenario:
             batch=spec.batch,
             num_layers=self.trace.meta.num_layers,
             expert_bytes=self.expert_bytes,
-            vram_peak_bytes=self.dense_bytes + slots * self.expert_bytes,
+            vram_peak_bytes=self._vram_bytes(slots),
             evidence=self.costs.evidence,
             assumed=(*self.costs.assumed, *unknown),
             warnings=warnings,
@@ -244,14 +261,16 @@ class Scenario:
         yield from about_model(self.trace.meta, self.shape)
         if chosen.sharing != "all-resident":
             yield from about_slots(decisions)
-        yield from about_memory(self.dense_bytes + decisions.slots * self.expert_bytes, self.profile)
+        if self._train_name == self.spec.trace:
+            yield "popularity is learnt from the very trace that is simulated"
+        yield from about_memory(self._vram_bytes(decisions.slots), self.profile)
         yield from self.costs.warnings
 
 
 def event_table(
-    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing
+    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int
 ) -> dict[str, NDArray[np.int64]]:
-    """The columns of `specmoe.results`, a row per event."""
+    """The columns of `specmoe.results`, a row per event; `copied` is the bytes of an expert on the link."""
     uses, loads, events = decisions.uses, decisions.loads, workload.num_events
     layers = decisions.num_layers
 
@@ -260,7 +279,7 @@ def event_table(
 
     landed = np.append(timing.landed, -1)[uses.load]  # -1, the last, for what was there from the start
     late = uses.hit & (landed > timing.ready[uses.event])
-    prefetched = ~loads.demand
+    prefetched, copies = ~loads.demand, np.array(durations.copy, np.int64)
     compute = np.array(durations.before, np.int64) + count(uses.event, np.array(durations.expert, np.int64))
     compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
     ends = np.append(timing.begin[1:], 0)
@@ -276,12 +295,14 @@ def event_table(
         "prefetch_useful": count(loads.event, prefetched & loads.used),
         "prefetch_wasted": count(loads.event, prefetched & ~loads.used),
         "late_hits": count(uses.event, late),
+        "bytes_loaded": count(loads.event, copies > 0) * copied,
+        "bytes_wasted": count(loads.event, (copies > 0) & prefetched & ~loads.used) * copied,
         "begin_ns": timing.begin,
         "end_ns": ends,
         "host_ns": timing.host,
         "compute_ns": compute,
         "stall_ns": timing.stall,
-        "link_ns": count(loads.event, np.array(durations.copy, np.int64)),
+        "link_ns": count(loads.event, copies),
     }
 
 

@@ -96,8 +96,7 @@ class Trainer:
         model = {f"model.{name}": value for name, value in self.model.named_parameters()}
         state = json.dumps({"step": self.step, "identity": identity, "history": history})
         directory.mkdir(parents=True, exist_ok=True)
-        with replacing(directory / STATE) as fresh:
-            save_file({**model, **moments, **_random_state(self.device)}, fresh, metadata={"state": state})
+        _write({**model, **moments, **_random_state(self.device)}, directory / STATE, {"state": state})
 
     def resume(self, directory: Path, identity: dict[str, Any]) -> History:
         """Load the last save, if there is one; raises InputError if it is damaged or of another run."""
@@ -118,7 +117,7 @@ class Trainer:
         config.dtype = "float16"
         config.architectures = ["SwitchTransformersForConditionalGeneration"]
         config.save_pretrained(directory)
-        save_file(library_state(self.model), directory / "model.safetensors", metadata={"format": "pt"})
+        _write(library_state(self.model), directory / "model.safetensors", {"format": "pt"})
 
     def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         loss = self._loss(inputs, targets)
@@ -176,7 +175,7 @@ def memory_errors(batch: int) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "allocate memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise
         raise InputError(f"out of memory with batch={batch}: try --set batch={max(1, batch // 2)}") from None
 
@@ -202,6 +201,15 @@ def _optimizer(model: torch.nn.Module, relative_rate: float) -> torch.optim.Opti
     ]
     on_gpu = device.type == "cuda"
     return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0, fused=True, capturable=on_gpu)
+
+
+def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Replace a safetensors file by a whole one; raises InputError, on a full disk for one."""
+    with replacing(file) as fresh:
+        try:
+            save_file(tensors, fresh, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 @contextmanager

@@ -41,6 +41,8 @@ def by_hand() -> RunResult:
         prefetch_loads=[2, 1, 0, 0],
         prefetch_useful=[1, 1, 0, 0],
         prefetch_wasted=[1, 0, 0, 0],
+        bytes_loaded=[3 << 30, 1 << 30, 0, 0],
+        bytes_wasted=[1 << 30, 0, 0, 0],
     )
 
 

@@ -14,10 +14,15 @@ from specmoe.traces.text import read_documents
 from specmoe.traces.tokenizer import train_tokenizer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors, equal sums, and neighbours on the machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `text` and `tokenizer`."""
-    torch.set_num_threads(1)
     directory = tmp_path_factory.mktemp("pretrain")
     documents = read_documents([write_corpus(directory / "text")])
     train_tokenizer((document.text for document in documents), VOCABULARY).save_pretrained(directory / "tokenizer")

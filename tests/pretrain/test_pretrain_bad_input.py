@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from tiny_runs import CHECKPOINT, Run, left_in, write_corpus
+from tiny_runs import CHECKPOINT, UNFINISHED, Run, left_in, write_corpus
 
 from specmoe.errors import InputError, MissingExtraError, ModelError
 from specmoe.traces.pretrain_loop import Trainer
@@ -83,7 +83,7 @@ def test_a_foreign_checkpoint_is_left_alone(card: str | None, run: Run, tmp_path
         ({"seed": -1}, "--seed -1: at least 0 expected"),
         ({"save_every": 0}, "--save-every 0: at least 1 expected"),
         ({"measure_every": 0}, "--measure-every 0: at least 1 expected"),
-        ({"device": "toaster"}, "--device toaster: auto, cpu or cuda expected"),
+        ({"device": "toaster", "tokenizer": Path("/nowhere")}, "--device toaster: auto, cpu or cuda expected"),
         ({"text": (Path("/nowhere/at/all"),)}, "/nowhere/at/all: no such file or directory"),
         ({"tokenizer": Path("/nowhere")}, r"/nowhere: no tokenizer\.json"),
         ({"encoder_length": 2000}, "of 12 documents none has .* tokens: longer ones expected"),
@@ -158,13 +158,30 @@ def test_out_of_memory_suggests_a_smaller_batch(error: Exception, run: Run, monk
         run()
 
 
-def test_other_runtime_errors_are_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), NotImplementedError("no such kernel")])
+def test_other_runtime_errors_are_not_hidden(error: Exception, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*_: Any) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
     monkeypatch.setattr(Trainer, "train", explode)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(type(error), match=str(error)):
         run()
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_former_save(
+    stopped: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (stopped / "resume" / "state.safetensors").read_bytes()
+
+    def full(tensors: Any, file: Path, metadata: Any) -> None:
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("specmoe.traces.pretrain_loop.save_file", full)
+    with pytest.raises(InputError, match=r"state\.safetensors: cannot be written: No space left on device"):
+        run()
+    assert left_in(stopped) == UNFINISHED
+    assert (stopped / "resume" / "state.safetensors").read_bytes() == before
 
 
 def test_missing_torch_says_what_to_install(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
@@ -66,14 +66,14 @@ def test_counts_by_hand() -> None:
     assert span_counts(20) == (3, 1)
 
 
-@pytest.mark.parametrize("inputs", [*range(3, 300), 511, 512, 1024])
+@given(st.integers(3, 1200))
+@example(9)
 def test_raw_length_is_the_longest_that_fits(inputs: int) -> None:
     def encoder_length(raw: int) -> int:
         noise, count = span_counts(raw)
         return raw - noise + count + 1
 
-    fitting = [raw for raw in range(2, 2 * inputs) if encoder_length(raw) <= inputs]
-    assert raw_length(inputs) == max(fitting)
+    assert raw_length(inputs) == max(raw for raw in range(2, 2 * inputs) if encoder_length(raw) <= inputs)
 
 
 @given(LENGTH)

@@ -168,6 +168,12 @@ def test_the_seed_draws_other_documents() -> None:
     assert len(drawn) == 4
 
 
+def test_domains_draw_for_themselves() -> None:
+    documents = numbered(**dict.fromkeys("abcdef", 90))
+    chosen = [document.text.split() for document in held_out(documents, "test")]
+    assert len({tuple(number for source, number in chosen if source == name) for name in "abcdef"}) == 6
+
+
 def test_all_is_everything() -> None:
     assert held_out(numbered(a=1, b=2), "all") == numbered(a=1, b=2)
 

@@ -28,7 +28,7 @@ from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.reproduce.routing import every_expert
 from specmoe.sim.speculate.predictors import PREDICTORS, Routed
-from specmoe.sim.timing.durations import Durations, durations_of
+from specmoe.sim.timing.durations import Durations, Home, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.sim.timing.program import program_of
 from specmoe.traces.workload import Workload
@@ -85,7 +85,7 @@ class Runtime:
 
     def _durations(self, workload: Workload, decisions: DecisionTable, offloads: bool) -> Durations:
         context = CONTEXT if workload.meta.phase == "decode" else int(workload.step_tokens.max())
-        durations = durations_of(workload, decisions, self.costs, "host-pinned", [context] * workload.num_steps)
+        durations = durations_of(workload, decisions, self.costs, Home(), [context] * workload.num_steps)
         host = durations.host
         # The engine launches each expert by itself: the one launch of a layer counts as its bookkeeping.
         once = host._replace(launch_ns=0, bookkeeping_ns=host.bookkeeping_ns + host.launch_ns)

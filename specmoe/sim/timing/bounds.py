@@ -16,7 +16,7 @@ def mean_step_ns(table: DecisionTable, durations: Durations) -> int:
 def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
     """Mean step with every expert loaded on demand, one after the other, and nothing overlapped.
 
-    `table` may be of any policy: only its demand counts.
+    `table` is that of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
     costs = durations.host
     layer = costs.launch_dense_ns + costs.sync_ns * (1 + durations.sync_each_layer) + costs.bookkeeping_ns

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import Costs, HostCosts
+from specmoe.hwprofiles.formats import Format
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.tiers import found_compressed
+from specmoe.sim.timing.packed import packed
 from specmoe.traces.workload import Workload
 
 CONTEXT_STEP = 32  # contexts are rounded up to whole multiples, so that few costs have to be computed
@@ -17,22 +22,27 @@ CONTEXT_STEP = 32  # contexts are rounded up to whole multiples, so that few cos
 class Durations(NamedTuple):
     """Durations of everything in a `DecisionTable`, ns."""
 
-    before: list[int]  # [events], compute from the end of the last expert to the router's result
-    expert: list[int]  # [uses], compute of one expert, its expansion included
-    after: list[int]  # [steps], compute behind the last MoE layer
-    copy: list[int]  # [loads], of one expert over the link
+    before: Sequence[int]  # [events], compute from the end of the last expert to the router's result
+    expert: Sequence[int]  # [uses], compute of one expert, its expansion included
+    after: Sequence[int]  # [steps], compute behind the last MoE layer
+    copy: Sequence[int]  # [loads], of one expert over the link
     read: int  # of one expert from NVMe into host memory; 0 where it is there already
     host: HostCosts
     sync_each_layer: bool = False  # a runtime that waits for every layer's experts before it goes on
 
 
-def durations_of(
-    workload: Workload, table: DecisionTable, costs: Costs, tier: str, context: list[int], moved_twice: bool = False
-) -> Durations:
-    """The durations of decisions with a model's costs on a machine.
+class Home(NamedTuple):
+    """Where experts live, in what form, and how many compressed copies VRAM holds besides the slots."""
 
-    `tier` is where experts live (host-pinned, host-pageable or nvme), `context` the positions each step attends to.
-    With `moved_twice` every use first copies the expert twice within VRAM, as the ISCA'24 runtime does.
+    tier: Literal["host-pinned", "host-pageable", "nvme"] = "host-pinned"
+    format: Format | None = None  # None: that of the slots
+    compressed_slots: int = 0
+
+
+def durations_of(workload: Workload, table: DecisionTable, costs: Costs, home: Home, context: list[int]) -> Durations:
+    """The durations of decisions with a model's costs on a machine; `context` is the positions each step attends to.
+
+    What is compressed at home crosses the link so, and is expanded before the first use of each load.
     """
     phase, layers = workload.meta.phase, workload.meta.num_layers
     last = costs.shape.stack(phase).moe_layers - 1
@@ -43,8 +53,7 @@ def durations_of(
 
     @cache
     def expert(tokens: int) -> int:
-        moved = 2 * costs.device_copy_ns(costs.shape.expert_bytes(costs.format)) if moved_twice else 0
-        return moved + costs.dequantise_ns() + costs.expert_ns(tokens)
+        return costs.dequantise_ns() + costs.expert_ns(tokens)
 
     @cache
     def head(tokens: int) -> int:
@@ -53,15 +62,31 @@ def durations_of(
     tokens = workload.step_tokens.tolist()
     rounded = [-(-positions // CONTEXT_STEP) * CONTEXT_STEP for positions in context]
     steps = list(zip(tokens, rounded, strict=True))
-    copy = costs.load_ns("host-pageable" if tier == "host-pageable" else "host-pinned")
+    read = costs.load_ns("nvme", home.format) if home.tier == "nvme" else 0
+    in_vram = found_compressed(table, home.compressed_slots)
+    counts, place = np.unique(table.uses.tokens, return_inverse=True)
+    used = np.array([expert(count) for count in counts.tolist()], np.int64)[place]
+    if home.format not in (None, costs.format):
+        used[_first_uses(table)] += costs.dequantise_ns(home.format)
     return Durations(
         before=[before(count, positions, layer) for count, positions in steps for layer in range(layers)],
-        expert=[expert(count) for count in table.uses.tokens.tolist()],
+        expert=packed(used),
         after=[head(count) for count in tokens],
-        copy=[copy] * len(table.loads.key),
-        read=costs.load_ns("nvme") if tier == "nvme" else 0,
+        copy=packed(np.where(in_vram, 0, copy_ns(costs, home))),
+        read=read,
         host=costs.host,
     )
+
+
+def copy_ns(costs: Costs, home: Home) -> int:
+    """Time of one expert on the link."""
+    return costs.load_ns("host-pageable" if home.tier == "host-pageable" else "host-pinned", home.format)
+
+
+def _first_uses(table: DecisionTable) -> NDArray[np.int64]:
+    """The row of the first use of every load that was used."""
+    loads, first = np.unique(table.uses.load, return_index=True)
+    return first[loads >= 0]
 
 
 def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:

@@ -11,6 +11,7 @@ does the simulation wait for it. The order of everything is in `program`, that o
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Generator
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from specmoe.errors import InputError
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
+from specmoe.sim.timing.packed import column, packed_rows, unpacked
 from specmoe.sim.timing.program import program_of
 
 Order = Literal["fifo", "priority", "chunked"]
@@ -57,18 +59,20 @@ class Engine:
         self.env = simpy.Environment()
         self.table, self.durations = table, durations
         self.program = program_of(table)
-        self.use_start = [0] * len(table.uses.event)
-        self.use_end = [*[NOT_YET] * len(table.uses.event), 0]  # the last entry is of no use, -1
+        self.use_start = column(len(table.uses.event))
+        self.use_end = column(len(table.uses.event) + 1, NOT_YET)
+        self.use_end[-1] = 0  # of no use, -1
         self.link = self._link(order, chunk)
-        self.events: list[tuple[int, int, int, int, int]] = []
-        self.step_end: list[int] = []
+        self.events = array("q")
+        self.step_end = array("q")
 
     def _link(self, order: Order, chunk: int | None) -> FifoLink | PriorityLink:
         copy, read, program = self.durations.copy, self.durations.read, self.program
         if order == "fifo":
-            return FifoLink(self.env, copy, read, program.reader, self.use_end)
-        if read:
-            raise InputError(f"link order {order}: not known for experts on NVMe: fifo expected")
+            return FifoLink(self.env, copy, read, program.previous, program.reader, self.use_end)
+        if read or 0 in copy:
+            where = "on NVMe" if read else "compressed in VRAM"
+            raise InputError(f"link order {order}: not known for experts {where}: fifo expected")
         if order == "chunked" and not chunk:
             raise InputError(f"link order chunked: chunks of {chunk} ns: at least 1 expected")
         demand, chunk = self.table.loads.demand.tolist(), chunk if order == "chunked" else None
@@ -78,18 +82,18 @@ class Engine:
         """All steps."""
         self.env.run(self.env.process(self.steps()))
         self.env.run(self.env.process(self.link.finish()))
-        events = np.array(self.events, np.int64).reshape(-1, 5).T
+        events = unpacked(self.events).reshape(-1, 5).T.copy()
         link = self.link
         loads = (link.issued, link.fetched, link.started, link.landed)
-        rest = (self.step_end, self.use_start, self.use_end[:-1], *loads)
-        return Timing(*events, *(np.array(times, np.int64) for times in rest))
+        rest = map(unpacked, (self.step_end, self.use_start, self.use_end[:-1], *loads))
+        return Timing(*events, *rest)
 
     def steps(self) -> Generator[Any, Any, None]:
         """The host thread."""
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
         launch, launch_dense, issue, handover, sync, bookkeeping = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
-        use_start, use_end, load_of = self.use_start, self.use_end, self.table.uses.load.tolist()
+        use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
         rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
         wait_each_layer = self.durations.sync_each_layer
         host = compute = 0
@@ -132,4 +136,4 @@ class Engine:
                 compute = max(compute, host + launch_dense) + after[event // layers]
                 host = compute + sync
                 self.step_end.append(host)
-            self.events.append((begin, ready, worked, stall, end))
+            self.events.extend((begin, ready, worked, stall, end))

@@ -10,24 +10,36 @@ process.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import simpy
+
+from specmoe.sim.timing.packed import column
 
 NOT_YET = -1
 
 
 class FifoLink:
-    """Loads in the order of issue. Experts on NVMe are read, in the same order, before they are copied."""
+    """Loads in the order of issue. Experts on NVMe are read, in the same order, before they are copied.
 
-    def __init__(self, env: simpy.Environment, copy: list[int], read: int, reader: list[int], use_end: list[int]):
+    A load without a copy finds its expert compressed in VRAM; it waits for its slot only.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        copy: Sequence[int],
+        read: int,
+        previous: Sequence[int],
+        reader: Sequence[int],
+        use_end: Sequence[int],
+    ) -> None:
         loads = len(copy)
         self._env = env
-        self.issued = [0] * loads
-        self.fetched = [0] * loads
-        self.started = [0] * loads
-        self.landed = [NOT_YET] * loads
+        self._previous = previous
+        self.issued, self.fetched, self.started = column(loads), column(loads), column(loads)
+        self.landed = column(loads, NOT_YET)
         self._copy = copy
         self._read = read
         self._reader = reader
@@ -59,10 +71,15 @@ class FifoLink:
             self.landing(self._queue[-1])
 
     def _settle(self, load: int) -> None:
-        fetched = self.issued[load]
+        fetched, before = self.issued[load], self._previous[load]
+        free = max(self._use_end[self._reader[load]], self.landed[before] if before >= 0 else 0)
+        if not self._copy[load]:  # it is in VRAM already, compressed: nothing crosses the link
+            self.fetched[load], self.started[load] = fetched, max(fetched, free)
+            self.landed[load] = self.started[load]
+            return
         if self._read:
             self._disk_free = fetched = max(fetched, self._disk_free) + self._read
-        start = max(fetched, self._link_free, self._use_end[self._reader[load]])
+        start = max(fetched, self._link_free, free)
         self.fetched[load] = fetched
         self.started[load] = start
         self._link_free = self.landed[load] = start + self._copy[load]
@@ -80,16 +97,16 @@ class PriorityLink:
         self,
         env: simpy.Environment,
         demand: list[bool],
-        copy: list[int],
-        previous: list[int],
-        reader: list[int],
-        use_end: list[int],
+        copy: Sequence[int],
+        previous: Sequence[int],
+        reader: Sequence[int],
+        use_end: Sequence[int],
         chunk: int | None = None,
     ) -> None:
         loads = len(copy)
-        self.issued = self.fetched = [0] * loads
-        self.started = [0] * loads
-        self.landed = [NOT_YET] * loads
+        self.issued = self.fetched = column(loads)
+        self.started = column(loads)
+        self.landed = column(loads, NOT_YET)
         self._env = env
         self._demand = demand
         self._left = list(copy)
@@ -155,22 +172,18 @@ class PriorityLink:
 
     def _heads(self) -> list[tuple[int, float]]:
         """The load that each queue would have copied next, demand first, and when it may start."""
-        firsts = (self._first(queue) for queue in (self._demands, self._prefetches))
-        nexts = [self._in_the_way(first) for first in firsts if first is not None]
-        return [(load, self._may_start(load)) for load in nexts]
+        firsts = [self._first(queue) for queue in (self._demands, self._prefetches)]
+        return [self._next(first) for first in firsts if first is not None]
 
     def _first(self, queue: deque[int]) -> int | None:
         while queue and self.landed[queue[0]] >= 0:
             queue.popleft()
         return queue[0] if queue else None
 
-    def _in_the_way(self, load: int) -> int:
-        """The oldest load into the same slot that has not landed."""
+    def _next(self, first: int) -> tuple[int, float]:
+        """The oldest load into a load's slot that has not landed, and when it may start: infinity if nobody knows."""
+        load = first
         while self._previous[load] >= 0 and self.landed[self._previous[load]] < 0:
             load = self._previous[load]
-        return load
-
-    def _may_start(self, load: int) -> float:
-        """Infinity as long as nobody knows."""
         read = self._use_end[self._reader[load]]
-        return simpy.core.Infinity if read < 0 else max(self.issued[load], read)
+        return load, simpy.core.Infinity if read < 0 else max(self.issued[first], read)

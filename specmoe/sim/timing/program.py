@@ -7,12 +7,14 @@ with the most tokens first (no other order ends sooner when the host launches sl
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.packed import packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]
 
@@ -25,13 +27,13 @@ class Program(NamedTuple):
     last use of what that load brought, has ended. Either is -1 where there is no such thing.
     """
 
-    rounds: list[int]
-    loads: list[int]
-    load_offsets: list[int]
-    uses: list[int]
-    use_offsets: list[int]
-    previous: list[int]  # [loads], a row of loads
-    reader: list[int]  # [loads], a row of uses
+    rounds: array[int]
+    loads: array[int]
+    load_offsets: array[int]
+    uses: array[int]
+    use_offsets: array[int]
+    previous: array[int]  # [loads], a row of loads
+    reader: array[int]  # [loads], a row of uses
 
 
 def program_of(table: DecisionTable) -> Program:
@@ -47,13 +49,13 @@ def program_of(table: DecisionTable) -> Program:
     use_order = np.lexsort((np.arange(len(use_round)), weight, ~uses.hit, use_round))
     previous = _previous(loads.slot, load_order)
     return Program(
-        rounds.tolist(),
-        load_order.tolist(),
+        packed_rows(rounds),
+        packed_rows(load_order),
         _offsets(load_round, int(rounds[-1])),
-        use_order.tolist(),
+        packed_rows(use_order),
         _offsets(use_round, int(rounds[-1])),
-        previous.tolist(),
-        np.where(previous < 0, -1, _last_uses(uses.load, use_order, len(loads.slot))[previous]).tolist(),
+        packed_rows(previous),
+        packed_rows(np.where(previous < 0, -1, _last_uses(uses.load, use_order, len(loads.slot))[previous])),
     )
 
 
@@ -73,7 +75,5 @@ def _last_uses(load: Rows, order: Rows, loads: int) -> NDArray[np.int64]:
     return last
 
 
-def _offsets(group: Rows, groups: int) -> list[int]:
-    counts = np.bincount(group, minlength=groups)
-    offsets: list[int] = np.concatenate([[0], np.cumsum(counts)]).tolist()
-    return offsets
+def _offsets(group: Rows, groups: int) -> array[int]:
+    return packed_rows(np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]))

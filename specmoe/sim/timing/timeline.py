@@ -93,7 +93,7 @@ def _experts(table: DecisionTable, timing: Timing, last: int) -> Iterator[Slice]
 
 def _loads(table: DecisionTable, durations: Durations, timing: Timing, last: int) -> Iterator[Slice]:
     loads = table.loads
-    shown = np.flatnonzero(loads.event < last)
+    shown = np.flatnonzero((loads.event < last) & (timing.landed > timing.started))  # others were in VRAM, compressed
     for load in shown.tolist() if durations.read else []:
         fetched = int(timing.fetched[load])
         yield _slice("disk", _named(table, load), fetched - durations.read, fetched, slot=int(loads.slot[load]))

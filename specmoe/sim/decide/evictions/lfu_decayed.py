@@ -16,7 +16,7 @@ class LfuDecayed(Ranked):
     short one. Counts outlive evictions: experts are few. Loads do not count, so a key never used goes first.
     """
 
-    def __init__(self, context: Context, capacity: int, half_life: float = 1000.0) -> None:
+    def __init__(self, context: Context, capacity: int, half_life: float = 100.0) -> None:
         super().__init__(context, capacity)
         if not half_life >= 1:
             raise InputError(f"half_life {half_life}: at least one event expected")

@@ -18,14 +18,17 @@ class Ranked(Eviction):
     def place(self, key: int, *rank: float) -> None:
         """Give a key its rank, be it new or resident."""
         if key in self._entry:
-            self.remove(key)
+            self._drop(key)
         entry = self._entry[key] = (*rank, key)
         insort(self._order, entry)
 
     def remove(self, key: int) -> None:
         """Forget it."""
-        del self._order[bisect_left(self._order, self._entry.pop(key))]
+        self._drop(key)
 
     def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
         """The lowest."""
         return next((int(entry[-1]) for entry in self._order if entry[-1] not in pinned), None)
+
+    def _drop(self, key: int) -> None:
+        del self._order[bisect_left(self._order, self._entry.pop(key))]

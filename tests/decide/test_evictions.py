@@ -1,0 +1,211 @@
+"""The contract of eviction policies, found from their table, and worked examples of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from decide_cases import certain, decisions, hits_of, loads_of, predictions_of, workload_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specmoe.sim.decide.eviction import NEVER, Context, Eviction, Future
+from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
+from specmoe.sim.decide.policy import Prefetch
+
+KEYS = 8
+STEPS = 40
+every_eviction = pytest.mark.parametrize("eviction", EVICTIONS)
+
+
+class Call(NamedTuple):
+    """One thing that a director may do; a key that cannot take it stands for another that can."""
+
+    what: str
+    key: int
+    pinned: frozenset[int]
+
+
+CALLS = st.lists(
+    st.builds(
+        Call,
+        st.sampled_from(["load", "load", "use", "use", "use", "remove"]),
+        st.integers(0, KEYS - 1),
+        st.frozensets(st.integers(0, KEYS - 1), max_size=KEYS),
+    ),
+    max_size=STEPS,
+)
+
+
+@cache
+def some_context() -> Context:
+    """A future in which every key comes up, and guesses about it."""
+    rng = np.random.default_rng(0)
+    workload = workload_of([[[int(key)]] for key in rng.integers(0, KEYS, STEPS)], KEYS)
+    guesses = {event: certain(event % KEYS, event * 3 % KEYS) for event in range(STEPS)}
+    return Context(4, workload, rng.integers(0, 9, KEYS), predictions_of(workload, guesses))
+
+
+class Choice(NamedTuple):
+    """What was given up, and what might have been."""
+
+    victim: int | None
+    allowed: set[int]
+
+
+def choices(eviction: Eviction, calls: list[Call], capacity: int, look: bool = False) -> Iterator[Choice]:
+    """Do as a director does; with `look`, ask for victims that nobody needs in between."""
+    used: dict[int, bool] = {}  # of each resident key
+    for event, (what, key, pinned) in enumerate(calls):
+        if look:
+            eviction.victim(key, pinned, event)
+            eviction.victim(key, (), event)
+        if what == "use" and key in used:
+            eviction.use(key, event, used[key])
+            used[key] = True
+        if what == "remove" and key in used:
+            eviction.remove(key)
+            del used[key]
+        if what == "load" and key not in used:
+            if len(used) == capacity:
+                victim = eviction.victim(key, pinned, event)
+                yield Choice(victim, used.keys() - pinned)
+                if victim is None:
+                    continue
+                eviction.remove(victim)
+                del used[victim]
+            eviction.insert(key, event)
+            used[key] = False
+
+
+@every_eviction
+@settings(max_examples=60, deadline=None)
+@given(calls=CALLS, capacity=st.integers(1, 5))
+def test_a_victim_is_resident_and_not_pinned(eviction: str, calls: list[Call], capacity: int) -> None:
+    for victim, allowed in choices(make_eviction(eviction, some_context(), capacity, {}), calls, capacity):
+        assert victim in allowed if allowed else victim is None
+
+
+@every_eviction
+@settings(max_examples=60, deadline=None)
+@given(calls=CALLS, capacity=st.integers(1, 5))
+def test_asking_for_a_victim_changes_nothing(eviction: str, calls: list[Call], capacity: int) -> None:
+    one, other = (make_eviction(eviction, some_context(), capacity, {}) for _ in range(2))
+    assert list(choices(one, calls, capacity)) == list(choices(other, calls, capacity, look=True))
+
+
+@every_eviction
+def test_every_key_can_be_got_rid_of_one_by_one(eviction: str) -> None:
+    made = make_eviction(eviction, some_context(), KEYS, {})
+    for key in range(KEYS):
+        made.insert(key, 0)
+    victims = []
+    for _ in range(KEYS):
+        victim = made.victim(KEYS, (), 1)
+        assert victim is not None
+        made.remove(victim)
+        victims.append(victim)
+    assert sorted(victims) == list(range(KEYS))
+    assert made.victim(KEYS, (), 1) is None
+
+
+def test_who_peeks() -> None:
+    assert {name for name, kind in EVICTIONS.items() if kind.peeks} == {"belady", "belady-bypass"}
+
+
+# Worked examples: accesses to one layer, and the loads' victims
+
+
+def victims_of(accesses: str, slots: int, eviction: str, **parameters: float) -> str:
+    """Keys a, b, c ... given up, in order."""
+    demand = [[[ord(key) - ord("a")]] for key in accesses]
+    table = decisions(demand, slots, eviction=eviction, eviction_parameters=parameters)
+    return "".join(chr(ord("a") + row[3]) for row in loads_of(table) if row[3] >= 0)
+
+
+@pytest.mark.parametrize(
+    ("eviction", "accesses", "victims"),
+    [
+        ("lru", "abcad", "b"),
+        ("fifo", "abcad", "a"),
+        ("lfu", "aabbcd", "c"),
+        ("lfu", "abcabd", "c"),
+        ("lfu", "abcd", "a"),  # ties: the least recently used
+        ("static", "dcba", "b"),  # no popularity: the lowest key
+        ("belady", "abcdacb", "ba"),
+        ("belady", "abcd", "a"),  # nothing comes back: the lowest key
+        ("sieve", "abcad", "b"),
+        ("sieve", "abcabcd", "a"),  # all visited: once round, and the oldest goes
+        ("slru", "aabcd", "b"),
+        ("slru", "aabbccd", "a"),  # room for two protected: c pushed a out
+        ("arc", "aabcd", "b"),
+    ],
+)
+def test_worked_examples_with_three_slots(eviction: str, accesses: str, victims: str) -> None:
+    assert victims_of(accesses, 3, eviction) == victims
+
+
+def test_decayed_counts_forget() -> None:
+    accesses = "aaaa" + "bb" + "cd"  # three slots: d comes for a, b or c
+    assert victims_of(accesses, 3, "lfu-decayed", half_life=1000) == "c"
+    assert victims_of(accesses, 3, "lfu-decayed", half_life=1) == "a"
+
+
+def test_decayed_counts_outlive_evictions() -> None:
+    """When b comes back, its two uses of before count again; in LFU they do not."""
+    assert victims_of("aaabbcbd", 2, "lfu-decayed") == "bca"
+    assert victims_of("aaabbcbd", 2, "lfu") == "bcb"
+
+
+def test_s3fifo_promotes_what_was_used_twice_again_or_came_back_soon() -> None:
+    """For d, a is promoted and b fails its trial. If b is wanted next, it is remembered; two loads later no more."""
+    assert victims_of("aaabcdbefg", 3, "s3fifo") == "bcdef"
+    assert victims_of("aaabcdebfg", 3, "s3fifo") == "bcdeb"
+
+
+def test_sieve_leaves_its_hand_where_it_stopped() -> None:
+    """For d the hand spares a and takes b; for e and f it goes on from there, and takes d before a."""
+    assert victims_of("abcadef", 3, "sieve") == "bcd"
+
+
+def test_arc_learns_from_what_it_gave_up() -> None:
+    """b comes back from B1, so T1's share grows to 1 and the one key of T1 is spared: a goes, though used twice."""
+    assert victims_of("aab" + "cb", 2, "arc") == "ba"
+
+
+def test_static_popularity_counts_uses_in_training() -> None:
+    assert hits_of([0, 1, 2, 0, 1, 2], 2, "static", popularity=[5, 1, 3]) == [0, 0, 0, 1, 0, 0]
+
+
+def test_a_prefetched_key_is_not_counted_twice() -> None:
+    """The first use after a prefetch is no use again: 1 and 2 are equals, and 1 is the older."""
+    table = decisions([[[0]], [[1]], [[2]], [[3]]], 3, {0: certain(1)}, eviction="lfu", prefetch=Prefetch())
+    assert [row[3] for row in loads_of(table)] == [-1, -1, -1, 0]
+    table = decisions([[[0]], [[1]], [[2]], [[3]]], 3, {0: certain(1)}, eviction="slru", prefetch=Prefetch())
+    assert [row[3] for row in loads_of(table)] == [-1, -1, -1, 0]
+
+
+def test_predicted_keys_are_spared() -> None:
+    guesses = {2: [[(1, 0.9)], [(0, 0.6)]]}
+    table = decisions(
+        [[[0]], [[1]], [[2]], [[1]], [[0]]], 2, guesses, depth=2, eviction="predicted", eviction_parameters={}
+    )
+    assert [row[3] for row in loads_of(table)] == [-1, -1, 0, 2]  # of 0 and 1, 0 is the less certain
+
+
+# The future
+
+
+def test_next_use() -> None:
+    future = Future.of(workload_of([[[0], [0, 1]], [[0], []], [[], [1]]]))
+    assert future.events == {0: [0, 2], 4: [1], 5: [1, 5]}
+    assert [future.next_use(0, after) for after in (-1, 0, 1, 2)] == [0, 2, 2, NEVER]
+    assert future.next_use(5, 1) == 5
+    assert future.next_use(7, 0) == NEVER
+
+
+def test_the_future_of_dropped_tokens_is_empty() -> None:
+    assert Future.of(workload_of([[[], []]])).events == {}

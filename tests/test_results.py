@@ -1,0 +1,319 @@
+"""Results: the summary by hand, files, comparison; and what whole runs must agree on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import profile_names
+from specmoe.results import (
+    COLUMNS,
+    DECISIONS,
+    METADATA_KEY,
+    Manifest,
+    RunResult,
+    latencies,
+    same_decisions,
+    summary,
+)
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.run import RunSpec, Scenario
+
+MANIFEST = Manifest(
+    trace="t",
+    trace_kind="random",
+    phase="decode",
+    policy="p",
+    parameters={"prefetch": {"limit": 2}, "set": ["a=1"]},
+    profile="m",
+    shape="s",
+    format="fp16",
+    semantics="event-atomic",
+    slots=3,
+    batch=2,
+    num_layers=2,
+    expert_bytes=100,
+    vram_peak_bytes=1234,
+    evidence="assumed",
+    assumed=("x", "y"),
+    warnings=("w",),
+    bounds={"floor_ns": 1, "oracle_ns": 2, "ceiling_ns": 3, "link_ns": 4},
+    hashes={"trace": "00"},
+    versions={"specmoe": "0"},
+)
+TABLE = {  # two steps of two layers
+    "step": [0, 0, 1, 1],
+    "layer": [0, 1, 0, 1],
+    "tokens": [2, 2, 1, 1],
+    "demands": [2, 2, 1, 1],
+    "hits": [0, 1, 1, 0],
+    "demand_loads": [2, 1, 0, 1],
+    "prefetch_loads": [1, 2, 0, 0],
+    "prefetch_useful": [1, 1, 0, 0],
+    "prefetch_wasted": [0, 1, 0, 0],
+    "late_hits": [0, 1, 0, 0],
+    "bytes_loaded": [300, 300, 0, 100],
+    "bytes_wasted": [0, 100, 0, 0],
+    "begin_ns": [0, 40, 100, 130],
+    "end_ns": [40, 100, 130, 250],
+    "compute_ns": [25, 26, 27, 28],
+    "host_ns": [10, 11, 12, 13],
+    "stall_ns": [5, 0, 0, 7],
+    "link_ns": [30, 30, 0, 10],
+}
+PINNED: dict[str, Any] = {  # what --json promises: every name with its type
+    "trace": str,
+    "trace_kind": str,
+    "phase": str,
+    "policy": str,
+    "parameters": dict,
+    "profile": str,
+    "shape": str,
+    "format": str,
+    "semantics": str,
+    "slots": int,
+    "batch": int,
+    "steps": int,
+    "tokens": int,
+    "latency_ns": {"mean": int, "p50": int, "p95": int, "p99": int, "max": int},
+    "moe_layer_ns": int,
+    "tokens_per_second": float,
+    "demands": int,
+    "hits": int,
+    "late_hits": int,
+    "misses": int,
+    "hit_rate": float,
+    "demand_loads": int,
+    "prefetch_loads": int,
+    "prefetch_useful": int,
+    "prefetch_wasted": int,
+    "bytes_loaded": int,
+    "bytes_wasted": int,
+    "compute_ns": int,
+    "stall_ns": int,
+    "link_busy_ns": int,
+    "host_ns": int,
+    "vram_peak_bytes": int,
+    "bounds": {"floor_ns": int, "oracle_ns": int, "ceiling_ns": int, "link_ns": int},
+    "evidence": str,
+    "assumed": list,
+    "warnings": list,
+}
+
+
+def result(**changes: list[int]) -> RunResult:
+    table = {name: np.array(column, np.int64) for name, column in (TABLE | changes).items()}
+    return RunResult(table, MANIFEST)
+
+
+def types_of(value: Any) -> Any:
+    """Types of an object's values, one level of objects with them."""
+    shown = {name: type(part) for name, part in value.items()}
+    nested = {name: {key: type(part) for key, part in value[name].items()} for name in ("latency_ns", "bounds")}
+    return shown | nested
+
+
+@pytest.fixture(scope="module")
+def scenario() -> Scenario:
+    return Scenario(RunSpec("switch-mini-128/decode/test", slots=40, steps=60))
+
+
+def test_summary_by_hand() -> None:
+    found = summary(result())
+    assert {name: found[name] for name in found if name not in dataclasses.asdict(MANIFEST)} == {
+        "steps": 2,
+        "tokens": 3,
+        "latency_ns": {"mean": 125, "p50": 125, "p95": 147, "p99": 149, "max": 150},
+        "moe_layer_ns": 62,  # 62.5 rounds to even
+        "tokens_per_second": 3 / 250e-9,
+        "demands": 6,
+        "hits": 2,
+        "late_hits": 1,
+        "misses": 4,
+        "hit_rate": 2 / 6,
+        "demand_loads": 4,
+        "prefetch_loads": 3,
+        "prefetch_useful": 2,
+        "prefetch_wasted": 1,
+        "bytes_loaded": 700,
+        "bytes_wasted": 100,
+        "compute_ns": 106,
+        "stall_ns": 12,
+        "link_busy_ns": 70,
+        "host_ns": 46,
+    }
+    assert {name: found[name] for name in found if name in dataclasses.asdict(MANIFEST)} == {
+        name: value
+        for name, value in dataclasses.asdict(MANIFEST).items()
+        if name not in ("num_layers", "expert_bytes", "hashes", "versions")
+    }
+
+
+def test_summary_of_steps_without_any_demand() -> None:
+    nothing = [0] * 4
+    found = summary(result(demands=nothing, hits=nothing))
+    assert (found["hit_rate"], found["misses"]) == (1.0, 0)
+
+
+def test_the_json_names_and_types_are_the_promised_ones() -> None:
+    assert types_of(json.loads(json.dumps(summary(result())))) == PINNED
+    assert list(summary(result())) == list(PINNED)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    result().save(tmp_path / "r.parquet")
+    loaded = RunResult.load(tmp_path / "r.parquet")
+    assert loaded.manifest == MANIFEST
+    assert list(loaded.table) == list(COLUMNS)
+    assert {name: column.tolist() for name, column in loaded.table.items()} == TABLE
+    assert summary(loaded) == summary(result())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_results_of_other_decisions_are_not_compared(name: str) -> None:
+    other = [*TABLE[name][:-1], TABLE[name][-1] + 1]
+    with pytest.raises(InputError, match=f"decisions differ in {name}"):
+        same_decisions(result(), result(**{name: other}))
+
+
+def test_results_of_the_same_decisions_may_differ_in_times() -> None:
+    same_decisions(result(), result(late_hits=[0] * 4, stall_ns=[0] * 4, end_ns=[1, 2, 3, 4]))
+
+
+def test_results_of_different_length_are_not_compared() -> None:
+    with pytest.raises(InputError, match="decisions differ in step"):
+        same_decisions(result(), result(**{name: column[:2] for name, column in TABLE.items()}))
+
+
+def _write(path: Path, table: dict[str, Any], metadata: Any) -> None:
+    pq.write_table(pa.table(table).replace_schema_metadata(metadata), path)
+
+
+def _manifest(**changes: Any) -> dict[bytes, bytes]:
+    return {METADATA_KEY: json.dumps(dataclasses.asdict(MANIFEST) | changes).encode()}
+
+
+FOREIGN: dict[str, Callable[[Path], Any]] = {
+    "nothing": lambda path: None,
+    "a directory": lambda path: path.mkdir(),
+    "text": lambda path: path.write_text("no\nparquet\n"),
+    "another Parquet file": lambda path: _write(path, {"a": [1]}, {}),
+    "no JSON": lambda path: _write(path, TABLE, {METADATA_KEY: b"{"}),
+    "a list": lambda path: _write(path, TABLE, {METADATA_KEY: b"[]"}),
+    "an unknown field": lambda path: _write(path, TABLE, _manifest(extra=1)),
+    "a field missing": lambda path: _write(path, TABLE, {METADATA_KEY: b"{}"}),
+    "a column missing": lambda path: _write(path, {"step": [0]}, _manifest()),
+    "a column of text": lambda path: _write(path, TABLE | {"hits": list("abcd")}, _manifest()),
+    "a column of fractions": lambda path: _write(path, TABLE | {"hits": [0.5] * 4}, _manifest()),
+    "a column with nulls": lambda path: _write(path, TABLE | {"hits": [None, 1, 1, 1]}, _manifest()),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_files_are_one_line(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    make(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="not a result of specmoe") as caught:
+        RunResult.load(tmp_path / "r.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trace_is_not_a_result(make_trace: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="not a result of specmoe"):
+        RunResult.load(make_trace())
+
+
+def test_a_truncated_result(tmp_path: Path) -> None:
+    result().save(tmp_path / "r.parquet")
+    (tmp_path / "r.parquet").write_bytes((tmp_path / "r.parquet").read_bytes()[:-40])
+    with pytest.raises(InputError, match="not a result of specmoe"):
+        RunResult.load(tmp_path / "r.parquet")
+
+
+# Whole runs
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_runs_figures_add_up(name: str, scenario: Scenario) -> None:
+    run = scenario.run(name)
+    found = summary(run.result)
+    assert types_of(json.loads(json.dumps(found))) == PINNED
+    assert found["hits"] + found["misses"] == found["demands"] == 60 * 6
+    assert found["misses"] == found["demand_loads"]
+    assert found["late_hits"] <= found["hits"]
+    assert found["prefetch_useful"] + found["prefetch_wasted"] == found["prefetch_loads"]
+    assert found["bytes_loaded"] == len(run.decisions.loads.key) * scenario.expert_bytes
+    assert found["bytes_wasted"] == found["prefetch_wasted"] * scenario.expert_bytes
+    assert found["link_busy_ns"] == sum(run.durations.copy)
+    assert latencies(run.result).sum() == run.timing.step_end[-1]
+    assert (latencies(run.result) == np.diff(run.timing.step_end, prepend=0)).all()
+    assert run.result.table["begin_ns"].tolist()[1:] == run.result.table["end_ns"].tolist()[:-1]
+    assert found["compute_ns"] + found["stall_ns"] <= latencies(run.result).sum()
+    bounds = found["bounds"]
+    assert bounds["floor_ns"] <= found["latency_ns"]["mean"]
+    assert max(bounds["floor_ns"], bounds["link_ns"]) <= bounds["oracle_ns"]
+    if not found["prefetch_loads"]:
+        assert found["latency_ns"]["mean"] <= bounds["ceiling_ns"]
+
+
+def test_the_named_bounds_are_the_results_of_their_policies(scenario: Scenario) -> None:
+    means = {name: summary(scenario.run(name).result)["latency_ns"]["mean"] for name in ("gpu-only", "oracle")}
+    bounds = scenario.run("on-demand").result.manifest.bounds
+    assert (bounds["floor_ns"], bounds["oracle_ns"]) == (means["gpu-only"], means["oracle"])
+    assert scenario.run("gpu-only").result.manifest.bounds == bounds
+
+
+def test_everything_resident_is_all_experts_whatever_the_slots(scenario: Scenario) -> None:
+    manifest = scenario.run("gpu-only").result.manifest
+    assert manifest.slots == 6 * 128
+    assert manifest.vram_peak_bytes == scenario.dense_bytes + 6 * 128 * scenario.expert_bytes
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_decisions_are_the_same_on_every_machine(name: str) -> None:
+    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=8)
+    results = [Scenario(dataclasses.replace(spec, profile=profile)).run(name).result for profile in profile_names()[:3]]
+    for other in results[1:]:
+        same_decisions(results[0], other)
+    assert len({int(latencies(one).sum()) for one in results}) == len(results)
+
+
+def test_a_run_is_repeatable_to_the_byte(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=20)
+        Scenario(spec).run("lookahead").result.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_slots_given_to_a_run_count_for_its_bounds(scenario: Scenario) -> None:
+    few, many = (scenario.run("on-demand-lru", slots).result.manifest for slots in (10, 600))
+    assert (few.slots, many.slots) == (10, 600)
+    assert few.bounds["link_ns"] > many.bounds["link_ns"]
+    assert few.bounds["oracle_ns"] > many.bounds["oracle_ns"]
+
+
+def test_the_manifest_says_what_was_chosen() -> None:
+    spec = RunSpec(
+        "switch-mini-128/decode/test",
+        slots=40,
+        steps=5,
+        link="priority",
+        host_set="eager",
+        overrides={"prefetch.limit": 3, "host.eager.issue": 12345},
+    )
+    manifest = Scenario(spec).run("lookahead").result.manifest
+    assert manifest.parameters["prefetch"]["limit"] == 3
+    assert manifest.parameters["link"] == "priority"
+    assert manifest.parameters["host"] == "eager"
+    assert manifest.parameters["set"] == ["prefetch.limit=3", "host.eager.issue=12345"]
+    assert "host.eager.issue" in manifest.assumed
+    assert set(manifest.hashes) == {"trace", "profile", "shape"}

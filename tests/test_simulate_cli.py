@@ -1,0 +1,410 @@
+"""`specmoe simulate` from the outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_results import PINNED, types_of
+from typer.testing import CliRunner, Result
+
+from specmoe.cli import app
+from specmoe.commands.simulate import parse_bytes, parse_override
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import profile_names, shape_names
+from specmoe.results import RunResult, summary
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.run import RunSpec, Scenario
+
+TRACE = "switch-mini-128/decode/test"
+
+
+def simulate(*arguments: str, trace: str = TRACE) -> Result:
+    return CliRunner().invoke(app, ["simulate", trace, *arguments])
+
+
+def answer(*arguments: str, trace: str = TRACE) -> Any:
+    """What --json prints."""
+    result = simulate(*arguments, "--json", trace=trace)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def complaint(*arguments: str, trace: str = TRACE) -> str:
+    """The one line of an error, whose exit status is 1."""
+    result = simulate(*arguments, trace=trace)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+LRU = ("--policy", "on-demand-lru", "--steps", "5")
+SMALL = (*LRU, "--slots", "40")
+
+
+# Output
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy(name: str) -> None:
+    found = answer("--policy", name, "--steps", "50", "--slots", "40")
+    assert types_of(found) == PINNED
+    assert (found["policy"], found["trace"], found["phase"]) == (name, TRACE, "decode")
+    assert (found["steps"], found["tokens"], found["batch"]) == (50, 50, 1)
+    assert found["bounds"]["floor_ns"] <= found["latency_ns"]["mean"]
+    assert "routing of switch-mini-128 timed with the shape of switch-base-128" in found["warnings"]
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_every_profile(profile: str) -> None:
+    found = answer(*SMALL, "--profile", profile)
+    assert found["profile"] == profile
+    assert found["evidence"] in ("fitted", "published", "extrapolated", "assumed")
+
+
+@pytest.mark.parametrize("shape", shape_names())
+def test_every_shape(shape: str) -> None:
+    found = answer(*SMALL, "--shape", shape)
+    assert found["shape"] == shape
+    assert any("switch-mini-128" in warning and shape in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize("shape", shape_names())
+@pytest.mark.parametrize("profile", profile_names())
+def test_every_shape_on_every_machine(profile: str, shape: str, make_trace: Callable[..., Path]) -> None:
+    scenario = Scenario(RunSpec(str(make_trace(20)), profile=profile, shape=shape, slots=8))
+    mean = summary(scenario.run("lookahead").result)["latency_ns"]["mean"]
+    assert scenario.floor_ns <= mean
+
+
+@pytest.mark.parametrize("held", ["fp32", "fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("tier", ["host-pinned", "host-pageable", "nvme"])
+@pytest.mark.parametrize("host", ["graph", "eager"])
+def test_every_format_tier_and_host(held: str, tier: str, host: str, make_trace: Callable[..., Path]) -> None:
+    found = answer(
+        *("--policy", "lookahead", "--slots", "8", "--format", held, "--tier", tier, "--host", host),
+        trace=str(make_trace(20)),
+    )
+    assert (found["format"], found["parameters"]["tier"], found["parameters"]["host"]) == (held, tier, host)
+    assert max(found["bounds"]["floor_ns"], found["bounds"]["link_ns"]) <= found["latency_ns"]["mean"]
+
+
+def test_compressed_slots_in_vram_take_memory_and_spare_the_link() -> None:
+    arguments = ("--policy", "on-demand-lru", "--steps", "200", "--format", "fp16", "--home-format", "int4")
+    plain, tiered = (answer(*arguments, "--slots", "20", "--compressed-slots", slots) for slots in ("0", "200"))
+    assert tiered["bytes_loaded"] < plain["bytes_loaded"]
+    assert tiered["latency_ns"]["mean"] < plain["latency_ns"]["mean"]
+    assert tiered["vram_peak_bytes"] > plain["vram_peak_bytes"]
+    assert [tiered[name] for name in ("hits", "demand_loads")] == [plain[name] for name in ("hits", "demand_loads")]
+    for found in (plain, tiered):
+        bounds = found["bounds"]
+        assert max(bounds["floor_ns"], bounds["link_ns"]) <= bounds["oracle_ns"] <= found["latency_ns"]["mean"]
+        assert found["latency_ns"]["mean"] <= bounds["ceiling_ns"]
+
+
+@pytest.mark.parametrize("link", ["fifo", "priority", "chunked"])
+def test_every_link_order(link: str) -> None:
+    found = answer("--policy", "prefetch-all", "--steps", "20", "--slots", "40", "--link", link)
+    assert found["parameters"]["link"] == link
+
+
+def test_one_policy_is_an_object_and_several_are_a_list() -> None:
+    assert isinstance(answer(*SMALL), dict)
+    found = answer(*SMALL, "--policy", "lookahead")
+    assert [row["policy"] for row in found] == ["on-demand-lru", "lookahead"]
+    assert found[0] == answer(*SMALL)
+
+
+def test_all_policies() -> None:
+    found = answer("--policy", "all", "--steps", "5", "--slots", "40")
+    assert [row["policy"] for row in found] == list(POLICIES)
+    assert len({json.dumps(row["bounds"]) for row in found}) == 1
+
+
+def test_the_table_names_every_policy_the_bounds_and_the_warnings() -> None:
+    result = simulate("--policy", "all", "--steps", "5", "--slots", "6", "--batch", "4")
+    assert result.exit_code == 0
+    for name in (*POLICIES, "floor", "oracle", "ceiling", "event-atomic", " 6 slots", "warning: ", "its cliff"):
+        assert name in result.stdout
+
+
+def test_encode() -> None:
+    trace = "switch-mini-128/encode/test"
+    found = answer("--policy", "pregated-lru", "--steps", "3", "--slots", "300", "--phase", "encode", trace=trace)
+    assert found["phase"] == "encode"
+    assert found["tokens"] > 100
+
+
+def test_a_batch() -> None:
+    found = answer(*SMALL, "--batch", "8")
+    assert (found["batch"], found["tokens"]) == (8, 40)
+    assert found["demands"] <= 40 * 6
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("name", [name for name, policy in POLICIES.items() if policy.sharing != "per-layer"])
+def test_fewer_slots_than_a_layer_demands_are_served_in_waves(name: str, slots: int) -> None:
+    found = answer("--policy", name, "--steps", "4", "--batch", "16", "--slots", str(slots))
+    assert found["bounds"]["floor_ns"] <= found["latency_ns"]["mean"]
+    assert found["hits"] + found["misses"] == found["demands"]
+
+
+def test_vram_makes_slots() -> None:
+    few, many = (answer(*LRU, "--format", "fp16", "--vram", vram) for vram in ("2GiB", "12GiB"))
+    assert few["slots"] < many["slots"]
+    assert few["vram_peak_bytes"] <= 2 << 30 < few["vram_peak_bytes"] + 10_000_000
+    assert many["slots"] == 6 * 128
+
+
+def test_more_slots_than_experts_are_as_many_as_experts() -> None:
+    assert answer(*LRU, "--slots", "100000") == answer(*LRU, "--slots", "768")
+
+
+# Warnings
+
+
+def warnings_of(*arguments: str, trace: str = TRACE) -> str:
+    found: list[str] = answer(*arguments, trace=trace)["warnings"]
+    return "\n".join(found)
+
+
+def test_fewer_slots_than_a_step_demands() -> None:
+    assert "5 slots hold less than a step's demand of 6 experts" in warnings_of(*LRU, "--slots", "5")
+    assert "up to 5 slots (its cliff)" in warnings_of(*LRU, "--slots", "5")
+    assert "cliff" not in warnings_of(*LRU, "--slots", "6")
+    assert "cliff" not in warnings_of("--policy", "gpu-only", "--steps", "5", "--slots", "5")
+
+
+def test_the_cliff_is_where_the_warning_says() -> None:
+    hits = [answer("--policy", "on-demand-lru", "--steps", "200", "--slots", str(slots))["hits"] for slots in (5, 6)]
+    assert hits[0] == 0 < hits[1]
+
+
+@pytest.mark.parametrize("kind", ["random", "synthetic"])
+def test_traces_that_no_trained_model_made(kind: str, make_trace: Callable[..., Path]) -> None:
+    assert f"is {kind}" in warnings_of(*LRU, "--slots", "8", trace=str(make_trace(kind=kind)))
+
+
+def test_routing_timed_as_another_model(make_trace: Callable[..., Path]) -> None:
+    found = warnings_of(*LRU, "--slots", "8", "--shape", "mixtral-8x7b", trace=str(make_trace(top_k=1)))
+    assert "routing of tiny (3 layers of 16) timed as mixtral-8x7b (32 of 8)" in found
+    assert "the trace uses 1 experts a token and layer, mixtral-8x7b 2" in found
+
+
+def test_a_link_full_of_prefetches() -> None:
+    assert "saturated by prefetches, 9" in warnings_of("--policy", "prefetch-all", "--steps", "20", "--slots", "200")
+    assert "saturated" not in warnings_of("--policy", "on-demand", "--steps", "20", "--slots", "200")
+
+
+def test_a_profile_beyond_its_points() -> None:
+    assert "is outside the measured" in warnings_of(*SMALL, "--profile", "a100-sxm4-80gb", "--shape", "mixtral-8x7b")
+
+
+def test_weights_that_do_not_fit() -> None:
+    assert "GiB of weights would be in VRAM, and rtx3090 has" in warnings_of(
+        "--policy", "gpu-only", "--steps", "2", "--slots", "9", "--shape", "mixtral-8x7b"
+    )
+
+
+def test_popularity_of_the_trace_itself() -> None:
+    train = "switch-mini-128/decode/train"
+    assert "the very trace that is simulated" in warnings_of(*SMALL, trace=train)
+    assert "the very trace" not in warnings_of(*SMALL)
+
+
+# Overrides
+
+
+def test_a_value_of_the_policy_is_changed_and_said() -> None:
+    plain = answer("--policy", "lookahead", "--steps", "20", "--slots", "40")
+    found = answer("--policy", "lookahead", "--steps", "20", "--slots", "40", "--set", "prefetch.limit=4")
+    assert found["parameters"]["prefetch"]["limit"] == 4
+    assert found["parameters"]["set"] == ["prefetch.limit=4"]
+    assert found["prefetch_loads"] > plain["prefetch_loads"]
+    assert found["bounds"] == plain["bounds"]
+
+
+def test_a_value_of_the_profile_is_changed_assumed_and_said() -> None:
+    plain, found = (answer(*SMALL, *extra) for extra in ([], ["--set", "host_to_device.pinned.bandwidth=1e12"]))
+    assert found["latency_ns"]["mean"] < plain["latency_ns"]["mean"]
+    assert found["parameters"]["set"] == ["host_to_device.pinned.bandwidth=1000000000000.0"]
+    assert "host_to_device.pinned.bandwidth" in found["assumed"]
+    assert [found[name] for name in ("hits", "demand_loads")] == [plain[name] for name in ("hits", "demand_loads")]
+
+
+def test_several_values_and_no_prefetch_at_all() -> None:
+    found = answer("--policy", "lookahead", *SMALL[2:], "--set", "prefetch.limit=0", "--set", "keep=false")
+    assert (found["prefetch_loads"], found["parameters"]["keep"]) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("prefetch.limt=2", "did you mean 'prefetch.limit'?"),
+        ("host.graph.isue=2", "did you mean 'host.graph.issue'?"),
+        ("evction=lru", "did you mean 'eviction'?"),
+        ("eviction=lruu", "did you mean 'lru'?"),
+        ("predictor=lokahead", "did you mean 'lookahead'?"),
+        ("sharing=per-layers", "did you mean 'per-layer'?"),
+        ("keep=1", "true or false expected"),
+        ("prefetch.limit=-1", "a whole number, 0 or more expected"),
+        ("prefetch.limit=1.5", "a whole number, 0 or more expected"),
+        ("prefetch.depth=two", "a whole number, 0 or more expected"),
+        ("prefetch.backlog=inf", "a whole number, 0 or more expected"),
+        ("prefetch.limit=true", "a whole number, 0 or more expected"),
+        ("prefetch.threshold=2", "a number, 0 .. 1 expected"),
+        ("prefetch.threshold=nan", "a number, 0 .. 1 expected"),
+        ("host.graph.issue=much", "a number expected"),
+        ("host.graph.issue=true", "a number expected"),
+        ("host.graph.issue=-1", "above 0 expected"),
+        ("device.vram=nan", "a finite number"),
+        ("name=x", "neither of a policy nor of profile rtx3090"),
+        ("prefetch.limit", "name=value expected"),
+        ("=3", "name=value expected"),
+    ],
+)
+def test_overrides_of_no_sense(override: str, told: str) -> None:
+    assert told in complaint(*SMALL, "--set", override)
+
+
+def test_values_of_overrides() -> None:
+    pairs = {
+        "1": 1,
+        "-2": -2,
+        "1.5": 1.5,
+        "1e3": 1000.0,
+        "true": True,
+        "false": False,
+        "lru": "lru",
+        "": "",
+        "a=b": "a=b",
+    }
+    for text, value in pairs.items():
+        assert parse_override(f"x={text}") == ("x", value)
+        assert type(parse_override(f"x={text}")[1]) is type(value)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--slots", "3", "--vram", "3GiB"], "either --slots or --vram expected, and not both"),
+        (["--slots", "0"], "0 slots: at least 1 expected"),
+        (["--slots", "-3"], "-3 slots: at least 1 expected"),
+        (["--vram", "much"], "such as 8GiB or 500MB expected"),
+        (["--vram", "1.2.3GiB"], "such as 8GiB or 500MB expected"),
+        (["--vram", "-1GiB"], "such as 8GiB or 500MB expected"),
+        (["--vram", "8TiB"], "such as 8GiB or 500MB expected"),
+        (["--vram", "."], "such as 8GiB or 500MB expected"),
+        (["--vram", "0"], "hold no expert"),
+        (["--vram", "100MB"], "hold no expert"),
+        (["--batch", "0"], "at least 1 expected"),
+        (["--steps", "0"], "at least 1 expected"),
+        (["--profile", "rtx3009"], "did you mean 'rtx3090'?"),
+        (["--profile", "none.toml"], "No such file"),
+        (["--shape", "switch-base-129"], "did you mean 'switch-base-128'?"),
+        (["--format", "fp61"], "did you mean 'fp16'?"),
+        (["--phase", "encode"], f"--phase encode: {TRACE} is a trace of decode"),
+        (["--link", "lifo"], "one of fifo, priority, chunked expected"),
+        (["--tier", "tape"], "one of host-pinned, host-pageable, nvme expected"),
+        (["--host", "idle"], "one of graph, eager expected"),
+        (["--tier", "nvme", "--link", "priority"], "not known for experts on NVMe: fifo expected"),
+        (["--compressed-slots", "3"], "together with --home-format"),
+        (["--compressed-slots", "-1", "--home-format", "int4"], "together with --home-format"),
+        (["--home-format", "int3"], "one of fp32, fp16, bf16, int8, int4 expected"),
+        (["--train", "switch-mini-128/decode/trian"], "nearest bundled names"),
+        (["--train", "switch-mini-128/encode/train"], "phase encode: decode expected"),
+    ],
+)
+def test_bad_options_are_one_line(arguments: list[str], told: str) -> None:
+    assert told in complaint("--policy", "on-demand-lru", "--steps", "5", *arguments)
+
+
+def test_an_unknown_policy_is_found_before_the_first_run(tmp_path: Path) -> None:
+    told = complaint("--policy", "on-demand", "--policy", "on-demand-lur", "--steps", "2", "--out", str(tmp_path / "o"))
+    assert "did you mean on-demand-lru" in told
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_unknown_trace() -> None:
+    assert "nearest bundled names: switch-mini-128/decode/test" in complaint(*LRU, trace="switch-mini-128/decode/tset")
+
+
+def test_a_file_that_is_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("no")
+    assert "not a whole Parquet file" in complaint(*LRU, trace=str(tmp_path / "t.parquet"))
+
+
+def test_a_train_trace_of_another_shape(make_trace: Callable[..., Path]) -> None:
+    one, other = make_trace(), make_trace(num_layers=4, name="other.parquet")
+    assert "num_layers 4: 3 expected" in complaint(*LRU, "--slots", "9", "--train", str(other), trace=str(one))
+
+
+def test_a_policy_that_the_trace_cannot_serve(make_trace: Callable[..., Path]) -> None:
+    trace = str(make_trace(has_lookahead=False))
+    assert "this trace has no look-ahead" in complaint("--policy", "lookahead", "--slots", "9", trace=trace)
+
+
+def test_too_few_slots_for_a_pool_a_layer() -> None:
+    assert "5 slots: at least 6 expected" in complaint("--policy", "mixtral-offloading", "--steps", "2", "--slots", "5")
+
+
+@pytest.mark.parametrize("option", ["--out", "--timeline"])
+def test_places_that_cannot_be_written(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in complaint(*SMALL, option, str(tmp_path / "file" / "below"))
+
+
+def test_out_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "a directory expected" in complaint(*SMALL, "--out", str(tmp_path / "file"))
+
+
+# Files
+
+
+def test_out_has_a_result_for_each_policy(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    found = answer(*SMALL, "--policy", "lookahead", "--out", str(out))
+    assert sorted(path.name for path in out.iterdir()) == ["lookahead.parquet", "on-demand-lru.parquet"]
+    for row in found:
+        loaded = summary(RunResult.load(out / f"{row['policy']}.parquet"))
+        assert json.loads(json.dumps(loaded)) == row
+
+
+@pytest.mark.parametrize("link", [["--link", "fifo"], ["--link", "chunked"], ["--tier", "nvme"]])
+def test_the_timeline_is_a_chrome_trace(link: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    answer("--policy", "layer-minus-1", "--steps", "30", "--slots", "40", *link, "--timeline", str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert list(lanes.values()) == ["host", "compute", "copy", "disk"]
+    names: dict[str, list[str]] = {}
+    for number, lane in lanes.items():
+        slices = [event for event in events if event["ph"] == "X" and event["tid"] == number]
+        spans = sorted((round(s["ts"] * 1000), round(s["ts"] * 1000) + round(s["dur"] * 1000)) for s in slices)
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+        names[lane] = [event["name"] for event in slices]
+    assert all(names[lane] for lane in ("host", "compute", "copy"))
+    assert bool(names["disk"]) == ("nvme" in link)
+    assert {name.split(" (")[1] for name in names["copy"]} == {
+        "demand, useful)",
+        "prefetch, useful)",
+        "prefetch, wasted)",
+    }
+
+
+def test_sizes() -> None:
+    sizes = {"8GiB": 8 << 30, "500 MB": 500 * 10**6, "1000000": 10**6, "1.5gib": 3 << 29, "64 k": 64_000, " 7 B ": 7}
+    assert {text: parse_bytes(text) for text in sizes} == sizes
+    for text in ("", "GiB", "8 XiB", "1e9", "8GiBs"):
+        with pytest.raises(InputError, match="a number of bytes such as"):
+            parse_bytes(text)

@@ -1,0 +1,170 @@
+"""The three clocks once more, as straightforwardly as possible and by other means than the engine.
+
+No table of what comes before what: slots are walked as they go. The link is not a process that runs beside the host but
+is asked to work on until a certain load has landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.durations import Durations
+
+UNKNOWN = 10**18
+
+
+class Fifo:
+    """Copies in the order of requests; a request's landing is known when everything before it is."""
+
+    def __init__(self, table: DecisionTable, durations: Durations, end: dict[int, int]) -> None:
+        self.durations, self.end = durations, end
+        self.waiting: list[tuple[int, int, int]] = []
+        self.issued: dict[int, int] = {}
+        self.fetched: dict[int, int] = {}
+        self.started: dict[int, int] = {}
+        self.landed: dict[int, int] = {}
+        self.disk = self.link = 0
+
+    def request(self, load: int, now: int, reader: int) -> None:
+        self.issued[load] = now
+        self.waiting.append((load, now, reader))
+
+    def until(self, wanted: int | None) -> None:
+        """Work until a load has landed, or all have."""
+        while self.waiting if wanted is None else wanted not in self.landed:
+            load, issued, reader = self.waiting.pop(0)
+            fetched = issued
+            if self.durations.read:
+                self.disk = fetched = max(issued, self.disk) + self.durations.read
+            self.fetched[load] = fetched
+            self.started[load] = max(fetched, self.link, self.end.get(reader, 0))
+            self.link = self.landed[load] = self.started[load] + self.durations.copy[load]
+
+
+class Priority:
+    """Two queues in one list; looks for what may start at each instant that the link is free."""
+
+    def __init__(self, table: DecisionTable, durations: Durations, end: dict[int, int], chunk: int | None) -> None:
+        self.table, self.durations, self.end, self.chunk = table, durations, end, chunk
+        self.waiting: list[int] = []
+        self.reader: dict[int, int] = {}
+        self.left = dict(enumerate(durations.copy))
+        self.issued: dict[int, int] = {}
+        self.started: dict[int, int] = {}
+        self.landed: dict[int, int] = {}
+        self.now = 0
+
+    @property
+    def fetched(self) -> dict[int, int]:
+        return self.issued
+
+    def request(self, load: int, now: int, reader: int) -> None:
+        self.issued[load], self.reader[load] = now, reader
+        self.waiting.append(load)
+
+    def until(self, wanted: int | None) -> None:
+        while self.waiting if wanted is None else wanted not in self.landed:
+            self.work()
+
+    def work(self) -> None:
+        """Copy one load, or one chunk of it, or let time pass until one may start."""
+        heads = [head for demand in (True, False) for head in self.heads(demand)]
+        ready = [load for time, load in heads if time <= self.now]
+        if not ready:
+            self.now = min(time for time, _ in heads)
+            return
+        load, demand = ready[0], bool(self.table.loads.demand[ready[0]])
+        self.started.setdefault(load, self.now)
+        part = self.left[load] if demand or self.chunk is None else min(self.chunk, self.left[load])
+        self.now += part
+        self.left[load] -= part
+        if self.left[load] == 0:
+            self.landed[load] = self.now
+            self.waiting.remove(load)
+
+    def heads(self, demand: bool) -> Iterator[tuple[int, int]]:
+        """The first of a kind, or what is in its way: the first of either kind that goes into the same slot."""
+        slots = self.table.loads.slot
+        for first in [load for load in self.waiting if self.table.loads.demand[load] == demand][:1]:
+            load = next(load for load in self.waiting if slots[load] == slots[first])
+            reader = self.reader[load]
+            yield max(self.issued[first], 0 if reader < 0 else self.end.get(reader, UNKNOWN)), load
+
+
+def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Loads and uses of each round of an event."""
+    loads, uses = table.loads, table.uses
+    mine = [use for use in range(len(uses.event)) if uses.event[use] == event]
+    issued = [load for load in range(len(loads.event)) if loads.event[load] == event]
+    last = max((int(uses.wave[use]) for use in mine), default=0)
+    for wave in range(last + 1):
+        now = [load for load in issued if loads.demand[load] and loads.wave[load] == wave]
+        if wave == last:
+            now += [load for load in issued if not loads.demand[load]]
+        here = [use for use in mine if uses.wave[use] == wave]
+        hits = sorted((use for use in here if uses.hit[use]), key=lambda use: -int(uses.tokens[use]))
+        yield now, hits + [use for use in here if not uses.hit[use]]
+
+
+def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk: int = 1) -> dict[str, list[int]]:
+    """The columns of `Timing`."""
+    end: dict[int, int] = {}
+    link: Any = Fifo(table, durations, end)
+    if order != "fifo":
+        link = Priority(table, durations, end, chunk if order == "chunked" else None)
+    host_costs = durations.host
+    reads: dict[int, int] = {}  # the last use launched of each slot
+    out: dict[str, list[int]] = {name: [] for name in ("begin", "ready", "host", "stall", "end", "step_end")}
+    start: dict[int, int] = {}
+    host = gpu = 0
+    for event in range(table.num_steps * table.num_layers):
+        out["begin"].append(host)
+        gpu = max(gpu, host + host_costs.launch_dense_ns) + durations.before[event]
+        ready = gpu + host_costs.sync_ns
+        out["ready"].append(ready)
+        host = ready + host_costs.bookkeeping_ns
+        launched = []
+        for loads, uses in rounds(table, event):
+            for load in loads:
+                host += host_costs.issue_ns
+                link.request(load, host, reads.pop(int(table.loads.slot[load]), -1))
+            for use in uses:
+                host += host_costs.launch_ns
+                launched.append((use, host))
+                reads[int(table.uses.slot[use])] = use
+        work, stall = host_costs.launch_dense_ns + host - ready, 0
+        for use, at in launched:
+            start[use] = max(gpu, at)
+            load = int(table.uses.load[use])
+            if load >= 0:
+                link.until(load)
+                there = link.landed[load] + host_costs.event_ns
+                stall += max(0, there - start[use])
+                start[use] = max(start[use], there)
+            gpu = end[use] = start[use] + durations.expert[use]
+        out["stall"].append(stall)
+        out["end"].append(gpu)
+        if durations.sync_each_layer:
+            host = max(host, gpu + host_costs.sync_ns)
+        if event % table.num_layers == table.num_layers - 1:
+            work += host_costs.launch_dense_ns
+            gpu = max(gpu, host + host_costs.launch_dense_ns) + durations.after[event // table.num_layers]
+            host = gpu + host_costs.sync_ns
+            out["step_end"].append(host)
+        out["host"].append(work)
+    link.until(None)
+    number_of_loads, number_of_uses = len(table.loads.key), len(table.uses.key)
+    for name in ("issued", "fetched", "started", "landed"):
+        out[name] = [getattr(link, name)[load] for load in range(number_of_loads)]
+    out["use_start"] = [start[use] for use in range(number_of_uses)]
+    out["use_end"] = [end[use] for use in range(number_of_uses)]
+    return out
+
+
+def as_lists(timing: Any) -> dict[str, list[int]]:
+    """The columns of a `Timing`, to be compared with `naive`'s."""
+    return {name: np.asarray(column).tolist() for name, column in timing._asdict().items()}

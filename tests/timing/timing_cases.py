@@ -1,0 +1,113 @@
+"""Decisions written by hand, and random small ones by every named policy, with durations made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from tiny_routed import tiny_routed
+
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.decide.director import decide
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.table import DecisionTable, Recorder
+from specmoe.sim.speculate.predictors import PREDICTORS, Routed
+from specmoe.sim.timing.durations import Durations
+
+HOST = HostCosts(launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4)
+Load = tuple[int, int, int, bool, int]  # event, key, slot, demand, wave
+Use = tuple[int, int, int, int, int, bool, int]  # event, key, tokens, slot, load, hit, wave
+
+
+def table_of(loads: Iterable[Load], uses: Iterable[Use], steps: int, layers: int, slots: int) -> DecisionTable:
+    """Decisions as they are written down; who was evicted does not matter to time."""
+    recorder = Recorder()
+    for event, key, slot, demand, wave in loads:
+        recorder.load(event, key, slot, -1, demand, wave)
+    for use in uses:
+        recorder.use(*use)
+    return recorder.table(steps, layers, 8, slots)
+
+
+def durations_by_hand(
+    table: DecisionTable, copy: int = 20, expert: list[int] | None = None, read: int = 0
+) -> Durations:
+    """Dense parts of 10, heads of 6, experts of 5 unless told."""
+    events, uses = table.num_steps * table.num_layers, len(table.uses.key)
+    return Durations(
+        [10] * events, expert or [5] * uses, [6] * table.num_steps, [copy] * len(table.loads.key), read, HOST
+    )
+
+
+class Machine(NamedTuple):
+    """What durations are made of; expert time grows with tokens."""
+
+    host: HostCosts
+    before: int
+    expert: int
+    token: int
+    after: int
+    copy: int
+    read: int
+    sync_each_layer: bool
+
+    def durations(self, table: DecisionTable) -> Durations:
+        layers, steps = table.num_layers, table.num_steps
+        return Durations(
+            before=[self.before + 3 * (event % 4) for event in range(steps * layers)],
+            expert=[self.expert + self.token * count for count in table.uses.tokens.tolist()],
+            after=[self.after + step % 3 for step in range(steps)],
+            copy=[self.copy] * len(table.loads.key),
+            read=self.read,
+            host=self.host,
+            sync_each_layer=self.sync_each_layer,
+        )
+
+
+class Case(NamedTuple):
+    """A small workload, a machine and slots."""
+
+    routed: Routed
+    machine: Machine
+    slots: int
+
+    def decide(self, name: str) -> DecisionTable:
+        policy = POLICIES[name]
+        predictions = PREDICTORS[policy.predictor]().predict(self.routed)
+        workload = self.routed.workload
+        popularity = np.arange(workload.meta.num_layers * workload.meta.num_experts)[::-1].astype(np.int64)
+        return decide(workload, predictions, policy, self.slots, Context(self.slots, workload, popularity))
+
+    @property
+    def most_demanded(self) -> int:
+        """By one event."""
+        return int(np.diff(self.routed.workload.offsets).max())
+
+
+def machines(read: bool = True) -> st.SearchStrategy[Machine]:
+    """Made-up machines; experts on NVMe now and then, unless `read` is false."""
+    small = st.integers(0, 9)
+    hosts = st.builds(HostCosts, small, small, small, small, small, small)
+    reads = st.sampled_from([0, 0, 17]) if read else st.just(0)
+    time, flag = st.integers(1, 40), st.booleans()
+    return st.builds(Machine, hosts, time, time, st.integers(0, 9), small, st.integers(1, 60), reads, flag)
+
+
+@st.composite
+def cases(draw: Any, read: bool = True) -> Case:
+    """Small workloads with slots for one layer or more; a step's demand, or an event's, may not fit."""
+    layers = draw(st.integers(1, 3))
+    routed = tiny_routed(
+        tokens=draw(st.integers(1, 12)),
+        batch=draw(st.integers(1, 3)),
+        seed=draw(st.integers(0, 10_000)),
+        phase=draw(st.sampled_from(["decode", "decode", "encode"])),
+        num_layers=layers,
+        num_experts=draw(st.integers(3, 6)),
+        top_k=draw(st.integers(1, 2)),
+        candidates=3,
+    )
+    return Case(routed, draw(machines(read)), draw(st.integers(layers, 9)))
