@@ -51,9 +51,15 @@ SMALL = (*LRU, "--slots", "40")
 # Output
 
 
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Any]:
+    """What `--policy all` prints, by policy."""
+    return {row["policy"]: row for row in answer("--policy", "all", "--steps", "50", "--slots", "40")}
+
+
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_policy(name: str) -> None:
-    found = answer("--policy", name, "--steps", "50", "--slots", "40")
+def test_every_policy(name: str, everything: dict[str, Any]) -> None:
+    found = everything[name]
     assert types_of(found) == PINNED
     assert (found["policy"], found["trace"], found["phase"]) == (name, TRACE, "decode")
     assert (found["steps"], found["tokens"], found["batch"]) == (50, 50, 1)
@@ -121,10 +127,9 @@ def test_one_policy_is_an_object_and_several_are_a_list() -> None:
     assert found[0] == answer(*SMALL)
 
 
-def test_all_policies() -> None:
-    found = answer("--policy", "all", "--steps", "5", "--slots", "40")
-    assert [row["policy"] for row in found] == list(POLICIES)
-    assert len({json.dumps(row["bounds"]) for row in found}) == 1
+def test_all_policies_in_the_order_of_their_table_with_the_same_bounds(everything: dict[str, Any]) -> None:
+    assert list(everything) == list(POLICIES)
+    assert len({json.dumps(row["bounds"]) for row in everything.values()}) == 1
 
 
 def test_the_table_names_every_policy_the_bounds_and_the_warnings() -> None:
@@ -147,12 +152,16 @@ def test_a_batch() -> None:
     assert found["demands"] <= 40 * 6
 
 
-@pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize("name", [name for name, policy in POLICIES.items() if policy.sharing != "per-layer"])
-def test_fewer_slots_than_a_layer_demands_are_served_in_waves(name: str, slots: int) -> None:
-    found = answer("--policy", name, "--steps", "4", "--batch", "16", "--slots", str(slots))
-    assert found["bounds"]["floor_ns"] <= found["latency_ns"]["mean"]
-    assert found["hits"] + found["misses"] == found["demands"]
+@pytest.mark.parametrize("slots", ["1", "3"])
+@pytest.mark.parametrize("link", ["fifo", "priority", "chunked"])
+def test_fewer_slots_than_a_layer_demands_are_served_in_waves(slots: str, link: str) -> None:
+    names = [name for name, policy in POLICIES.items() if policy.sharing != "per-layer"]
+    chosen = [argument for name in names for argument in ("--policy", name)]
+    rows = answer(*chosen, "--steps", "4", "--batch", "16", "--slots", slots, "--link", link)
+    assert [row["policy"] for row in rows] == names
+    for found in rows:
+        assert found["bounds"]["floor_ns"] <= found["latency_ns"]["mean"]
+        assert found["hits"] + found["misses"] == found["demands"]
 
 
 def test_vram_makes_slots() -> None:

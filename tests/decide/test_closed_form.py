@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from decide_cases import certain, decisions, hits_of, loads_of
+from decide_cases import certain, decisions, hits_of, loads_of, policy_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specmoe import traces
+from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import Prefetch
+from specmoe.sim.speculate.table import no_predictions
+from specmoe.traces.workload import build
 
 SHAPES = [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (6, 1), (3, 4)]  # L, k
 STEPS = 10
@@ -44,6 +48,14 @@ def test_above_the_cliff_lru_misses_once_each(layers: int, k: int) -> None:
 def test_the_cliff_is_where_it_is_said_to_be() -> None:
     demand = [[[0]] * 6] * STEPS
     assert [decisions(demand, slots).hits for slots in (4, 5, 6, 7)] == [0, 0, 54, 54]
+
+
+def test_the_cliff_is_there_in_a_real_trace() -> None:
+    trace = traces.open("switch-mini-128/decode/test")
+    workload = build(trace.read(), trace.meta, steps=300)
+    hits = [decide(workload, no_predictions(workload.num_events), policy_of(), slots).hits for slots in (5, 6)]
+    assert (trace.meta.num_layers, trace.meta.top_k) == (6, 1)
+    assert hits[0] == 0 < hits[1]
 
 
 @pytest.mark.parametrize("eviction", EVICTIONS)
