@@ -27,6 +27,7 @@ from specmoe.results import (
 )
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.timing.durations import Home
 
 MANIFEST = Manifest(
     trace="t",
@@ -276,6 +277,23 @@ def test_everything_resident_is_all_experts_whatever_the_slots(scenario: Scenari
     manifest = scenario.run("gpu-only").result.manifest
     assert manifest.slots == 6 * 128
     assert manifest.vram_peak_bytes == scenario.dense_bytes + 6 * 128 * scenario.expert_bytes
+
+
+def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> None:
+    home = Home(format="int4", compressed_slots=30)
+    slow = {"dequantise.int4.rate": 1e9}  # expanding counts more than all that a host hides
+    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=20, steps=40, home=home, overrides=slow))
+    bounds, copy = scenario.bounds(20), scenario.costs.load_ns("host-pinned", "int4")
+    assert bounds["link_ns"] == round(scenario.decide(POLICIES["belady"], 50).demand_loads * copy / 40)
+    for name in ("on-demand", "on-demand-lru", "belady"):
+        mean = summary(scenario.run(name).result)["latency_ns"]["mean"]
+        assert max(bounds["floor_ns"], bounds["link_ns"]) <= mean <= bounds["ceiling_ns"]
+    compressed = scenario.shape.expert_bytes("int4")
+    whole = scenario.dense_bytes + 20 * scenario.expert_bytes + 30 * compressed
+    assert scenario.run("on-demand").result.manifest.vram_peak_bytes == whole
+    loaded = scenario.run("on-demand").result.table["bytes_loaded"].sum()
+    assert loaded % compressed == 0
+    assert loaded < 40 * 6 * compressed  # some were found in VRAM
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -123,8 +123,8 @@ class Director:
 
     def _give_up(self, layer: int, proposed: list[int]) -> None:
         """Empty the slots of a layer that has run, but for what is wanted of it again."""
-        experts = self._workload.meta.num_experts
-        for key in [key for key in self._slot if key // experts == layer and key not in proposed]:
+        experts, wanted = self._workload.meta.num_experts, set(proposed)
+        for key in [key for key in self._slot if key // experts == layer and key not in wanted]:
             self._evict(self._pools[layer], key)
 
 

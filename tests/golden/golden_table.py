@@ -1,0 +1,58 @@
+"""Golden numbers: 60 steps of the bundled decode trace under every named policy. `python tests/golden/golden_table.py`
+prints the table as it is now, beside the recorded one where they differ, for review; with `--write` it records it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from specmoe.results import summary
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.run import RunSpec, Scenario
+
+RECORDED = Path(__file__).with_name("golden.json")
+FIGURES = (
+    "demands",
+    "hits",
+    "late_hits",
+    "demand_loads",
+    "prefetch_loads",
+    "prefetch_useful",
+    "stall_ns",
+    "host_ns",
+    "compute_ns",
+    "link_busy_ns",
+)
+CASES = {"b1-77": {"slots": 77}, "b4-40-priority": {"slots": 40, "batch": 4, "link": "priority"}}
+
+
+def table() -> dict[str, dict[str, Any]]:
+    """Exact integers of every case and policy."""
+    found = {}
+    for case, options in CASES.items():
+        spec: dict[str, Any] = {"trace": "switch-mini-128/decode/test", "format": "fp16", "steps": 60, **options}
+        scenario = Scenario(RunSpec(**spec))
+        for name in POLICIES:
+            figures = summary(scenario.run(name).result)
+            found[f"{case} {name}"] = {"mean_step_ns": figures["latency_ns"]["mean"]} | {
+                figure: figures[figure] for figure in FIGURES
+            }
+    return found
+
+
+def main() -> None:
+    """Print what changed, or record it."""
+    now, recorded = table(), json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    for row, figures in now.items():
+        old = recorded.get(row, {})
+        changed = {name: (old.get(name), value) for name, value in figures.items() if old.get(name) != value}
+        sys.stdout.write(f"{row}: {changed or 'as recorded'}\n")
+    if "--write" in sys.argv:
+        RECORDED.write_text(json.dumps(now, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
