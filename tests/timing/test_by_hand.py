@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import pytest
 from timing_cases import durations_by_hand, table_of
+from tiny_routed import tiny_routed
 
+from specmoe.errors import InputError
+from specmoe.sim.run import event_table
 from specmoe.sim.timing.engine import Timing, simulate
 
 
@@ -84,6 +87,43 @@ def test_nvme_is_read_first_and_a_copy_waits_for_the_kernel_that_reads_its_slot(
         "started": [51, 122, 329],  # the second: the first expert's kernel ends at 122
         "landed": [71, 142, 349],
     }
+
+
+@pytest.mark.parametrize(("copy", "late"), [(20, [0, 1, 0]), (18, [0, 0, 0])])
+def test_a_hit_is_late_if_it_lands_after_the_routers_result_is_known(copy: int, late: list[int]) -> None:
+    # Layer 1's expert lands at 61, its router is ready at 59; with copies of 18 both are at 57, which is in time.
+    loads = [(0, 0, 0, True, 0), (0, 8, 1, False, 0)]
+    uses = [(0, 0, 1, 0, 0, False, 0), (1, 8, 1, 1, 1, True, 0), (2, 16, 1, 2, -1, True, 0)]
+    table = table_of(loads, uses, steps=1, layers=3, slots=3)
+    durations = durations_by_hand(table, copy=copy)
+    timing = simulate(table, durations)
+    assert (timing.landed[1], timing.ready[1]) == ((61, 59) if copy == 20 else (57, 57))
+    workload = tiny_routed(1, num_layers=3, num_experts=8, top_k=1).workload
+    assert event_table(workload, table, durations, timing, 100)["late_hits"].tolist() == late
+
+
+def test_a_load_that_finds_its_expert_compressed_waits_for_its_slot_only() -> None:
+    # The third load copies nothing: it overtakes the second, and its slot's former expert is read until 67.
+    loads = [(0, 0, 0, True, 0), (0, 9, 1, False, 0), (1, 8, 0, True, 0), (1, 10, 0, False, 0)]
+    uses = [(0, 0, 1, 0, 0, False, 0), (1, 8, 1, 0, 2, False, 0)]
+    table = table_of(loads, uses, steps=1, layers=2, slots=2)
+    timing = simulate(table, durations_by_hand(table)._replace(copy=[40, 400, 0, 40]))
+    assert timing.issued.tolist() == [21, 24, 86, 89]
+    assert timing.started.tolist() == [21, 61, 86, 461]
+    assert timing.landed.tolist() == [61, 461, 86, 501]
+    assert timing.use_start.tolist() == [62, 90]  # launched at 90
+    with pytest.raises(InputError, match="compressed in VRAM: fifo expected"):
+        simulate(table, durations_by_hand(table)._replace(copy=[40, 400, 0, 40]), "priority")
+
+
+def test_a_copy_waits_for_a_load_that_waits_for_its_slot() -> None:
+    # In the second round, one load finds its expert compressed and waits for the kernel until 92; it is evicted unused.
+    loads = [(0, 0, 0, True, 0), (0, 1, 0, True, 1), (0, 2, 0, True, 1)]
+    uses = [(0, 0, 1, 0, 0, False, 0), (0, 2, 1, 0, 2, False, 1)]
+    table = table_of(loads, uses, steps=1, layers=1, slots=1)
+    timing = simulate(table, durations_by_hand(table, expert=[50, 5])._replace(copy=[20, 0, 20]))
+    assert timing.use_end[0] == 92
+    assert timing.started.tolist() == [21, 92, 92]
 
 
 BEHIND = (  # a demand, two prefetches that nobody uses, and the next layer's demand behind them; copies of 40

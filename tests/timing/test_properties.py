@@ -125,7 +125,9 @@ def test_no_demand_only_result_is_above_the_ceiling(case: Case, name: str) -> No
 @property_of
 @given(case=cases(), name=names)
 def test_the_link_alone_takes_at_least_its_bound(case: Case, name: str) -> None:
-    assume(case.most_demanded <= case.slots and POLICIES[name].sharing != "all-resident")
+    pools = {"shared": 1, "per-layer": case.routed.workload.meta.num_layers}
+    assume(POLICIES[name].sharing in pools)
+    assume(case.most_demanded <= case.slots // pools[POLICIES[name].sharing])
     table, durations, _ = timed(case, name)
     fewest = case.decide("belady")
     bound = link_bound_ns(fewest.demand_loads, case.machine.copy, case.machine.read, table.num_steps)

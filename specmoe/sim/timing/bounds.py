@@ -28,5 +28,9 @@ def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
-    """Mean step that the slower of link and disk takes for the fewest loads of any policy (Belady's, equal slots)."""
+    """Mean step that the slower of link and disk takes for the fewest loads of any policy (Belady's, equal slots).
+
+    Only a pool of slots too small for one event's demand, which is served in waves, may need fewer: what it does not
+    hold at once it need not evict for.
+    """
     return round(fewest_loads * max(copy, read) / steps)

@@ -161,8 +161,7 @@ class PriorityLink:
     def _copying(self, load: int, now: int) -> Generator[Any, Any, None]:
         if self._left[load] == self._copy[load]:
             self.started[load] = now
-        whole = self._chunk is None or self._demand[load]
-        part = self._left[load] if whole else min(self._chunk or 0, self._left[load])
+        part = self._left[load] if self._chunk is None else min(self._chunk, self._left[load])
         yield self._env.timeout(part)
         self._left[load] -= part
         if not self._left[load]:

@@ -43,10 +43,10 @@ def program_of(table: DecisionTable) -> Program:
     np.maximum.at(waves, uses.event, uses.wave + 1)
     rounds = np.concatenate([[0], np.cumsum(waves)])
     load_round = rounds[loads.event] + np.where(loads.demand, loads.wave, waves[loads.event] - 1)
-    load_order = np.lexsort((np.arange(len(load_round)), ~loads.demand, load_round))
+    load_order = np.argsort(load_round, kind="stable")
     use_round = rounds[uses.event] + uses.wave
     weight = np.where(uses.hit, -uses.tokens, 0)
-    use_order = np.lexsort((np.arange(len(use_round)), weight, ~uses.hit, use_round))
+    use_order = np.lexsort((weight, ~uses.hit, use_round))  # stable: else in the order of the rows
     previous = _previous(loads.slot, load_order)
     return Program(
         packed_rows(rounds),
