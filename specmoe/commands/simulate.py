@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specmoe.commands import console
+from specmoe.commands.values import choice, home_of, parse_bytes, parse_override
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
-    from specmoe.sim.timing.durations import Home
-
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+    from specmoe.sim.run import RunSpec
 
 
 def simulate(
@@ -42,11 +40,8 @@ def simulate(
     as_json: console.JsonFlag = False,
 ) -> None:
     """How fast a policy is on recorded routing, and how far from the best possible."""
-    from specmoe.files import make_directory
-    from specmoe.results import summary
     from specmoe.sim.decide.policies import POLICIES
-    from specmoe.sim.run import RunSpec, Scenario
-    from specmoe.sim.timing.timeline import write_timeline
+    from specmoe.sim.run import RunSpec
 
     spec = RunSpec(
         trace=trace,
@@ -57,19 +52,35 @@ def simulate(
         vram=None if vram is None else parse_bytes(vram),
         batch=batch,
         steps=steps,
-        link=_choice("link", link, ("fifo", "priority", "chunked")),
+        link=choice("link", link, ("fifo", "priority", "chunked")),
         home=home_of(tier, home_format, compressed_slots),
-        host_set=_choice("host", host, ("graph", "eager")),
+        host_set=choice("host", host, ("graph", "eager")),
         train=train,
         overrides=dict(map(parse_override, override or [])),
     )
     names = list(POLICIES) if policy == ["all"] else policy
+    summaries = _run(spec, phase, names, out, timeline)
+    if as_json:
+        console.print_json(summaries[0] if len(summaries) == 1 else summaries)
+    else:
+        show(summaries)
+
+
+def _run(
+    spec: RunSpec, phase: str | None, names: list[str], out: Path | None, timeline: Path | None
+) -> list[dict[str, Any]]:
+    """Simulate the policies, write what is wanted, and give the summaries."""
+    from specmoe.files import make_directory
+    from specmoe.results import summary
+    from specmoe.sim.run import Scenario
+    from specmoe.sim.timing.timeline import write_timeline
+
     summaries = []
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
         scenario = Scenario(spec)
         if phase is not None and phase != scenario.trace.meta.phase:
-            raise InputError(f"--phase {phase}: {trace} is a trace of {scenario.trace.meta.phase}")
+            raise InputError(f"--phase {phase}: {spec.trace} is a trace of {scenario.trace.meta.phase}")
         for name in names:
             scenario.policy(name)  # a wrong name is found before the first run
         if out is not None:
@@ -82,50 +93,7 @@ def simulate(
             if timeline is not None and number == 0:
                 write_timeline(run.decisions, run.durations, run.timing, timeline)
             bar.advance(task)
-    if as_json:
-        console.print_json(summaries[0] if len(summaries) == 1 else summaries)
-    else:
-        show(summaries)
-
-
-def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
-    """Where experts live; raises InputError for an unknown tier and for compressed slots without a format of theirs."""
-    from specmoe.sim.timing.durations import Home
-
-    if compressed_slots < 0 or (compressed_slots and held is None):
-        raise InputError(f"--compressed-slots {compressed_slots}: 0, or more together with --home-format, expected")
-    return Home(_choice("tier", tier, ("host-pinned", "host-pageable", "nvme")), _format(held), compressed_slots)
-
-
-def _format(name: str | None) -> Any:
-    from specmoe.hwprofiles.formats import FORMATS
-
-    return None if name is None else _choice("home-format", name, FORMATS)
-
-
-def parse_bytes(text: str) -> int:
-    """8GiB, 500 MB, 1000000; raises InputError."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*(|[kmg]i?)b?\s*", text.lower())
-    try:
-        assert found is not None
-        return int(float(found[1]) * UNITS[found[2]])
-    except (AssertionError, ValueError):
-        raise InputError(f"{text}: a number of bytes such as 8GiB or 500MB expected") from None
-
-
-def parse_override(pair: str) -> tuple[str, Any]:
-    """name=value; a number where it is one, true, false, or text; raises InputError."""
-    name, equals, text = pair.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set {pair}: name=value expected")
-    if text in ("true", "false"):
-        return name, text == "true"
-    for number in (int, float):
-        try:
-            return name, number(text)
-        except ValueError:
-            continue
-    return name, text
+    return summaries
 
 
 def show(summaries: list[dict[str, Any]]) -> None:
@@ -161,9 +129,3 @@ def show(summaries: list[dict[str, Any]]) -> None:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "-"
-
-
-def _choice(name: str, value: str, known: tuple[str, ...]) -> Any:
-    if value not in known:
-        raise InputError(f"--{name} {value}: one of {', '.join(known)} expected")
-    return value

@@ -28,13 +28,14 @@ from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.event_table import event_table
 from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.speculate.predictors import PREDICTORS, Routed, demands
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations, Home, contexts, copy_ns, durations_of
 from specmoe.sim.timing.engine import Order, Timing, simulate
 from specmoe.traces.store import Trace, library_versions
-from specmoe.traces.workload import Workload, build
+from specmoe.traces.workload import build
 
 SEMANTICS = "event-atomic"
 RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
@@ -265,45 +266,6 @@ class Scenario:
             yield "popularity is learnt from the very trace that is simulated"
         yield from about_memory(self._vram_bytes(decisions.slots), self.profile)
         yield from self.costs.warnings
-
-
-def event_table(
-    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int
-) -> dict[str, NDArray[np.int64]]:
-    """The columns of `specmoe.results`, a row per event; `copied` is the bytes of an expert on the link."""
-    uses, loads, events = decisions.uses, decisions.loads, workload.num_events
-    layers = decisions.num_layers
-
-    def count(column: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.int64]:
-        return np.bincount(column, weights, minlength=events).astype(np.int64)
-
-    landed = np.append(timing.landed, -1)[uses.load]  # -1, the last, for what was there from the start
-    late = uses.hit & (landed > timing.ready[uses.event])
-    prefetched, copies = ~loads.demand, np.array(durations.copy, np.int64)
-    compute = np.array(durations.before, np.int64) + count(uses.event, np.array(durations.expert, np.int64))
-    compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
-    ends = np.append(timing.begin[1:], 0)
-    ends[layers - 1 :: layers] = timing.step_end
-    return {
-        "step": np.repeat(np.arange(workload.num_steps), layers),
-        "layer": np.tile(np.arange(layers), workload.num_steps),
-        "tokens": np.repeat(workload.step_tokens, layers),
-        "demands": np.diff(workload.offsets),
-        "hits": count(uses.event, uses.hit),
-        "demand_loads": count(loads.event, loads.demand),
-        "prefetch_loads": count(loads.event, prefetched),
-        "prefetch_useful": count(loads.event, prefetched & loads.used),
-        "prefetch_wasted": count(loads.event, prefetched & ~loads.used),
-        "late_hits": count(uses.event, late),
-        "bytes_loaded": count(loads.event, copies > 0) * copied,
-        "bytes_wasted": count(loads.event, (copies > 0) & prefetched & ~loads.used) * copied,
-        "begin_ns": timing.begin,
-        "end_ns": ends,
-        "host_ns": timing.host,
-        "compute_ns": compute,
-        "stall_ns": timing.stall,
-        "link_ns": count(loads.event, copies),
-    }
 
 
 def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:

@@ -72,6 +72,7 @@ def test_the_same_points_give_the_same_bytes_in_any_order(write: Callable[..., N
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 def test_one_result_without_bounds_is_drawn(write: Callable[..., None], tmp_path: Path) -> None:
     write([made(manifest(bounds={}))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_figure_says_what_was_run() -> None:

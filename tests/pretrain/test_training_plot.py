@@ -55,6 +55,7 @@ def test_a_png_and_nothing_else_is_written(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_run_of_one_point_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn({name: points[:1] for name, points in HISTORY.items()}, tmp_path, monkeypatch)
+    assert (tmp_path / "training.png").stat().st_size > 0
 
 
 def test_a_torn_plot_leaves_the_former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from timing_cases import durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
 from specmoe.errors import InputError
-from specmoe.sim.run import event_table
+from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.engine import Timing, simulate
 
 

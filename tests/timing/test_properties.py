@@ -14,7 +14,7 @@ from timing_cases import Case, cases, machines
 from specmoe.errors import InputError
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.run import event_table
+from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
