@@ -226,7 +226,8 @@ class Scenario:
 
     def _manifest(self, chosen: Policy, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]) -> Manifest:
         spec = self.spec
-        choices = {"link": spec.link, **spec.home._asdict(), "host": spec.host_set, "set": list(self.overridden)}
+        home = {"tier": spec.home.tier, "home_format": spec.home.format, "compressed_slots": spec.home.compressed_slots}
+        choices = {"link": spec.link, **home, "host": spec.host_set, "set": list(self.overridden)}
         unknown = (f"cross-attention to {CROSS_CONTEXT} positions",) if self.attends_across else ()
         return Manifest(
             trace=spec.trace,
