@@ -28,5 +28,7 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.engine
 
-figures: .venv/ready ## figures and tables of docs/routing.md
+figures: .venv/ready ## figures of README and docs, tables of docs/routing.md
 	$(BIN)/python docs/build_routing.py
+	$(BIN)/specmoe demo --out out/demo
+	cp out/demo/latency.png docs/img/latency.png

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from specmoe.results import RunResult
     from specmoe.sim.demo import Answer
 
-CLIFF = 5  # (layers - 1) * top_k * batch of the demo's trace
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for the plots and the timeline.")] = Path("out/demo"),
+    steps: Annotated[int, typer.Option(help="Decoded tokens a run.", min=1)] = 1500,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Which policy is fastest for a 128-expert Switch on an RTX 3090, on recorded routing."""
+    from specmoe.files import make_directory
     from specmoe.sim import demo as demonstration
     from specmoe.sim.timing.timeline import write_timeline
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     settings = demonstration.settings()
     total = demonstration.runs(settings)
     with console.progress("runs") as bar:
@@ -34,12 +34,12 @@ def demo(
         def advance(name: str) -> None:
             bar.update(task, advance=1, description=name)
 
-        answers = [demonstration.answer(setting, advance) for setting in settings]
-        sweep = list(demonstration.memory_sweep(advance))
+        answers = [demonstration.answer(setting, steps, advance) for setting in settings]
+        sweep = list(demonstration.memory_sweep(steps, advance))
     last = answers[-1]
     winner = last.winner
     write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")
-    files = [*_plots(answers, sweep, out), out / "timeline.json"]
+    files = [*_plots(answers, sweep, demonstration.cliff_slots(), out), out / "timeline.json"]
     if as_json:
         console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
         return
@@ -50,7 +50,7 @@ def demo(
     typer.echo(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
 
 
-def _plots(answers: list[Answer], sweep: list[RunResult], out: Path) -> list[Path]:
+def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:
     from specmoe.analysis.bandwidth_plot import plot_bandwidth
     from specmoe.analysis.comparison import point
     from specmoe.analysis.latency_plot import plot_latency
@@ -60,6 +60,6 @@ def _plots(answers: list[Answer], sweep: list[RunResult], out: Path) -> list[Pat
     last = answers[-1]
     points = [point(run.result) for run in last.runs.values()]
     plot_latency(points, files[0], last.setting.title)
-    plot_memory([point(result) for result in sweep], files[1], "fp16, 1 to 12 GiB left for experts", CLIFF)
+    plot_memory([point(result) for result in sweep], files[1], "fp16, 1 to 12 GiB left for experts", cliff)
     plot_bandwidth(points, files[2], last.setting.title)
     return files

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import specmoe.traces
 from specmoe.results import RunResult, summary
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.run import Run, RunSpec, Scenario
 
 TRACE = "switch-mini-128/decode/test"
-STEPS = 1500
 DECODER_SHARE = 0.5
 GIB = 1 << 30
 BUDGETS_GIB = (1, 2, 4, 8, 12)
@@ -54,7 +54,7 @@ def runs(settings: list[Setting]) -> int:
     return len(settings) * len(POLICIES) + len(BUDGETS_GIB) * len(SWEPT)
 
 
-def answer(setting: Setting, on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS) -> Answer:
+def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Answer:
     """Simulate every policy in one setting."""
     scenario = Scenario(RunSpec(TRACE, format=setting.format, slots=1, steps=steps))
     slots = slots_of(scenario, setting.expert_bytes)
@@ -68,13 +68,19 @@ def answer(setting: Setting, on_policy: Callable[[str], object] = lambda name: N
     return Answer(setting, runs, summaries, reason(best, second), runs[best["policy"]])
 
 
-def memory_sweep(on_policy: Callable[[str], object] = lambda name: None, steps: int = STEPS) -> Iterator[RunResult]:
+def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Iterator[RunResult]:
     """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
     scenario = Scenario(RunSpec(TRACE, format="fp16", slots=1, steps=steps))
     for budget in BUDGETS_GIB:
         for name in SWEPT:
             yield scenario.run(name, slots_of(scenario, budget * GIB)).result
             on_policy(name)
+
+
+def cliff_slots() -> int:
+    """Slots up to which an LRU hits nothing on the demo's trace, one sequence at a time."""
+    meta = specmoe.traces.open(TRACE).meta
+    return (meta.num_layers - 1) * meta.top_k
 
 
 def slots_of(scenario: Scenario, expert_bytes: int) -> int:

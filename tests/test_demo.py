@@ -1,0 +1,103 @@
+"""The demo: its settings and sentence by hand, what it writes, and that README shows what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from specmoe.cli import app
+from specmoe.sim import demo
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.run import RunSpec, Scenario
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def row(policy: str, mean: int, stall: int, hits: float) -> dict[str, Any]:
+    bounds = {"oracle_ns": 750_000}
+    latency = {"mean": mean}
+    return {
+        "policy": policy,
+        "latency_ns": latency,
+        "stall_ns": stall,
+        "steps": 10,
+        "hit_rate": hits,
+        "bounds": bounds,
+    }
+
+
+def test_by_hand_slots_are_half_of_what_is_left() -> None:
+    scenario = Scenario(RunSpec(demo.TRACE, format="fp16", slots=1, steps=1))
+    expert = 2 * 768 * 3072 * 2  # two matrices of switch-base in fp16, bytes
+    assert demo.slots_of(scenario, 4 << 30) == (2 << 30) // expert == 227
+    assert demo.slots_of(scenario, 0) == 1
+    assert demo.slots_of(scenario, 1 << 50) == 6 * 128
+
+
+def test_by_hand_cliff() -> None:
+    assert demo.cliff_slots() == 5
+
+
+def test_the_original_setting_forces_offloading() -> None:
+    original, half = demo.settings()
+    scenario = Scenario(RunSpec(demo.TRACE, format=original.format, slots=1, steps=1))
+    assert original.expert_bytes < 2 * scenario.num_keys * scenario.expert_bytes  # both stacks' experts do not fit
+    assert (half.format, half.expert_bytes) == ("fp16", 4 << 30)
+
+
+def test_by_hand_reason() -> None:
+    told = demo.reason(row("a", 1_000_000, 2_000_000, 0.8), row("b", 1_250_000, 5_000_000, 0.6))
+    assert told == (
+        "a wins, 25 % faster than b: 80 % hits against 60 %, so compute waits 0.20 ms a step for the link instead of "
+        "0.50. Perfect knowledge would take 25 % less."
+    )
+
+
+def test_a_near_tie_is_called_one() -> None:
+    told = demo.reason(row("a", 1_000_000, 0, 1), row("b", 1_009_000, 0, 1))
+    assert told == "a and b are level. Perfect knowledge would take 25 % less."
+
+
+def test_the_winner_is_the_fastest_that_could_be_built() -> None:
+    answer = demo.answer(demo.settings()[1], 40)
+    assert set(answer.runs) == {found["policy"] for found in answer.summaries} == set(POLICIES)
+    fastest = {found["policy"]: found["latency_ns"]["mean"] for found in answer.summaries}
+    real = {name: mean for name, mean in fastest.items() if name not in demo.KNOWS_TOO_MUCH}
+    assert answer.reason.startswith(answer.winner.result.manifest.policy)
+    assert real[answer.winner.result.manifest.policy] == min(real.values())
+    assert min(fastest.values()) < min(real.values())
+
+
+def test_command_writes_pictures_and_timeline(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    result = CliRunner().invoke(app, ["demo", "--out", str(out), "--steps", "20", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [len(setting["policies"]) for setting in told] == [len(POLICIES)] * 2
+    assert {file.name for file in out.iterdir()} == {"latency.png", "memory.png", "bandwidth.png", "timeline.json"}
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("latency.png", "memory.png"))
+    assert json.loads((out / "timeline.json").read_text())["traceEvents"]
+
+
+def test_out_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "f"), "--steps", "1"])
+    assert result.exit_code == 1
+    assert "\n" not in result.stderr.strip()
+
+
+@pytest.fixture(scope="module")
+def shown() -> demo.Answer:
+    return demo.answer(demo.settings()[1], 1500)
+
+
+def test_readme_shows_what_the_demo_says(shown: demo.Answer) -> None:
+    text = " ".join(README.read_text().split())
+    assert " ".join(shown.reason.split()) in text
+    for found in shown.summaries:
+        cells = f"{found['policy']} {found['latency_ns']['mean'] / 1e6:.3f} {found['tokens_per_second']:.1f}"
+        assert cells in text
