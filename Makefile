@@ -27,8 +27,10 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.traces
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.predictors
 
-figures: .venv/ready ## figures of README and docs, tables of docs/routing.md
+figures: .venv/ready ## figures of README and docs, tables of docs/routing.md and speculation.md
 	$(BIN)/python docs/build_routing.py
+	$(BIN)/python docs/build_speculation.py
 	$(BIN)/specmoe demo --out out/demo
 	cp out/demo/latency.png docs/img/latency.png

@@ -14,13 +14,16 @@ import numpy as np
 import specmoe.traces
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.engine import Engine, Order, simulate
+from specmoe.sim.timing.prediction import charged
 from specmoe.traces.schema import Block
 
 TRACE = "switch-mini-128/decode/train"
 SLOTS = 154
 RUNS: tuple[tuple[str, Order], ...] = (
     ("on-demand-lru", "fifo"),
-    ("lookahead", "fifo"),
+    ("transition", "fifo"),  # predicts on the host
+    ("transition", "priority"),
+    ("lookahead", "fifo"),  # predicts on the GPU
     ("lookahead", "priority"),
     ("pregated", "fifo"),
     ("oracle", "fifo"),
@@ -49,7 +52,8 @@ def measure(scenario: Scenario, name: str, order: Order) -> dict[str, Any]:
     started = time.perf_counter()
     decisions = scenario.decide(POLICIES[name], SLOTS)
     decided = time.perf_counter()
-    durations = scenario.durations(decisions)
+    cost = scenario.charge(POLICIES[name])
+    durations = charged(scenario.durations(decisions), cost)
     prepared = time.perf_counter()
     engine = Engine(decisions, durations, order, None)
     engine.run()
@@ -59,6 +63,7 @@ def measure(scenario: Scenario, name: str, order: Order) -> dict[str, Any]:
     return {
         "policy": name,
         "link": order,
+        "predicts": f"{cost.mean_ns} ns on {cost.on}" if cost.ns else "for nothing",
         "events": events,
         "loads_an_event": round(len(decisions.loads.key) / events, 2),
         "simpy_events_a_step": round(scheduled / decisions.num_steps, 1),

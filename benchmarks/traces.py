@@ -67,7 +67,7 @@ def blocks(tokens: int) -> Iterator[Block]:
             token=np.minimum(rng.zipf(1.3, n), 8191).astype(np.int32),
             experts=experts,
             probs=probs.astype(np.float16),
-            lookahead=lookahead,
+            lookahead=lookahead[:, :, np.newaxis],
         )
 
 

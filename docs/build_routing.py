@@ -2,7 +2,7 @@
 
 Look-ahead over two and three layers needs traces that are too large to ship; what they gave is kept in
 docs/runs/switch-mini-128/lookahead.json and made anew by `python docs/build_routing.py DIRECTORY`, the directory
-holding {encode,decode}{1,2,3}.parquet of `specmoe collect --lookahead-depth 1|2|3`.
+holding {encode,decode}.parquet of `specmoe collect --lookahead-depth 3`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import specmoe.traces
 from specmoe.analysis import routing
 from specmoe.analysis.style import figure, save
-from specmoe.traces.blocks import join
+from specmoe.traces.blocks import join, limit_lookahead
 from specmoe.traces.schema import Block
 
 DOCS = Path(__file__).parent
@@ -61,8 +61,8 @@ def filled(text: str, counts: Counts, predicted: Predicted) -> str:
 
 
 def read(name: str) -> Block:
-    """All rows of a bundled trace."""
-    return specmoe.traces.open(name).read()
+    """All rows of a bundled trace, with the look-ahead that all of them have."""
+    return limit_lookahead(specmoe.traces.open(name).read(), 1)
 
 
 def load(run: str, name: str) -> Any:
@@ -72,17 +72,13 @@ def load(run: str, name: str) -> Any:
 
 def write_lookahead(directory: Path) -> None:
     """Measure the look-ahead of the traces in a directory."""
+    blocks = {phase: specmoe.traces.open(directory / f"{phase}.parquet").read() for phase in PHASES}
     measured = {
         phase: {
-            str(depth): {
-                f"top{best}": routing.lookahead_accuracy(
-                    specmoe.traces.open(directory / f"{phase}{depth}.parquet").read(), depth, best
-                ).tolist()
-                for best in (1, 2, 4, 8)
-            }
+            str(depth): {f"top{best}": routing.lookahead_accuracy(block, depth, best).tolist() for best in (1, 2, 4, 8)}
             for depth in (1, 2, 3)
         }
-        for phase in PHASES
+        for phase, block in blocks.items()
     }
     (RUNS / MODEL / "lookahead.json").write_text(json.dumps(measured, indent=1) + "\n")
 

@@ -10,8 +10,10 @@ from specmoe import __version__
 from specmoe.commands import console, profile, reproduce, traces
 from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
+from specmoe.commands.evaluate import evaluate
 from specmoe.commands.pretrain import pretrain
 from specmoe.commands.simulate import simulate
+from specmoe.commands.train import train
 
 app = console.group("Which expert-offloading policy is fastest for this MoE model, this VRAM and this link?")
 
@@ -19,6 +21,8 @@ app.command()(demo)
 app.command()(collect)
 app.command()(pretrain)
 app.command()(simulate)
+app.command()(train)
+app.command()(evaluate)
 app.add_typer(traces.app, name="traces")
 app.add_typer(profile.app, name="profile")
 app.add_typer(reproduce.app, name="reproduce")

@@ -71,6 +71,7 @@ class Manifest:
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     bounds: dict[str, int] = field(default_factory=dict)  # mean step latency, ns
+    break_even_precision: float | None = None  # of one expert ahead, where it was asked for and there is one
     hashes: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -119,7 +120,11 @@ def latencies(result: RunResult) -> NDArray[np.int64]:
 
 
 def summary(result: RunResult) -> dict[str, Any]:
-    """The figures of a run under the names that `--json` gives them."""
+    """The figures of a run under the names that `--json` gives them.
+
+    `precision` is the share of the prefetched experts that were used before they left, and `recall` the share of all
+    loads worth making that were foreseen; None where there were none. `predict_ns` is a mean of (step, layer)s.
+    """
     table, manifest = result.table, result.manifest
     total = {name: int(column.sum()) for name, column in table.items()}
     steps = latencies(result)
@@ -127,7 +132,8 @@ def summary(result: RunResult) -> dict[str, Any]:
     tokens = int(table["tokens"][:: manifest.num_layers].sum())
     head = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
     tail = {name: head.pop(name) for name in ("bounds", "evidence", "assumed", "warnings")}
-    inner = ("num_layers", "expert_bytes", "hashes", "versions", "vram_peak_bytes")
+    inner = ("num_layers", "expert_bytes", "hashes", "versions", "vram_peak_bytes", "break_even_precision")
+    useful = total["prefetch_useful"]
     return {
         **{name: value for name, value in head.items() if name not in inner},
         "steps": len(steps),
@@ -141,8 +147,12 @@ def summary(result: RunResult) -> dict[str, Any]:
         "misses": total["demands"] - total["hits"],
         "hit_rate": total["hits"] / total["demands"] if total["demands"] else 1.0,
         **{name: total[name] for name in ("demand_loads", "prefetch_loads", "prefetch_useful", "prefetch_wasted")},
+        "precision": _share(useful, total["prefetch_loads"]),
+        "recall": _share(useful, useful + total["demand_loads"]),
+        "break_even_precision": manifest.break_even_precision,
         "bytes_loaded": total["bytes_loaded"],
         "bytes_wasted": total["bytes_wasted"],
+        "predict_ns": int(manifest.parameters.get("predict_ns", 0)),
         "compute_ns": total["compute_ns"],
         "stall_ns": total["stall_ns"],
         "link_busy_ns": total["link_ns"],
@@ -150,3 +160,7 @@ def summary(result: RunResult) -> dict[str, Any]:
         "vram_peak_bytes": manifest.vram_peak_bytes,
         **tail,
     }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

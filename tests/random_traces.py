@@ -30,8 +30,10 @@ def random_block(n: int, meta: TraceMeta, seed: int = 0, start: int = 0, mean_le
     sequence = (np.cumsum(position == 0) - 1 + start).astype(np.int32)
     shape = (n, meta.num_layers, meta.num_experts)
     probs = np.sort(rng.random(shape), axis=-1)[..., : -meta.candidates - 1 : -1].astype(np.float16)
-    lookahead = rng.random(shape).argsort(axis=-1)[..., : meta.candidates].astype(np.int16)
-    lookahead[:, max(0, meta.num_layers - meta.lookahead_depth) :] = -1
+    scores = rng.random((n, meta.num_layers, meta.lookahead_depth, meta.num_experts))
+    lookahead = scores.argsort(axis=-1)[..., : meta.candidates].astype(np.int16)
+    for depth in range(1, meta.lookahead_depth + 1):
+        lookahead[:, max(0, meta.num_layers - depth) :, depth - 1] = -1
     return Block(
         sequence=sequence,
         position=position,

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.sim import demo
-from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
 
 README = Path(__file__).parents[1] / "README.md"
@@ -64,7 +63,7 @@ def test_a_near_tie_is_called_one() -> None:
 
 def test_the_winner_is_the_fastest_that_could_be_built() -> None:
     answer = demo.answer(demo.settings()[1], 40)
-    assert set(answer.runs) == {found["policy"] for found in answer.summaries} == set(POLICIES)
+    assert set(answer.runs) == {found["policy"] for found in answer.summaries} == set(demo.SHOWN)
     fastest = {found["policy"]: found["latency_ns"]["mean"] for found in answer.summaries}
     real = {name: mean for name, mean in fastest.items() if name not in demo.KNOWS_TOO_MUCH}
     assert answer.reason.startswith(answer.winner.result.manifest.policy)
@@ -77,7 +76,7 @@ def test_command_writes_pictures_and_timeline(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["demo", "--out", str(out), "--steps", "20", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert [len(setting["policies"]) for setting in told] == [len(POLICIES)] * 2
+    assert [len(setting["policies"]) for setting in told] == [len(demo.SHOWN)] * 2
     assert {file.name for file in out.iterdir()} == {"latency.png", "memory.png", "bandwidth.png", "timeline.json"}
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("latency.png", "memory.png"))
     assert json.loads((out / "timeline.json").read_text())["traceEvents"]

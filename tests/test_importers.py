@@ -30,7 +30,7 @@ def imported(path: Path, format_name: str, options: Options = SIXTEEN) -> Trace:
     trace = Trace(out)
     assert validate(trace) == len(trace)
     assert trace.meta.origin == "imported"
-    assert not trace.meta.has_lookahead and (trace.lookahead == -1).all()
+    assert not trace.meta.has_lookahead and (trace.lookahead == -1).all() and trace.lookahead.shape[2] == 1
     return trace
 
 

@@ -57,6 +57,8 @@ def test_equal_metadata_give_equal_json() -> None:
         ({"candidates": 17}, "num_experts"),
         ({"schema_version": 2}, "schema version 2"),
         ({"num_layers": "3"}, "num_layers is '3'"),
+        ({"lookahead_depth": 0}, "lookahead_depth is 0: at least 1 expected"),
+        ({"lookahead_depth": 3, "has_lookahead": False}, "lookahead_depth is 3: 1, for has_lookahead is false"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"dropless": "yes"}, "dropless is 'yes'"),
         ({"model": None}, "model is None"),
@@ -91,14 +93,21 @@ def test_columns_by_hand() -> None:
     assert schema.field("experts").type.list_size == 3 * 4
     assert schema.field("experts").type.value_type == pa.int16()
     assert schema.field("probs").type.value_type == pa.float16()
+    assert schema.field("lookahead").type == schema.field("experts").type
+    deep = arrow_schema(dataclasses.replace(META, lookahead_depth=3))
+    assert deep.field("lookahead").type.list_size == 3 * 3 * 4
+    assert deep.field("experts").type.list_size == 3 * 4
     assert not any(field.nullable for field in schema)
     assert TraceMeta.from_json(schema.metadata[METADATA_KEY]) == META
 
 
-def test_a_block_goes_to_arrow_without_copying_lists() -> None:
-    block = random_block(7, META)
-    batch = to_arrow(block, META)
-    assert batch.schema.equals(arrow_schema(META), check_metadata=True)
-    flat = batch.column("experts").flatten().to_numpy(zero_copy_only=True)
-    assert np.shares_memory(flat, block.experts)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_block_goes_to_arrow_without_copying_lists(depth: int) -> None:
+    meta = dataclasses.replace(META, lookahead_depth=depth)
+    block = random_block(7, meta)
+    batch = to_arrow(block, meta)
+    assert batch.schema.equals(arrow_schema(meta), check_metadata=True)
+    for name in ("experts", "lookahead"):
+        flat = batch.column(name).flatten().to_numpy(zero_copy_only=True)
+        assert np.shares_memory(flat, getattr(block, name))
     assert batch.column("source").to_pylist() == [META.sources[code] for code in block.source]

@@ -20,7 +20,7 @@ from specmoe import traces
 from specmoe.errors import InputError, SpecmoeError, TraceError
 from specmoe.files import replacing
 from specmoe.traces import Block, Trace, TraceWriter, bundled, write_trace
-from specmoe.traces.blocks import join, regroup, select
+from specmoe.traces.blocks import join, limit_lookahead, regroup, select
 from specmoe.traces.export import export, first_tokens
 from specmoe.traces.splitting import SPLITS, deal, split_trace
 from specmoe.traces.store import library_versions, today
@@ -43,12 +43,20 @@ def assert_equal(one: Block, other: Block) -> None:
     sizes=st.lists(st.integers(0, 40), max_size=4),
     layers=st.integers(1, 4),
     candidates=st.integers(2, 5),
+    depth=st.integers(1, 5),
     has_probs=st.booleans(),
 )
 def test_what_is_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], layers: int, candidates: int, has_probs: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    layers: int,
+    candidates: int,
+    depth: int,
+    has_probs: bool,
 ) -> None:
-    meta = dataclasses.replace(META, num_layers=layers, candidates=candidates, has_probs=has_probs)
+    meta = dataclasses.replace(
+        META, num_layers=layers, candidates=candidates, lookahead_depth=depth, has_probs=has_probs
+    )
     blocks = [random_block(n, meta, seed, start=100 * seed) for seed, n in enumerate(sizes)]
     path = tmp_path_factory.mktemp("t") / "t.parquet"
     write_trace(path, meta, blocks)
@@ -72,6 +80,23 @@ def test_each_column_alone_equals_the_whole(make_trace: Maker) -> None:
         others = [other for other in Block._fields if other != name]
         assert all(getattr(block, other).size == 0 for other in others)
         assert block.experts.shape[1:] == whole.experts.shape[1:]
+        assert block.lookahead.shape[1:] == whole.lookahead.shape[1:] == (3, 1, 4)
+
+
+def test_the_lookahead_is_read_without_copying(make_trace: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Trace(make_trace(30, lookahead_depth=2))
+    read = trace._file.read_row_group
+    tables: list[pa.Table] = []
+    monkeypatch.setattr(trace._file, "read_row_group", lambda *a, **k: tables.append(read(*a, **k)) or tables[-1])
+    (block,) = trace.blocks(["lookahead"])
+    flat = tables[0].column("lookahead").chunk(0).flatten().to_numpy(zero_copy_only=True)
+    assert block.lookahead.shape == (30, 3, 2, 4)
+    assert np.shares_memory(flat, block.lookahead)
+
+
+def test_one_depth_is_stored_as_wide_as_the_experts(make_trace: Maker) -> None:
+    schema = pq.read_schema(make_trace())
+    assert schema.field("lookahead").type == schema.field("experts").type
 
 
 def test_columns_are_read_once_and_cannot_be_spoilt(make_trace: Maker) -> None:
@@ -154,6 +179,9 @@ def test_a_block_of_another_shape_is_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(META, num_layers=2)
     with pytest.raises(TraceError, match="experts has shape"):
         write_trace(tmp_path / "t.parquet", META, [random_block(5, other)])
+    deeper = dataclasses.replace(META, lookahead_depth=2)
+    with pytest.raises(TraceError, match=r"lookahead has shape \[5, 3, 2, 4\]: \[n, \*\[3, 1, 4\]\] expected"):
+        write_trace(tmp_path / "t.parquet", META, [random_block(5, deeper)])
     assert not list(tmp_path.iterdir())
 
 
@@ -301,13 +329,33 @@ BAD_ROWS: list[tuple[Callable[[Block], Block], dict[str, Any], str]] = [
     (put("probs", (6, 1, 3), np.inf), {}, r"row 6 .*probs .* between 0 and 1"),
     (put("probs", (6, 1, slice(2, 4)), [0.1, 0.2]), {}, r"row 6 .*probs .* falling probabilities from place 2"),
     (put("probs", (6, 1, 0), 0.5), {"has_probs": False}, r"row 6 .*probs .* NaN expected"),
-    (put("lookahead", (7, 0, 0), 16), {}, r"row 7 .*layer 0: lookahead .* ids 0..15"),
-    (put("lookahead", (7, 0, 0), -1), {}, r"row 7 .*layer 0: lookahead .* ids 0..15"),
-    (put("lookahead", (7, 1), [1, 1, 2, 3]), {}, r"row 7 .*layer 1: lookahead .* distinct"),
-    (put("lookahead", (7, 2, 0), 3), {}, r"row 7 .*layer 2: lookahead .* -1 expected from layer 2 on"),
-    (put("lookahead", (7, 1, 0), 3), {"lookahead_depth": 2}, r"row 7 .*layer 1: lookahead .* from layer 1 on"),
-    (put("lookahead", (7, 0, 0), 3), {"lookahead_depth": 9}, r"row 7 .*layer 0: lookahead .* from layer 0 on"),
-    (put("lookahead", (7, 1, 0), 3), {"has_lookahead": False}, r"row 7 .*layer 1: lookahead .* -1 expected"),
+    (put("lookahead", (7, 0, 0, 0), 16), {}, r"row 7 .*layer 0, depth 1: lookahead .* ids 0..15"),
+    (put("lookahead", (7, 0, 0, 0), -1), {}, r"row 7 .*layer 0, depth 1: lookahead .* ids 0..15"),
+    (put("lookahead", (7, 1, 0), [1, 1, 2, 3]), {}, r"depth 1: lookahead is \[1, 1, 2, 3\]: distinct"),
+    (
+        put("lookahead", (7, 1, 0, 0), 3),
+        {"has_lookahead": False},
+        r"row 7 .*layer 1, depth 1: .* has_lookahead = false",
+    ),
+    (put("lookahead", (7, 0, 2, 0), 16), {"lookahead_depth": 3, "num_layers": 4}, r"layer 0, depth 3: .* ids 0..15"),
+    (put("lookahead", (7, 1, 1), [5, 1, 2, 5]), {"lookahead_depth": 3, "num_layers": 4}, r"1, depth 2: .* distinct"),
+    *(
+        (
+            put("lookahead", (7, layer, depth - 1, 1), 3),
+            {"lookahead_depth": 3},
+            rf"layer {layer}, depth {depth}: .* -1 exp",
+        )
+        for layer, depth in [(2, 1), (1, 2), (2, 2), (0, 3), (2, 3)]
+    ),
+    *(
+        (
+            put("lookahead", (7, layer, depth - 1), -1),
+            {"lookahead_depth": 3},
+            rf"layer {layer}, depth {depth}: .* ids 0",
+        )
+        for layer, depth in [(0, 1), (1, 1), (0, 2)]
+    ),
+    (put("lookahead", (7, 0, 8, 0), 3), {"lookahead_depth": 9}, r"row 7 .*layer 0, depth 9: lookahead .* -1 expected"),
     (put("token", 8, -2), {}, r"row 8 .*token is -2"),
     (put("sequence", 0, 7), {}, r"row 1 .*sequence is 0: rows ordered"),
     (put("sequence", 0, -3), {}, r"row 0 .*sequence is -3: 0 or more"),
@@ -403,6 +451,27 @@ def test_another_seed_gives_another_split() -> None:
     assert splits[0] == splits[1] != splits[2]
 
 
+def test_a_split_can_keep_the_nearest_depths_only(make_trace: Maker, tmp_path: Path) -> None:
+    trace = Trace(make_trace(300, lookahead_depth=3))
+    for kept in (1, 2, 3, None):
+        parts = split_trace(trace, (0.6, 0.2, 0.2), 1, tmp_path / f"{kept}", lookahead_depth=kept)
+        for part in map(Trace, parts.values()):
+            assert part.meta.lookahead_depth == (kept or 3)
+            validate(part)
+            rows = np.isin(trace.sequence, part.sequence)
+            assert_equal(part.read(), limit_lookahead(select(trace.read(), rows), kept or 3))
+    as_collected = [Trace(path).read() for path in parts.values()]
+    np.testing.assert_array_equal(limit_lookahead(as_collected[0], 2).lookahead, as_collected[0].lookahead[:, :, :2])
+
+
+@pytest.mark.parametrize(("has", "wanted"), [(1, 2), (3, 4), (3, 0), (3, -1)])
+def test_a_depth_that_a_trace_does_not_have(make_trace: Maker, tmp_path: Path, has: int, wanted: int) -> None:
+    trace = Trace(make_trace(300, lookahead_depth=has))
+    with pytest.raises(InputError, match=rf"look-ahead depth {wanted}: .*t.parquet has depths 1 to {has}$"):
+        split_trace(trace, (0.6, 0.2, 0.2), 1, tmp_path / "out", lookahead_depth=wanted)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.9, 0.2, -0.1), (0.5, 0.4, 0.2), (1.0, 0.0, 0.0)])
 def test_fractions_that_are_no_fractions(make_trace: Maker, tmp_path: Path, fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="three positive numbers of sum 1"):
@@ -433,6 +502,16 @@ def test_the_long_form_agrees_with_the_arrays(make_trace: Maker, tmp_path: Path,
     counted = long.groupby(["layer", "expert_0"]).size().unstack(fill_value=0)
     for layer, expert in counted.stack().index:
         assert counted.loc[layer, expert] == (trace.experts[:, layer, 0] == expert).sum()
+
+
+@pytest.mark.parametrize(("depth", "names"), [(1, ["lookahead"]), (2, ["lookahead1", "lookahead2"])])
+def test_the_long_form_has_every_depth(make_trace: Maker, tmp_path: Path, depth: int, names: list[str]) -> None:
+    trace = Trace(make_trace(80, lookahead_depth=depth))
+    export(trace, tmp_path / "long.parquet")
+    long = pd.read_parquet(tmp_path / "long.parquet")
+    columns = [f"{name}_{place}" for name in names for place in range(4)]
+    assert [column for column in long.columns if column.startswith("lookahead")] == columns
+    np.testing.assert_array_equal(long[columns].to_numpy().reshape(80, 3, depth, 4), trace.lookahead)
 
 
 def test_what_a_trace_lacks_is_not_exported(make_trace: Maker, tmp_path: Path) -> None:

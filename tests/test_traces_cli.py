@@ -100,13 +100,17 @@ def test_validate(make_trace: Maker) -> None:
 
 
 def test_head(make_trace: Maker) -> None:
-    path = make_trace(40)
+    path = make_trace(40, lookahead_depth=2)
     rows = run("head", path, "-n", 2, "--json")
     trace = traces.open(path)
     assert len(rows) == 2 * 3
     assert rows[5]["used"] == trace.experts[1, 2, :2].tolist()
-    assert rows[5]["lookahead"] == [-1] * 4
-    assert "sequence 0, position 0" in run("head", path)
+    assert rows[3]["lookahead"] == trace.lookahead[1, 0].tolist()
+    assert rows[5]["lookahead"] == [[-1] * 4] * 2
+    printed = run("head", path)
+    assert "sequence 0, position 0" in printed
+    assert " ".join(map(str, trace.lookahead[0, 0, 1])) in printed
+    assert [row["lookahead"] for row in run("head", make_trace(9, has_lookahead=False), "-n", 1, "--json")] == [[]] * 3
 
 
 def test_split(make_trace: Maker, tmp_path: Path) -> None:
@@ -114,6 +118,16 @@ def test_split(make_trace: Maker, tmp_path: Path) -> None:
     assert [Path(row["name"]).name for row in rows] == ["train.parquet", "validation.parquet", "test.parquet"]
     assert sum(row["tokens"] for row in rows) == 400
     run("validate", *(row["name"] for row in rows))
+
+
+def test_split_keeps_the_depths_asked_for(make_trace: Maker, tmp_path: Path) -> None:
+    path = make_trace(400, lookahead_depth=3)
+    for depth in (1, 3):
+        rows = run("split", path, "--lookahead-depth", depth, "--out", tmp_path / f"{depth}", "--json")
+        run("validate", *(row["name"] for row in rows))
+        told = [run("info", row["name"], "--json")["metadata"]["lookahead_depth"] for row in rows]
+        assert told == [depth] * 3
+    assert (tmp_path / "1/test.parquet").stat().st_size < (tmp_path / "3/test.parquet").stat().st_size
 
 
 def test_export(make_trace: Maker, tmp_path: Path) -> None:
@@ -159,6 +173,7 @@ def test_synthesize(tmp_path: Path) -> None:
         (("head", "{trace}", "-n", "0"), "at least one"),
         (("split", "{trace}", "--out", "{dir}/s", "--fractions", "a,b"), "numbers separated by commas"),
         (("split", "{trace}", "--out", "{dir}/s", "--fractions", "0.5,0.5"), "three positive numbers"),
+        (("split", "{trace}", "--out", "{dir}/s", "--lookahead-depth", "2"), "t.parquet has depths 1 to 1"),
         (("export", "{trace}", "--out", "{dir}/x.txt"), ".parquet or .csv expected"),
         (("export", "{trace}", "--out", "{dir}/absent/x.csv"), "no directory"),
         (("import", "{trace}", "--format", "hf", "--out", "{dir}/x.parquet"), "one of gptoss, vllm, long, policylang"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from random_traces import META, random_block
 
-from specmoe.sim.speculate.predictors import Routed
+from specmoe.sim.speculate.predictor import Routed
 from specmoe.traces.workload import build
 
 

@@ -52,11 +52,11 @@ class Point:
 
     @property
     def yardstick(self) -> bool:
-        """Whether no runtime could do this with the model: it holds every expert, knows what is to come, or needs a
-        model trained for it (pre-gated)."""
+        """Whether no runtime could do this with the model: it holds every expert, knows what is to come (if only
+        partly), or needs a model trained for it (pre-gated)."""
         chosen = self.manifest.parameters
-        peeks = chosen.get("predictor") in ("oracle", "pregated") or str(chosen.get("eviction")).startswith("belady")
-        return self.all_resident or peeks
+        knows = chosen.get("predictor") in ("oracle", "noisy_oracle", "pregated")
+        return self.all_resident or knows or str(chosen.get("eviction")).startswith("belady")
 
     def bound_ns(self, name: str) -> float:
         """Mean step of one of `BOUNDS`; nan if the result does not tell."""

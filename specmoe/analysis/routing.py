@@ -50,7 +50,7 @@ def lookahead_accuracy(block: Block, depth: int, best: int) -> Floats:
     """Share of tokens whose expert `depth` layers on is among the look-ahead's `best` candidates, [L - depth]."""
     layers = block.experts.shape[1] - depth
     wanted = block.experts[:, depth:, :1]
-    found: Floats = (block.lookahead[:, :layers, :best] == wanted).any(axis=-1).mean(axis=0)
+    found: Floats = (block.lookahead[:, :layers, depth - 1, :best] == wanted).any(axis=-1).mean(axis=0)
     return found
 
 

@@ -23,7 +23,7 @@ def collect(
     sequences: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     window: Annotated[int, typer.Option(help="Longest input in tokens.")] = 256,
     candidates: Annotated[int, typer.Option(help="Router candidates kept per layer.")] = 8,
-    lookahead_depth: Annotated[int, typer.Option(help="Layers that the look-ahead looks ahead.")] = 1,
+    lookahead_depth: Annotated[int, typer.Option(help="Record look-ahead over 1 to so many layers.")] = 1,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Of span corruption and --random-init.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

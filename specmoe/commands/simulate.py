@@ -9,10 +9,10 @@ import typer
 
 from specmoe.commands import console
 from specmoe.commands.values import choice, home_of, parse_bytes, parse_override
-from specmoe.errors import InputError
+from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from specmoe.sim.run import RunSpec
+    from specmoe.sim.run import Run, RunSpec, Scenario
 
 
 def simulate(
@@ -31,7 +31,11 @@ def simulate(
     compressed_slots: Annotated[int, typer.Option(help="Experts that VRAM holds in the home's format, too.")] = 0,
     host: Annotated[str, typer.Option(help="Host costs: graph (captured) or eager.")] = "graph",
     steps: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    train: Annotated[str | None, typer.Option(help="Trace that popularity is learnt from.")] = None,
+    train: Annotated[str | None, typer.Option(help="Trace that popularity and predictors are learnt from.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Directory that keeps predictions between runs.")] = None,
+    break_even: Annotated[
+        bool, typer.Option("--break-even", help="From which precision on prefetching pays; with --out, a picture.")
+    ] = False,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of policy or profile: prefetch.limit=2, ...")
     ] = None,
@@ -56,26 +60,37 @@ def simulate(
         home=home_of(tier, home_format, compressed_slots),
         host_set=choice("host", host, ("graph", "eager")),
         train=train,
+        predictions=predictions,
+        break_even=break_even,
         overrides=dict(map(parse_override, override or [])),
     )
-    names = list(POLICIES) if policy == ["all"] else policy
-    summaries = _run(spec, phase, names, out, timeline)
+    everything = policy == ["all"]
+    names = list(POLICIES) if everything else policy
+    summaries, told, failures = _run(spec, phase, names, everything, out, timeline)
     if as_json:
-        console.print_json(summaries[0] if len(summaries) == 1 else summaries)
-    else:
-        show(summaries)
+        console.print_json(summaries[0] if len(names) == 1 else [*summaries, *failures])
+        return
+    show(summaries)
+    for failure in failures:
+        typer.echo(f"not run: {failure['policy']}: {failure['error']}")
+    if told:
+        typer.secho(told, fg="green")
 
 
 def _run(
-    spec: RunSpec, phase: str | None, names: list[str], out: Path | None, timeline: Path | None
-) -> list[dict[str, Any]]:
-    """Simulate the policies, write what is wanted, and give the summaries."""
+    spec: RunSpec, phase: str | None, names: list[str], lenient: bool, out: Path | None, timeline: Path | None
+) -> tuple[list[dict[str, Any]], str, list[dict[str, str]]]:
+    """Simulate the policies and write what is wanted; the summaries, the break-even in words, and who could not run.
+
+    One that cannot is an error, unless `lenient` and another can.
+    """
     from specmoe.files import make_directory
     from specmoe.results import summary
     from specmoe.sim.run import Scenario
     from specmoe.sim.timing.timeline import write_timeline
 
-    summaries = []
+    summaries: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
         scenario = Scenario(spec)
@@ -86,14 +101,42 @@ def _run(
         if out is not None:
             make_directory(out)
         for number, name in enumerate(names):
-            run = scenario.run(name)
+            bar.update(task, advance=1, description=name)
+            run, error = _attempt(scenario, name)
+            if error is not None and (not lenient or (number == len(names) - 1 and not summaries)):
+                raise error
+            if run is None:
+                failures.append({"policy": name, "error": str(error)})
+                continue
             summaries.append(summary(run.result))
             if out is not None:
                 run.result.save(out / f"{name}.parquet")
-            if timeline is not None and number == 0:
+            if timeline is not None and len(summaries) == 1:
                 write_timeline(run.decisions, run.durations, run.timing, timeline)
-            bar.advance(task)
-    return summaries
+    return summaries, _break_even(scenario, summaries, out) if spec.break_even else "", failures
+
+
+def _attempt(scenario: Scenario, name: str) -> tuple[Run | None, InputError | MissingExtraError | None]:
+    """A policy's run, or why it cannot be."""
+    try:
+        return scenario.run(name), None
+    except (InputError, MissingExtraError) as error:
+        return None, error
+
+
+def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path | None) -> str:
+    """In words; with `out`, as a picture too."""
+    from specmoe.analysis.break_even_plot import plot_break_even
+    from specmoe.sim.break_even import curve
+
+    found = scenario.break_even()
+    machine = f"on this machine ({scenario.profile.name})"
+    if out is not None:
+        points = [(point.bandwidth, point.at.precision) for point in curve(scenario, scenario.sweep())]
+        plot_break_even(points, found.precision, summaries, out / "break_even.png")
+    if found.precision is None:
+        return f"{found.reason} {machine}"
+    return f"prefetching one expert ahead pays above {100 * found.precision:.0f} % precision {machine}"
 
 
 def show(summaries: list[dict[str, Any]]) -> None:
@@ -107,25 +150,29 @@ def show(summaries: list[dict[str, Any]]) -> None:
             "tokens/s": f"{row['tokens_per_second']:.1f}",
             "x oracle": f"{row['latency_ns']['mean'] / bounds['oracle_ns']:.2f}",
             "hits": f"{100 * row['hit_rate']:.0f} %",
-            "used": _share(row["prefetch_useful"], row["prefetch_loads"]),
+            "used": _percent(row["precision"]),
+            "foreseen": _percent(row["recall"]),
+            "wasted GB": f"{row['bytes_wasted'] / 1e9:.1f}",
             "stall": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_ns"]["mean"]))
     ]
     console.table(rows)
     limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in bounds.items())
-    typer.echo("used: of the prefetched experts; stall: ms a step that the compute stream waits for loads")
+    typer.echo(
+        "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
+        "stall: ms a step that the compute stream waits for loads"
+    )
     typer.echo(f"bounds, ms a step: {limits}")
     typer.echo(
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
-    typer.echo(
-        f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {len(first['assumed'])} values"
-    )
+    assumed = max(len(row["assumed"]) for row in summaries)
+    typer.echo(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {assumed} values")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         typer.secho(f"warning: {warning}", fg="yellow")
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "-"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"

@@ -58,6 +58,11 @@ def _token_of(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _layer_of(row: dict[str, Any]) -> dict[str, Any]:
-    """A row's layer with its lists as text; probabilities to three digits."""
-    lists = {name: " ".join(f"{part:.3g}" for part in value) for name, value in row.items() if isinstance(value, list)}
-    return {"layer": row["layer"]} | lists
+    """A row's layer with its lists as text; probabilities to three digits, a line for each depth of the look-ahead."""
+    ahead = "\n".join(map(_spaced, row["lookahead"]))
+    lists = {name: _spaced(row[name]) for name in ("used", "others", "probs")}
+    return {"layer": row["layer"], **lists, "lookahead": ahead}
+
+
+def _spaced(numbers: list[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers)

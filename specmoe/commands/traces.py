@@ -100,6 +100,7 @@ def split(
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Of the shuffle within each text domain.")] = 0,
     prob_bits: Annotated[int | None, typer.Option(help="Round probabilities to so many significant bits.")] = None,
+    lookahead_depth: Annotated[int | None, typer.Option(help="Keep the look-ahead over 1 to so many layers.")] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Cut a trace in three by whole sequences, in equal shares of every text domain."""
@@ -109,7 +110,7 @@ def split(
 
     opened = traces.open(trace)
     with _counting("splitting", len(SPLITS) * len(opened)) as advance:
-        written = split_trace(opened, _numbers(fractions), seed, out, advance, prob_bits)
+        written = split_trace(opened, _numbers(fractions), seed, out, advance, prob_bits, lookahead_depth)
     _show([overview(traces.Trace(path), str(path)) for path in written.values()], as_json)
 
 

@@ -29,14 +29,26 @@ NUMBER = Kind("a number", _number)
 COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
 SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 1)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
-KINDS = {"keep": SWITCH, "prefetch.threshold": SHARE}  # of a policy; its other values are counts or names
+KINDS = {"keep": SWITCH, "prefetch.threshold": SHARE, "prefetch.after_launch": SWITCH}  # a policy's others are counts
+PREDICT_NS = "assumed_predict_ns"  # of an event, whatever the predictor
 NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTIONS, "sharing": get_args(Sharing)}
 
 
-def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those of the policy and those of the profile; raises InputError for an unknown name or a value of no sense."""
-    of_policy, known = fields(), [*fields(), *profile.quantities]
+class Sorted(NamedTuple):
+    """What a user sets, by what it changes."""
+
+    policy: dict[str, Any]
+    profile: dict[str, Any]
+    predict_ns: int | None
+
+
+def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sorted:
+    """By policy, profile and run; raises InputError for an unknown name or a value of no sense."""
+    of_predictor = [name for name in overrides if name.startswith("predictor.")]  # which checks them itself
+    of_policy, known = [*fields(), *of_predictor, PREDICT_NS], [*fields(), PREDICT_NS, *profile.quantities]
     for name, value in overrides.items():
+        if name in of_predictor:
+            continue
         if name not in known:
             raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {hint(name, known)}")
         if name in NAMES:
@@ -44,7 +56,8 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> tup
         else:
             _require(name, value, KINDS.get(name, COUNT) if name in of_policy else NUMBER)
     mine = {name: value for name, value in overrides.items() if name in of_policy}
-    return mine, {name: value for name, value in overrides.items() if name not in of_policy}
+    predict_ns = mine.pop(PREDICT_NS, None)
+    return Sorted(mine, {name: value for name, value in overrides.items() if name not in of_policy}, predict_ns)
 
 
 def _require_name(name: str, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import specmoe.traces
-from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.formats import bytes_of, compute_format
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
+from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
 from specmoe.sim.caveats import about_link, about_memory, about_model, about_slots
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
@@ -29,16 +27,20 @@ from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
+from specmoe.sim.memory import Room, slots_for
 from specmoe.sim.overrides import sorted_overrides
-from specmoe.sim.speculate.predictors import PREDICTORS, Routed, demands
+from specmoe.sim.predictions import Predictions, assumptions, hash_of_bytes
+from specmoe.sim.speculate.demands import demands
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations, Home, contexts, copy_ns, durations_of
 from specmoe.sim.timing.engine import Order, Timing, simulate
+from specmoe.sim.timing.prediction import Charge, charge, charged
 from specmoe.traces.store import Trace, library_versions
 from specmoe.traces.workload import build
 
 SEMANTICS = "event-atomic"
-RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
 CHUNKS = 4  # parts of a copy on a chunked link
 AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
 CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
@@ -48,7 +50,8 @@ CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a deco
 class RunSpec:
     """What is simulated. `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is.
 
-    `overrides` change the policy or the profile by dotted name. `train` is the trace that popularity is learnt from.
+    `overrides` change the policy or the profile by dotted name. `train` is the trace that popularity and predictors are
+    learnt from; `predictions` a directory in which predictions are kept from one run to the next.
     """
 
     trace: str
@@ -63,6 +66,8 @@ class RunSpec:
     home: Home = AT_HOME
     host_set: str = "graph"
     train: str | None = None
+    predictions: Path | None = None
+    break_even: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,13 +88,16 @@ class Scenario:
         self.trace: Trace = specmoe.traces.open(spec.trace)
         self.routed = _routed(self.trace, spec.batch, spec.steps)
         shipped = load_profile(spec.profile)
-        self.policy_overrides, of_profile = sorted_overrides(spec.overrides, shipped)
+        self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(spec.overrides, shipped)
         self.profile: HardwareProfile = shipped.with_overrides(of_profile)
         self.shape: ModelShape = load_shape(spec.shape)
         self.format: Any = spec.format or self.shape.format
         self.costs = self._costs()
-        self.slots = self._slots()
+        self.room = Room(self.shape, self.format, spec.home)
+        self.slots = slots_for(self.room, spec.slots, spec.vram, int(self.profile["device.vram"]), self.num_keys)
         self._bounds: dict[int, dict[str, int]] = {}
+        self._sweeps: dict[int, Sweep] = {}
+        self._break_even: dict[int, BreakEven] = {}
         self.overridden = tuple(f"{name}={value}" for name, value in spec.overrides.items())
 
     def run(self, name: str, slots: int | None = None) -> Run:
@@ -97,12 +105,13 @@ class Scenario:
         chosen = self.policy(name)
         slots = self.slots if slots is None else slots
         decisions = self.decide(chosen, slots)
-        durations = self.durations(decisions)
-        timing = simulate(decisions, durations, self.spec.link, max(1, max(durations.copy, default=0) // CHUNKS))
+        cost = self.charge(chosen)
+        durations = charged(self.durations(decisions), cost)
+        timing = self.time(decisions, durations)
         copied = self.shape.expert_bytes(self.spec.home.format or self.format)
         table = event_table(self.routed.workload, decisions, durations, timing, copied)
         found = (*self._warnings(chosen, decisions), *about_link(decisions, durations, timing))
-        manifest = self._manifest(chosen, decisions.slots, self.bounds(slots), found)
+        manifest = self._manifest(chosen, cost, decisions.slots, self.bounds(slots), found)
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
@@ -111,19 +120,39 @@ class Scenario:
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy."""
-        if chosen.predictor not in PREDICTORS:
-            raise InputError(f"predictor {chosen.predictor!r}: one of {', '.join(PREDICTORS)} expected")
-        predictor = PREDICTORS[chosen.predictor]()
-        if self.train is not None:
-            predictor.fit(self.train)
         context = Context(slots, self.routed.workload, self.popularity)
-        return decide(self.routed.workload, predictor.predict(self.routed), chosen, slots, context)
+        return decide(self.routed.workload, self.predictions.of(chosen), chosen, slots, context)
 
-    def durations(self, decisions: DecisionTable) -> Durations:
-        """What everything in the decisions costs."""
+    def charge(self, chosen: Policy) -> Charge:
+        """What a policy's predictions cost."""
+        return charge(chosen, self.routed.workload, self.costs, self.predict_ns)
+
+    def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
+        """What everything in the decisions costs, predictions aside; with other costs than the scenario's if told."""
+        return durations_of(self.routed.workload, decisions, costs or self.costs, self.spec.home, self._context)
+
+    @cached_property
+    def _context(self) -> list[int]:
         cross = CROSS_CONTEXT if self.attends_across else 1
-        context = contexts(self.routed.workload, self.routed.block.position, cross)
-        return durations_of(self.routed.workload, decisions, self.costs, self.spec.home, context)
+        return contexts(self.routed.workload, self.routed.block.position, cross)
+
+    def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
+        """When everything happens, on the spec's link."""
+        return simulate(decisions, durations, self.spec.link, max(1, max(durations.copy, default=0) // CHUNKS))
+
+    def sweep(self, slots: int | None = None) -> Sweep:
+        """Decisions of guesses of all precisions; they do not depend on the machine."""
+        slots = self.slots if slots is None else slots
+        if slots not in self._sweeps:
+            self._sweeps[slots] = sweep(self, slots)
+        return self._sweeps[slots]
+
+    def break_even(self, slots: int | None = None) -> BreakEven:
+        """The precision from which prefetching one expert ahead pays on this machine."""
+        slots = self.slots if slots is None else slots
+        if slots not in self._break_even:
+            self._break_even[slots] = break_even(self, self.sweep(slots))
+        return self._break_even[slots]
 
     @property
     def attends_across(self) -> bool:
@@ -131,20 +160,27 @@ class Scenario:
         return self.shape.encoder is not None and self.trace.meta.phase == "decode"
 
     @cached_property
+    def predictions(self) -> Predictions:
+        """What predictors say of the workload."""
+        batching = (self.spec.batch, self.spec.steps)
+        return Predictions(self.trace.path, self.routed, batching, lambda: self._train, self.spec.predictions)
+
+    @property
     def train(self) -> Routed | None:
         """The train split, where the trace has one beside it or the spec names one."""
+        return None if self._train is None else self._train[0]
+
+    @cached_property
+    def _train(self) -> tuple[Routed, Path] | None:
         name = self._train_name
         if name is None:
             return None
-        train, meta = specmoe.traces.open(name), self.trace.meta
-        for what in ("phase", "num_layers", "num_experts"):
-            if getattr(train.meta, what) != getattr(meta, what):
-                raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
-        return _routed(train, self.spec.batch, None)
+        train = open_train(name, self.trace.meta)
+        return _routed(train, self.spec.batch, None), train.path
 
     @property
     def _train_name(self) -> str | None:
-        return self.spec.train or _train_beside(self.spec.trace)
+        return self.spec.train or train_beside(self.spec.trace)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
@@ -187,33 +223,12 @@ class Scenario:
     @property
     def expert_bytes(self) -> int:
         """One expert in its format."""
-        return self.shape.expert_bytes(self.format)
+        return self.room.expert_bytes
 
     @property
     def dense_bytes(self) -> int:
         """All weights that stay in VRAM under every policy."""
-        return bytes_of(self.shape.resident_parameters, compute_format(self.format))
-
-    def _slots(self) -> int:
-        if self.spec.slots is not None and self.spec.vram is not None:
-            raise InputError("either --slots or --vram expected, and not both")
-        if self.spec.slots is not None:
-            return min(self.spec.slots, self.num_keys)
-        all_there_is = int(self.profile["device.vram"]) - RESERVED_BYTES
-        budget = all_there_is if self.spec.vram is None else self.spec.vram
-        always = self.dense_bytes + self._compressed_bytes()
-        fitting = (budget - always) // self.expert_bytes
-        if fitting < 1:
-            need = always + self.expert_bytes
-            raise InputError(f"{budget} bytes of VRAM hold no expert: with all that stays, one slot needs {need}")
-        return min(int(fitting), self.num_keys)
-
-    def _compressed_bytes(self) -> int:
-        home = self.spec.home
-        return 0 if home.format is None else home.compressed_slots * self.shape.expert_bytes(home.format)
-
-    def _vram_bytes(self, slots: int) -> int:
-        return self.dense_bytes + self._compressed_bytes() + slots * self.expert_bytes
+        return self.room.dense_bytes
 
     def _costs(self) -> Costs:
         home = self.spec.home
@@ -224,11 +239,16 @@ class Scenario:
         held = () if home.format is None else (home.format,)
         return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, held, most)  # type: ignore[arg-type]  # Costs checks the names itself
 
-    def _manifest(self, chosen: Policy, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]) -> Manifest:
+    def _manifest(
+        self, chosen: Policy, cost: Charge, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]
+    ) -> Manifest:
         spec = self.spec
         home = {"tier": spec.home.tier, "home_format": spec.home.format, "compressed_slots": spec.home.compressed_slots}
-        choices = {"link": spec.link, **home, "host": spec.host_set, "set": list(self.overridden)}
-        unknown = (f"cross-attention to {CROSS_CONTEXT} positions",) if self.attends_across else ()
+        predicting = {"predict_ns": cost.mean_ns, "predict_on": cost.on, "predict_ref": cost.ref}
+        choices = {"link": spec.link, **home, "host": spec.host_set, **predicting, "set": list(self.overridden)}
+        unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
+        unknown += [cost.assumed] if cost.assumed else []
+        unknown += assumptions(chosen)
         return Manifest(
             trace=spec.trace,
             trace_kind=self.trace.meta.kind,
@@ -243,11 +263,12 @@ class Scenario:
             batch=spec.batch,
             num_layers=self.trace.meta.num_layers,
             expert_bytes=self.expert_bytes,
-            vram_peak_bytes=self._vram_bytes(slots),
+            vram_peak_bytes=self.room.with_slots(slots),
             evidence=self.costs.evidence,
             assumed=(*self.costs.assumed, *unknown),
             warnings=warnings,
             bounds=bounds,
+            break_even_precision=self.break_even().precision if spec.break_even else None,
             hashes=self._hashes,
             versions=library_versions("numpy", "simpy"),
         )
@@ -256,7 +277,7 @@ class Scenario:
     def _hashes(self) -> dict[str, str]:
         shape = json.dumps(dataclasses.asdict(self.shape), sort_keys=True)
         trace = self.trace.path.read_bytes()
-        return {"trace": _hash(trace), "profile": self.profile.hash, "shape": _hash(shape.encode())}
+        return {"trace": hash_of_bytes(trace), "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
 
     def _warnings(self, chosen: Policy, decisions: DecisionTable) -> Iterator[str]:
         yield from self.trace.meta.warnings
@@ -265,7 +286,7 @@ class Scenario:
             yield from about_slots(decisions)
         if self._train_name == self.spec.trace:
             yield "popularity is learnt from the very trace that is simulated"
-        yield from about_memory(self._vram_bytes(decisions.slots), self.profile)
+        yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
         yield from self.costs.warnings
 
 
@@ -274,15 +295,5 @@ def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
     return Routed(build(block, trace.meta, batch, steps), block)
 
 
-def _train_beside(trace: str) -> str | None:
-    """The name of a bundled trace's train split."""
-    parts = trace.split("/")
-    return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
-
-
 def _parameters(chosen: Policy) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source")}
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

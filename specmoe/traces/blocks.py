@@ -37,6 +37,11 @@ def round_probs(block: Block, bits: int) -> Block:
     return block._replace(probs=probs)
 
 
+def limit_lookahead(block: Block, depth: int) -> Block:
+    """Only depths 1 to `depth` of the look-ahead."""
+    return block._replace(lookahead=block.lookahead[:, :, :depth])
+
+
 def regroup(blocks: Iterable[Block], rows: int = ROW_GROUP) -> Iterator[Block]:
     """The same rows in blocks of `rows` tokens; the last may be shorter."""
     held: list[Block] = []

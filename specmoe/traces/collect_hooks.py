@@ -1,7 +1,7 @@
 """Listening to the routers of one stack while a model runs.
 
 A hook before each layer's norm sees the hidden state that enters the feed-forward part, and puts it at once through the
-norm and router of the layer `depth` further on: that is the look-ahead, known before the layer's own experts run. A
+norms and routers of the next `depth` layers: that is the look-ahead, known before the layer's own experts run. A
 hook after each router sees what was chosen. Nothing leaves the device before `Recorder.take`.
 """
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Routing(NamedTuple):
-    """What the routers of L layers decided for n tokens, M candidates each; the columns of `schema.Block`."""
+    """What the routers of L layers decided for n tokens, M candidates each, D depths; the columns of `schema.Block`."""
 
     experts: NDArray[np.int16]  # [n, L, M]
     probs: NDArray[np.float16]  # [n, L, M]
-    lookahead: NDArray[np.int16]  # [n, L, M]
+    lookahead: NDArray[np.int16]  # [n, L, D, M]
 
 
 class Recorder(AbstractContextManager["Recorder"]):
     """Records one forward pass over `layers`, `width` candidates each; use it in a `with` block, then `take`.
 
-    The look-ahead looks `depth` layers ahead; in the last `depth` layers it is -1.
+    The look-ahead looks 1 to `depth` layers ahead; beyond the last layer it is -1.
     """
 
     def __init__(self, adapter: Adapter, layers: list[MoeLayer], width: int, depth: int = 1) -> None:
@@ -42,10 +42,11 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._hooks = ExitStack()
         self._experts: list[Tensor] = []
         self._probs: list[Tensor] = []
-        self._lookahead: list[Tensor] = []
+        self._lookahead: list[list[Tensor]] = []  # by layer, then depth
 
     def __enter__(self) -> Recorder:
-        for layer, following in zip(self._layers, self._layers[self._depth :], strict=False):
+        for number, layer in enumerate(self._layers, start=1):
+            following = self._layers[number : number + self._depth]
             hook = layer.norm.register_forward_pre_hook(lambda _, args, to=following: self._look_ahead(to, args[0]))
             self._hooks.enter_context(hook)
         for layer in self._layers:
@@ -62,20 +63,23 @@ class Recorder(AbstractContextManager["Recorder"]):
         """
         import torch
 
-        unknown = [torch.full_like(layer, -1) for layer in self._experts[-self._depth :]]
+        beyond = [torch.full_like(self._experts[0], -1)] * self._depth
+        ahead = [torch.stack([*layer, *beyond][: self._depth], dim=1) for layer in self._lookahead]
         experts, probs, lookahead = (
-            torch.stack(columns, dim=1)[mask].cpu().numpy()
-            for columns in (self._experts, self._probs, [*self._lookahead, *unknown])
+            torch.stack(columns, dim=1)[mask].cpu().numpy() for columns in (self._experts, self._probs, ahead)
         )
         if not np.isfinite(probs).all():
             raise ModelError("a router's probabilities are not finite: try --dtype float32 or bfloat16")
         return Routing(experts, probs, lookahead)
 
-    def _look_ahead(self, layer: MoeLayer, hidden: Tensor) -> None:
+    def _look_ahead(self, following: list[MoeLayer], hidden: Tensor) -> None:
+        self._lookahead.append([self._foresee(layer, hidden) for layer in following])
+
+    def _foresee(self, layer: MoeLayer, hidden: Tensor) -> Tensor:
         # `forward` instead of a call: the hooks of that layer must not fire for what it does not do yet.
         normed = layer.norm.forward(hidden).float().flatten(0, -2)
         choice = self._adapter.read(layer.router.forward(normed))
-        self._lookahead.append(candidates(choice, self._width).short())
+        return candidates(choice, self._width).short()
 
     def _listen(self, router: Any, args: Any, output: Any) -> None:
         choice = self._adapter.read(output)

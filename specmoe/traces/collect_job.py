@@ -17,9 +17,10 @@ class CollectJob:
 
     `model` is a bundled name, a directory or a hub id; either `text` files or a `dataset` of `traces.datasets`. With
     phase "both", `out` is a directory for encode.parquet and decode.parquet. `sequences` limits their number, `window`
-    their input tokens. `generate` runs up to so many greedy decoding steps instead of teacher forcing; `capacity` is
-    the tokens of a sequence that a Switch expert takes before it drops some (None: it never does). `kind` overrides
-    what the checkpoint says of its origin. `part_rows` is about what a kill can cost.
+    their input tokens. `lookahead_depth` is the furthest layer ahead whose router is asked early. `generate` runs up to
+    so many greedy decoding steps instead of teacher forcing; `capacity` is the tokens of a sequence that a Switch
+    expert takes before it drops some (None: it never does). `kind` overrides what the checkpoint says of its origin.
+    `part_rows` is about what a kill can cost.
     """
 
     model: str

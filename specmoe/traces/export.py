@@ -2,7 +2,8 @@
 
     sequence  position  source  token  layer  expert_0 ..  prob_0 ..  lookahead_0 ..
 
-Probabilities are float32. `prob_*` and `lookahead_*` are left out where the trace has none.
+A look-ahead over several layers is in columns lookahead1_0 .. lookahead2_0 .., by depth and place. Probabilities are
+float32. `prob_*` and `lookahead*` are left out where the trace has none.
 """
 
 from __future__ import annotations
@@ -61,14 +62,16 @@ def long_table(block: Block, meta: TraceMeta) -> pa.Table:
     if meta.has_probs:
         columns |= _places("prob", block.probs.astype(np.float32))
     if meta.has_lookahead:
-        columns |= _places("lookahead", block.lookahead)
+        for depth in range(1, meta.lookahead_depth + 1):
+            name = "lookahead" if meta.lookahead_depth == 1 else f"lookahead{depth}"
+            columns |= _places(name, block.lookahead[:, :, depth - 1])
     return pa.table(columns)
 
 
 def first_tokens(trace: Trace, n: int) -> list[dict[str, Any]]:
     """The long rows of the first n tokens, the places of a layer gathered in lists.
 
-    Keys: sequence, position, source, token, layer, used (`top_k` experts), others, probs, lookahead.
+    Keys: sequence, position, source, token, layer, used (`top_k` experts), others, probs, lookahead (a list a depth).
     """
     if n < 1:
         raise InputError(f"{n} tokens: at least one expected")
@@ -97,6 +100,6 @@ def _places(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
 
 
 def _empty(meta: TraceMeta) -> Block:
-    ids = np.empty((0, meta.num_layers, meta.candidates), np.int16)
     none = np.empty(0, np.int32)
-    return Block(none, none, none.astype(np.int16), none, ids, ids.astype(np.float16), ids)
+    experts, probs, lookahead = (np.empty((0, *shape), np.int16) for shape in meta.shapes.values())
+    return Block(none, none, none.astype(np.int16), none, experts, probs.astype(np.float16), lookahead)

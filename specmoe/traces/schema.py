@@ -8,8 +8,8 @@ A file holds one phase of one model. One row is one token, and the routing of al
     token      int32                          the id that entered the model at this position
     experts    fixed_size_list<int16>[L*M]    the M best router candidates of each layer, those really used first
     probs      fixed_size_list<float16>[L*M]  their router probabilities; NaN where nobody recorded them
-    lookahead  fixed_size_list<int16>[L*M]    layer l's input through layer l+1's router; -1 in the last layer
-                                              (through l+d's, and -1 in the last d, where `lookahead_depth` is d)
+    lookahead  fixed_size_list<int16>[L*D*M]  layer l's input through the routers of layers l+1, ..., l+D, where D is
+                                              `lookahead_depth`; -1 where there is no such layer
 
 The first `top_k` of a layer's M experts are the demand. Where a full expert dropped the token they are -1: nothing
 ran, and the candidates follow from place `top_k` on. Rows are ordered by sequence, then position.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
@@ -37,9 +38,9 @@ Origin = Literal["teacher-forced", "generated", "imported", "synthetic"]
 
 
 class Block(NamedTuple):
-    """Consecutive rows of a trace as arrays; n tokens, L layers, M candidates.
+    """Consecutive rows of a trace as arrays; n tokens, L layers, M candidates, look-ahead over 1 to D layers.
 
-    `source` holds codes into `TraceMeta.sources`.
+    `source` holds codes into `TraceMeta.sources`. Depth d of the look-ahead is at index d - 1.
     """
 
     sequence: NDArray[np.int32]  # [n]
@@ -48,14 +49,15 @@ class Block(NamedTuple):
     token: NDArray[np.int32]  # [n]
     experts: NDArray[np.int16]  # [n, L, M]
     probs: NDArray[np.float16]  # [n, L, M]
-    lookahead: NDArray[np.int16]  # [n, L, M]
+    lookahead: NDArray[np.int16]  # [n, L, D, M]
 
 
 @dataclass(frozen=True)
 class TraceMeta:
     """Where a trace comes from and what shape it has; stored as JSON in the file's metadata.
 
-    `num_layers` counts the MoE layers of this phase. Dimensions that an importer could not know are None.
+    `num_layers` counts the MoE layers of this phase; `lookahead_depth` is 1 where there is no look-ahead. Dimensions
+    that an importer could not know are None.
     Raises TraceError if a field contradicts the schema.
     """
 
@@ -92,13 +94,18 @@ class TraceMeta:
                 f"1 <= top_k <= candidates <= num_experts expected, not "
                 f"{self.top_k}, {self.candidates}, {self.num_experts}"
             )
+        if self.lookahead_depth < 1 or (self.lookahead_depth > 1 and not self.has_lookahead):
+            wanted = "at least 1" if self.has_lookahead else "1, for has_lookahead is false,"
+            raise TraceError(f"lookahead_depth is {self.lookahead_depth}: {wanted} expected")
         if self.schema_version != SCHEMA_VERSION:
             raise TraceError(f"schema version {self.schema_version}: this specmoe reads {SCHEMA_VERSION}")
 
     @property
-    def width(self) -> int:
-        """Length of a row's lists, L * M."""
-        return self.num_layers * self.candidates
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What a row's lists hold: [L, M], in the look-ahead's [L, D, M]."""
+        candidates = (self.num_layers, self.candidates)
+        ahead = (self.num_layers, self.lookahead_depth, self.candidates)
+        return {"experts": candidates, "probs": candidates, "lookahead": ahead}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -128,18 +135,25 @@ class TraceMeta:
         return meta
 
 
+def no_lookahead(experts: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The look-ahead [n, L, 1, M] of a trace that has none, whose experts are [n, L, M]."""
+    return np.full_like(experts[:, :, np.newaxis], -1)
+
+
 def arrow_schema(meta: TraceMeta) -> pa.Schema:
     """The columns of a trace file, with its metadata attached."""
-    ids = pa.list_(pa.field("element", pa.int16(), nullable=False), meta.width)
-    halves = pa.list_(pa.field("element", pa.float16(), nullable=False), meta.width)
+
+    def lists(name: str, kind: pa.DataType) -> pa.DataType:
+        return pa.list_(pa.field("element", kind, nullable=False), math.prod(meta.shapes[name]))
+
     columns = [
         ("sequence", pa.int32()),
         ("position", pa.int32()),
         ("source", pa.dictionary(pa.int16(), pa.string())),
         ("token", pa.int32()),
-        ("experts", ids),
-        ("probs", halves),
-        ("lookahead", ids),
+        ("experts", lists("experts", pa.int16())),
+        ("probs", lists("probs", pa.float16())),
+        ("lookahead", lists("lookahead", pa.int16())),
     ]
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
     return pa.schema(fields, metadata={METADATA_KEY: meta.to_json().encode()})

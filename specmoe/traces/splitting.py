@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.blocks import regroup, round_probs, select
+from specmoe.traces.blocks import limit_lookahead, regroup, round_probs, select
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.store import Trace, write_trace
 
@@ -41,17 +41,22 @@ def split_trace(
     out: Path,
     advance: Callable[[int], object] = lambda rows: None,
     prob_bits: int | None = None,
+    lookahead_depth: int | None = None,
 ) -> dict[str, Path]:
     """Write `out`/train.parquet, validation.parquet and test.parquet; `advance` is told of rows read, three times over.
 
-    With `prob_bits`, probabilities are rounded to so many significant bits, and the metadata say so. Raises InputError
-    for fractions that are not three positive numbers of sum 1, other than 1 to 11 bits, and too few sequences.
+    With `prob_bits`, probabilities are rounded to so many significant bits; with `lookahead_depth`, the look-ahead is
+    kept over so many layers only; the metadata say both. Raises InputError for fractions that are not three positive
+    numbers of sum 1, other than 1 to 11 bits, a depth that the trace does not have, and too few sequences.
     """
     if len(fractions) != len(SPLITS) or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
         raise InputError(f"fractions {fractions}: three positive numbers of sum 1 expected, such as 0.8,0.1,0.1")
     bits = 11 if prob_bits is None else prob_bits
     if not 1 <= bits <= 11:
         raise InputError(f"{bits} bits: a float16 has 1 to 11 significant ones")
+    depth = trace.meta.lookahead_depth if lookahead_depth is None else lookahead_depth
+    if not 1 <= depth <= trace.meta.lookahead_depth:
+        raise InputError(f"look-ahead depth {depth}: {trace.path} has depths 1 to {trace.meta.lookahead_depth}")
     sequences, first = np.unique(trace.sequence, return_index=True)
     domains = [trace.meta.sources[code] for code in trace.source[first]]
     split = deal(domains, fractions, np.random.default_rng(seed))
@@ -61,17 +66,18 @@ def split_trace(
     for number, name in enumerate(SPLITS):
         written[name] = out / f"{name}.parquet"
         picked = _picked(trace, sequences[split == number], advance)
-        write_trace(written[name], _meta(trace.meta, name, bits), regroup(round_probs(block, bits) for block in picked))
+        kept = (limit_lookahead(round_probs(block, bits), depth) for block in picked)
+        write_trace(written[name], _meta(trace.meta, name, bits, depth), regroup(kept))
     return written
 
 
-def _meta(meta: TraceMeta, split: str, bits: int) -> TraceMeta:
+def _meta(meta: TraceMeta, split: str, bits: int, depth: int) -> TraceMeta:
     notes = list(meta.notes)
     if meta.split != "all":
         notes.append(f"cut by whole sequences from text that was the {meta.split} split")
     if bits < 11:
         notes.append(f"probabilities rounded to {bits} significant bits")
-    return dataclasses.replace(meta, split=split, notes=tuple(notes))
+    return dataclasses.replace(meta, split=split, lookahead_depth=depth, notes=tuple(notes))
 
 
 def _picked(trace: Trace, sequences: NDArray[np.int32], advance: Callable[[int], object]) -> Iterator[Block]:

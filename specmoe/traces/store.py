@@ -1,8 +1,9 @@
 """Traces on disk: Parquet files that are streamed by row group and written whole or not at all.
 
-Parquet keeps each list column as one flat column of values, so a row group becomes a numpy array [n, L, M] by a
-reshape. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then codes ids by their
-frequencies: on 24,209 tokens of gpt-oss-20b 4.2 MB, against 5.1 MB with dictionaries, at equal reading speed.
+Parquet keeps each list column as one flat column of values, so a row group becomes a numpy array [n, L, M], or
+[n, L, D, M], by a reshape. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then
+codes ids by their frequencies: on 24,209 tokens of gpt-oss-20b 4.2 MB, against 5.1 MB with dictionaries, at equal
+reading speed.
 """
 
 from __future__ import annotations
@@ -109,11 +110,11 @@ class Trace:
 
     @cached_property
     def lookahead(self) -> NDArray[np.int16]:
-        """[n, L, M]."""
+        """[n, L, D, M], depth d at index d - 1."""
         return self._read_column("lookahead")
 
     def _row_shape(self, name: str) -> tuple[int, ...]:
-        return (self.meta.num_layers, self.meta.candidates) if name in _LISTS else ()
+        return self.meta.shapes.get(name, ())
 
     def _read_group(self, group: int, columns: list[str]) -> dict[str, NDArray[Any]]:
         try:
@@ -179,12 +180,10 @@ class TraceWriter:
 
     def write(self, block: Block) -> None:
         """Append a block as one row group, or as several of ROW_GROUP rows; an empty one writes nothing."""
-        shape = (self.meta.num_layers, self.meta.candidates)
-        for name in _LISTS:
-            if getattr(block, name).shape[1:] != shape:
-                raise TraceError(
-                    f"{self.path}: {name} has shape {getattr(block, name).shape}: [n, L, M] = [n, {shape}]"
-                )
+        for name, shape in self.meta.shapes.items():
+            found = getattr(block, name).shape
+            if found[1:] != shape:
+                raise TraceError(f"{self.path}: {name} has shape {list(found)}: [n, *{list(shape)}] expected")
         if len(block.sequence):
             self._writer.write_batch(to_arrow(block, self.meta), row_group_size=ROW_GROUP)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.traces.blocks import regroup
-from specmoe.traces.schema import Block, Phase, TraceMeta
+from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import library_versions, today, write_trace
 
 DRAWS = 4_000_000  # random numbers held at once: 32 MB
@@ -171,7 +171,7 @@ def _block(sequence: NDArray[np.int64], position: NDArray[np.int64], experts: ND
         token=np.full(n, -1, np.int32),
         experts=experts,
         probs=np.full(experts.shape, np.nan, np.float16),
-        lookahead=np.full(experts.shape, -1, np.int16),
+        lookahead=no_lookahead(experts),
     )
 
 

@@ -1,6 +1,7 @@
 """Does a trace keep what `specmoe.traces.schema` promises? Streamed, one row group at a time.
 
-Rows and layers are numbered from 0. A rule is a mask of what breaks it, the field, and what would be right.
+Rows and layers are numbered from 0, depths of the look-ahead from 1. A rule is a mask of what breaks it, the field, and
+what would be right.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Mask = NDArray[np.bool_]
 class Rule(NamedTuple):
     """Where a promise about a field is broken."""
 
-    broken: Mask  # [n] or [n, L, ...]
+    broken: Mask  # [n], [n, L, ...], of the look-ahead [n, L, D, ...]
     field: str
     expected: str
 
@@ -50,9 +51,13 @@ def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tu
         if rule.broken.any():
             row, *inner = (int(index) for index in np.unravel_index(int(rule.broken.argmax()), rule.broken.shape))
             where = f"row {first_row + row} (sequence {block.sequence[row]}, position {block.position[row]})"
-            layer = f", layer {inner[0]}" if inner else ""
-            found = getattr(block, rule.field)[(row, *inner[:1])]
-            raise TraceError(f"{name}: {where}{layer}: {rule.field} is {found.tolist()}: {rule.expected}")
+            if inner:
+                where += f", layer {inner[0]}"
+            if rule.field == "lookahead":
+                where += f", depth {inner[1] + 1}"
+            found = getattr(block, rule.field)
+            found = found[(row, *inner[: found.ndim - 2])]
+            raise TraceError(f"{name}: {where}: {rule.field} is {found.tolist()}: {rule.expected}")
 
 
 def _rules(block: Block, meta: TraceMeta, last: tuple[int, int] | None) -> Iterator[Rule]:
@@ -106,20 +111,19 @@ def _probs(block: Block, meta: TraceMeta) -> Iterator[Rule]:
 
 
 def _lookahead(lookahead: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
-    seeing = max(0, meta.num_layers - meta.lookahead_depth)
-    blind = np.arange(meta.num_layers) >= seeing
-    yield Rule((lookahead != -1) & blind[:, None], "lookahead", f"-1 expected from layer {seeing} on")
-    earlier = lookahead[:, :seeing]
     if not meta.has_lookahead:
-        yield Rule(earlier != -1, "lookahead", "-1 expected, for the metadata say has_lookahead = false")
+        yield Rule(lookahead != -1, "lookahead", "-1 expected, for the metadata say has_lookahead = false")
         return
-    outside = (earlier < 0) | (earlier >= meta.num_experts)
-    yield Rule(outside, "lookahead", f"ids 0..{meta.num_experts - 1} expected before layer {seeing}")
-    yield Rule(_repeats(earlier), "lookahead", "distinct ids within a layer expected")
+    layers, depths = np.arange(meta.num_layers), np.arange(1, meta.lookahead_depth + 1)
+    beyond = (layers[:, None] + depths >= meta.num_layers)[..., None]
+    yield Rule((lookahead != -1) & beyond, "lookahead", f"-1 expected, for the last layer is {meta.num_layers - 1}")
+    outside = (lookahead < 0) | (lookahead >= meta.num_experts)
+    yield Rule(outside & ~beyond, "lookahead", f"ids 0..{meta.num_experts - 1} expected")
+    yield Rule(_repeats(lookahead), "lookahead", "distinct ids within a depth expected")
 
 
 def _repeats(ids: NDArray[np.int16]) -> Mask:
-    """Where [n, L, M - 1] a layer names an expert twice; -1 aside."""
+    """Where [..., M - 1] the same M candidates name an expert twice; -1 aside."""
     ordered = np.sort(ids, axis=-1)
     repeated: Mask = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
     return repeated

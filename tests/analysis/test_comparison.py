@@ -89,6 +89,13 @@ def test_yardsticks_do_not_win() -> None:
     assert winner(points[:3]) is None
 
 
+@pytest.mark.parametrize("name", ["oracle", "noisy_oracle", "pregated"])
+def test_who_knows_even_a_part_of_what_is_to_come_is_a_yardstick(name: str) -> None:
+    knowing, guessing = made(yardstick("p", predictor=name), 0.1), made(yardstick("q", predictor="lookahead"), 0.9)
+    assert (knowing.yardstick, guessing.yardstick) == (True, False)
+    assert winner([knowing, guessing]) is guessing
+
+
 def test_ties_go_by_name() -> None:
     points = [made(manifest(name)) for name in ("b", "c", "a")]
     assert [p.manifest.policy for p in ranked(points)] == ["a", "b", "c"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from random_traces import META, random_block
 
 from specmoe.analysis import routing
-from specmoe.traces import Block
+from specmoe.traces import Block, write_trace
+from specmoe.traces.schema import no_lookahead
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,7 +32,7 @@ def block(first: list[list[int]], sequence: list[int] | None = None, source: lis
         token=np.zeros(n, np.int32),
         experts=experts,
         probs=np.full(experts.shape, 0.5, np.float16),
-        lookahead=np.full(experts.shape, -1, np.int16),
+        lookahead=no_lookahead(experts),
     )
 
 
@@ -65,10 +68,9 @@ def test_persistence_ignores_dropped_tokens() -> None:
 @pytest.mark.parametrize(("depth", "best", "expected"), [(1, 1, [0.5, 0.0]), (1, 2, [1.0, 0.5]), (2, 1, [0.5])])
 def test_by_hand_lookahead(depth: int, best: int, expected: list[float]) -> None:
     experts = np.array([[[0, 1], [2, 3], [4, 5]], [[1, 0], [3, 2], [5, 4]]], np.int16)
-    ahead = np.array([[[2, 3], [5, 4], [-1, -1]], [[2, 3], [0, 1], [-1, -1]]], np.int16)
-    if depth == 2:
-        ahead = np.array([[[4, 0], [-1, -1], [-1, -1]], [[4, 5], [-1, -1], [-1, -1]]], np.int16)
-    made = block([[0, 0, 0]] * 2)._replace(experts=experts, lookahead=ahead)
+    one = np.array([[[2, 3], [5, 4], [-1, -1]], [[2, 3], [0, 1], [-1, -1]]], np.int16)
+    two = np.array([[[4, 0], [-1, -1], [-1, -1]], [[4, 5], [-1, -1], [-1, -1]]], np.int16)
+    made = block([[0, 0, 0]] * 2)._replace(experts=experts, lookahead=np.stack([one, two], axis=2))
     assert routing.lookahead_accuracy(made, depth, best).tolist() == expected
 
 
@@ -103,12 +105,36 @@ def test_property_ranges(tokens: int, seed: int) -> None:
     assert (all_eight >= routing.lookahead_accuracy(made, 1, 1)).all()
 
 
-def test_the_page_is_what_the_data_give() -> None:
+def page_script() -> Any:
     spec = importlib.util.spec_from_file_location("build_routing", DOCS / "build_routing.py")
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_lookahead_is_measured_at_three_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = page_script()
+    meta = dataclasses.replace(META, num_layers=6, candidates=8, lookahead_depth=3)
+    traces = {phase: random_block(50, meta, seed) for seed, phase in enumerate(script.PHASES)}
+    for phase, rows in traces.items():
+        write_trace(tmp_path / f"{phase}.parquet", dataclasses.replace(meta, phase=phase), [rows])
+    monkeypatch.setattr(script, "RUNS", tmp_path)
+    (tmp_path / script.MODEL).mkdir()
+    script.write_lookahead(tmp_path)
+    measured = json.loads((tmp_path / script.MODEL / "lookahead.json").read_text())
+    committed = json.loads((DOCS / "runs" / script.MODEL / "lookahead.json").read_text())
+    for phase, rows in traces.items():
+        for depth in (1, 2, 3):
+            found = measured[phase][str(depth)]
+            assert found.keys() == committed[phase][str(depth)].keys()
+            assert found["top4"] == routing.lookahead_accuracy(rows, depth, 4).tolist()
+            assert len(found["top1"]) == len(committed[phase][str(depth)]["top1"]) == 6 - depth
+
+
+def test_the_page_is_what_the_data_give() -> None:
+    script = page_script()
     page = (DOCS / "routing.md").read_text()
     assert "| 5 | 6." in page
     assert script.filled(page, *script.measure()) == page

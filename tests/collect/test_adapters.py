@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONFIGS, DECODER_ONLY, MOE_LAYERS, tiny_config, tiny_model
+from tiny_models import CONFIGS, DECODER_ONLY, FOUR_MOE_LAYERS, MOE_LAYERS, tiny_config, tiny_model
 from transformers import AutoModelForSeq2SeqLM
 
 from specmoe.errors import ModelError
@@ -88,7 +88,9 @@ def test_drops_when_only_the_chosen_are_kept() -> None:
 @pytest.mark.parametrize("model_type", list(CONFIGS))
 def test_shapes_and_ranges(model_type: str) -> None:
     routing = record(tiny_model(model_type), width=5)
-    assert {column.shape for column in routing} == {(IDS.numel(), MOE_LAYERS[model_type], 5)}
+    tokens, layers = IDS.numel(), MOE_LAYERS[model_type]
+    assert routing.experts.shape == routing.probs.shape == (tokens, layers, 5)
+    assert routing.lookahead.shape == (tokens, layers, 1, 5)
     assert routing.experts.dtype == routing.lookahead.dtype == np.int16
     assert routing.probs.dtype == np.float16
     assert routing.experts.min() >= 0
@@ -146,21 +148,33 @@ PHASES = [("encode", "switch_transformers"), *(("decode", model_type) for model_
 
 
 @pytest.mark.parametrize(("phase", "model_type"), PHASES)
-@pytest.mark.parametrize("depth", [1, 2])
-def test_lookahead_is_a_later_layers_router_on_this_layers_input(phase: Any, model_type: str, depth: int) -> None:
-    model = tiny_model(model_type)
-    routing = record(model, phase, depth=depth)
+def test_lookahead_is_the_later_layers_routers_on_this_layers_input(phase: Any, model_type: str) -> None:
+    model = tiny_model(model_type, **FOUR_MOE_LAYERS[model_type])
+    routing = record(model, phase, depth=3)
     layers = adapter_for(model_type).layers(model, phase)
     inputs: list[Any] = []
     hooks = [layer.norm.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
     run_stack(model, phase)
     for hook in hooks:
         hook.remove()
-    for layer, (following, hidden) in enumerate(zip(layers[depth:], inputs, strict=False)):
-        by_hand = best_by_hand(following, hidden)
-        first_k = routing.lookahead[:, layer, : by_hand.shape[1]]
-        assert np.array_equal(np.sort(first_k), np.sort(by_hand))
-    assert (routing.lookahead[:, -depth:] == -1).all()
+    assert len(layers) == len(inputs) == 4
+    for layer, hidden in enumerate(inputs):
+        for depth, following in enumerate(layers[layer + 1 :][:3], start=1):
+            by_hand = best_by_hand(following, hidden)
+            first_k = routing.lookahead[:, layer, depth - 1, : by_hand.shape[1]]
+            assert np.array_equal(np.sort(first_k), np.sort(by_hand))
+        assert (routing.lookahead[:, layer, len(layers) - 1 - layer :] == -1).all()
+
+
+@pytest.mark.parametrize(("phase", "model_type"), PHASES)
+def test_more_depths_leave_the_nearer_ones_alone(phase: Any, model_type: str) -> None:
+    model = tiny_model(model_type)
+    one, many = record(model, phase), record(model, phase, depth=9)
+    assert many.lookahead.shape == (IDS.numel(), MOE_LAYERS[model_type], 9, 8)
+    assert np.array_equal(many.lookahead[:, :, :1], one.lookahead)
+    assert (many.lookahead[:, :, MOE_LAYERS[model_type] - 1 :] == -1).all()
+    assert np.array_equal(many.experts, one.experts)
+    assert np.array_equal(many.probs, one.probs)
 
 
 def best_by_hand(layer: MoeLayer, hidden: Any) -> Any:

@@ -24,6 +24,7 @@ from specmoe.traces.collect_run import Runner
         ({"generate": 4, "capacity": 2}, InputError, "--generate with --capacity"),
         ({"generate": 0}, InputError, "--generate 0: at least 1"),
         ({"batch": 0}, InputError, "--batch 0: at least 1"),
+        ({"lookahead_depth": 0}, InputError, "--lookahead-depth 0: at least 1"),
         ({"sequences": -1}, InputError, "--sequences -1: at least 1"),
         ({"phase": "prefill"}, InputError, "--phase prefill: encode, decode or both"),
         ({"window": 4}, InputError, "--window 4: at least 8"),

@@ -52,10 +52,11 @@ def test_several_texts_and_options(home: Path, tmp_path: Path) -> None:
     texts = [part for name in ("code", "prose") for part in ("--text", str(home / "text" / f"{name}.txt"))]
     out = tmp_path / "t.parquet"
     options = "--phase encode --capacity 2 --candidates 4 --seed 9 --dtype bfloat16 --random-init --sequences 4"
-    status, _, _ = collect(home, out, *texts, *options.split())
+    status, _, _ = collect(home, out, *texts, *options.split(), "--lookahead-depth", "2")
     meta = Trace(out).meta
     assert status == 0
     assert (meta.phase, meta.dropless, meta.candidates, meta.seed, meta.kind) == ("encode", False, 4, 9, "random")
+    assert meta.lookahead_depth == Trace(out).lookahead.shape[2] == 2
     assert meta.corpus.startswith("code.txt, prose.txt: 4 sequences")
 
 

@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONFIGS, WORDS, Collected, load, rows_of, same, save_tiny, tiny_tokenizer
+from tiny_models import (
+    CONFIGS,
+    FOUR_MOE_LAYERS,
+    WORDS,
+    Collected,
+    load,
+    rows_of,
+    same,
+    save_tiny,
+    tiny_tokenizer,
+)
 
+from specmoe.traces import Block
+from specmoe.traces.blocks import limit_lookahead
 from specmoe.traces.collect_model import load_checkpoint
 from specmoe.traces.spans import corrupt, raw_length
 from specmoe.traces.validation import validate
@@ -65,6 +77,19 @@ def test_candidates_are_limited_to_what_was_asked(run: Collected) -> None:
     wide, narrow = run(out="a")["encode"], run(out="b", candidates=3)["encode"]
     assert np.array_equal(wide.experts[..., :3], narrow.experts)
     assert np.array_equal(wide.lookahead[..., :3], narrow.lookahead)
+
+
+@pytest.mark.parametrize("model_type", ["switch_transformers", "mixtral"])
+def test_one_pass_records_every_depth(model_type: str, home: Path, run: Collected, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "deep", model_type, **FOUR_MOE_LAYERS[model_type])
+    one, three = (run(str(tmp_path / "deep"), out=f"{depth}", lookahead_depth=depth) for depth in (1, 3))
+    columns = tuple(name for name in Block._fields if name != "lookahead")
+    for phase, trace in three.items():
+        assert validate(trace) == len(trace)
+        assert trace.lookahead.shape == (len(trace), 4, 3, 8)
+        assert np.array_equal(limit_lookahead(trace.read(), 1).lookahead, one[phase].lookahead)
+        assert same(trace, one[phase], columns)
+        assert (one[phase].meta.lookahead_depth, trace.meta.lookahead_depth) == (1, 3)
 
 
 def test_split_holds_out_whole_documents(run: Collected) -> None:

@@ -67,6 +67,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 DECODER_ONLY = [name for name in CONFIGS if name != "switch_transformers"]
 MOE_LAYERS = dict.fromkeys(DECODER_ONLY, 3) | {"deepseek_v2": 2, "deepseek_v3": 2, "qwen3_moe": 2}
 MOE_LAYERS |= {"switch_transformers": 2}
+# Changes to a configuration that give four MoE layers in each phase, wherever its dense layers are.
+FOUR_MOE_LAYERS = {name: {"num_hidden_layers": 4 if MOE_LAYERS[name] == 3 else 5} for name in DECODER_ONLY}
+FOUR_MOE_LAYERS["switch_transformers"] = {"num_layers": 8, "num_sparse_encoder_layers": 4}
+FOUR_MOE_LAYERS["switch_transformers"] |= {"num_decoder_layers": 8, "num_sparse_decoder_layers": 4}
 
 
 def tiny_config(model_type: str, **changes: Any) -> Any:

@@ -49,7 +49,7 @@ def predictions_of(workload: Workload, guesses: Mapping[int, Guess], depth: int 
         for place, candidates in enumerate(guess):
             for rank, (expert, sure) in enumerate(candidates):
                 experts[event, place, rank], confidence[event, place, rank] = expert, sure
-    return PredictionTable("by hand", experts, confidence)
+    return PredictionTable(experts, confidence)
 
 
 def certain(*experts: int) -> Guess:

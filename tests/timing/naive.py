@@ -15,6 +15,7 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 
 UNKNOWN = 10**18
+PREDICT = -1
 
 
 class Fifo:
@@ -95,19 +96,19 @@ class Priority:
             yield max(self.issued[first], 0 if reader < 0 else self.end.get(reader, UNKNOWN)), load
 
 
-def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Loads and uses of each round of an event."""
+def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Of each round of an event: loads before the launch, uses, loads after it; prefetches behind a `PREDICT`."""
     loads, uses = table.loads, table.uses
     mine = [use for use in range(len(uses.event)) if uses.event[use] == event]
     issued = [load for load in range(len(loads.event)) if loads.event[load] == event]
     last = max((int(uses.wave[use]) for use in mine), default=0)
     for wave in range(last + 1):
         now = [load for load in issued if loads.demand[load] and loads.wave[load] == wave]
-        if wave == last:
-            now += [load for load in issued if not loads.demand[load]]
+        ahead = [PREDICT, *(load for load in issued if not loads.demand[load])] if wave == last else []
+        before, behind = ([], ahead) if table.after_launch else (ahead, [])
         here = [use for use in mine if uses.wave[use] == wave]
         hits = sorted((use for use in here if uses.hit[use]), key=lambda use: -int(uses.tokens[use]))
-        yield now, hits + [use for use in here if not uses.hit[use]]
+        yield now + before, hits + [use for use in here if not uses.hit[use]], behind
 
 
 def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk: int = 1) -> dict[str, list[int]]:
@@ -128,14 +129,23 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
         out["ready"].append(ready)
         host = ready + host_costs.bookkeeping_ns
         launched = []
-        for loads, uses in rounds(table, event):
+
+        def issue(loads: list[int], host: int, event: int = event) -> int:
             for load in loads:
+                if load == PREDICT:
+                    host += durations.predict[event] if durations.predict else 0
+                    continue
                 host += host_costs.issue_ns
                 link.request(load, host, reads.pop(int(table.loads.slot[load]), -1))
+            return host
+
+        for loads, uses, behind in rounds(table, event):
+            host = issue(loads, host)
             for use in uses:
                 host += host_costs.launch_ns
                 launched.append((use, host))
                 reads[int(table.uses.slot[use])] = use
+            host = issue(behind, host)
         work, stall = host_costs.launch_dense_ns + host - ready, 0
         for use, at in launched:
             start[use] = max(gpu, at)

@@ -39,6 +39,55 @@ def test_a_miss_a_late_useful_prefetch_and_a_wasted_one_in_front_of_a_miss() -> 
     }
 
 
+PREDICTING = (  # the same decisions, with 7 for each layer's prediction
+    [(0, 0, 0, True, 0), (0, 8, 1, False, 0), (1, 17, 0, False, 0), (2, 16, 1, True, 0)],
+    [(0, 0, 1, 0, 0, False, 0), (1, 8, 1, 1, 1, True, 0), (2, 16, 1, 1, 3, False, 0)],
+)
+
+
+def test_predicting_before_the_launch_keeps_experts_waiting() -> None:
+    table = table_of(*PREDICTING, steps=1, layers=3, slots=2)
+    assert columns(simulate(table, durations_by_hand(table)._replace(predict=[7] * 3))) == {
+        "begin": [0, 32, 74],
+        "ready": [14, 59, 91],
+        "host": [20, 17, 19],
+        "stall": [10, 0, 13],  # the first expert is launched at 32 and lands at 42
+        "end": [47, 79, 124],
+        "step_end": [132],
+        "use_start": [42, 74, 119],
+        "use_end": [47, 79, 124],
+        "issued": [21, 31, 73, 98],  # demand loads do not wait for the prediction
+        "fetched": [21, 31, 73, 98],
+        "started": [21, 41, 73, 98],
+        "landed": [41, 61, 93, 118],
+    }
+
+
+def test_predicting_after_the_launch_keeps_only_the_prefetches_and_the_next_layer_waiting() -> None:
+    table = table_of(*PREDICTING, steps=1, layers=3, slots=2)._replace(after_launch=True)
+    assert columns(simulate(table, durations_by_hand(table)._replace(predict=[7] * 3))) == {
+        "begin": [0, 32, 74],
+        "ready": [14, 59, 88],
+        "host": [20, 17, 19],
+        "stall": [20, 0, 20],
+        "end": [47, 69, 121],
+        "step_end": [129],
+        "use_start": [42, 64, 116],
+        "use_end": [47, 69, 121],
+        "issued": [21, 32, 74, 95],
+        "fetched": [21, 32, 74, 95],
+        "started": [21, 41, 74, 95],
+        "landed": [41, 61, 94, 115],
+    }
+
+
+def test_prefetches_after_the_launch_cost_experts_nothing_without_a_prediction_either() -> None:
+    table = table_of(*PREDICTING, steps=1, layers=3, slots=2)._replace(after_launch=True)
+    timing = simulate(table, durations_by_hand(table))
+    assert timing.issued.tolist() == [21, 25, 67, 88]  # launched at 22, 64
+    assert timing.use_start.tolist() == [42, 64, 109]
+
+
 def test_waves_resident_experts_first_and_the_heaviest_of_them_first() -> None:
     # One layer, two slots. Step 0 demands three experts; step 1 a miss and a hit; step 2 two hits, of 1 and 3 tokens.
     loads = [(0, 0, 0, True, 0), (0, 1, 1, True, 0), (0, 2, 0, True, 1), (1, 0, 0, True, 0)]

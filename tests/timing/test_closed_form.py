@@ -10,7 +10,7 @@ from timing_cases import Case, Machine
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.sim.speculate.predictors import Routed
+from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
@@ -26,9 +26,11 @@ class Setting(NamedTuple):
     policy: str
     copy: int
     sync_each_layer: bool = False
+    predict: int = 0
+    late: bool = False
 
     def steps(self) -> list[int]:
-        case = Case(rotating(), Machine(HOST, 0, 0, 0, 0, self.copy, 0, self.sync_each_layer), 2 * LAYERS)
+        case = Case(rotating(), Machine(HOST, 0, 0, 0, 0, self.copy, 0, self.sync_each_layer), 2 * LAYERS, self.late)
         table = case.decide(self.policy)
         return np.diff(simulate(table, self.durations(case)).step_end, prepend=0).tolist()
 
@@ -36,7 +38,9 @@ class Setting(NamedTuple):
         table = case.decide(self.policy)
         events = STEPS * LAYERS
         uniform = case.machine.durations(table)
-        return uniform._replace(before=[DENSE] * events, expert=[EXPERT] * events, after=[AFTER] * STEPS)
+        return uniform._replace(
+            before=[DENSE] * events, expert=[EXPERT] * events, after=[AFTER] * STEPS, predict=[self.predict] * events
+        )
 
 
 def rotating() -> Routed:
@@ -94,6 +98,28 @@ def test_a_perfect_prefetch_that_copies_faster_than_it_computes_costs_the_host_o
     issues = (LAYERS - 2) * HOST.issue_ns  # the first layer's is hidden, the last has nobody to prefetch for
     for faster in (0, 50):
         assert Setting("pregated", copy - faster).steps() == [floor + first - faster + issues] * STEPS
+
+
+PREDICT = 20
+
+
+def test_predictions_before_the_launch_cost_every_layer_whose_expert_is_there() -> None:
+    copy = EXPERT + ROUND_TRIP - HOST.issue_ns - HOST.event_ns
+    floor = HOST.launch_dense_ns + LAYERS * HIT + END
+    first = miss(copy) - HIT  # its copy hides the prediction
+    issues = (LAYERS - 2) * HOST.issue_ns
+    for faster in (0, 50):
+        steps = Setting("pregated", copy - faster, predict=PREDICT).steps()
+        assert steps == [floor + first - faster + issues + (LAYERS - 1) * PREDICT] * STEPS
+
+
+def test_predictions_after_the_launch_hide_behind_the_experts() -> None:
+    copy = EXPERT + ROUND_TRIP + HOST.launch_ns - PREDICT - HOST.issue_ns - HOST.event_ns
+    floor = HOST.launch_dense_ns + LAYERS * HIT + END
+    for faster in (0, 50):
+        steps = Setting("pregated", copy - faster, predict=PREDICT, late=True).steps()
+        assert steps == [floor + miss(copy) - HIT - faster] * STEPS  # not even the issues cost anything
+    assert Setting("pregated", copy + 1, predict=PREDICT, late=True).steps() != steps
 
 
 @pytest.mark.parametrize("copy", [1000, 5000])

@@ -8,27 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import as_lists, naive
-from timing_cases import Case, cases
+from timing_cases import RUNNABLE, Case, cases
 
-from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.timing.engine import simulate
 
-every_policy = pytest.mark.parametrize("policy", POLICIES)
+every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 
 
 @every_policy
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=cases())
 def test_fifo(policy: str, case: Case) -> None:
     table = case.decide(policy)
-    durations = case.machine.durations(table)
+    durations = case.durations(policy, table)
     assert as_lists(simulate(table, durations)) == naive(table, durations)
 
 
 @every_policy
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=cases(read=False), order=st.sampled_from(["priority", "chunked"]), chunk=st.integers(1, 50))
 def test_priority_and_chunks(policy: str, case: Case, order: Any, chunk: int) -> None:
     table = case.decide(policy)
-    durations = case.machine.durations(table)
+    durations = case.durations(policy, table)
     assert as_lists(simulate(table, durations, order, chunk)) == naive(table, durations, order, chunk)

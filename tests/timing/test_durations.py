@@ -14,7 +14,7 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.predictors import Routed
+from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.table import no_predictions
 from specmoe.sim.timing.durations import Home, contexts, durations_of
 

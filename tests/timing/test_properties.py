@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from timing_cases import Case, cases, machines
+from timing_cases import RUNNABLE, Case, cases, machines
 
 from specmoe.errors import InputError
 from specmoe.sim.decide.policies import POLICIES
@@ -20,14 +20,14 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.sim.timing.timeline import uninterrupted
 
-names = st.sampled_from(list(POLICIES))
+names = st.sampled_from(RUNNABLE)
 orders = st.sampled_from(["fifo", "priority", "chunked"])
 property_of = settings(max_examples=120, deadline=None)
 
 
 def timed(case: Case, name: str, order: Any = "fifo", chunk: int = 7) -> tuple[DecisionTable, Durations, Timing]:
     table = case.decide(name)
-    durations = case.machine.durations(table)
+    durations = case.durations(name, table)
     return table, durations, simulate(table, durations, order, chunk)
 
 
@@ -115,10 +115,31 @@ def test_no_result_is_below_the_floor(case: Case, name: str, order: Any) -> None
 
 
 @property_of
+@given(case=cases(read=False), name=names, order=orders)
+def test_a_predictor_that_is_slow_enough_is_slower_than_no_predictor(case: Case, name: str, order: Any) -> None:
+    assume(POLICIES[name].prefetch)
+    _, _, plain = timed(case, "on-demand-lru", order)
+    table, durations, quick = timed(case, name, order)
+    slow = simulate(table, durations._replace(predict=[int(plain.step_end[-1])] * len(quick.begin)), order, 7)
+    assert slow.step_end[-1] > plain.step_end[-1]
+
+
+@property_of
+@given(case=cases(), name=names, extra=st.integers(1, 100))
+def test_predicting_slower_is_never_faster_on_a_fifo_link(case: Case, name: str, extra: int) -> None:
+    table, durations, timing = timed(case, name)
+    slower = [time + extra for time in durations.predict or [0] * len(timing.begin)]
+    later = simulate(table, durations._replace(predict=slower))
+    assert (later.step_end >= timing.step_end).all()
+    assert (later.use_end >= timing.use_end).all()
+    assert (later.host - timing.host == extra).all()
+
+
+@property_of
 @given(case=cases(), name=names)
 def test_no_demand_only_result_is_above_the_ceiling(case: Case, name: str) -> None:
     table, durations, _ = timed(case, name)
-    assume(not table.prefetch_loads)
+    assume(not table.prefetch_loads and not sum(durations.predict))
     assert mean_step_ns(table, durations) <= ceiling_ns(table, durations, case.machine.copy)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from timing_cases import Case, cases, durations_by_hand, table_of
+from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.timeline import uninterrupted, write_timeline
 
@@ -88,11 +87,11 @@ def test_a_prefetch_that_gave_way_is_cut_where_it_did() -> None:
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), name=st.sampled_from(list(POLICIES)), order=st.sampled_from(["fifo", "priority", "chunked"]))
+@given(case=cases(), name=st.sampled_from(RUNNABLE), order=st.sampled_from(["fifo", "priority", "chunked"]))
 def test_nothing_overlaps_within_a_lane(tmp_path: Path, case: Case, name: str, order: Any) -> None:
     order = "fifo" if case.machine.read else order
     table = case.decide(name)
-    durations = case.machine.durations(table)
+    durations = case.durations(name, table)
     write_timeline(table, durations, simulate(table, durations, order, 5), tmp_path / "t.json")
     lanes = lanes_of(tmp_path / "t.json")
     assert list(lanes) == ["host", "compute", "copy", "disk"]

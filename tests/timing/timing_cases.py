@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,9 +15,11 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.table import DecisionTable, Recorder
-from specmoe.sim.speculate.predictors import PREDICTORS, Routed
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.timing.durations import Durations
 
+RUNNABLE = [name for name, policy in POLICIES.items() if not policy.predictor.startswith("learned-")]  # untrained
 HOST = HostCosts(launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4)
 Load = tuple[int, int, int, bool, int]  # event, key, slot, demand, wave
 Use = tuple[int, int, int, int, int, bool, int]  # event, key, tokens, slot, load, hit, wave
@@ -53,6 +56,7 @@ class Machine(NamedTuple):
     copy: int
     read: int
     sync_each_layer: bool
+    predict: int = 0
 
     def durations(self, table: DecisionTable) -> Durations:
         layers, steps = table.num_layers, table.num_steps
@@ -73,13 +77,21 @@ class Case(NamedTuple):
     routed: Routed
     machine: Machine
     slots: int
+    late: bool = False  # prefetches after the launch
 
     def decide(self, name: str) -> DecisionTable:
         policy = POLICIES[name]
+        if policy.prefetch:
+            policy = dataclasses.replace(policy, prefetch=dataclasses.replace(policy.prefetch, after_launch=self.late))
         predictions = PREDICTORS[policy.predictor]().predict(self.routed)
         workload = self.routed.workload
         popularity = np.arange(workload.meta.num_layers * workload.meta.num_experts)[::-1].astype(np.int64)
         return decide(workload, predictions, policy, self.slots, Context(self.slots, workload, popularity))
+
+    def durations(self, name: str, table: DecisionTable) -> Durations:
+        """With the host's time for predictions, if the policy prefetches at all."""
+        predict = [self.machine.predict * (1 + event % 3) for event in range(table.num_steps * table.num_layers)]
+        return self.machine.durations(table)._replace(predict=predict if POLICIES[name].prefetch else ())
 
     @property
     def most_demanded(self) -> int:
@@ -93,7 +105,8 @@ def machines(read: bool = True) -> st.SearchStrategy[Machine]:
     hosts = st.builds(HostCosts, small, small, small, small, small, small)
     reads = st.sampled_from([0, 0, 17]) if read else st.just(0)
     time, flag = st.integers(1, 40), st.booleans()
-    return st.builds(Machine, hosts, time, time, st.integers(0, 9), small, st.integers(1, 60), reads, flag)
+    predict = st.sampled_from([0, 0, 3, 80])
+    return st.builds(Machine, hosts, time, time, st.integers(0, 9), small, st.integers(1, 60), reads, flag, predict)
 
 
 @st.composite
@@ -110,4 +123,4 @@ def cases(draw: Any, read: bool = True) -> Case:
         top_k=draw(st.integers(1, 2)),
         candidates=3,
     )
-    return Case(routed, draw(machines(read)), draw(st.integers(layers, 9)))
+    return Case(routed, draw(machines(read)), draw(st.integers(layers, 9)), draw(st.booleans()))

@@ -48,6 +48,7 @@ class Director:
         self._workload = workload
         self._eviction = policy.eviction
         self._keep = policy.keep or self._all_resident
+        self._after_launch = policy.prefetch is not None and policy.prefetch.after_launch
         self._recorder = Recorder()
         self._pools = _pools(policy, self._slots, meta.num_layers, context)
         self._proposals: Proposals = proposals_of(policy, predictions, workload)
@@ -68,7 +69,8 @@ class Director:
                 self._prefetch(event, keys, proposed)
             if not self._keep:
                 self._give_up(layer, proposed)
-        return self._recorder.table(self._workload.num_steps, meta.num_layers, meta.num_experts, self._slots)
+        shape = (self._workload.num_steps, meta.num_layers, meta.num_experts)
+        return self._recorder.table(*shape, self._slots, self._after_launch)
 
     def _fill(self, pool: Pool) -> None:
         """Every expert is there from the start."""

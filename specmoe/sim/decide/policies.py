@@ -10,6 +10,9 @@ from specmoe.errors import InputError
 from specmoe.sim.decide.policy import Policy, Prefetch
 
 EVERY = 1 << 30
+ONE = Prefetch(1)
+LATE = Prefetch(1, after_launch=True)  # what takes its time thinks while the experts run
+SURE = Prefetch(1, threshold=0.3, after_launch=True)  # less sure, it costs more than it gains: on a validation split
 
 _ROWS = (
     Policy("gpu-only", "everything resident: the floor", sharing="all-resident"),
@@ -17,9 +20,35 @@ _ROWS = (
     Policy("on-demand-lru", "one LRU over all layers"),
     Policy("on-demand-lfu", "one LFU over all layers", eviction="lfu"),
     Policy("static", "the train split's most popular experts stay", eviction="static"),
+    Policy("previous-step", "what the sequence's last token used there", predictor="previous_step", prefetch=ONE),
     Policy("layer-minus-1", "specMoE's layer_minus_1 heuristic", predictor="layer_minus_1", prefetch=Prefetch(2)),
+    Policy(
+        "multi-layer", "specMoE's multi_layer heuristic: three layers' votes", predictor="multi_layer", prefetch=ONE
+    ),
     Policy("frequency", "the experts used most so far", predictor="frequency", prefetch=Prefetch(2)),
-    Policy("lookahead", "next layer's router on this layer's input", predictor="lookahead", prefetch=Prefetch(1)),
+    Policy(
+        "frequency-sequence",
+        "HOBBIT: the experts that this sequence used most",
+        predictor="frequency-sequence",
+        prefetch=ONE,
+    ),
+    Policy("frequency-decayed", "the experts used most lately", predictor="frequency-decayed", prefetch=ONE),
+    Policy("transition", "from expert to expert of the next layer", predictor="transition", prefetch=SURE),
+    Policy("transition-2", "from two layers' experts to the next", predictor="transition-2", prefetch=SURE),
+    Policy(
+        "adaptive",
+        "specMoE's adaptive heuristic: two guesses, fewer when they fail",
+        predictor="adaptive",
+        prefetch=Prefetch(2),
+    ),
+    Policy(
+        "moe-infinity",
+        "Xue et al. 2024: the most alike of collected activation matrices",
+        predictor="activation_match",
+        prefetch=ONE,
+    ),
+    Policy("token-identity", "ProMoE's baseline, SiDA's idea: by the token", predictor="token_identity", prefetch=SURE),
+    Policy("lookahead", "next layer's router on this layer's input", predictor="lookahead", prefetch=ONE),
     Policy(
         "mixtral-offloading",
         "Eliseev & Mazur 2023: an LRU for each layer, two guesses by look-ahead",
@@ -27,9 +56,19 @@ _ROWS = (
         prefetch=Prefetch(2),
         sharing="per-layer",
     ),
+    Policy("learned-contextual", "an MLP over recent routing", predictor="learned-contextual", prefetch=LATE),
+    Policy("learned-transformer", "attention over layers and tokens", predictor="learned-transformer", prefetch=LATE),
+    Policy("learned-hierarchical", "cluster, then expert", predictor="learned-hierarchical", prefetch=LATE),
+    Policy(
+        "learned-fusion",
+        "attention, counts and the gate look-ahead, blended",
+        predictor="learned-fusion",
+        prefetch=LATE,
+    ),
     Policy("prefetch-all", "SE-MoE: all of the next layer", predictor="all", prefetch=Prefetch(EVERY), keep=False),
     Policy("pregated", "Hwang et al., ISCA'24", predictor="pregated", prefetch=Prefetch(EVERY), keep=False),
     Policy("pregated-lru", "Pre-gated MoE with a cache", predictor="pregated", prefetch=Prefetch(EVERY)),
+    Policy("noisy-oracle", "right with an assumed precision: a what-if", predictor="noisy_oracle", prefetch=ONE),
     Policy("belady", "the fewest loads without prefetching (Belady 1966); peeks", eviction="belady"),
     Policy(
         "oracle",
@@ -57,15 +96,17 @@ def fields() -> list[str]:
     own = [
         f.name
         for f in dataclasses.fields(Policy)
-        if f.name not in ("name", "source", "prefetch", "eviction_parameters")
+        if f.name not in ("name", "source", "prefetch", "eviction_parameters", "predictor_parameters")
     ]
     return [*own, *(f"prefetch.{f.name}" for f in dataclasses.fields(Prefetch))]
 
 
 def _changed(made: Policy, dotted: str, value: Any) -> Policy:
+    first, _, second = dotted.partition(".")
+    if first == "predictor" and second:
+        return dataclasses.replace(made, predictor_parameters={**made.predictor_parameters, second: value})
     if dotted not in fields():
         raise InputError(f"{dotted}: not a choice of a policy: {_nearest(dotted, fields())}")
-    first, _, second = dotted.partition(".")
     if not second:
         return dataclasses.replace(made, **{first: value})
     rule = made.prefetch or Prefetch()

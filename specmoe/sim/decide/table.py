@@ -2,7 +2,8 @@
 
 Two tables of parallel arrays. A key names an expert of a layer: `layer * num_experts + expert`. An event is one (step,
 layer): `step * num_layers + layer`. Within an event, loads are issued in the order of their rows, demand loads of the
-first wave first; uses run in the order of their rows.
+first wave first; uses run in the order of their rows. Prefetches are predicted and issued before the experts of the
+event's last wave are launched, or, `after_launch`, behind them.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class DecisionTable(NamedTuple):
     num_layers: int
     num_experts: int
     slots: int
+    after_launch: bool = False
 
     @property
     def hits(self) -> int:
@@ -96,14 +98,16 @@ class Recorder:
         self._used.append(False)
         return len(self._used) - 1
 
-    def table(self, num_steps: int, num_layers: int, num_experts: int, slots: int) -> DecisionTable:
+    def table(
+        self, num_steps: int, num_layers: int, num_experts: int, slots: int, after_launch: bool = False
+    ) -> DecisionTable:
         """Everything written down."""
         event, key, tokens, slot, load, hit, wave = _columns(self._uses, 7)
         uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave)
         event, key, slot, evicted, demand, wave = _columns(self._loads, 6)
         used = np.array(self._used, np.bool_)
         loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), used, wave)
-        return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots)
+        return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch)
 
 
 def _columns(rows: array[int], width: int) -> list[Ints]:

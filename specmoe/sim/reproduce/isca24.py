@@ -19,7 +19,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles import ModelShape, load_profile, load_shape, shape_names
 from specmoe.sim.reproduce.routing import forced, uniform
 from specmoe.sim.reproduce.runtime import BUFFERS, Runtime, costs_of
-from specmoe.sim.speculate.predictors import Routed
+from specmoe.sim.speculate.predictor import Routed
 
 PROFILE = "a100-sxm4-80gb"
 METHODS = ("gpu-only", "pregated", "on-demand", "prefetch-all")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles import ModelShape, Phase
-from specmoe.sim.speculate.predictors import Routed
-from specmoe.traces.schema import Block, TraceMeta
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.traces.schema import Block, TraceMeta, no_lookahead
 from specmoe.traces.workload import Workload, build
 
 
@@ -67,5 +67,5 @@ def _block(sequence: NDArray[np.int32], position: NDArray[np.int32], experts: ND
         token=np.full(rows, -1, np.int32),
         experts=experts,
         probs=np.full(experts.shape, np.nan, np.float16),
-        lookahead=np.full(experts.shape, -1, np.int16),
+        lookahead=no_lookahead(experts),
     )

@@ -27,7 +27,8 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.reproduce.routing import every_expert
-from specmoe.sim.speculate.predictors import PREDICTORS, Routed
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.timing.durations import Durations, Home, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.sim.timing.program import program_of
@@ -69,7 +70,7 @@ class Runtime:
         chosen, workload = POLICIES[policy], routed.workload
         if chosen.predictor == "all":
             workload = every_expert(workload)
-        predictions = PREDICTORS[chosen.predictor]().predict(Routed(workload, routed.block))
+        predictions = make_predictor(chosen.predictor).predict(Routed(workload, routed.block))
         decisions = decide(workload, predictions, chosen, slots or BUFFERS * workload.meta.num_experts)
         offloads = chosen.sharing != "all-resident"
         return Execution(decisions, simulate(decisions, self._durations(workload, decisions, offloads)))

@@ -1,4 +1,4 @@
-"""What a predictor says: for every event, candidates of the events that follow it."""
+"""What a predictor says of events: for every one, candidates of the events that follow it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ class PredictionTable:
 
     Depth d = 1..D is in `experts[e, d - 1]`: candidates, best first, -1 from where there are no more. The target is
     layer (l + d) mod L, in the next step where that wraps. `confidence` is the predicted probability that the target
-    event demands the expert; 0 where there is no candidate. `name` and `parameters` say who predicted.
+    event demands the expert; 0 where there is no candidate.
     """
 
-    name: str
     experts: NDArray[np.int16]  # [events, D, C]
     confidence: NDArray[np.float32]  # [events, D, C]
     peeks: bool = False
-    parameters: tuple[tuple[str, float | str], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -37,4 +35,4 @@ class PredictionTable:
 
 def no_predictions(events: int) -> PredictionTable:
     """The table of a predictor that says nothing."""
-    return PredictionTable("none", np.full((events, 1, 0), -1, np.int16), np.zeros((events, 1, 0), np.float32))
+    return PredictionTable(np.full((events, 1, 0), -1, np.int16), np.zeros((events, 1, 0), np.float32))

@@ -29,6 +29,7 @@ class Durations(NamedTuple):
     read: int  # of one expert from NVMe into host memory; 0 where it is there already
     host: HostCosts
     sync_each_layer: bool = False  # a runtime that waits for every layer's experts before it goes on
+    predict: Sequence[int] = ()  # [events], of the host thread, before prefetches are considered; empty: none
 
 
 class Home(NamedTuple):

@@ -1,8 +1,8 @@
 """Three clocks: the host thread, the compute stream, the copy engine. Integer nanoseconds.
 
 For every event: the host launches the dense part and the router and waits for the router's result; it decides; it
-issues the loads and launches the experts, none of which it waits for. The compute stream runs what was launched, in
-order, an expert when its load has landed. At a step's end the host waits for the compute stream.
+issues the loads, predicts and launches the experts, none of which it waits for. The compute stream runs what was
+launched, in order, an expert when its load has landed. At a step's end the host waits for the compute stream.
 
 The host's clock never depends on a copy within an event, so the host runs ahead in one go (`host`), and what it
 launched is then laid on the compute stream's clock (`compute`). Only where a copy's landing cannot be told beforehand
@@ -58,7 +58,7 @@ class Engine:
     def __init__(self, table: DecisionTable, durations: Durations, order: Order, chunk: int | None) -> None:
         self.env = simpy.Environment()
         self.table, self.durations = table, durations
-        self.program = program_of(table)
+        self.program = program_of(table, any(durations.predict))
         self.use_start = column(len(table.uses.event))
         self.use_end = column(len(table.uses.event) + 1, NOT_YET)
         self.use_end[-1] = 0  # of no use, -1
@@ -93,6 +93,7 @@ class Engine:
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
         launch, launch_dense, issue, handover, sync, bookkeeping = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
+        predict = self.durations.predict if any(self.durations.predict) else None
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
         rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
         wait_each_layer = self.durations.sync_each_layer
@@ -106,6 +107,8 @@ class Engine:
             first, last = rounds[event], rounds[event + 1]
             launched = []
             for round_ in range(first, last):
+                if predict and round_ == last - 1:
+                    host += predict[event]
                 for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
                     host += issue
                     link.request(load, host)

@@ -3,6 +3,12 @@
 An event is one or more rounds (one for each wave of its demand). In a round the host first issues loads: the wave's
 demand loads and, in the last round, the prefetches. Then it launches the wave's experts: resident ones first, those
 with the most tokens first (no other order ends sooner when the host launches slowly), then the others as they land.
+
+Where predicting takes the host time, or comes after the launch, every event has one round more, at whose beginning the
+host predicts:
+
+    before the launch   ..., demand loads of the last wave | predict, prefetches, experts of the last wave
+    after the launch    ..., demand loads and experts of the last wave | predict, prefetches
 """
 
 from __future__ import annotations
@@ -36,15 +42,18 @@ class Program(NamedTuple):
     reader: array[int]  # [loads], a row of uses
 
 
-def program_of(table: DecisionTable) -> Program:
-    """Order the rows of a table."""
+def program_of(table: DecisionTable, predicts: bool = False) -> Program:
+    """Order the rows of a table; `predicts` if predicting takes the host time."""
     uses, loads = table.uses, table.loads
     waves = np.ones(table.num_steps * table.num_layers, np.int64)
     np.maximum.at(waves, uses.event, uses.wave + 1)
-    rounds = np.concatenate([[0], np.cumsum(waves)])
-    load_round = rounds[loads.event] + np.where(loads.demand, loads.wave, waves[loads.event] - 1)
+    apart = predicts or table.after_launch
+    rounds = np.concatenate([[0], np.cumsum(waves + apart)])
+    load_round = np.where(loads.demand, rounds[loads.event] + loads.wave, rounds[1:][loads.event] - 1)
     load_order = np.argsort(load_round, kind="stable")
     use_round = rounds[uses.event] + uses.wave
+    if apart and not table.after_launch:
+        use_round += uses.wave == waves[uses.event] - 1
     weight = np.where(uses.hit, -uses.tokens, 0)
     use_order = np.lexsort((weight, ~uses.hit, use_round))  # stable: else in the order of the rows
     previous = _previous(loads.slot, load_order)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.schema import Block, Kind, Phase
+from specmoe.traces.schema import Block, Kind, Phase, no_lookahead
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ class Imported(NamedTuple):
     def block(self) -> Block:
         """All rows; what is unknown is filled as the schema says. Ids too large for their type stay too large."""
         n = len(self.sequence)
+        experts = narrow(self.experts, np.int16)
         return Block(
             sequence=narrow(self.sequence, np.int32),
             position=narrow(self.position, np.int32),
             source=narrow(np.zeros(n) if self.source is None else self.source, np.int16),
             token=narrow(np.full(n, -1) if self.token is None else self.token, np.int32),
-            experts=narrow(self.experts, np.int16),
+            experts=experts,
             probs=(np.full(self.experts.shape, np.nan) if self.probs is None else self.probs).astype(np.float16),
-            lookahead=np.full(self.experts.shape, -1, np.int16),
+            lookahead=no_lookahead(experts),
         )
 
 

@@ -1,0 +1,110 @@
+"""The precision below which prefetching makes things slower, on a machine.
+
+Guesses of an assumed precision (the noisy oracle's) of one expert, one layer ahead, in the same LRU slots as loading on
+demand only: what counts is the precision of the prefetches that they lead to, for a guess of what is there already
+costs nothing. Decisions do not depend on the machine, so each is made once and timed on every link.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from specmoe.hwprofiles.costs import CURVE_OF, Costs
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.prediction import NO_CHARGE, Charge, charged
+
+if TYPE_CHECKING:
+    from specmoe.sim.run import Scenario
+
+ASSUMED = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+FACTORS = tuple(2 ** (exponent / 2) for exponent in range(-4, 5))  # of the link's bandwidth
+
+
+class Trial(NamedTuple):
+    """Decisions that an assumed precision led to, and the precision of its prefetches."""
+
+    precision: float
+    decisions: DecisionTable
+
+
+class Sweep(NamedTuple):
+    """Loading on demand only, and prefetching with more and more precision."""
+
+    on_demand: DecisionTable
+    trials: list[Trial]
+
+
+class BreakEven(NamedTuple):
+    """Share of the prefetched experts that must be used for prefetching to pay; or why there is none."""
+
+    precision: float | None
+    reason: str
+
+
+class CurvePoint(NamedTuple):
+    """Break-even on a link of so many bytes a second."""
+
+    bandwidth: float
+    at: BreakEven
+
+
+def sweep(scenario: Scenario, slots: int) -> Sweep:
+    """Decide once for each precision."""
+    trials = []
+    for assumed in ASSUMED:
+        chosen = dataclasses.replace(POLICIES["noisy-oracle"], predictor_parameters={"assumed_precision": assumed})
+        decisions = scenario.decide(chosen, slots)
+        if decisions.prefetch_loads:
+            trials.append(Trial(decisions.prefetch_useful / decisions.prefetch_loads, decisions))
+    trials.sort(key=lambda trial: trial.precision)
+    return Sweep(scenario.decide(POLICIES["on-demand-lru"], slots), trials)
+
+
+def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> BreakEven:
+    """Time a sweep and find where it crosses loading on demand; with other costs than the scenario's if told."""
+    cost = scenario.charge(POLICIES["noisy-oracle"])
+    plain = _mean_ns(scenario, swept.on_demand, NO_CHARGE, costs)
+    gains = [plain - _mean_ns(scenario, trial.decisions, cost, costs) for trial in swept.trials]
+    return crossing([trial.precision for trial in swept.trials], gains)
+
+
+def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) -> list[CurvePoint]:
+    """Break-even over the bandwidth of the link, from a quarter to four times the machine's own."""
+    name = bandwidth_name(scenario)
+    own = scenario.profile[name]
+    points = []
+    for bandwidth in (own * factor for factor in factors):
+        profile = scenario.profile.with_overrides({name: bandwidth})
+        costs = dataclasses.replace(scenario.costs, profile=profile)
+        points.append(CurvePoint(bandwidth, break_even(scenario, swept, costs)))
+    return points
+
+
+def bandwidth_name(scenario: Scenario) -> str:
+    """The profile's name for the bandwidth at which experts come to the GPU."""
+    tier = scenario.spec.home.tier
+    return f"{CURVE_OF['host-pageable' if tier == 'host-pageable' else 'host-pinned']}.bandwidth"
+
+
+def crossing(precisions: Sequence[float], gains: Sequence[float]) -> BreakEven:
+    """Where the gain in time becomes positive for good, between the points by a straight line."""
+    if not gains:
+        return BreakEven(None, "nothing is left to prefetch")
+    losing = np.flatnonzero(np.array(gains) <= 0)
+    if not len(losing):
+        return BreakEven(None, "prefetching one expert ahead pays at any precision")
+    last = int(losing[-1])
+    if last == len(gains) - 1:
+        return BreakEven(None, "prefetching one expert ahead does not pay even with perfect guesses")
+    part = -gains[last] / (gains[last + 1] - gains[last])
+    return BreakEven(float(precisions[last] + part * (precisions[last + 1] - precisions[last])), "")
+
+
+def _mean_ns(scenario: Scenario, decisions: DecisionTable, cost: Charge, costs: Costs | None) -> float:
+    durations = charged(scenario.durations(decisions, costs), cost)
+    return float(scenario.time(decisions, durations).step_end[-1]) / decisions.num_steps

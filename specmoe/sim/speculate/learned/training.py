@@ -1,0 +1,144 @@
+"""Training a network on a trace. Import only where torch is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import ceil, cos, inf, pi
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from specmoe.sim.speculate.learned.config import NetConfig
+from specmoe.sim.speculate.learned.fusion import Fusion
+from specmoe.sim.speculate.learned.inputs import Inputs, Tables, inputs_at, targets_at
+from specmoe.sim.speculate.learned.scoring import evaluate, loss_of
+from specmoe.sim.speculate.learned.splits import Spans, rows_of, take
+
+GRADIENT_NORM = 1.0
+EMBEDDING_RATE = 5  # relative to that of the other weights
+WARMUP = 0.05  # of all steps
+LAST = 0.02  # of the peak rate, at the end of the cosine
+
+
+class Recipe(NamedTuple):
+    """How a network is trained; `rate` is AdamW's, `batch` counts sequences."""
+
+    epochs: int = 25
+    batch: int = 16
+    rate: float = 3e-4
+    patience: int = 5
+    weight_decay: float = 0.05
+    seed: int = 0
+
+
+class Material(NamedTuple):
+    """Rows of the train split are in `train`, those of validation in `held`, both places in their tables."""
+
+    tables: Tables
+    train: Spans
+    held_tables: Tables
+    held: Tensor
+
+
+class Run:
+    """A network, its optimizer, and how training went so far."""
+
+    def __init__(self, net: nn.Module, config: NetConfig, recipe: Recipe, device: torch.device) -> None:
+        self.net, self.config, self.recipe, self.device = net.to(device), config, recipe, device
+        self.optimizer = _optimizer(net, recipe)
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch with the least validation loss, from 0; -1 before the first."""
+        losses = [epoch["validation_loss"] for epoch in self.history]
+        return losses.index(min(losses)) if losses else -1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or the last few were no better."""
+        done = len(self.history)
+        return done >= self.recipe.epochs or done - 1 - self.best_epoch >= self.recipe.patience
+
+    def train(self, material: Material, after_epoch: Callable[[Run], None]) -> None:
+        """Go on until it is over, then take the best weights."""
+        while not self.is_over:
+            self.epoch(material)
+            after_epoch(self)
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters():
+                parameter.copy_(self.best[name])
+
+    def epoch(self, material: Material) -> None:
+        """Every sequence once, in an order that only seed and epoch decide; then validate."""
+        number, started = len(self.history), perf_counter()
+        torch.manual_seed(1000 * self.recipe.seed + number)
+        batches = list(self._batches(material.train, number))
+        total = torch.zeros((), device=self.device)
+        self.net.train()
+        for place, rows in enumerate(batches):
+            self._set_rate((number + place / len(batches)) / self.recipe.epochs)
+            total += self._step(material.tables, torch.from_numpy(rows).to(self.device))
+        found = evaluate(self.net, material.held_tables, material.held, self.config)
+        self._record(float(total) / len(batches), found, perf_counter() - started)
+
+    def _record(self, loss: float, found: dict[str, Any], seconds: float) -> None:
+        before = min((epoch["validation_loss"] for epoch in self.history), default=inf)
+        top1 = found["within_step"]["depth1"]["top1"]
+        self.history.append(
+            {"loss": loss, "validation_loss": found["loss"], "validation_top1": top1, "seconds": seconds}
+        )
+        if found["loss"] < before or not self.best:
+            self.best = {name: p.detach().clone() for name, p in self.net.named_parameters()}
+
+    def _batches(self, spans: Spans, number: int) -> Iterator[NDArray[np.int64]]:
+        order = np.random.default_rng([self.recipe.seed, number]).permutation(len(spans.first))
+        for part in np.array_split(order, ceil(len(order) / self.recipe.batch)):
+            yield rows_of(take(spans, part))
+
+    def _step(self, tables: Tables, rows: Tensor) -> Tensor:
+        targets = targets_at(tables, rows, self.config)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = asked(self.net, inputs_at(tables, rows), targets)
+        loss = loss_of(logits, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.net.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _set_rate(self, done: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * schedule(done)
+
+
+def asked(net: nn.Module, seen: Inputs, targets: Tensor) -> Tensor:
+    """Logits in training: a network with tables of counts leaves each row's own answer out of them."""
+    logits: Tensor = net(seen, targets) if isinstance(net, Fusion) else net(seen)
+    return logits
+
+
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; a row of an embedding is rarely seen, so its rate is higher."""
+    seen = {p for module in net.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    dense = [p for p in net.parameters() if p not in seen and p.ndim > 1]
+    others = [p for p in net.parameters() if p not in seen and p.ndim <= 1]
+    rows = [p for p in net.parameters() if p in seen]
+    groups: list[dict[str, Any]] = [
+        {"params": dense, "peak": recipe.rate},
+        {"params": others, "peak": recipe.rate, "weight_decay": 0.0},
+        {"params": rows, "peak": recipe.rate * EMBEDDING_RATE},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay)
+
+
+def schedule(done: float) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine."""
+    if done < WARMUP:
+        return 0.05 + 0.95 * done / WARMUP
+    return LAST + (1 - LAST) * 0.5 * (1 + cos(pi * (done - WARMUP) / (1 - WARMUP)))

@@ -1,0 +1,147 @@
+"""Predictors that learn as they go: a memory that scores what may come and learns from what came, step by step.
+
+The loop is here once; a predictor brings its `Memory`. What a step knows is in `Step`; what happens in a step is learnt
+after it. Memory starts empty or, `warm`, as the train split left it; with `reset="sequence"` every sequence starts it
+afresh; without `online` nothing is learnt but from the train split.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.speculate.predictor import WIDTH, Guess, Predictor, Routed, best_of, no_guess, targets
+
+Reset = Literal["never", "sequence"]
+
+
+class Step(NamedTuple):
+    """T tokens that run at once. Scores for layer l + d at layer l may use `experts` and `probs` up to layer l only."""
+
+    sequence: NDArray[np.int32]  # [T]
+    position: NDArray[np.int32]  # [T]
+    token: NDArray[np.int32]  # [T]
+    experts: NDArray[np.int16]  # [T, L, k], used; -1 where dropped
+    candidates: NDArray[np.int16]  # [T, L, M], the router's best
+    probs: NDArray[np.float32]  # [T, L, M], 0 where unknown
+    before: NDArray[np.int16]  # [T, L, k], experts of the sequence's token before; -1 where there is none (or encode)
+    token_before: NDArray[np.int32]  # [T], its id; -1 where there is none (or encode)
+
+
+class Memory(ABC):
+    """What a predictor has learnt; `layers`, `experts` and `depth` say how large it is.
+
+    Place [l, d - 1] of its scores is about layer `target[l, d - 1]`, `wraps[l, d - 1]` steps later.
+    """
+
+    def __init__(self, layers: int, experts: int, depth: int) -> None:
+        self.layers, self.experts, self.depth = layers, experts, depth
+        self.target, self.wraps = targets(layers, depth)
+
+    @abstractmethod
+    def scores(self, step: Step) -> NDArray[np.floating[Any]]:
+        """Probability that each token uses each expert at layer l + d, [T or 1, L, D, E]; zeros: no idea."""
+
+    @abstractmethod
+    def learn(self, step: Step) -> None:
+        """Take in the routing of a step; of the train split all rows at once, ordered by sequence and position."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of its arrays, those of memories within it included."""
+        held = list(vars(self).values())
+        arrays = sum(value.nbytes for value in held if isinstance(value, np.ndarray))
+        return arrays + sum(value.state_bytes for value in held if isinstance(value, Memory))
+
+
+class Online(Predictor):
+    """The loop over steps."""
+
+    def __init__(self, depth: int = 1, online: bool = True, warm: bool = True, reset: Reset = "never") -> None:
+        super().__init__(depth)
+        if reset not in ("never", "sequence"):
+            raise InputError(f"reset {reset!r}: never or sequence expected")
+        self.online, self.warm, self.reset = online, warm, reset
+        self._fitted: Memory | None = None
+
+    @abstractmethod
+    def memory(self, layers: int, experts: int) -> Memory:
+        """An empty memory."""
+
+    def fit(self, train: Routed) -> None:
+        """Learn the train split, if starts are to be warm."""
+        if self.warm:
+            meta = train.workload.meta
+            self._fitted = self.memory(meta.num_layers, meta.num_experts)
+            self._fitted.learn(whole(train))
+
+    @property
+    def state_bytes(self) -> int:
+        """The memory that the train split left."""
+        return self._fitted.state_bytes if self._fitted else 0
+
+    def guess(self, routed: Routed) -> Guess:
+        """Score every step, then learn it."""
+        workload, meta = routed.workload, routed.workload.meta
+        made = no_guess(len(workload.rows), meta.num_layers, self.depth, min(WIDTH, meta.num_experts))
+        known = take(whole(routed), workload.rows)
+        memories = _Memories(self._start(meta.num_layers, meta.num_experts), self.reset)
+        for start, end in pairwise(workload.row_offsets.tolist()):
+            for place, memory in memories.of(known.sequence[start:end], start):
+                step = take(known, place)
+                made.experts[place], made.confidence[place] = best_of(memory.scores(step), made.experts.shape[3])
+                if self.online:
+                    memory.learn(step)
+        return made
+
+    def _start(self, layers: int, experts: int) -> Memory:
+        """What is known before the first step; raises InputError if the train split was another model's."""
+        start = self._fitted or self.memory(layers, experts)
+        if (start.layers, start.experts) != (layers, experts):
+            raise InputError(
+                f"{type(self).__name__} was fitted to {start.layers} layers of {start.experts} experts: "
+                f"{layers} of {experts} expected"
+            )
+        return start
+
+
+class _Memories:
+    """One memory of all, or one of each sequence that runs."""
+
+    def __init__(self, start: Memory, reset: Reset) -> None:
+        self._start, self._each = start, reset == "sequence"
+        self._held: dict[int, Memory] = {} if self._each else {-1: copy.deepcopy(start)}
+
+    def of(self, sequence: NDArray[np.int32], first: int) -> Iterator[tuple[Any, Memory]]:
+        """Rows of a step, counted from its `first`, with the memory that they share; forgets sequences that ended."""
+        if not self._each:
+            yield slice(first, first + len(sequence)), self._held[-1]
+            return
+        running = np.unique(sequence).tolist()
+        self._held = {one: self._held.get(one) or copy.deepcopy(self._start) for one in running}
+        for one, memory in self._held.items():
+            yield first + np.flatnonzero(sequence == one), memory
+
+
+def whole(routed: Routed) -> Step:
+    """All rows of a trace, ordered by sequence and position, as if they ran at once."""
+    block, meta = routed.block, routed.workload.meta
+    used = block.experts[:, :, : meta.top_k]
+    before, token_before = np.full_like(used, -1), np.full_like(block.token, -1)
+    if meta.phase == "decode":
+        follows = np.flatnonzero(block.sequence[1:] == block.sequence[:-1])
+        before[follows + 1], token_before[follows + 1] = used[follows], block.token[follows]
+    probs = np.nan_to_num(block.probs.astype(np.float32))
+    return Step(block.sequence, block.position, block.token, used, block.experts, probs, before, token_before)
+
+
+def take(step: Step, rows: Any) -> Step:
+    """The rows of a step that a slice, mask or index array picks."""
+    return Step._make(column[rows] for column in step)

@@ -1,0 +1,104 @@
+"""What a predictor is: from routing that is known to guesses, for every token, of routing that is to come."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from time import perf_counter
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.speculate.pooling import pool
+from specmoe.sim.speculate.table import PredictionTable
+from specmoe.traces.schema import Block
+from specmoe.traces.workload import Workload
+
+WIDTH = 8  # candidates that a guess holds, unless told otherwise
+EXPERT_BITS = 16  # that an expert's number takes
+
+
+class Routed(NamedTuple):
+    """A workload and the trace rows it is made of."""
+
+    workload: Workload
+    block: Block
+
+
+class Guess(NamedTuple):
+    """Candidates for every one of a workload's n rows (in the order of `Workload.rows`), at every layer.
+
+    Place [i, l, d - 1] is known once layer l has routed row i, and is about layer l + d of the same row; where
+    l + d >= L, about layer l + d - L in the next step: of the sequence's next token, or, encoding, of any token of the
+    next sequences. (Deeper than L layers, steps after that.) Best first, -1 behind the last.
+    """
+
+    experts: NDArray[np.int16]  # [n, L, D, C]
+    confidence: NDArray[np.float32]  # [n, L, D, C], probability that the expert is used; 0 where there is none
+
+
+class Predictor(ABC):
+    """Guesses `depth` layers ahead. Keywords of a constructor are a predictor's whole configuration.
+
+    No peeking: a guess at (row, layer) may rest on the token ids and positions of that step and of earlier ones, on
+    all routing of earlier steps, and on this step's up to and including that layer; `peeks` marks those that know more.
+    `fit` is given the train split where there is one; `guess` does not change what was learnt.
+    """
+
+    peeks: ClassVar[bool] = False
+
+    def __init__(self, depth: int = 1) -> None:
+        if depth < 1:
+            raise InputError(f"depth {depth}: at least 1 layer expected")
+        self.depth = depth
+
+    def fit(self, train: Routed) -> None:  # noqa: B027  # learning is optional
+        """Learn from the train split; many learn nothing."""
+
+    @abstractmethod
+    def guess(self, routed: Routed) -> Guess:
+        """Guesses for every row and layer."""
+
+    def predict(self, routed: Routed) -> PredictionTable:
+        """The guesses of an event's tokens, pooled."""
+        return PredictionTable(*pool(routed.workload, *self.guess(routed)), peeks=self.peeks)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that a runtime needs for what was learnt."""
+        return 0
+
+    def event_seconds(self, routed: Routed) -> float:
+        """Seconds that it takes for one (step, layer), measured here and now, one step after the other."""
+        start = perf_counter()
+        self.guess(routed)
+        return (perf_counter() - start) / routed.workload.num_events
+
+
+def no_guess(n: int, layers: int, depth: int, width: int = WIDTH) -> Guess:
+    """Room for guesses, with none in it."""
+    shape = (n, layers, depth, width)
+    return Guess(np.full(shape, -1, np.int16), np.zeros(shape, np.float32))
+
+
+def targets(layers: int, depth: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Layer that place [l, d - 1] is about, and how many steps later that is; both [L, D]."""
+    ahead = np.add.outer(np.arange(layers), np.arange(1, depth + 1))
+    return ahead % layers, ahead // layers
+
+
+def best_of(scores: NDArray[np.floating[Any]], width: int = WIDTH) -> Guess:
+    """The best `width` of [..., E] scores, each the probability of an expert; 0 is no candidate, ties go to the lower.
+
+    The result's arrays are [..., min(width, E)]. Scores are compared as float32.
+    """
+    count = scores.shape[-1]
+    sure = np.clip(scores, 0, 1).astype(np.float32)
+    keys = (sure.view(np.int32).astype(np.int64) << EXPERT_BITS) + np.arange(count - 1, -1, -1)  # floats >= 0 sort so
+    if width < count:
+        keys = np.partition(keys, count - width, axis=-1)[..., count - width :]
+    keys = np.sort(keys, axis=-1)[..., ::-1]
+    best = (keys >> EXPERT_BITS).astype(np.int32).view(np.float32)
+    experts = (count - 1 - (keys & (1 << EXPERT_BITS) - 1)).astype(np.int16)
+    return Guess(np.where(best > 0, experts, np.int16(-1)), best)

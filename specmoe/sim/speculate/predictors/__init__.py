@@ -1,0 +1,66 @@
+"""All predictors by name. A new one is one file and one line here, and is then tested and offered as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from specmoe.errors import InputError
+from specmoe.sim.speculate.learned.predictor import Learned
+from specmoe.sim.speculate.predictor import Predictor
+from specmoe.sim.speculate.predictors.activation_match import ActivationMatch
+from specmoe.sim.speculate.predictors.adaptive import Adaptive
+from specmoe.sim.speculate.predictors.everybody import Everybody
+from specmoe.sim.speculate.predictors.frequency import Frequency
+from specmoe.sim.speculate.predictors.layer_minus_1 import LayerMinus1
+from specmoe.sim.speculate.predictors.lookahead import LookAhead
+from specmoe.sim.speculate.predictors.multi_layer import MultiLayer
+from specmoe.sim.speculate.predictors.nobody import Nobody
+from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
+from specmoe.sim.speculate.predictors.pregated import PreGated
+from specmoe.sim.speculate.predictors.previous_step import PreviousStep
+from specmoe.sim.speculate.predictors.token_identity import TokenIdentity
+from specmoe.sim.speculate.predictors.transition import Transition
+from specmoe.sim.speculate.predictors.transition_2 import Transition2
+
+PREDICTORS: dict[str, Callable[..., Predictor]] = {
+    "none": Nobody,
+    "previous_step": PreviousStep,
+    "layer_minus_1": LayerMinus1,
+    "multi_layer": MultiLayer,
+    "frequency": Frequency,
+    "frequency-sequence": partial(Frequency, warm=False, reset="sequence"),
+    "frequency-decayed": partial(Frequency, half_life=64),
+    "transition": Transition,
+    "transition-2": Transition2,
+    "adaptive": Adaptive,
+    "activation_match": ActivationMatch,
+    "token_identity": TokenIdentity,
+    "lookahead": LookAhead,
+    "learned-contextual": partial(Learned, architecture="contextual"),
+    "learned-transformer": partial(Learned, architecture="transformer"),
+    "learned-hierarchical": partial(Learned, architecture="hierarchical"),
+    "learned-fusion": partial(Learned, architecture="fusion"),
+    "pregated": PreGated,
+    "all": Everybody,
+    "noisy_oracle": NoisyOracle,
+    "oracle": Nobody,  # the oracle's prefetches come from the demand itself; see `decide.proposals`
+}
+
+
+def keywords(name: str) -> tuple[str, ...]:
+    """What a predictor can be configured by; raises InputError for an unknown one."""
+    if name not in PREDICTORS:
+        raise InputError(f"predictor {name!r}: one of {', '.join(PREDICTORS)} expected")
+    return tuple(signature(PREDICTORS[name]).parameters)
+
+
+def make_predictor(name: str, parameters: dict[str, Any] | None = None) -> Predictor:
+    """A predictor by its name; raises InputError for an unknown name, keyword or value."""
+    known = keywords(name)
+    for keyword in parameters or {}:
+        if keyword not in known:
+            raise InputError(f"predictor {name} has no {keyword}: one of {', '.join(known)} expected")
+    return PREDICTORS[name](**(parameters or {}))

@@ -1,0 +1,115 @@
+"""MoE-Infinity's activation matrices (Xue et al. 2024): which past sequence was routed most like this one so far?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.speculate.online import Memory, Online, Reset, Step, whole
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictors.representatives import representatives, unit
+
+Matrices = NDArray[np.float32]
+
+
+class Collection(Memory):
+    """Matrices of past sequences, [N, L, E], each layer a unit vector, and those of the running ones so far."""
+
+    def __init__(self, layers: int, experts: int, depth: int, capacity: int) -> None:
+        super().__init__(layers, experts, depth)
+        self.capacity = capacity
+        self.past = np.zeros((0, layers, experts), np.float32)
+        self.running: dict[int, Matrices] = {}
+        self.ended: list[Matrices] = []
+
+    def scores(self, step: Step) -> NDArray[np.floating[Any]]:
+        """The nearest matrix's shares of the target layer. Also notes the step as part of its sequences."""
+        names, place = np.unique(step.sequence, return_inverse=True)
+        earlier = self._so_far(names.tolist())
+        now = earlier + uses_of(step.experts, place, len(names), self.experts)
+        self._note(names.tolist(), now)
+        if not len(self.past):
+            return np.zeros((1, self.layers, self.depth, self.experts), np.float32)
+        nearest = self._nearest(earlier, now)  # [S, L]
+        found = self.past[nearest[:, :, None], self.target]  # [S, L, D, E]
+        shares = found / np.maximum(found.sum(axis=-1, keepdims=True), 1e-9) * step.experts.shape[2]
+        return np.asarray(shares[place])
+
+    def _nearest(self, earlier: Matrices, now: Matrices) -> NDArray[np.int64]:
+        """Place of the matrix with the least mean cosine distance, for each sequence at each layer, [S, L].
+
+        Layers up to that one have routed this step's tokens, the others only those of earlier steps.
+        """
+        both = self._cosines(np.concatenate([earlier, now]))
+        old, new = both[:, : len(now)], both[:, len(now) :]  # [L, S, N]
+        likeness = old.sum(axis=0) + np.cumsum(new - old, axis=0)
+        return np.asarray(likeness.argmax(axis=-1).T)
+
+    def _cosines(self, matrices: Matrices) -> Matrices:
+        """Likeness to every past sequence, [L, S, N]."""
+        likeness: Matrices = np.matmul(unit(matrices).transpose(1, 0, 2), self.past.transpose(1, 2, 0))
+        return likeness
+
+    def _so_far(self, names: list[int]) -> Matrices:
+        nothing = np.zeros((self.layers, self.experts), np.float32)
+        return np.stack([self.running.get(name, nothing) for name in names])
+
+    def _note(self, names: list[int], now: Matrices) -> None:
+        self.ended += [matrix for name, matrix in self.running.items() if name not in names]
+        self.running = dict(zip(names, now, strict=True))
+
+    def learn(self, step: Step) -> None:
+        """Put sequences that ended into the collection; a full one gives its nearest up for it."""
+        for matrix in unit(np.stack(self.ended)) if self.ended else ():
+            if len(self.past) < self.capacity:
+                self.past = np.concatenate([self.past, matrix[None]])
+            else:
+                self.past[np.tensordot(self.past, matrix, axes=2).argmax()] = matrix
+        self.ended = []
+
+
+def uses_of(experts: NDArray[np.int16], place: NDArray[np.integer], sequences: int, count: int) -> Matrices:
+    """Uses of every expert by the tokens of each sequence, [S, L, E], from experts [T, L, k] and `place` [T]."""
+    layers = experts.shape[1]
+    key = (place[:, None, None] * layers + np.arange(layers)[:, None]) * count + experts
+    uses = np.bincount(key[experts >= 0], minlength=sequences * layers * count)
+    return uses.reshape(sequences, layers, count).astype(np.float32)
+
+
+class ActivationMatch(Online):
+    """Candidates are the experts of the nearest of at most `capacity` representative sequences.
+
+    Every step is matched anew, with the running sequence's own counts. `online` collects sequences as they end. Across
+    the end of an encoding step, the next sequences are taken to be like these.
+    """
+
+    def __init__(
+        self,
+        depth: int = 1,
+        capacity: int = 128,
+        seed: int = 0,
+        online: bool = True,
+        warm: bool = True,
+        reset: Reset = "never",
+    ) -> None:
+        super().__init__(depth, online, warm, reset)
+        if capacity < 1:
+            raise InputError(f"capacity {capacity}: at least 1 matrix expected")
+        self.capacity, self.seed = capacity, seed
+
+    def memory(self, layers: int, experts: int) -> Collection:
+        """An empty collection."""
+        return Collection(layers, experts, self.depth, self.capacity)
+
+    def fit(self, train: Routed) -> None:
+        """Collect the train split's representatives."""
+        if self.warm:
+            meta, rows = train.workload.meta, whole(train)
+            names, place = np.unique(rows.sequence, return_inverse=True)
+            matrices = unit(uses_of(rows.experts, place, len(names), meta.num_experts))
+            made = self.memory(meta.num_layers, meta.num_experts)
+            made.past = matrices[representatives(matrices.reshape(len(names), -1), self.capacity, self.seed)]
+            self._fitted = made

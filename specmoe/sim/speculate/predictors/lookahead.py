@@ -1,0 +1,50 @@
+"""The look-ahead gate: this layer's input through a later layer's router (Eliseev & Mazur 2023, mixtral-offloading)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.speculate.predictor import Guess, Predictor, Routed
+from specmoe.sim.speculate.predictors.ranks import by_rank, within_step
+
+
+class LookAhead(Predictor):
+    """Recorded candidates. Their probabilities are not recorded.
+
+    The confidence of the candidate of rank r is how often the train split used it, in that layer and at that depth;
+    without a train split, or deeper than that was recorded, 1 / (r + 1).
+    """
+
+    def __init__(self, depth: int = 1) -> None:
+        super().__init__(depth)
+        self._rates: NDArray[np.float32] | None = None  # [L, D, M]
+
+    def fit(self, train: Routed) -> None:
+        """How often the candidate of each rank is used."""
+        if train.workload.meta.has_lookahead:
+            self._rates = used_by_rank(train)
+
+    def guess(self, routed: Routed) -> Guess:
+        """Raises InputError for a trace whose look-ahead was not recorded so deep."""
+        meta = routed.workload.meta
+        recorded = meta.lookahead_depth if meta.has_lookahead else 0
+        if recorded < self.depth:
+            raise InputError(f"lookahead: {self.depth} layers ahead asked, and this trace has {recorded} recorded")
+        experts = routed.block.lookahead[routed.workload.rows, :, : self.depth]
+        confidence = by_rank(experts).copy()
+        if self._rates is not None:
+            known = self._rates[:, : self.depth, : experts.shape[3]]
+            confidence[:, :, : known.shape[1], : known.shape[2]] = known
+        return within_step(Guess(experts, confidence))
+
+
+def used_by_rank(train: Routed) -> NDArray[np.float32]:
+    """Share of tokens that use the look-ahead's candidate of each rank, [L, D, M]; 0 across the end of a step."""
+    ahead, used = train.block.lookahead, train.block.experts[:, :, : train.workload.meta.top_k]
+    rates = np.zeros(ahead.shape[1:], np.float32)
+    for depth in range(1, ahead.shape[2] + 1):
+        found = ahead[:, :-depth, depth - 1, :, None] == used[:, depth:, None, :]
+        rates[:-depth, depth - 1] = found.any(axis=-1).mean(axis=0)
+    return rates

@@ -1,0 +1,13 @@
+"""No prediction."""
+
+from __future__ import annotations
+
+from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess
+
+
+class Nobody(Predictor):
+    """Says nothing."""
+
+    def guess(self, routed: Routed) -> Guess:
+        """Nothing, at depth 1 whatever was asked."""
+        return no_guess(len(routed.workload.rows), routed.workload.meta.num_layers, 1, 0)

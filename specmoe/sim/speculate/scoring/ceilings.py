@@ -1,0 +1,105 @@
+"""How predictable routing is: what any predictor that knows so much could reach at most, and what chance reaches.
+
+Of the first-choice expert at a layer (1 to L - 1), given a context that is known one layer earlier:
+
+- `entropy_bits`: plug-in conditional entropy on the train split, with Miller and Madow's correction. It is biased low,
+  and the sparser the contexts the more so: a context seen once seems to determine what follows. The correction
+  takes off the first-order part of the bias only, so with (token, expert) it stays far below the truth.
+- `held_out_bits`: cross-entropy on the test split of a smoothed model fitted on the train split. In expectation it is
+  at or above the true entropy, whatever the model: biased high, by what the model fails to learn from so little.
+  The truth lies between the two.
+- `fano_accuracy`: what Fano's inequality allows at `entropy_bits`: an optimistic ceiling, twice over, for the entropy
+  is biased low and Fano's bound is reached only where all wrong experts are equally likely.
+- `held_out_accuracy`: what the smoothed model reaches on the test split: a ceiling for nobody, a floor for whoever
+  knows as much.
+
+They are ceilings of the context, not of routing: who knows hidden states or longer histories may do better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.scoring.accuracy import TOPS
+from specmoe.sim.speculate.scoring.context_model import cross_entropy, refine, share_right, uniform
+from specmoe.sim.speculate.scoring.entropy import conditional_entropy, fano_accuracy
+
+CONTEXTS = {  # what is known, and what of that its model backs off to
+    "nothing": (),
+    "expert": ("nothing",),
+    "two experts": ("expert",),
+    "token": ("nothing",),
+    "token + expert": ("token", "expert"),
+}
+FIGURES = ("entropy_bits", "held_out_bits", "fano_accuracy", "held_out_accuracy")
+
+
+class Codes(NamedTuple):
+    """One target layer's first-choice experts, and each context's code, [m]."""
+
+    value: NDArray[np.int64]
+    contexts: dict[str, NDArray[np.int64]]
+
+
+def chance(experts: int) -> dict[str, float]:
+    """The accuracy of drawing N of E experts blindly."""
+    return {f"top{best}": min(best, experts) / experts for best in TOPS}
+
+
+def ceilings(test: Routed, train: Routed) -> dict[str, dict[str, Any]]:
+    """For every context the `FIGURES`, each a mean over target layers 1 to L - 1 and, in `per_layer`, one a layer.
+
+    Contexts are `nothing` (its accuracy is that of the layer's favourite), the expert one layer earlier, those of two
+    layers (one, where there is only one), the token id, and both. Without token ids those are left out.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    for layer in range(1, test.workload.meta.num_layers):
+        for name, figures in _of_layer(codes(train, layer), codes(test, layer), test.workload.meta.num_experts):
+            found.setdefault(name, []).append(figures)
+    return {name: _mean(layers) | {"per_layer": layers} for name, layers in found.items()}
+
+
+def _mean(layers: list[dict[str, float]]) -> dict[str, Any]:
+    return {figure: sum(layer[figure] for layer in layers) / len(layers) for figure in FIGURES}
+
+
+def codes(routed: Routed, layer: int) -> Codes:
+    """Target and contexts of all tokens that a layer routes; an earlier layer's dropped token is an expert more."""
+    block, count = routed.block, routed.workload.meta.num_experts + 1
+    there = block.experts[:, layer, 0] >= 0
+    first = block.experts[there, :, 0].astype(np.int64) + 1
+    token = block.token[there].astype(np.int64)
+    expert = first[:, layer - 1]
+    contexts = {
+        "nothing": np.zeros_like(token),
+        "expert": expert,
+        "two experts": expert + count * first[:, layer - 2] if layer > 1 else expert,
+    }
+    if np.ptp(block.token):
+        contexts |= {"token": token, "token + expert": token * count + expert}
+    return Codes(first[:, layer] - 1, contexts)
+
+
+def _of_layer(train: Codes, test: Codes, experts: int) -> Iterator[tuple[str, dict[str, float]]]:
+    if not (len(train.value) and len(test.value)):
+        return
+    made: dict[str, NDArray[np.float64]] = {}
+    for name in (name for name in CONTEXTS if name in train.contexts and name in test.contexts):
+        simpler = [made[one] for one in CONTEXTS[name]] or [uniform(len(test.value), experts)]
+        lower = sum(simpler[1:], simpler[0]) / len(simpler)
+        made[name] = refine(lower, train.contexts[name], train.value, test.contexts[name])
+        bits = conditional_entropy(train.value, train.contexts[name])
+        yield (
+            name,
+            {
+                "entropy_bits": bits,
+                "held_out_bits": cross_entropy(made[name], test.value),
+                "fano_accuracy": fano_accuracy(bits, experts),
+                "held_out_accuracy": share_right(made[name], test.value),
+            },
+        )

@@ -1,0 +1,188 @@
+"""Every predictor on a held-out trace: one JSON object each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import specmoe.traces
+from specmoe.errors import InputError, SpecmoeError
+from specmoe.sim.speculate.predictor import Guess, Predictor, Routed
+from specmoe.sim.speculate.predictors import make_predictor
+from specmoe.sim.speculate.scoring import ceilings as bounds
+from specmoe.sim.speculate.scoring.accuracy import Tally, accuracy, tally
+from specmoe.sim.speculate.scoring.asked import Asked, asked_for
+from specmoe.sim.speculate.scoring.bootstrap import interval
+from specmoe.sim.speculate.scoring.calibration import calibration
+from specmoe.sim.speculate.scoring.cost import expert_bytes, milliseconds_cpu, milliseconds_gpu, sample
+from specmoe.sim.speculate.scoring.events import prefetching, rule_of, table_of
+from specmoe.sim.speculate.train_split import open_train, train_beside
+from specmoe.traces.store import Trace
+from specmoe.traces.workload import build
+
+DEPTH = 3  # layers ahead, unless told otherwise or the model has fewer
+
+
+class Examination:
+    """A trace, its train split and what is known of both, prepared once; predictors are scored on it one by one.
+
+    `depth` layers ahead at most (3, if the model has so many); batch 1. Raises InputError for a depth that the model
+    does not have, and for a train split of another model.
+    """
+
+    def __init__(self, trace: str, train: str | None = None, depth: int | None = None, seed: int = 0) -> None:
+        self.name, self.train_name = trace, train or train_beside(trace)
+        opened = specmoe.traces.open(trace)
+        self.meta = opened.meta
+        self.depth, self.seed = min(DEPTH, self.meta.num_layers) if depth is None else depth, seed
+        if not 1 <= self.depth <= self.meta.num_layers:
+            raise InputError(f"depth {depth}: 1 to {self.meta.num_layers} layers expected")
+        self.test = _routed(opened)
+        self.train = None if self.train_name is None else _routed(open_train(self.train_name, self.meta))
+        self._timed = sample(self.test)
+
+    @cached_property
+    def ceilings(self) -> dict[str, dict[str, Any]]:
+        """See `scoring.ceilings`; empty without a train split."""
+        return {} if self.train is None else bounds.ceilings(self.test, self.train)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What every answer says of where it comes from."""
+        meta = self.meta
+        same = ("learnt from the very trace that is scored",) if self.train_name == self.name else ()
+        means = {name: {k: v for k, v in row.items() if k != "per_layer"} for name, row in self.ceilings.items()}
+        return {
+            "trace": self.name,
+            "train": self.train_name,
+            "trace_kind": meta.kind,
+            "phase": meta.phase,
+            "layers": meta.num_layers,
+            "experts": meta.num_experts,
+            "top_k": meta.top_k,
+            "batch": 1,
+            "sequences": len(np.unique(self.test.block.sequence)),
+            "tokens": len(self.test.block.sequence),
+            "chance": bounds.chance(meta.num_experts),
+            "ceilings": means,
+            "warnings": [*meta.warnings, *same],
+        }
+
+    def score(self, asked: Asked) -> dict[str, Any]:
+        """One predictor, as deep as it can; raises InputError if it cannot run on this trace."""
+        if asked.name == "oracle":
+            raise InputError("predictor oracle: it acts on the demand itself and guesses nothing that could be scored")
+        predictor, guess = self._guess(asked)
+        return {
+            "predictor": asked.name,
+            "label": asked.label,
+            **_accuracies(tally(guess, self.test), self.seed),
+            **self._prefetching(asked.name, predictor, guess),
+            **_calibration(guess, self.test),
+            "state_bytes": predictor.state_bytes,
+            "milliseconds_cpu": milliseconds_cpu(predictor, self._timed),
+            "milliseconds_gpu": milliseconds_gpu(asked, self.test),
+            "peeks": predictor.peeks,
+            "parameters": asked.parameters,
+            "depth": guess.experts.shape[2],
+            **self.facts,
+        }
+
+    def score_or_say(self, asked: Asked) -> dict[str, Any]:
+        """The same, or an object whose `error` says in a line why not."""
+        try:
+            return self.score(asked)
+        except SpecmoeError as error:
+            names = {"predictor": asked.name, "label": asked.label}
+            return {**names, "error": str(error), "parameters": asked.parameters, **self.facts}
+
+    def _guess(self, asked: Asked) -> tuple[Predictor, Guess]:
+        """The deepest guess: one that looks only so far ahead, or was recorded so, is asked for less."""
+        for depth in range(self.depth, 0, -1):
+            try:
+                predictor = make_predictor(asked.name, {"depth": depth, **asked.parameters})
+                if self.train is not None:
+                    predictor.fit(self.train)
+                return predictor, predictor.guess(self.test)
+            except InputError:
+                if depth == 1:
+                    raise
+        raise AssertionError  # a depth is at least 1
+
+    def _prefetching(self, name: str, predictor: Predictor, guess: Guess) -> dict[str, Any]:
+        rule, size = rule_of(name, self.meta.num_experts), expert_bytes(self.meta)
+        table = table_of(predictor, guess, self.test)
+        found = prefetching(table, self.test.workload, rule.limit, rule.threshold)
+        return {
+            "limit": rule.limit,
+            "threshold": rule.threshold,
+            "precision_at_limit": found.precision,
+            "recall_at_limit": found.recall,
+            "prefetch_experts_per_event": found.per_event,
+            "prefetch_bytes_per_event": None if size is None else found.per_event * size,
+        }
+
+
+def evaluate(
+    trace: str,
+    train: str | None = None,
+    names: Sequence[str] = (),
+    depth: int | None = None,
+    parameters: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Score predictors, by default all; one object each, best top-1 first.
+
+    A predictor that cannot run on this trace becomes an object with an `error`; if it was named, InputError is raised.
+    """
+    return run(Examination(trace, train, depth, seed), asked_for(names, parameters), bool(names))
+
+
+def run(
+    exam: Examination, asked: Sequence[Asked], strict: bool, scored: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """Score one after the other, calling `scored` after each; `strict` raises InputError where one cannot run."""
+    rows = []
+    for one in asked:
+        rows.append(exam.score(one) if strict else exam.score_or_say(one))
+        scored()
+    return sorted(rows, key=lambda row: (row.get("top1") is None, -(row.get("top1") or 0), row["predictor"]))
+
+
+def _routed(trace: Trace) -> Routed:
+    block = trace.read()
+    return Routed(build(block, trace.meta), block)
+
+
+def _accuracies(counted: Tally, seed: int) -> dict[str, Any]:
+    """The headline (one layer ahead, within the step), and by layer, by depth and across the end of a step."""
+    wrapped = counted.wrapped
+    layers, depths = wrapped.shape
+    at = [np.arange(depths) == depth for depth in range(depths)]
+    within = ~wrapped & at[0]
+    cells = [at[0] & (np.arange(layers) == layer)[:, None] for layer in range(layers)]
+    return {
+        **accuracy(counted, within),
+        "top1_interval": _interval(counted, within, seed),
+        "per_layer": [_unless_empty(accuracy(counted, cell)) for cell in cells],
+        "per_depth": {str(depth + 1): accuracy(counted, ~wrapped & at[depth]) for depth in range(depths)},
+        "wrapped": accuracy(counted, wrapped & at[0]),
+        "wrapped_per_depth": {str(depth + 1): accuracy(counted, wrapped & at[depth]) for depth in range(depths)},
+    }
+
+
+def _unless_empty(found: dict[str, Any]) -> dict[str, Any] | None:
+    return found if found["targets"] else None
+
+
+def _interval(counted: Tally, where: Any, seed: int) -> list[float] | None:
+    hits, targets = counted.hits[:, where, 0].sum(axis=1), counted.targets[:, where].sum(axis=1)
+    return interval(hits, targets, np.random.default_rng(seed))
+
+
+def _calibration(guess: Guess, routed: Routed) -> dict[str, Any]:
+    found = calibration(guess, routed)
+    return {"ece": found and found.ece, "reliability": found and found.reliability}

@@ -1,0 +1,79 @@
+"""What predicting costs a run: time of the host thread, or of the GPU right behind the router.
+
+On the GPU, guesses come to the host together with the router's result. A guess `depth` layers deep is charged as so
+many guesses one layer deep, but for networks, which give all depths at once; a router beyond the last layer is not run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from specmoe.hwprofiles.costs import Costs
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, device_of, running_time
+from specmoe.sim.timing.durations import Durations
+from specmoe.traces.workload import Workload
+
+
+class Charge(NamedTuple):
+    """Time of each event's predictions, ns, [events] (empty: none), who works, and who says so."""
+
+    ns: list[int]
+    on: Literal["host", "gpu"]
+    ref: str
+    assumed: str | None = None  # what nobody measured
+
+    @property
+    def mean_ns(self) -> int:
+        """Of an event."""
+        return round(float(np.mean(self.ns))) if self.ns else 0
+
+
+NO_CHARGE = Charge([], "host", "nothing to predict")
+
+
+def charge(chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | None = None) -> Charge:
+    """What the predictions of a policy cost; `assumed_ns` an event, of the same worker, takes the place of all that.
+
+    The oracle is a bound and predicts nothing.
+    """
+    if chosen.prefetch is None or chosen.predictor == "oracle":
+        return NO_CHARGE
+    on: Literal["host", "gpu"] = "gpu" if _on_gpu(chosen) else "host"
+    if assumed_ns is not None:
+        return Charge([assumed_ns] * workload.num_events, on, "assumed", f"assumed_predict_ns: {assumed_ns}")
+    if chosen.predictor in FREE:
+        return Charge([], "host", "none by definition")
+    if chosen.predictor in ON_THE_DEVICE:
+        return Charge(_routers(workload, costs, chosen.prefetch.depth), "gpu", "one more router for each layer ahead")
+    time = running_time(chosen.predictor, chosen.predictor_parameters)
+    if time is None:
+        return Charge([], on, "unknown", f"predictor time of {chosen.predictor}: 0")
+    times = 1 if chosen.predictor.startswith("learned-") else chosen.prefetch.depth
+    return Charge(_measured(workload, time, times), on, time.ref)
+
+
+def charged(durations: Durations, cost: Charge) -> Durations:
+    """The same with the time for predictions."""
+    if not cost.ns:
+        return durations
+    if cost.on == "host":
+        return durations._replace(predict=cost.ns)
+    return durations._replace(before=[sum(both) for both in zip(durations.before, cost.ns, strict=True)])
+
+
+def _on_gpu(chosen: Policy) -> bool:
+    return chosen.predictor in ON_THE_DEVICE or device_of(chosen.predictor_parameters) == "cuda"
+
+
+def _measured(workload: Workload, time: RunningTime, times: int) -> list[int]:
+    layers = workload.meta.num_layers
+    return [times * time.ns(tokens) for tokens in workload.step_tokens.tolist() for _ in range(layers)]
+
+
+def _routers(workload: Workload, costs: Costs, depth: int) -> list[int]:
+    ahead = [min(depth, workload.meta.num_layers - 1 - layer) for layer in range(workload.meta.num_layers)]
+    routers = {tokens: costs.router_ns(tokens) for tokens in set(workload.step_tokens.tolist())}
+    return [routers[tokens] * count for tokens in workload.step_tokens.tolist() for count in ahead]
