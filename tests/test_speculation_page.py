@@ -1,0 +1,48 @@
+"""docs/speculation.md shows what docs/runs/speculation holds, and its headline is what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "speculation.md"
+
+
+def scores(trace: str) -> dict[str, dict[str, Any]]:
+    rows = json.loads((DOCS / "runs" / "speculation" / f"{trace}.json").read_text())["predictors"]
+    return {row["predictor"]: row for row in rows if "error" not in row}
+
+
+def test_tables_are_those_of_the_runs() -> None:
+    spec = importlib.util.spec_from_file_location("build_speculation", DOCS / "build_speculation.py")
+    assert spec is not None and spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    assert build.filled(PAGE.read_text()) == PAGE.read_text()
+
+
+def test_networks_beat_all_that_sees_the_same_with_intervals_apart() -> None:
+    for trace in ("decode", "encode", "gptoss"):
+        found = scores(trace)
+        blind = [
+            name for name in found if name.startswith("learned-") and (name != "learned-fusion" or trace == "gptoss")
+        ]
+        tables = [row for name, row in found.items() if not name.startswith("learned-") and not row["peeks"]]
+        best = max(row["top1_interval"][1] for row in tables if row["predictor"] != "lookahead")
+        assert blind and min(found[name]["top1_interval"][0] for name in blind) > best
+    for trace in ("decode", "encode"):
+        found = scores(trace)
+        assert found["learned-fusion"]["top1_interval"][0] > found["lookahead"]["top1_interval"][1]
+
+
+def test_headline() -> None:
+    found, text = scores("decode"), " ".join(PAGE.read_text().split())
+    for name in ("lookahead", "learned-transformer", "token_identity", "learned-fusion"):
+        assert f"{100 * found[name]['top1']:.0f} %" in text.partition("## Accuracy")[0]
+    latency = {row["policy"]: row for row in json.loads((DOCS / "runs/speculation/latency.json").read_text())["227"]}
+    assert latency["lookahead"]["charged_ns"] < latency["on-demand-lru"]["charged_ns"]
+    learned = [row["charged_ns"] for name, row in latency.items() if name.startswith("learned-")]
+    assert min(learned) > latency["on-demand-lru"]["charged_ns"]
