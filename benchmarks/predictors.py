@@ -18,7 +18,16 @@ from specmoe.errors import SpecmoeError
 from specmoe.files import replacing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
-from specmoe.sim.speculate.running_time import FILE, FREE, ON_THE_DEVICE, Device, RunningTime, measure, read
+from specmoe.sim.speculate.running_time import (
+    FILE,
+    FREE,
+    MOST_TOKENS,
+    ON_THE_DEVICE,
+    Device,
+    RunningTime,
+    measure,
+    read,
+)
 from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.workload import build
@@ -26,7 +35,7 @@ from specmoe.traces.workload import build
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read when numpy loads
 TRACE = "switch-mini-128/decode/test"
 STEPS = 300
-BATCHES = (1, 16)
+BATCHES = (1, MOST_TOKENS)
 Key = tuple[str, Device]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from specmoe.analysis.prediction_plot import plot_predictions
 from specmoe.results import summary
 from specmoe.sim.break_even import curve
 from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.speculate.scoring.asked import asked_for
 from specmoe.sim.speculate.scoring.evaluate import Examination, run
@@ -32,6 +33,8 @@ PAGE = DOCS / "speculation.md"
 TRACES = {"decode": "switch-mini-128/decode/test", "encode": "switch-mini-128/encode/test"}
 BUDGETS = {57: "1 GiB", 114: "2 GiB", 227: "4 GiB"}  # slots of fp16: half of what is left for experts
 STEPS = 3000
+VALIDATION = "switch-mini-128/decode/validation"
+RULED = ("token-identity", "transition", "transition-2", "learned-transformer", "learned-fusion")
 ON_GPU = ("learned-contextual", "learned-hierarchical", "learned-transformer", "learned-fusion")
 DROPPED = ("reliability", "per_layer", "ceilings", "chance", "warnings", "parameters", "wrapped_per_depth")
 
@@ -64,6 +67,7 @@ def measure(gptoss: Path | None) -> None:
         train, test = str(gptoss / "train.parquet"), str(gptoss / "test.parquet")
         rows, ceilings = scores(test, train, [*asked, *asked_for(checkpoints=trained)])
         write("gptoss", {"predictors": [short(row) for row in rows], "ceilings": ceilings})
+    write("rules", list(rules()))
     write("latency", {str(slots): list(latencies(slots)) for slots in BUDGETS})
 
 
@@ -89,6 +93,18 @@ def latencies(slots: int) -> Iterator[dict[str, Any]]:
     if slots == max(BUDGETS):
         yield {"policy": "break-even", "precision": scenario.break_even(slots).precision}
         draw_break_even(scenario, slots)
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    """Mean step of other prefetch rules over that of an LRU, on the validation split, where rules were chosen."""
+    scenario = Scenario(RunSpec(VALIDATION, format="fp16", slots=1, steps=STEPS))
+    plain = {slots: timed(scenario, POLICIES["on-demand-lru"], slots)["free_ns"] for slots in BUDGETS}
+    for name, depth, threshold, late in itertools.product(RULED, (1, 2), (0.0, 0.3, 0.5), (False, True)):
+        rule = Prefetch(1, threshold, depth, after_launch=late)
+        chosen = dataclasses.replace(POLICIES[name], prefetch=rule)
+        found = {slots: timed(scenario, chosen, slots) for slots in BUDGETS}
+        ratios = {how: [found[s][f"{how}_ns"] / plain[s] for s in BUDGETS] for how in ("charged", "free")}
+        yield {"policy": name, "depth": depth, "threshold": threshold, "after_launch": late, **ratios}
 
 
 def on_gpu(chosen: Policy) -> Policy:

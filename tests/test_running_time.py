@@ -72,6 +72,14 @@ def test_by_hand_the_hosts_time_grows_with_the_tokens_of_a_step_and_the_depth(mo
         assert (found.on, found.ref, found.assumed) == ("host", "made up", None)
 
 
+@pytest.mark.parametrize(("batch", "told"), [(16, None), (17, "with 17 tokens, extrapolated from 16")])
+def test_more_tokens_than_were_measured_are_said_to_be_assumed(batch: int, told: str | None) -> None:
+    workload = tiny_routed(40, batch=batch, mean_length=1, num_layers=4).workload
+    chosen = Policy("p", "", "transition", prefetch=Prefetch())
+    found = charge(chosen, workload, costs())
+    assert found.ns and found.assumed == (told and f"predictor time of transition {told}")
+
+
 def test_the_look_ahead_is_a_router_on_the_gpu_for_each_layer_that_there_is() -> None:
     for depth, routers in {1: [1, 1, 1, 0], 3: [3, 2, 1, 0]}.items():
         found = charged("lookahead", depth)

@@ -168,6 +168,12 @@ def test_time_on_a_gpu_is_the_checkpoints(tmp_path: Path) -> None:
     assert asked.label == f"learned-transformer {tmp_path.name}"
 
 
+def test_time_on_a_gpu_is_not_extrapolated() -> None:
+    asked = Asked("learned-transformer", {})
+    assert milliseconds_gpu(asked, Examination(BUNDLED).test) is not None
+    assert milliseconds_gpu(asked, Examination(BUNDLED.replace("decode", "encode")).test) is None
+
+
 @pytest.mark.parametrize(("name", "top8"), [("none", 0), ("all", 1 / 2)])
 def test_yardsticks_are_scored_if_they_are_named(pair: tuple[Path, Path], name: str, top8: float) -> None:
     row = answer(pair[0], "--predictor", name)

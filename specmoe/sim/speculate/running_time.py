@@ -18,6 +18,7 @@ from specmoe.sim.speculate.predictor import Predictor, Routed
 
 Device = Literal["cpu", "cuda"]
 FILE = Path(__file__).with_name("running_time.toml")
+MOST_TOKENS = 16  # a step, when running times were measured
 FREE = ("none", "oracle", "noisy_oracle", "all", "pregated")  # by definition, or the model itself did it
 ON_THE_DEVICE = ("lookahead",)  # one more router, whose cost the profile tells
 METRICS = "metrics.json"  # of a checkpoint; its `running_time` is {device: {"fixed_ns": ..., "per_token_ns": ...}}
@@ -41,6 +42,11 @@ def running_time(predictor: str, parameters: dict[str, Any]) -> RunningTime | No
     if parameters.get("checkpoint"):
         return _of_checkpoint(Path(parameters["checkpoint"]), device)
     return shipped().get((predictor, device))
+
+
+def is_extrapolated(parameters: dict[str, Any], tokens: int) -> bool:
+    """Whether more tokens run at once than when shipped times were measured; a checkpoint's are of its own phase."""
+    return tokens > MOST_TOKENS and not parameters.get("checkpoint")
 
 
 def device_of(parameters: dict[str, Any]) -> Device:

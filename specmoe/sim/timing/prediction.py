@@ -12,7 +12,15 @@ import numpy as np
 
 from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, device_of, running_time
+from specmoe.sim.speculate.running_time import (
+    FREE,
+    MOST_TOKENS,
+    ON_THE_DEVICE,
+    RunningTime,
+    device_of,
+    is_extrapolated,
+    running_time,
+)
 from specmoe.sim.timing.durations import Durations
 from specmoe.traces.workload import Workload
 
@@ -52,7 +60,7 @@ def charge(chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | N
     if time is None:
         return Charge([], on, "unknown", f"predictor time of {chosen.predictor}: 0")
     times = 1 if chosen.predictor.startswith("learned-") else chosen.prefetch.depth
-    return Charge(_measured(workload, time, times), on, time.ref)
+    return Charge(_measured(workload, time, times), on, time.ref, _beyond(chosen, workload))
 
 
 def charged(durations: Durations, cost: Charge) -> Durations:
@@ -62,6 +70,14 @@ def charged(durations: Durations, cost: Charge) -> Durations:
     if cost.on == "host":
         return durations._replace(predict=cost.ns)
     return durations._replace(before=[sum(both) for both in zip(durations.before, cost.ns, strict=True)])
+
+
+def _beyond(chosen: Policy, workload: Workload) -> str | None:
+    """What is assumed where more tokens run at once than when the time of one was measured."""
+    most = int(workload.step_tokens.max())
+    if not is_extrapolated(chosen.predictor_parameters, most):
+        return None
+    return f"predictor time of {chosen.predictor} with {most} tokens, extrapolated from {MOST_TOKENS}"
 
 
 def _on_gpu(chosen: Policy) -> bool:

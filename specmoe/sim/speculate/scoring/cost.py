@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from specmoe.sim.speculate.predictor import Predictor, Routed
-from specmoe.sim.speculate.running_time import running_time
+from specmoe.sim.speculate.running_time import is_extrapolated, running_time
 from specmoe.sim.speculate.scoring.asked import Asked
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import build
@@ -29,9 +29,11 @@ def milliseconds_cpu(predictor: Predictor, timed: Routed) -> float:
 
 
 def milliseconds_gpu(asked: Asked, routed: Routed) -> float | None:
-    """Of one (step, layer) on a GPU, as its checkpoint or `running_time.toml` has it; None: not measured."""
+    """Of one (step, layer) on a GPU, as its checkpoint or `running_time.toml` has it; None: not measured, for one
+    because more tokens run at once than when it was."""
     found = running_time(asked.name, {**asked.parameters, "device": "cuda"})
-    return None if found is None else found.ns(round(float(routed.workload.step_tokens.mean()))) / 1e6
+    tokens = round(float(routed.workload.step_tokens.mean()))
+    return None if found is None or is_extrapolated(asked.parameters, tokens) else found.ns(tokens) / 1e6
 
 
 def expert_bytes(meta: TraceMeta) -> int | None:
