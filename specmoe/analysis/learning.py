@@ -17,5 +17,7 @@ def plot_learning(epochs: list[dict[str, float]], png: Path, title: str) -> None
     loss.legend(frameon=False)
     accuracy.plot(number, [100 * epoch["validation_top1"] for epoch in epochs], "o-", markersize=3)
     accuracy.set(xlabel="epoch", ylabel="validation top-1, one layer ahead, %", ylim=(0, 100))
+    for axes in (loss, accuracy):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     chart.suptitle(title)
     save(chart, png)
