@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import Curve, Interpolated, Points, extrapolation
-from specmoe.hwprofiles.fields import HOST_COSTS, HOST_SETS, TILES
+from specmoe.hwprofiles.fields import HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
 from specmoe.hwprofiles.profile import HardwareProfile
@@ -40,6 +40,7 @@ class HostCosts(NamedTuple):
     event_ns: int  # making one stream wait for another
     sync_ns: int  # from a router's end until its result is here
     bookkeeping_ns: int  # the policy's own work in a MoE layer
+    begin_ns: int = 0  # from the end of the host's call until an idle device begins what was launched or issued
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ class Costs:
     @cached_property
     def host(self) -> HostCosts:
         """What the host thread pays."""
-        return HostCosts(*(self.profile.ns(f"host.{self.host_set}.{cost}") for cost in HOST_COSTS))
+        costs = (*HOST_COSTS, *OPTIONAL_HOST_COSTS)
+        names = {f"{cost}_ns": f"host.{self.host_set}.{cost}" for cost in costs}
+        return HostCosts(**{cost: self.profile.ns(name) for cost, name in names.items() if name in self.profile})
 
     def move_ns(self, move: Move, amount: int) -> int:
         """Time of one copy, read or allocation of `amount` bytes on its own link."""

@@ -18,6 +18,7 @@ host.<set>.issue                starting one copy
 host.<set>.event                making one stream wait for another
 host.<set>.sync                 from the router's end until the host has its result
 host.<set>.bookkeeping          the policy's own work, each MoE layer
+host.<set>.begin                optional: from the end of the host's call until an idle device begins; else in the call
 <copy or gemm>.fitted_to        points (bytes or flop, time) that the line, or the efficiency, was fitted on
 <copy>.held_out                 points that nothing was fitted on, to judge by
 
@@ -34,6 +35,7 @@ GEMMS = ("gemm.fp32", "gemm.fp16", "gemm.bf16")
 TILES = "expert_tiles.fp32"
 HOST_SETS = ("graph", "eager")
 HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
+OPTIONAL_HOST_COSTS = ("begin",)
 SYSTEM_FITS = ("isca24",)  # what `fitted_by` may say: see `fit`
 SHARES = "efficiency"  # names that end so are at most 1
 
@@ -54,6 +56,7 @@ REQUIRED: dict[str, Dimension] = {
 }
 OPTIONAL: dict[str, Dimension] = {
     **dict.fromkeys((f"{copy}.bandwidth" for copy in COPIES), "B/s"),
+    **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in OPTIONAL_HOST_COSTS), "ns"),
     **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),
 }
 POINTS: dict[str, Dimension] = {

@@ -124,7 +124,7 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
     host = gpu = 0
     for event in range(table.num_steps * table.num_layers):
         out["begin"].append(host)
-        gpu = max(gpu, host + host_costs.launch_dense_ns) + durations.before[event]
+        gpu = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns) + durations.before[event]
         ready = gpu + host_costs.sync_ns
         out["ready"].append(ready)
         host = ready + host_costs.bookkeeping_ns
@@ -136,7 +136,7 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
                     host += durations.predict[event] if durations.predict else 0
                     continue
                 host += host_costs.issue_ns
-                link.request(load, host, reads.pop(int(table.loads.slot[load]), -1))
+                link.request(load, host + host_costs.begin_ns, reads.pop(int(table.loads.slot[load]), -1))
             return host
 
         for loads, uses, behind in rounds(table, event):
@@ -148,7 +148,7 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
             host = issue(behind, host)
         work, stall = host_costs.launch_dense_ns + host - ready, 0
         for use, at in launched:
-            start[use] = max(gpu, at)
+            start[use] = max(gpu, at + host_costs.begin_ns)
             load = int(table.uses.load[use])
             if load >= 0:
                 link.until(load)
@@ -162,7 +162,8 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
             host = max(host, gpu + host_costs.sync_ns)
         if event % table.num_layers == table.num_layers - 1:
             work += host_costs.launch_dense_ns
-            gpu = max(gpu, host + host_costs.launch_dense_ns) + durations.after[event // table.num_layers]
+            gpu = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
+            gpu += durations.after[event // table.num_layers]
             host = gpu + host_costs.sync_ns
             out["step_end"].append(host)
         out["host"].append(work)

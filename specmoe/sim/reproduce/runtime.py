@@ -25,13 +25,13 @@ from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape
 from specmoe.hwprofiles.isca24 import CONTEXT
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.reproduce.routing import every_expert
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.timing.durations import Durations, Home, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.program import program_of
 from specmoe.traces.workload import Workload
 
 BUFFERS = 2  # each for a layer's experts

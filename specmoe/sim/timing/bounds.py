@@ -19,11 +19,12 @@ def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
     `table` is that of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
     costs = durations.host
-    layer = costs.launch_dense_ns + costs.sync_ns * (1 + durations.sync_each_layer) + costs.bookkeeping_ns
-    use = costs.issue_ns + copy + durations.read + costs.event_ns + costs.launch_ns
+    dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
+    layer = dense + costs.sync_ns * durations.sync_each_layer + costs.bookkeeping_ns
+    use = costs.issue_ns + costs.begin_ns + copy + durations.read + costs.event_ns + costs.launch_ns + costs.begin_ns
     total = sum(durations.before) + sum(durations.expert) + sum(durations.after)
     total += layer * len(durations.before) + use * len(durations.expert)
-    total += (costs.launch_dense_ns + costs.sync_ns) * len(durations.after)
+    total += dense * len(durations.after)
     return round(total / len(durations.after))
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.formats import Format
+from specmoe.sim.decide.packed import packed
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.decide.tiers import found_compressed
-from specmoe.sim.timing.packed import packed
 from specmoe.traces.workload import Workload
 
 CONTEXT_STEP = 32  # contexts are rounded up to whole multiples, so that few costs have to be computed

@@ -20,11 +20,11 @@ import simpy
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.sim.decide.packed import column, packed_rows, unpacked
+from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
-from specmoe.sim.timing.packed import column, packed_rows, unpacked
-from specmoe.sim.timing.program import program_of
 
 Order = Literal["fifo", "priority", "chunked"]
 Times = NDArray[np.int64]
@@ -91,7 +91,7 @@ class Engine:
     def steps(self) -> Generator[Any, Any, None]:
         """The host thread."""
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
-        launch, launch_dense, issue, handover, sync, bookkeeping = costs
+        launch, launch_dense, issue, handover, sync, bookkeeping, begins = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
         predict = self.durations.predict if any(self.durations.predict) else None
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
@@ -100,7 +100,7 @@ class Engine:
         host = compute = 0
         for event in range(self.table.num_steps * layers):
             begin = host
-            compute = max(compute, host + launch_dense) + before[event]
+            compute = max(compute, host + launch_dense + begins) + before[event]
             yield env.timeout(compute + sync - env.now)
             ready = compute + sync
             host = ready + bookkeeping
@@ -111,10 +111,10 @@ class Engine:
                     host += predict[event]
                 for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
                     host += issue
-                    link.request(load, host)
+                    link.request(load, host + begins)
                 for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
                     host += launch
-                    launched.append((use, host))
+                    launched.append((use, host + begins))
             worked = launch_dense + host - ready
             stall = 0
             for use, at in launched:
@@ -136,7 +136,7 @@ class Engine:
             end = compute
             if (event + 1) % layers == 0:
                 worked += launch_dense
-                compute = max(compute, host + launch_dense) + after[event // layers]
+                compute = max(compute, host + launch_dense + begins) + after[event // layers]
                 host = compute + sync
                 self.step_end.append(host)
             self.events.extend((begin, ready, worked, stall, end))

@@ -15,7 +15,7 @@ from typing import Any
 
 import simpy
 
-from specmoe.sim.timing.packed import column
+from specmoe.sim.decide.packed import column
 
 NOT_YET = -1
 

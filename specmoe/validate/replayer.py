@@ -1,0 +1,66 @@
+"""Executing a `DecisionTable` on a device: the twin of `specmoe.sim.timing.engine`, in the same order and words.
+
+The host launches the dense part and the router and waits for the router's result; it looks up what was decided; it
+issues the loads, predicts and launches the experts, none of which it waits for. At a step's end it waits for the
+compute stream.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+import numpy as np
+
+from specmoe.sim.decide.packed import unpacked
+from specmoe.validate.device import Device, DeviceTimes, Times, Work
+
+
+class Recording(NamedTuple):
+    """When everything of a `DecisionTable` happened, ns; the names are those of the engine's `Timing`."""
+
+    begin: Times  # [events]
+    ready: Times  # [events]
+    launched: Times  # [events], the host has launched and issued all
+    step_end: Times  # [steps]
+    issued: Times  # [loads], the host's call has returned
+    order: Times  # [loads], the event in which the load was issued
+    device: DeviceTimes
+
+
+def replay(work: Work, device: Device, traced: bool = False) -> Recording:
+    """Execute all steps once. `device` has been prepared for this work."""
+    rounds, loads, load_offsets, uses, use_offsets, _, _ = work.program
+    layers, predict = work.table.num_layers, work.predict
+    now, launch, issue = device.now, device.launch, device.issue
+    events, step_end = array("q"), array("q")
+    issued, order = array("q", [0]) * len(loads), array("q", [-1]) * len(loads)
+    device.begin(traced)
+    for event in range(work.table.num_steps * layers):
+        begin = now()
+        device.launch_dense(event)
+        device.wait_for_router(event)
+        ready = now()
+        first, last = rounds[event], rounds[event + 1]
+        for round_ in range(first, last):
+            if predict and round_ == last - 1:
+                device.think(predict[event])
+            for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
+                issue(load)
+                issued[load] = now()
+                order[load] = event
+            for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
+                launch(use)
+        events.extend((begin, ready, now()))
+        if (event + 1) % layers == 0:
+            device.end_step(event // layers)
+            step_end.append(now())
+    times = device.end()
+    begins, readies, launches = unpacked(events).reshape(-1, 3).T.copy()
+    return Recording(begins, readies, launches, unpacked(step_end), unpacked(issued), unpacked(order), times)
+
+
+def latencies(recording: Recording) -> Times:
+    """Time of every step, ns, [steps]."""
+    layers = len(recording.begin) // len(recording.step_end)
+    return np.asarray(recording.step_end - recording.begin[::layers])
