@@ -12,41 +12,72 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
 from specmoe.traces.workload import Workload
 
+Column = NDArray[np.int64]
+
 
 def event_table(
     workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Column]:
     """The columns of `specmoe.results`, a row per event; `copied` is the bytes of an expert on the link."""
-    uses, loads, events = decisions.uses, decisions.loads, workload.num_events
-    layers = decisions.num_layers
-
-    def count(column: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.int64]:
-        return np.bincount(column, weights, minlength=events).astype(np.int64)
-
-    landed = np.append(timing.landed, -1)[uses.load]  # -1, the last, for what was there from the start
-    late = uses.hit & (landed > timing.ready[uses.event])
-    prefetched, copies = ~loads.demand, np.array(durations.copy, np.int64)
-    compute = np.array(durations.before, np.int64) + count(uses.event, np.array(durations.expert, np.int64))
+    uses, loads, layers = decisions.uses, decisions.loads, decisions.num_layers
+    copies = np.array(durations.copy, np.int64)
+    compute = np.array(durations.before, np.int64)
+    compute += summed(uses.event, np.array(durations.expert, np.int64), len(compute))
     compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
-    ends = np.append(timing.begin[1:], 0)
-    ends[layers - 1 :: layers] = timing.step_end
+    return {
+        **decision_columns(workload, decisions),
+        **byte_columns(decisions, copies > 0, copied),
+        "late_hits": late_hits(decisions, timing.landed, timing.ready),
+        "begin_ns": timing.begin,
+        "end_ns": ends(timing.begin, timing.step_end),
+        "host_ns": timing.host,
+        "compute_ns": compute,
+        "stall_ns": timing.stall,
+        "link_ns": summed(loads.event, copies, len(compute)),
+    }
+
+
+def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, Column]:
+    """`DECISIONS` of `specmoe.results`."""
+    uses, loads, events = decisions.uses, decisions.loads, workload.num_events
+    layers, prefetched = decisions.num_layers, ~decisions.loads.demand
     return {
         "step": np.repeat(np.arange(workload.num_steps), layers),
         "layer": np.tile(np.arange(layers), workload.num_steps),
         "tokens": np.repeat(workload.step_tokens, layers),
         "demands": np.diff(workload.offsets),
-        "hits": count(uses.event, uses.hit),
-        "demand_loads": count(loads.event, loads.demand),
-        "prefetch_loads": count(loads.event, prefetched),
-        "prefetch_useful": count(loads.event, prefetched & loads.used),
-        "prefetch_wasted": count(loads.event, prefetched & ~loads.used),
-        "late_hits": count(uses.event, late),
-        "bytes_loaded": count(loads.event, copies > 0) * copied,
-        "bytes_wasted": count(loads.event, (copies > 0) & prefetched & ~loads.used) * copied,
-        "begin_ns": timing.begin,
-        "end_ns": ends,
-        "host_ns": timing.host,
-        "compute_ns": compute,
-        "stall_ns": timing.stall,
-        "link_ns": count(loads.event, copies),
+        "hits": summed(uses.event, uses.hit, events),
+        "demand_loads": summed(loads.event, loads.demand, events),
+        "prefetch_loads": summed(loads.event, prefetched, events),
+        "prefetch_useful": summed(loads.event, prefetched & loads.used, events),
+        "prefetch_wasted": summed(loads.event, prefetched & ~loads.used, events),
     }
+
+
+def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int) -> dict[str, Column]:
+    """Bytes of the loads that cross the link, [loads], and of those that nobody used."""
+    loads, events = decisions.loads, decisions.num_steps * decisions.num_layers
+    return {
+        "bytes_loaded": summed(loads.event, crosses, events) * copied,
+        "bytes_wasted": summed(loads.event, crosses & ~loads.demand & ~loads.used, events) * copied,
+    }
+
+
+def late_hits(decisions: DecisionTable, landed: Column, ready: Column) -> Column:
+    """Experts that were resident, and had not landed when the router's result was known, [events]."""
+    uses = decisions.uses
+    there = np.append(landed, -1)[uses.load]  # -1, the last, for what was there from the start
+    return summed(uses.event, uses.hit & (there > ready[uses.event]), len(ready))
+
+
+def ends(begin: Column, step_end: Column) -> Column:
+    """When the next event begins or the step ends, [events]."""
+    layers = len(begin) // len(step_end)
+    found = np.append(begin[1:], 0)
+    found[layers - 1 :: layers] = step_end
+    return found
+
+
+def summed(event: NDArray[Any], weights: NDArray[Any], events: int) -> Column:
+    """Sums by event, [events]."""
+    return np.bincount(event, weights, minlength=events).astype(np.int64)

@@ -50,6 +50,8 @@ CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a deco
 class RunSpec:
     """What is simulated. `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is.
 
+    `padded`: kernels exist for powers of two of tokens only, as captured graphs do.
+
     `overrides` change the policy or the profile by dotted name. `train` is the trace that popularity and predictors are
     learnt from; `predictions` a directory in which predictions are kept from one run to the next.
     """
@@ -65,6 +67,7 @@ class RunSpec:
     link: Order = "fifo"
     home: Home = AT_HOME
     host_set: str = "graph"
+    padded: bool = False
     train: str | None = None
     predictions: Path | None = None
     break_even: bool = False
@@ -129,10 +132,12 @@ class Scenario:
 
     def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
         """What everything in the decisions costs, predictions aside; with other costs than the scenario's if told."""
-        return durations_of(self.routed.workload, decisions, costs or self.costs, self.spec.home, self._context)
+        workload, home = self.routed.workload, self.spec.home
+        return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.spec.padded)
 
     @cached_property
-    def _context(self) -> list[int]:
+    def contexts(self) -> list[int]:
+        """Positions that the tokens of each step attend to."""
         cross = CROSS_CONTEXT if self.attends_across else 1
         return contexts(self.routed.workload, self.routed.block.position, cross)
 

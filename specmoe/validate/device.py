@@ -17,7 +17,7 @@ Times = NDArray[np.int64]
 class Dense(NamedTuple):
     """Everything before a MoE layer, up to its router's result; `routers` above 1 are those of look-ahead."""
 
-    layer: int  # the last of the stack unless it is known there
+    layer: int
     tokens: int
     context: int
     routers: int = 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specmoe.sim.decide.packed import unpacked
+from specmoe.sim.decide.packed import column, unpacked
 from specmoe.validate.device import Device, DeviceTimes, Times, Work
 
 
@@ -23,7 +23,8 @@ class Recording(NamedTuple):
     ready: Times  # [events]
     launched: Times  # [events], the host has launched and issued all
     step_end: Times  # [steps]
-    issued: Times  # [loads], the host's call has returned
+    called: Times  # [uses], the host's call to launch it has returned
+    issued: Times  # [loads], likewise
     order: Times  # [loads], the event in which the load was issued
     device: DeviceTimes
 
@@ -34,7 +35,7 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
     layers, predict = work.table.num_layers, work.predict
     now, launch, issue = device.now, device.launch, device.issue
     events, step_end = array("q"), array("q")
-    issued, order = array("q", [0]) * len(loads), array("q", [-1]) * len(loads)
+    called, issued, order = column(len(uses)), column(len(loads)), column(len(loads), -1)
     device.begin(traced)
     for event in range(work.table.num_steps * layers):
         begin = now()
@@ -51,13 +52,16 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
                 order[load] = event
             for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
                 launch(use)
+                called[use] = now()
         events.extend((begin, ready, now()))
         if (event + 1) % layers == 0:
             device.end_step(event // layers)
             step_end.append(now())
     times = device.end()
     begins, readies, launches = unpacked(events).reshape(-1, 3).T.copy()
-    return Recording(begins, readies, launches, unpacked(step_end), unpacked(issued), unpacked(order), times)
+    return Recording(
+        begins, readies, launches, unpacked(step_end), unpacked(called), unpacked(issued), unpacked(order), times
+    )
 
 
 def latencies(recording: Recording) -> Times:

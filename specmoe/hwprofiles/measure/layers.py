@@ -6,7 +6,8 @@ so that it can be timed, run eagerly or captured in a CUDA graph. All buffers ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,9 +26,9 @@ SCALE = 0.02  # of made-up weights: what initialisers use
 
 
 class Attention:
-    """One attention of a layer: norm, projections, softmax over `context` cached positions, projection, residual."""
+    """One attention of a layer: norm, projections, softmax over cached positions, projection, residual."""
 
-    def __init__(self, model: Stand, context: int) -> None:
+    def __init__(self, model: Stand) -> None:
         sizes, d_model = model.shape.attention, model.shape.d_model
         self.heads, self.kv_heads, self.head_dim = sizes.heads, sizes.kv_heads, sizes.head_dim
         self.query = model.weight(d_model, self.heads * self.head_dim)
@@ -35,16 +36,15 @@ class Attention:
         self.output = model.weight(self.heads * self.head_dim, d_model)
         self.norm = model.weight(d_model)
         self.decoding = model.phase == "decode"
-        self.context = context
 
-    def cache(self, tokens: int) -> Tensor:
+    def cache(self, tokens: int, context: int) -> Tensor:
         """Keys and values: of each token's own sequence when decoding, else of the one they share."""
         rows = tokens if self.decoding else 1
-        size = (2, rows, self.kv_heads, self.context, self.head_dim)
+        size = (2, rows, self.kv_heads, context, self.head_dim)
         return torch.randn(size, dtype=self.query.dtype, device=self.query.device)
 
     def __call__(self, x: Tensor, cache: Tensor) -> Tensor:
-        """[tokens, d_model] to the same; `cache` is one of `cache(tokens)`, whose first position is overwritten."""
+        """[tokens, d_model] to the same; `cache` is of `cache(tokens, ...)`; its first position is overwritten."""
         normed = functional.rms_norm(x, self.norm.shape, self.norm)
         rows = cache.shape[1]
         query = (normed @ self.query).view(rows, -1, self.heads, self.head_dim).transpose(1, 2)
@@ -72,8 +72,43 @@ class FeedForward:
         return x + inner @ self.down
 
 
+class DenseLayer:
+    """The attentions of a layer, and its feed-forward part where it has a dense one."""
+
+    def __init__(self, model: Stand, d_ff: int) -> None:
+        self.attentions = [Attention(model) for _ in range(model.shape.attentions(model.phase))]
+        self.feed_forward = FeedForward(model, d_ff) if d_ff else None
+
+    def __call__(self, x: Tensor, caches: Sequence[Tensor]) -> Tensor:
+        """[tokens, d_model] to the same; one cache for each attention."""
+        for attention, cache in zip(self.attentions, caches, strict=True):
+            x = attention(x, cache)
+        return x if self.feed_forward is None else self.feed_forward(x)
+
+
+class Layer:
+    """What comes before one router: dense layers, then the MoE layer's own attentions and shared experts."""
+
+    def __init__(self, model: Stand, ordinal: int) -> None:
+        shape, stack = model.shape, model.shape.stack(model.phase)
+        dense = stack.dense_before(min(ordinal, stack.moe_layers - 1))
+        widths = [stack.dense_d_ff] * dense + [shape.experts.shared_d_ff]
+        self.parts = [DenseLayer(model, width) for width in widths]
+        self.attentions = [attention for part in self.parts for attention in part.attentions]
+
+    def __call__(self, x: Tensor, caches: Sequence[Tensor]) -> Tensor:
+        """[tokens, d_model] to the same; one cache for each of `attentions`."""
+        rest = iter(caches)
+        for part in self.parts:
+            x = part(x, list(islice(rest, len(part.attentions))))
+        return x
+
+
 class Stand:
-    """A stand-in for the dense weights of one phase: one set for each kind of layer, shared by all layers of it."""
+    """A stand-in for the dense weights of one phase. Every MoE layer has its own, as in a model: no cache holds them.
+
+    MoE layers are counted on beyond the shape's last, as layers of the same kind.
+    """
 
     def __init__(self, shape: ModelShape, phase: Phase, computed: ComputeFormat, device: torch.device) -> None:
         if shape.attention.latent:
@@ -81,38 +116,31 @@ class Stand:
         self.shape, self.phase, self.computed, self.device = shape, phase, computed, device
         self.router = self.weight(shape.d_model, shape.experts.number)
         self.vocabulary = self.weight(shape.d_model, shape.vocab)
+        self._layers: dict[int, Layer] = {}
 
     def weight(self, *size: int) -> Tensor:
         """Made-up weights in the compute format."""
         return torch.randn(size, dtype=DTYPES[self.computed], device=self.device) * SCALE
+
+    def layer(self, ordinal: int) -> Layer:
+        """The dense weights before the router of a MoE layer, made when first asked for."""
+        if ordinal not in self._layers:
+            self._layers[ordinal] = Layer(self, ordinal)
+        return self._layers[ordinal]
 
     def before(self, layer: int, tokens: int, context: int, routers: int = 1) -> tuple[Run, Tensor]:
         """Everything from the experts before a MoE layer up to its router's result in host memory, [tokens, top_k].
 
         `routers` above 1 adds those of look-ahead.
         """
-        shape = self.shape
-        attentions = shape.attentions(self.phase)
-        dense = [
-            (self._attentions(attentions, context), FeedForward(self, shape.stack(self.phase).dense_d_ff))
-            for _ in range(shape.stack(self.phase).dense_before(layer))
-        ]
-        own = self._attentions(attentions, context)
-        shared = FeedForward(self, shape.experts.shared_d_ff) if shape.experts.shared_d_ff else None
-        caches = [attention.cache(tokens) for attention in [a for part, _ in dense for a in part] + own]
+        parts = self.layer(layer)
+        caches = [attention.cache(tokens, context) for attention in parts.attentions]
         x = self._input(tokens)
-        chosen = torch.zeros((tokens, shape.experts.top_k), dtype=torch.int64, pin_memory=self.device.type == "cuda")
+        size = (tokens, self.shape.experts.top_k)
+        chosen = torch.zeros(size, dtype=torch.int64, pin_memory=self.device.type == "cuda")
 
         def run() -> None:
-            state, at = x, iter(caches)
-            for part, feed_forward in dense:
-                for attention in part:
-                    state = attention(state, next(at))
-                state = feed_forward(state)
-            for attention in own:
-                state = attention(state, next(at))
-            if shared is not None:
-                state = shared(state)
+            state = parts(x, caches)
             for _ in range(routers):
                 found = self._route(state)
             chosen.copy_(found, non_blocking=True)
@@ -127,17 +155,10 @@ class Stand:
     def dense_layer(self, tokens: int, context: int) -> Run:
         """The attentions of one layer and its dense feed-forward part."""
         width = self.shape.stack(self.phase).dense_d_ff or self.shape.d_model
-        attentions = self._attentions(self.shape.attentions(self.phase), context)
-        caches, feed_forward, x = [part.cache(tokens) for part in attentions], FeedForward(self, width), None
+        part = DenseLayer(self, width)
+        caches = [attention.cache(tokens, context) for attention in part.attentions]
         x = self._input(tokens)
-
-        def run() -> Tensor:
-            state = x
-            for attention, cache in zip(attentions, caches, strict=True):
-                state = attention(state, cache)
-            return feed_forward(state)
-
-        return run
+        return lambda: part(x, caches)
 
     def head(self, tokens: int) -> Run:
         """Everything behind the last MoE layer: the next tokens' ids. An encoder has none."""
@@ -145,9 +166,6 @@ class Stand:
         if self.shape.encoder and self.phase == "encode":
             return lambda: None
         return lambda: (x @ self.vocabulary).argmax(dim=1)
-
-    def _attentions(self, number: int, context: int) -> list[Attention]:
-        return [Attention(self, context) for _ in range(number)]
 
     def _input(self, tokens: int) -> Tensor:
         return torch.randn((tokens, self.shape.d_model), dtype=DTYPES[self.computed], device=self.device)
@@ -163,28 +181,38 @@ class ExpertKernel:
         self.shape, self.held, self.device = shape, held, device
         self.computed = compute_format(held)
         self.expanded = self.buffer(shape.expert_bytes(self.computed)) if is_compressed(held) else None
+        self._made: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def buffer(self, size: int) -> Tensor:
         """Uninitialised bytes on the device."""
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
-    def bind(self, weights: Tensor, tokens: int, seed: int = 0) -> tuple[Run, Tensor]:
-        """The expert on so many tokens, and its output [tokens, d_model]; `weights` are read at every run."""
-        generator = torch.Generator(self.device).manual_seed(seed)
-        size, dtype = (tokens, self.shape.d_model), DTYPES[self.computed]
-        x = torch.randn(size, dtype=dtype, device=self.device, generator=generator)
-        d_ff, wide = self.shape.experts.d_ff, 2 if self.shape.experts.gated else 1
-        inner, out = x.new_empty((tokens, d_ff * wide)), torch.empty_like(x)
+    def bind(self, weights: Tensor, tokens: int) -> tuple[Run, Tensor]:
+        """The expert on so many tokens, and its output [tokens, d_model]; `weights` are read at every run.
+
+        Input and output belong to the number of tokens: experts share them and run one after the other.
+        """
+        x, inner, out = self._buffers(tokens)
+        d_ff, gated = self.shape.experts.d_ff, self.shape.experts.gated
         source = weights if self.expanded is None else self.expanded
-        up, down = _matrices(source, self.shape.d_model, d_ff, wide, dtype)
+        up, down = _matrices(source, self.shape.d_model, d_ff, inner.shape[1], x.dtype)
 
         def run() -> None:
             if self.expanded is not None:
                 expand(weights, self.held, self.shape.expert_parameters, self.expanded)
             torch.mm(x, up, out=inner)
-            torch.mm(activated(inner, wide == 2), down, out=out)
+            torch.mm(activated(inner, gated), down, out=out)
 
         return run, out
+
+    def _buffers(self, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+        if tokens not in self._made:
+            generator = torch.Generator(self.device).manual_seed(tokens)
+            size, dtype = (tokens, self.shape.d_model), DTYPES[self.computed]
+            x = torch.randn(size, dtype=dtype, device=self.device, generator=generator)
+            inner = x.new_empty((tokens, self.shape.experts.d_ff * (2 if self.shape.experts.gated else 1)))
+            self._made[tokens] = x, inner, torch.empty_like(x)
+        return self._made[tokens]
 
 
 def activated(inner: Tensor, gated: bool) -> Tensor:
@@ -216,7 +244,7 @@ def _data_bytes(parameters: int, held: Format) -> int:
     return parameters if held == "int8" else -(-parameters // 2)
 
 
-def _matrices(source: Tensor, d_model: int, d_ff: int, wide: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _matrices(source: Tensor, d_model: int, d_ff: int, inner: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     flat = source[: source.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
-    first = d_model * d_ff * wide
-    return flat[:first].view(d_model, d_ff * wide), flat[first : first + d_ff * d_model].view(d_ff, d_model)
+    first = d_model * inner
+    return flat[:first].view(d_model, inner), flat[first : first + d_ff * d_model].view(d_ff, d_model)

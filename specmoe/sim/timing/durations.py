@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,8 @@ from specmoe.hwprofiles.formats import Format
 from specmoe.sim.decide.packed import packed
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.decide.tiers import found_compressed
+from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
-
-CONTEXT_STEP = 32  # contexts are rounded up to whole multiples, so that few costs have to be computed
 
 
 class Durations(NamedTuple):
@@ -40,8 +39,12 @@ class Home(NamedTuple):
     compressed_slots: int = 0
 
 
-def durations_of(workload: Workload, table: DecisionTable, costs: Costs, home: Home, context: list[int]) -> Durations:
+def durations_of(
+    workload: Workload, table: DecisionTable, costs: Costs, home: Home, context: list[int], pads: bool = False
+) -> Durations:
     """The durations of decisions with a model's costs on a machine; `context` is the positions each step attends to.
+
+    `pads`: kernels exist for powers of two of tokens only.
 
     What is compressed at home crosses the link so, and is expanded before the first use of each load.
     """
@@ -60,12 +63,11 @@ def durations_of(workload: Workload, table: DecisionTable, costs: Costs, home: H
     def head(tokens: int) -> int:
         return costs.head_ns(phase, tokens)
 
-    tokens = workload.step_tokens.tolist()
-    rounded = [-(-positions // CONTEXT_STEP) * CONTEXT_STEP for positions in context]
-    steps = list(zip(tokens, rounded, strict=True))
+    tokens = _sizes(workload.step_tokens, pads).tolist()
+    steps = list(zip(tokens, map(whole_context, context), strict=True))
     read = costs.load_ns("nvme", home.format) if home.tier == "nvme" else 0
     in_vram = found_compressed(table, home.compressed_slots)
-    counts, place = np.unique(table.uses.tokens, return_inverse=True)
+    counts, place = np.unique(_sizes(table.uses.tokens, pads), return_inverse=True)
     used = np.array([expert(count) for count in counts.tolist()], np.int64)[place]
     if home.format not in (None, costs.format):
         used[_first_uses(table)] += costs.dequantise_ns(home.format)
@@ -77,6 +79,10 @@ def durations_of(workload: Workload, table: DecisionTable, costs: Costs, home: H
         read=read,
         host=costs.host,
     )
+
+
+def _sizes(tokens: NDArray[Any], pads: bool) -> NDArray[Any]:
+    return padded(tokens) if pads else tokens
 
 
 def copy_ns(costs: Costs, home: Home) -> int:

@@ -1,0 +1,104 @@
+"""When everything of a `DecisionTable` happened, as spans of lanes: in the same words for simulated and real runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.timeline import Span
+
+Times = NDArray[np.int64]
+Move = tuple[int, int, int]  # row of loads, start, end
+
+
+class Happened(NamedTuple):
+    """Times of the first events of a table, or of more, ns on any clock."""
+
+    begin: Times  # [events], the host launches the dense part and the router
+    dense_launched: Times | None  # [events]; None if nobody looked at the clock between this and `ready`
+    ready: Times  # [events], the host has the router's result
+    launched: Times  # [events], it has issued and launched all
+    goes_on: Times  # [events], and goes on: until then it waited
+    dense_start: Times  # [events]
+    dense_end: Times  # [events]
+    head_start: Times  # [steps]
+    head_end: Times  # [steps], the start where there is no head
+    use_start: Times  # [uses]
+    use_end: Times  # [uses]
+    copies: Sequence[Move]
+    reads: Sequence[Move] = ()  # from the disk
+
+
+def spans(table: DecisionTable, happened: Happened, events: int) -> list[Span]:
+    """Spans of the first so many events, lane after lane."""
+    moves = (("disk", happened.reads), ("copy", happened.copies))
+    return [
+        *_host(table, happened, events),
+        *_dense(table, happened, events),
+        *_experts(table, happened, events),
+        *(_move(table, lane, move) for lane, rows in moves for move in rows),
+    ]
+
+
+def moved(table: DecisionTable, start: Times, end: Times, events: int) -> list[Move]:
+    """Loads of the first so many events that took time, those that began first first; [loads] each."""
+    rows = np.flatnonzero((table.loads.event < events) & (end > start))
+    rows = rows[np.argsort(start[rows], kind="stable")]
+    return list(zip(rows.tolist(), start[rows].tolist(), end[rows].tolist(), strict=True))
+
+
+def _host(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
+    for event in range(events):
+        step, layer = divmod(event, table.num_layers)
+        name = f"step {step} layer {layer}"
+        begin, ready = int(happened.begin[event]), int(happened.ready[event])
+        launched, goes_on = int(happened.launched[event]), int(happened.goes_on[event])
+        if happened.dense_launched is None:
+            yield Span("host", f"{name}: launch dense part and router, wait for it", begin, ready, {})
+        else:
+            waits = int(happened.dense_launched[event])
+            yield Span("host", f"{name}: launch dense part and router", begin, waits, {})
+            yield Span("host", f"{name}: wait for the router", waits, ready, {})
+        yield Span("host", f"{name}: decide, issue, launch", ready, launched, {})
+        if goes_on > launched:
+            why = "end the step" if layer == table.num_layers - 1 else "wait for experts"
+            yield Span("host", f"{name}: {why}", launched, goes_on, {})
+
+
+def _dense(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
+    for event, (start, end) in enumerate(_pairs(happened.dense_start[:events], happened.dense_end[:events])):
+        step, layer = divmod(event, table.num_layers)
+        yield Span("compute", f"dense part and router of L{layer}", start, end, {})
+        head_start, head_end = int(happened.head_start[step]), int(happened.head_end[step])
+        if layer == table.num_layers - 1 and head_end > head_start:
+            yield Span("compute", "head", head_start, head_end, {})
+
+
+def _experts(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
+    uses = table.uses
+    shown = np.flatnonzero(uses.event < events)
+    times = _pairs(happened.use_start[shown], happened.use_end[shown])
+    for use, (start, end) in zip(shown.tolist(), times, strict=True):
+        args = {"tokens": int(uses.tokens[use]), "found": "hit" if uses.hit[use] else "miss"}
+        yield Span("compute", _expert(table, int(uses.key[use])), start, end, args)
+
+
+def _pairs(start: Times, end: Times) -> Iterable[tuple[int, int]]:
+    return zip(start.tolist(), end.tolist(), strict=True)
+
+
+def _move(table: DecisionTable, lane: str, move: Move) -> Span:
+    (load, start, end), loads = move, table.loads
+    why = "demand" if loads.demand[load] else "prefetch"
+    fate = "useful" if loads.used[load] else "wasted"
+    name = f"{_expert(table, int(loads.key[load]))} ({why}, {fate})"
+    return Span(lane, name, start, end, {"slot": int(loads.slot[load])})
+
+
+def _expert(table: DecisionTable, key: int) -> str:
+    layer, expert = divmod(key, table.num_experts)
+    return f"L{layer} E{expert}"

@@ -1,0 +1,244 @@
+"""The CUDA device: two streams, everything that computes captured as graphs, loads as asynchronous copies.
+
+Host work is kept constant: every copy waits for an event (of the slot's last reader, or one long past), every expert
+too (of its load, or one long past), and each records one. That wait in `_prepare_loads` is the only owner of the rule
+of slot reuse.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.cuda import CUDAGraph, Event, Stream
+
+from specmoe.hwprofiles.formats import Format, compute_format
+from specmoe.hwprofiles.measure.graphs import captured
+from specmoe.hwprofiles.measure.layers import ExpertKernel, Run, Stand, expand
+from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.validate.device import Dense, DeviceTimes, Times, Work
+from specmoe.validate.slots import Arena, Pool
+
+CLOCK_TRIES = 20
+
+
+class Copy(NamedTuple):
+    """One load: the event it waits for, from where to where, and the events of its start and end."""
+
+    wait: Event
+    target: Tensor
+    source: Tensor
+    start: Event
+    end: Event
+
+
+class Launch(NamedTuple):
+    """One graph: the event it waits for, and the events of its start and end."""
+
+    wait: Event
+    graph: CUDAGraph
+    start: Event
+    end: Event
+
+
+class Model(NamedTuple):
+    """What runs: a model's phase, how its experts are held in slots, and at home."""
+
+    shape: ModelShape
+    phase: Phase
+    format: Format
+    home: Format
+
+    @property
+    def expands_on_arrival(self) -> bool:
+        """Whether a slot holds experts in another format than the one they come in."""
+        return self.home != self.format
+
+
+class CudaDevice:
+    """`Device` on the current CUDA device, with so many slots."""
+
+    def __init__(self, model: Model, slots: int, pool: Pool) -> None:
+        self.model, self.pool = model, pool
+        self.device = torch.device("cuda", torch.cuda.current_device())
+        self.compute, self.copy = Stream(self.device, priority=-1), Stream(self.device)
+        self.kernel = ExpertKernel(model.shape, model.format, self.device)
+        size = model.shape.expert_bytes(model.format)
+        self.slots = Arena(slots, size if model.expands_on_arrival else max(size, pool.copied), self.device)
+        self.landing = Arena(slots, pool.copied, self.device) if model.expands_on_arrival else self.slots
+        self.stand = Stand(model.shape, model.phase, compute_format(model.format), self.device)
+        self._graphs: dict[Any, CUDAGraph] = {}
+        self._events: list[Event] = []
+        self._past = self._event()
+        self.fill()
+
+    def fill(self) -> None:
+        """Put some expert into every slot: key k into slot k, as far as there are slots."""
+        for slot in range(len(self.slots)):
+            self.settle(slot, slot)
+
+    def settle(self, slot: int, key: int) -> None:
+        """Put an expert into a slot before a run, in the slot's format."""
+        arrived = self.pool[key].to(self.device)
+        if not self.model.expands_on_arrival:
+            self.slots[slot][: len(arrived)] = arrived
+        else:
+            expand(arrived, self.model.home, self.model.shape.expert_parameters, self.slots[slot])
+
+    # Before a run
+
+    def prepare(self, work: Work) -> None:
+        """Capture what is missing and lay out the calls of every event."""
+        self.work = work
+        self._taken = 0
+        loads, uses, steps = len(work.table.loads.key), len(work.table.uses.key), work.table.num_steps
+        ends = [self._next() for _ in range(uses)]
+        self._loads = self._prepare_loads(work, ends)
+        self._uses = self._prepare_uses(work, ends)
+        self._dense = [self._launch(self._before(dense), self._next()) for dense in work.dense]
+        self._heads = [self._launch(self._head(tokens), self._next()) for tokens in work.heads]
+        assert (len(self._loads), len(self._uses), len(self._heads)) == (loads, uses, steps)
+        torch.cuda.synchronize(self.device)
+
+    def _prepare_loads(self, work: Work, ends: list[Event]) -> list[Copy]:
+        """A copy waits for the last kernel that reads what its slot held."""
+        table = work.table.loads
+        rows = zip(table.slot.tolist(), table.key.tolist(), work.program.reader, strict=True)
+        return [
+            Copy(
+                self._past if reader < 0 else ends[reader],
+                self.landing[slot][: self.pool.copied],
+                self.pool[key],
+                self._next(),
+                self._next(),
+            )
+            for slot, key, reader in rows
+        ]
+
+    def _prepare_uses(self, work: Work, ends: list[Event]) -> list[Launch]:
+        """An expert waits for its load."""
+        rows = zip(work.table.uses.slot.tolist(), work.tokens, work.expands, work.table.uses.load.tolist(), strict=True)
+        return [
+            self._launch(self._expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
+            for (slot, tokens, expands, load), end in zip(rows, ends, strict=True)
+        ]
+
+    def _launch(self, graph: CUDAGraph, end: Event, wait: Event | None = None) -> Launch:
+        return Launch(wait or self._past, graph, self._next(), end)
+
+    def _before(self, dense: Dense) -> CUDAGraph:
+        return self._graph(dense, lambda: self.stand.before(*dense)[0])
+
+    def _head(self, tokens: int) -> CUDAGraph:
+        return self._graph(("head", tokens), lambda: self.stand.head(tokens))
+
+    def _expert(self, slot: int, tokens: int, expands: bool) -> CUDAGraph:
+        return self._graph((slot, tokens, expands), lambda: self._expert_run(slot, tokens, expands))
+
+    def _expert_run(self, slot: int, tokens: int, expands: bool) -> Run:
+        run, _ = self.kernel.bind(self.slots[slot], tokens)
+        if not expands:
+            return run
+        parameters, home = self.model.shape.expert_parameters, self.model.home
+
+        def expand_and_run() -> None:
+            expand(self.landing[slot], home, parameters, self.slots[slot])
+            run()
+
+        return expand_and_run
+
+    def _graph(self, key: Any, make: Any) -> CUDAGraph:
+        if key not in self._graphs:
+            self._graphs[key] = captured(make(), self.compute)
+        return self._graphs[key]
+
+    def _event(self) -> Event:
+        event = Event(enable_timing=True)
+        event.record(self.compute)  # until then it does not exist for the driver
+        return event
+
+    def _next(self) -> Event:
+        """An event of this work; those of former works are used again."""
+        if self._taken == len(self._events):
+            self._events.append(self._event())
+        self._taken += 1
+        return self._events[self._taken - 1]
+
+    # A run, in the order of `replayer`
+
+    def begin(self, traced: bool) -> None:
+        """Wait for quiet, and lay the device's clock on the host's."""
+        self._traced = traced
+        torch.cuda.set_stream(self.compute)
+        torch.cuda.synchronize(self.device)
+        for _ in range(CLOCK_TRIES):
+            self._base = Event(enable_timing=True)
+            before = self.now()
+            self._base.record(self.compute)
+            self._base.synchronize()
+            self._base_ns = (before + self.now()) // 2
+
+    def now(self) -> int:
+        """The host's clock, ns."""
+        return time.perf_counter_ns()
+
+    def launch_dense(self, event: int) -> None:
+        """Launch everything up to the router of an event."""
+        self._run(self._dense[event])
+
+    def wait_for_router(self, event: int) -> None:
+        """Wait until its result is in host memory."""
+        self._dense[event].end.synchronize()
+
+    def think(self, ns: int) -> None:
+        """Keep the host thread busy."""
+        until = time.perf_counter_ns() + ns
+        while time.perf_counter_ns() < until:
+            pass
+
+    def issue(self, load: int) -> None:
+        """Issue a copy into its slot."""
+        wait, target, source, start, end = self._loads[load]
+        torch.cuda.set_stream(self.copy)
+        self.copy.wait_event(wait)
+        if self._traced:
+            start.record(self.copy)
+        target.copy_(source, non_blocking=True)
+        end.record(self.copy)
+        torch.cuda.set_stream(self.compute)
+
+    def launch(self, use: int) -> None:
+        """Launch an expert, which waits for its load."""
+        self._run(self._uses[use])
+
+    def _run(self, launch: Launch) -> None:
+        wait, graph, start, end = launch
+        self.compute.wait_event(wait)
+        if self._traced:
+            start.record(self.compute)
+        graph.replay()
+        end.record(self.compute)
+
+    def end_step(self, step: int) -> None:
+        """Launch what is behind the last MoE layer and wait for everything."""
+        self._run(self._heads[step])
+        self._heads[step].end.synchronize()
+
+    def end(self) -> DeviceTimes:
+        """The run has ended."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.set_stream(torch.cuda.default_stream(self.device))
+        dense, uses, loads, heads = (self._times(row) for row in (self._dense, self._uses, self._loads, self._heads))
+        return DeviceTimes(*dense, *uses, *loads, *heads)
+
+    def _times(self, calls: list[Launch] | list[Copy]) -> tuple[Times, Times]:
+        ends = self._ns([call.end for call in calls])
+        return (self._ns([call.start for call in calls]) if self._traced else np.full_like(ends, -1)), ends
+
+    def _ns(self, events: list[Event]) -> Times:
+        """When events happened, on the host's clock."""
+        since = [self._base.elapsed_time(event) for event in events]  # ms
+        return self._base_ns + np.round(np.array(since, np.float64) * 1e6).astype(np.int64)

@@ -1,0 +1,83 @@
+"""Experts' bytes on a CUDA device: one arena of slots, a pool of pinned copies at home, and what fits where."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import BITS, Format, is_compressed
+from specmoe.hwprofiles.measure.layers import DTYPES, SCALE
+from specmoe.hwprofiles.shape import ModelShape
+
+ALIGNMENT = 256  # bytes, as of every allocation: kernels are chosen by it
+POOL_BYTES = 1536 << 20  # enough that no cache of the host holds it
+FEWEST = 3  # experts of a pool, so that neighbours differ
+SPARE_BYTES = 2 << 30  # of the device's memory, for graphs, buffers and dense weights
+
+
+class Arena:
+    """`slots` places in VRAM of `size` bytes each, and one more for the truth."""
+
+    def __init__(self, slots: int, size: int, device: torch.device) -> None:
+        self.size = size
+        stride = -(-size // ALIGNMENT) * ALIGNMENT
+        require_vram((slots + 1) * stride, device)
+        self._bytes = torch.empty((slots + 1, stride), dtype=torch.uint8, device=device)
+
+    def __len__(self) -> int:
+        return len(self._bytes) - 1
+
+    def __getitem__(self, slot: int) -> Tensor:
+        """The bytes of a slot, [size]; -1 is the one for the truth."""
+        return self._bytes[slot, : self.size]
+
+
+class Pool:
+    """Experts at home in pinned host memory: all `keys`, or fewer that stand in for them: what they hold costs nothing.
+
+    `stretch` above 1 makes every copy so much longer: what the copy engine of a slower link would take.
+    """
+
+    def __init__(self, shape: ModelShape, held: Format, keys: int, device: torch.device, stretch: float = 1) -> None:
+        self.held, self.parameters = held, shape.expert_parameters
+        self.size = shape.expert_bytes(held)
+        self.copied = round(self.size * stretch)
+        try:
+            self._bytes = torch.empty((keys, self.copied), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        except RuntimeError as error:
+            wanted, why = keys * self.copied / 2**30, str(error).splitlines()[0]
+            raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be had: {why}") from None
+        for key in range(keys):
+            self._bytes[key, : self.size] = self._expert(key, device).cpu()
+
+    def __getitem__(self, key: int) -> Tensor:
+        """The bytes that a load of a key copies, [copied]."""
+        return self._bytes[key % len(self._bytes)]
+
+    def _expert(self, key: int, device: torch.device) -> Tensor:
+        """Weights made up, different for every key, [size]."""
+        generator = torch.Generator(device).manual_seed(key)
+        if not is_compressed(self.held):
+            weights = torch.randn(self.parameters, device=device, generator=generator) * SCALE
+            return weights.to(DTYPES[self.held]).view(torch.uint8)  # type: ignore[index]  # not compressed
+        data = -(-self.parameters * BITS[self.held] // 8)
+        weights = torch.randint(0, 256, (self.size,), dtype=torch.uint8, device=device, generator=generator)
+        steps = 1 << (BITS[self.held] - 1)
+        weights[data:].view(torch.float16).fill_(SCALE / steps)
+        return weights
+
+
+def pool_size(expert_bytes: int, keys: int) -> int:
+    """Experts that stand in for all of them where contents do not matter."""
+    return min(keys, max(FEWEST, POOL_BYTES // expert_bytes))
+
+
+def require_vram(wanted: int, device: torch.device) -> None:
+    """Raise InputError unless so many bytes, and what else a replay needs, are free."""
+    if device.type != "cuda":
+        return
+    free, _ = torch.cuda.mem_get_info(device)
+    if wanted + SPARE_BYTES > free:
+        slots, rest, there = (f"{amount / 2**30:.1f} GiB" for amount in (wanted, SPARE_BYTES, free))
+        raise InputError(f"the slots need {slots} of VRAM and the rest {rest}: {there} are free")

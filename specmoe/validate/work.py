@@ -1,0 +1,57 @@
+"""What the replayer executes, from a scenario and one policy's decisions on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.program import program_of
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.padding import padded, whole_context
+from specmoe.sim.run import Scenario
+from specmoe.sim.speculate.running_time import ON_THE_DEVICE
+from specmoe.validate.device import Dense, Work
+
+
+def work_of(scenario: Scenario, chosen: Policy, table: DecisionTable) -> Work:
+    """Decisions with the sizes of their kernels; raises InputError for what cannot be replayed."""
+    require_replayable(scenario)
+    workload, cost = scenario.routed.workload, scenario.charge(chosen)
+    if cost.on == "gpu" and chosen.predictor not in ON_THE_DEVICE:
+        raise InputError(f"{chosen.name}: a network on the device is not replayed: predictor.device=cpu expected")
+    predict = cost.ns if cost.on == "host" else []
+    depth = chosen.prefetch.depth if chosen.prefetch and cost.on == "gpu" else 0
+    layers = table.num_layers
+    tokens = padded(workload.step_tokens).tolist()
+    dense = [
+        Dense(layer, count, whole_context(context), 1 + min(depth, layers - 1 - layer))
+        for count, context in zip(tokens, scenario.contexts, strict=True)
+        for layer in range(layers)
+    ]
+    home = scenario.spec.home.format
+    expands = first_uses(table) if home not in (None, scenario.format) else np.zeros(len(table.uses.key), np.bool_)
+    uses = padded(table.uses.tokens).tolist()
+    return Work(table, program_of(table, any(predict)), dense, tokens, uses, expands.tolist(), predict)
+
+
+def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
+    """Which uses are the first of their load, [uses]."""
+    loads, rows = np.unique(table.uses.load, return_index=True)
+    first = np.zeros(len(table.uses.load), np.bool_)
+    first[rows[loads >= 0]] = True
+    return first
+
+
+def require_replayable(scenario: Scenario) -> None:
+    """Raise InputError for what the replayer has no counterpart of."""
+    spec = scenario.spec
+    if spec.link != "fifo":
+        raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")
+    if spec.home.tier != "host-pinned":
+        raise InputError(f"experts in {spec.home.tier} cannot be replayed: host-pinned expected")
+    if spec.home.compressed_slots:
+        raise InputError("compressed slots in VRAM cannot be replayed: --compressed-slots 0 expected")
+    if spec.host_set != "graph":
+        raise InputError(f"host costs {spec.host_set} cannot be replayed: the replayer captures graphs: graph expected")

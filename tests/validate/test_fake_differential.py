@@ -1,0 +1,79 @@
+"""Replayer and engine are twins: on a device without noise they give the same integers, for every named policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cases import decided, replayed
+from hypothesis import example, given, settings
+from timing_cases import RUNNABLE, Case, Machine, cases
+from tiny_routed import tiny_routed
+
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import Timing, simulate
+from specmoe.validate.replayer import Recording, latencies
+
+every_policy = pytest.mark.parametrize("policy", RUNNABLE)
+PRIMES = HostCosts(
+    launch_ns=2, launch_dense_ns=3, issue_ns=5, event_ns=7, sync_ns=11, bookkeeping_ns=13, begin_ns=17
+)  # no sum of some is another's
+WAVES = Case(  # several sequences at once and few slots: demand that does not fit, and a host that predicts
+    tiny_routed(40, batch=3, num_layers=2, num_experts=6, top_k=1, candidates=3),
+    Machine(PRIMES, 10, 20, 1, 5, 30, 0, False, 80),
+    slots=2,
+)
+
+
+def in_the_engines_words(recording: Recording, durations: Durations) -> dict[str, Any]:
+    """Columns that both have; the engine's loads are issued when the copy engine may know of them."""
+    device = recording.device
+    return {
+        "begin": recording.begin,
+        "ready": recording.ready,
+        "step_end": recording.step_end,
+        "use_start": device.use_start,
+        "use_end": device.use_end,
+        "issued": recording.issued + durations.host.begin_ns,
+        "started": device.started,
+        "landed": device.landed,
+    }
+
+
+def of_the_engine(timing: Timing, names: Any) -> dict[str, list[int]]:
+    return {name: np.asarray(getattr(timing, name)).tolist() for name in names}
+
+
+@every_policy
+@settings(max_examples=25, deadline=None)
+@given(case=cases(read=False))
+@example(case=WAVES)
+@example(case=WAVES._replace(late=True))
+def test_same_integers_as_the_engine(policy: str, case: Case) -> None:
+    table, durations = decided(case, policy)
+    recording, _ = replayed(table, durations)
+    found = {name: column.tolist() for name, column in in_the_engines_words(recording, durations).items()}
+    assert found == of_the_engine(simulate(table, durations), found)
+
+
+@every_policy
+@settings(max_examples=10, deadline=None)
+@given(case=cases(read=False))
+def test_the_host_works_as_long_as_in_the_engine(policy: str, case: Case) -> None:
+    table, durations = decided(case, policy)
+    recording, _ = replayed(table, durations)
+    worked = recording.launched - recording.ready + durations.host.launch_dense_ns
+    worked[table.num_layers - 1 :: table.num_layers] += durations.host.launch_dense_ns
+    timing = simulate(table, durations)
+    assert worked.tolist() == timing.host.tolist()
+    layers = table.num_layers
+    assert latencies(recording).tolist() == (timing.step_end - timing.begin[::layers]).tolist()
+
+
+def test_the_examples_have_waves_and_predictions() -> None:
+    table, durations = decided(WAVES, "on-demand-lru")
+    assert table.uses.wave.max() > 0
+    table, durations = decided(WAVES, "lookahead")
+    assert any(durations.predict) and table.prefetch_loads
