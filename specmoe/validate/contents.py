@@ -27,7 +27,7 @@ class Contents:
             self._copies.setdefault(int(table.loads.slot[load]), []).append(copy)
 
     def during(self, slot: int, start: int, end: int) -> tuple[int, ...]:
-        """The keys of which a slot held bytes at any time from `start` to `end`, in their order; one, if all is well."""
+        """The keys of which a slot held bytes from `start` to `end`, in their order: one, if all is well."""
         whole = self._first.get(slot, NOBODY)
         torn = []
         for began, landed, key in self._copies.get(slot, ()):

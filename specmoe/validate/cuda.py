@@ -64,13 +64,14 @@ class CudaDevice:
     def __init__(self, model: Model, slots: int, pool: Pool) -> None:
         self.model, self.pool = model, pool
         self.device = torch.device("cuda", torch.cuda.current_device())
-        self.compute, self.copy = Stream(self.device, priority=-1), Stream(self.device)
+        self.compute, self.copy = _stream(self.device), _stream(self.device)
         self.kernel = ExpertKernel(model.shape, model.format, self.device)
         size = model.shape.expert_bytes(model.format)
         self.slots = Arena(slots, size if model.expands_on_arrival else max(size, pool.copied), self.device)
         self.landing = Arena(slots, pool.copied, self.device) if model.expands_on_arrival else self.slots
         self.stand = Stand(model.shape, model.phase, compute_format(model.format), self.device)
         self._graphs: dict[Any, CUDAGraph] = {}
+        self._pool_of_graphs = torch.cuda.graph_pool_handle()
         self._events: list[Event] = []
         self._past = self._event()
         self.fill()
@@ -152,11 +153,11 @@ class CudaDevice:
 
     def _graph(self, key: Any, make: Any) -> CUDAGraph:
         if key not in self._graphs:
-            self._graphs[key] = captured(make(), self.compute)
+            self._graphs[key] = captured(make(), self.compute, self._pool_of_graphs)
         return self._graphs[key]
 
     def _event(self) -> Event:
-        event = Event(enable_timing=True)
+        event = _timed()
         event.record(self.compute)  # until then it does not exist for the driver
         return event
 
@@ -175,7 +176,7 @@ class CudaDevice:
         torch.cuda.set_stream(self.compute)
         torch.cuda.synchronize(self.device)
         for _ in range(CLOCK_TRIES):
-            self._base = Event(enable_timing=True)
+            self._base = _timed()
             before = self.now()
             self._base.record(self.compute)
             self._base.synchronize()
@@ -242,3 +243,11 @@ class CudaDevice:
         """When events happened, on the host's clock."""
         since = [self._base.elapsed_time(event) for event in events]  # ms
         return self._base_ns + np.round(np.array(since, np.float64) * 1e6).astype(np.int64)
+
+
+def _stream(device: torch.device) -> Stream:
+    return Stream(device)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _timed() -> Event:
+    return Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own gap

@@ -128,5 +128,5 @@ def test_half_landed_bytes_are_not_an_experts() -> None:
     table = table_of([(0, 1, 0, True, 0)], [(0, 1, 1, 0, 0, False, 0)], steps=1, layers=1, slots=1)
     early = Contents(table, np.array([10]), np.array([20])).outputs(np.array([15]), np.array([25]))
     assert early.tolist() != truth(table).tolist()
-    recording, device = replayed(table, durations_by_hand(table))
+    _, device = replayed(table, durations_by_hand(table))
     assert device.outputs().tolist() == truth(table).tolist()

@@ -1,0 +1,125 @@
+"""Grids of cells from TOML: what is replayed, and on which of it constants may be fitted.
+
+    [[group]]                       # any number
+    shape = "switch-base-128"       # a model shape by name, or the path of one
+    phase = "decode"
+    format = "fp16"                 # of the slots
+    home_format = "int8"            # optional: how experts come over the link, if not in that of the slots
+    batch = 1
+    steps = 150
+    cells.lookahead = [77, 154]     # numbers of slots for each policy
+    fit.lookahead = [154]           # optional: which of these cells constants may be fitted on
+
+Where no group of some configuration has a cell to fit, all of it is held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
+from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.reading import Place, hint, read_toml, require_names
+from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.decide.policies import POLICIES
+from specmoe.validate.cells import Cell, Group
+
+_NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
+_OPTIONAL = ("home_format", "fit")
+
+
+def grid_names() -> tuple[str, ...]:
+    """Names of the grids that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in _directory().glob(f"*{SUFFIX}")))
+
+
+def grid(name: str) -> tuple[Cell, ...]:
+    """The cells of a shipped grid by name, or of one's own by the path of a .toml file; raises InputError."""
+    if name in grid_names():
+        return read_grid(_directory() / f"{name}{SUFFIX}")
+    if name.endswith(SUFFIX):
+        return read_grid(Path(name))
+    raise InputError(f"{name}: no such grid, nor a {SUFFIX} file: {hint(name, grid_names())}")
+
+
+def read_grid(path: Path) -> tuple[Cell, ...]:
+    """The cells of a file, in its order; raises InputError naming file, field and what would be right."""
+    place = Place(str(path))
+    tables = require_names(place, read_toml(path), ("group",))["group"]
+    if not isinstance(tables, list) or not tables:
+        raise (place / "group").wrong("an array of tables, [[group]], expected")
+    found: dict[str, Cell] = {}
+    for number, table in enumerate(tables):
+        at = place / f"group[{number}]"
+        for cell in _cells(at, table):
+            if cell.name in found:
+                raise at.wrong(f"{cell.name} is there twice")
+            found[cell.name] = cell
+    return tuple(found.values())
+
+
+def _cells(place: Place, table: object) -> Iterator[Cell]:
+    known = require_names(place, table, _NEEDED, _OPTIONAL)
+    group = _group(place, known)
+    slots, fit = _slots(place / "cells", known["cells"]), _slots(place / "fit", known.get("fit", {}))
+    for policy, some in fit.items():
+        for number in some:
+            if number not in slots.get(policy, ()):
+                raise (place / "fit" / policy).wrong(f"{number}: not one of the cells")
+    if not slots:
+        raise (place / "cells").wrong("at least one policy with its numbers of slots expected")
+    for policy, some in slots.items():
+        for number in some:
+            yield Cell(group, policy, number, "fit" if number in fit.get(policy, ()) else "held_out")
+
+
+def _group(place: Place, table: dict[str, Any]) -> Group:
+    home = table.get("home_format")
+    return Group(
+        shape=_shape(place / "shape", table["shape"]),
+        phase=_one_of(place / "phase", table["phase"], get_args(Phase)),
+        format=_one_of(place / "format", table["format"], get_args(Format)),
+        home_format=None if home is None else _one_of(place / "home_format", home, get_args(Format)),
+        batch=_count(place / "batch", table["batch"]),
+        steps=_count(place / "steps", table["steps"]),
+    )
+
+
+def _shape(place: Place, name: object) -> str:
+    if not isinstance(name, str):
+        raise place.wrong(f"{name!r}: a text expected")
+    try:
+        load_shape(name)
+    except InputError as error:
+        raise place.wrong(str(error)) from None
+    return name
+
+
+def _slots(place: Place, table: object) -> dict[str, list[int]]:
+    """Numbers of slots by policy."""
+    for policy, numbers in require_names(place, table, (), POLICIES).items():
+        if not isinstance(numbers, list) or not numbers:
+            raise (place / policy).wrong(f"{numbers!r}: a list of numbers of slots expected")
+        for number in numbers:
+            _count(place / policy, number)
+    return table  # type: ignore[return-value]  # just checked
+
+
+def _one_of(place: Place, name: object, known: tuple[str, ...]) -> Any:
+    if name not in known:
+        raise place.wrong(f"{name!r}: {hint(str(name), known)}")
+    return name
+
+
+def _count(place: Place, number: object) -> int:
+    if type(number) is not int or number < 1:
+        raise place.wrong(f"{number!r}: a whole number above 0 expected")
+    return number
+
+
+def _directory() -> Path:
+    return Path(str(files("specmoe.validate") / "grids"))
