@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import Curve, Interpolated, Points, extrapolation
+from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.fields import HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
-from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
 from specmoe.hwprofiles.quantity import Evidence, weakest
 from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import ModelShape, Phase
@@ -40,16 +41,18 @@ class HostCosts(NamedTuple):
     event_ns: int  # making one stream wait for another
     sync_ns: int  # from a router's end until its result is here
     bookkeeping_ns: int  # the policy's own work in a MoE layer
-    begin_ns: int = 0  # from the end of the host's call until an idle device begins what was launched or issued
+    begin_ns: int = 0  # from the end of the host's call until an idle device begins what was launched
+    begin_copy_ns: int = 0  # likewise, until an idle link begins a copy
 
 
 @dataclass(frozen=True)
 class Costs:
     """Costs of `shape` on `profile`: experts in slots of `format`, all else in the format that they compute in.
 
-    `moves` and `also_held` name the curves and the further formats (of compressed copies) that a run uses, and
-    `most_tokens` the most that one expert gets in a step. Asking for another move or format is an error, so that
-    `evidence`, `assumed` and `warnings` cover all that was asked. Raises InputError for unknown names.
+    `moves` and `also_held` name the curves and the further formats (of compressed copies) that a run uses,
+    `most_tokens` the most that one expert gets in a step, and `steps` what is asked of dense parts, any phase unless
+    told. Asking for another move or format is an error, so that `evidence`, `assumed` and `warnings` cover all that
+    was asked. Raises InputError for unknown names.
     """
 
     profile: HardwareProfile
@@ -59,6 +62,7 @@ class Costs:
     moves: tuple[Move, ...] = ("host-pinned",)
     also_held: tuple[Format, ...] = ()
     most_tokens: int = 1
+    steps: Steps | None = None
 
     def __post_init__(self) -> None:
         choices: list[tuple[str, str, tuple[str, ...]]]
@@ -96,8 +100,18 @@ class Costs:
         held = self._known(held)
         if not is_compressed(held):
             return 0
-        expanded = bytes_of(self.shape.expert_parameters, self.compute_format)
-        return round(self._rates.floor_ns + expanded / self.profile[f"dequantise.{held}.rate"] * 1e9)
+        return self.profile.curve(f"dequantise.{held}")(self._expanded_bytes)
+
+    def use_ns(self, tokens: int) -> int:
+        """Time of one expert out of its slot, its expansion included; 0 for no token.
+
+        As it was measured in the slots' format, if it was, else `dequantise_ns` and `expert_ns`.
+        """
+        if not tokens:
+            return 0
+        if self._use_curve is not None:
+            return self._use_curve(tokens)
+        return self.dequantise_ns() + self.expert_ns(tokens)
 
     def expert_ns(self, tokens: int) -> int:
         """Time of one expert alone with so many tokens, its weights ready in the compute format; 0 for no token."""
@@ -140,10 +154,23 @@ class Costs:
         """Time of a router on the device."""
         return self._product_ns(self.shape.router_parameters, tokens, self.profile.ns("router.floor"))
 
+    def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
+        """Time from the experts before MoE layer `layer` up to its router's result, [tokens] of `context` positions.
+
+        As it was measured as one, if it was, else `dense_ns` and `router_ns`.
+        """
+        curves = self._dense_curves("before", phase, self.shape.dense_parameters(phase, layer))
+        if curves:
+            return round(measured_ns(curves, tokens, context, self._more(phase, layer)))
+        return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens)
+
     def head_ns(self, phase: Phase, tokens: int) -> int:
         """Time after the last MoE layer for so many tokens that are to be continued; an encoder continues none."""
         if self.shape.encoder and phase == "encode":
             return 0
+        curves = self._dense_curves("head", phase, self.shape.head_parameters)
+        if curves and tokens:
+            return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.head_parameters, tokens, self._rates.floor_ns)
 
     @property
@@ -153,40 +180,63 @@ class Costs:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Dotted names of everything in the profile that these costs rest on."""
-        held = sorted({self.format, *self.also_held})
+        """Dotted names of everything in the profile that `load_ns`, `use_ns`, `before_ns` and `head_ns` rest on.
+
+        Curves of experts and dense parts, which have no names, are not among them.
+        """
         groups = [CURVE_OF[move] for move in self.moves]
-        groups += [f"dequantise.{name}" for name in held if is_compressed(name)]
-        groups += [f"gemm.{self.compute_format}", "dense", "router", f"host.{self.host_set}"]
-        groups += [TILES] if self._tiles and self._expert_curve is None else []
+        groups += [f"dequantise.{name}" for name in self._expanded]
+        groups += [f"gemm.{self.compute_format}"] if self._asks_roofline else []
+        groups += [] if self._dense_is_measured else ["dense", "router"]
+        groups += [f"host.{self.host_set}"]
+        groups += [TILES] if self._tiles and self._slot_curve is None else []
         named = [name for group in groups for name in self.profile.names_under(group)]
-        return ("device.memory_bandwidth", "device.kernel_floor", *named)
+        memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
+        return (*memory, "device.kernel_floor", *named)
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """Those of `uses` that are assumed."""
-        return self.profile.assumed(self.uses)
+        """Those of `uses` that are assumed, and `expert_curve` and `dense_curve` if such are."""
+        curves = {"expert_curve": self._expert_points, "dense_curve": self._dense_points}
+        guessed = (name for name, points in curves.items() if any(part.source == "assumed" for part in points))
+        return (*self.profile.assumed(self.uses), *guessed)
 
     @property
     def evidence(self) -> Evidence:
         """The weakest that these costs rest on."""
-        beyond: tuple[Evidence, ...] = ("extrapolated",) if self.warnings else ()
-        curve: tuple[Evidence, ...] = (self._measured_expert.evidence,) if self._measured_expert else ()
-        return weakest((self.profile.evidence(self.uses), *curve, *beyond))
+        left: tuple[Evidence, ...] = ("extrapolated",) if self._extrapolations else ()
+        curves = (points.evidence for points in (*self._expert_points, *self._dense_points))
+        return weakest((self.profile.evidence(self.uses), *curves, *left))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for each curve that is asked beyond what was measured or fitted."""
+        """One line for each curve that is asked beyond what was measured or fitted, and if a calibration fell short."""
+        calibration = self.profile.calibration
+        short = calibration.shortfall if calibration else None
+        return (*self._extrapolations, f"{self.profile.name}: {short}") if short else self._extrapolations
+
+    @cached_property
+    def _extrapolations(self) -> tuple[str, ...]:
+        name = self.profile.name
         sizes = sorted({self._bytes(held) for held in (self.format, *self.also_held)})
-        copies = [
-            extrapolation(self._curve(move), size, f"{self.profile.name}: {CURVE_OF[move]}", "B")
+        found = [
+            extrapolation(self._curve(move), size, f"{name}: {CURVE_OF[move]}", "B")
             for move in self.moves
             for size in sizes
         ]
-        if self._expert_curve is not None:
-            name = f"{self.profile.name}: expert_curve"
-            copies.append(extrapolation(self._expert_curve, self.most_tokens, name, "token"))
-        return tuple(warning for warning in copies if warning)
+        for group in (f"dequantise.{held}" for held in self._expanded):
+            found.append(extrapolation(self.profile.curve(group), self._expanded_bytes, f"{name}: {group}", "B"))
+        if self._slot_curve is not None:
+            found.append(extrapolation(self._slot_curve, self.most_tokens, f"{name}: expert_curve", "token"))
+        return tuple(line for line in (*found, *self._beyond_dense) if line)
+
+    @property
+    def _beyond_dense(self) -> list[str]:
+        if self.steps is None:
+            return []
+        name, steps = f"{self.profile.name}: dense_curve", self.steps
+        lines = [line for curves in self._dense_parts if curves for line in beyond(curves, steps, name)]
+        return list(dict.fromkeys(lines))
 
     def _layer_ns(self, phase: Phase, parameters: int, tokens: int, context: int) -> float:
         """One layer's floor, then its weights, its key-value cache and the operations on both."""
@@ -224,14 +274,78 @@ class Costs:
     def _tiles(self) -> Tiles | None:
         return tiles_of(self.profile, self.compute_format)
 
-    @cached_property
-    def _measured_expert(self) -> Points | None:
-        wanted = (self.shape.d_model, self.shape.experts.d_ff, self.shape.experts.gated, self.compute_format)
-        curves = self.profile.expert_curves
-        return next((c.points for c in curves if (c.d_model, c.d_ff, c.gated, c.format) == wanted), None)
+    @property
+    def _expanded_bytes(self) -> int:
+        return bytes_of(self.shape.expert_parameters, self.compute_format)
+
+    @property
+    def _expanded(self) -> list[Format]:
+        """Formats whose expansion is timed apart from the expert."""
+        apart = {*self.also_held} if self._use_curve else {self.format, *self.also_held}
+        return sorted(held for held in apart if is_compressed(held))
 
     @cached_property
     def _expert_curve(self) -> Interpolated | None:
-        if self._measured_expert is None:
-            return None
-        return Interpolated(self.profile.ns("device.kernel_floor"), self._measured_expert)
+        return self._measured_expert(self.compute_format)
+
+    @cached_property
+    def _use_curve(self) -> Interpolated | None:
+        return self._measured_expert(self.format)
+
+    @property
+    def _slot_curve(self) -> Interpolated | None:
+        """The curve that `use_ns` follows."""
+        return self._use_curve or self._expert_curve
+
+    @property
+    def _expert_points(self) -> tuple[Points, ...]:
+        return (self._slot_curve.points,) if self._slot_curve else ()
+
+    def _measured_expert(self, held: Format) -> Interpolated | None:
+        wanted = (self.shape.d_model, self.shape.experts.d_ff, self.shape.experts.gated, held)
+        curves = self.profile.expert_curves
+        points = (c.points for c in curves if (c.d_model, c.d_ff, c.gated, c.format) == wanted)
+        return next((Interpolated(self.profile.ns("device.kernel_floor"), found) for found in points), None)
+
+    def _dense_curves(self, part: DensePart, phase: Phase, parameters: int) -> list[DenseCurve]:
+        """Those of a part, by rising context."""
+        wanted = (part, phase, self.shape.d_model, parameters, self.compute_format)
+        curves = self.profile.dense_curves
+        found = [c for c in curves if (c.part, c.phase, c.d_model, c.parameters, c.format) == wanted]
+        return sorted(found, key=lambda curve: curve.context)
+
+    @cached_property
+    def _dense_parts(self) -> list[list[DenseCurve]]:
+        """The curves of every part that may be asked for; none where a part was not measured."""
+        phases: tuple[Phase, ...] = get_args(Phase) if self.steps is None else (self.steps.phase,)
+        shape, parts = self.shape, []
+        for phase in phases:
+            sizes = {shape.dense_parameters(phase, layer) for layer in range(shape.stack(phase).moe_layers)}
+            parts += [self._dense_curves("before", phase, size) for size in sorted(sizes)]
+            if not (shape.encoder and phase == "encode"):
+                parts.append(self._dense_curves("head", phase, shape.head_parameters))
+        return parts
+
+    @property
+    def _dense_points(self) -> tuple[Points, ...]:
+        return tuple(curve.points for curves in self._dense_parts for curve in curves)
+
+    @property
+    def _dense_is_measured(self) -> bool:
+        return all(self._dense_parts)
+
+    @property
+    def _asks_roofline(self) -> bool:
+        return not (self._slot_curve and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
+
+    def _more(self, phase: Phase, layer: int) -> More:
+        """What the roofline adds beyond measured tokens and contexts; key-value bytes when decoding."""
+        shape, rates = self.shape, self._rates
+        attentions = shape.attentions(phase) * (shape.stack(phase).dense_before(layer) + 1)
+        cached = attentions * shape.attention.cached * rates.weight_bytes * (phase == "decode")
+
+        def more(parameters: int, tokens: int, context: int) -> float:
+            flops = tokens * (2 * parameters + attentions * context * shape.attention.flops_per_position)
+            return roofline_ns(rates, 0, flops, tokens * context * cached)
+
+        return more

@@ -7,24 +7,49 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
-from specmoe.hwprofiles.fields import SHARES
-from specmoe.hwprofiles.formats import ComputeFormat
+from specmoe.hwprofiles.fields import EXPANSIONS, QUANTITIES, SHARES
+from specmoe.hwprofiles.formats import ComputeFormat, Format
 from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
 from specmoe.hwprofiles.reading import hint
+from specmoe.hwprofiles.shape import Phase
+
+DensePart = Literal["before", "head"]
+Fact = str | int | float
 
 
 @dataclass(frozen=True)
 class ExpertCurve:
-    """Measured (tokens, ns) of one expert of a certain shape, alone on the device, in one format."""
+    """Measured (tokens, ns) of one expert of a certain shape, alone on the device, held in one format.
+
+    Where that is a compressed one, every time includes its expansion.
+    """
 
     d_model: int
     d_ff: int
     gated: bool
+    format: Format
+    points: Points
+
+
+@dataclass(frozen=True)
+class DenseCurve:
+    """Measured (tokens, ns) of what is not an expert, as one captured graph, at one context.
+
+    `before` is everything before a MoE layer's experts up to the router's result, `head` what is behind the last one.
+    """
+
+    part: DensePart
+    phase: Phase
+    d_model: int
+    parameters: int  # `ModelShape.dense_parameters` or `.head_parameters`
     format: ComputeFormat
+    context: int  # positions that each token attends to; 0 for a head
     points: Points
 
 
@@ -38,6 +63,9 @@ class HardwareProfile:
     points: Mapping[str, Points]
     expert_curves: tuple[ExpertCurve, ...] = ()
     fitted_by: str | None = None  # which of `fields.SYSTEM_FITS` made the derived numbers out of whole runs
+    dense_curves: tuple[DenseCurve, ...] = ()
+    calibration: Calibration | None = None
+    machine: Mapping[str, Fact] = field(default_factory=dict)  # what was measured, in plain facts
 
     def __getitem__(self, name: str) -> float:
         """A number in base units by its dotted name; raises KeyError for an optional one that is absent."""
@@ -50,22 +78,23 @@ class HardwareProfile:
         """A time."""
         return int(self.quantities[name].value)
 
-    def curve(self, copy: str) -> Curve:
-        """Time of one of `fields.COPIES` against its bytes."""
-        latency = self.ns(f"{copy}.latency")
-        if f"{copy}.points" in self.points:
-            return Interpolated(latency, self.points[f"{copy}.points"])
-        return Line(latency, self[f"{copy}.bandwidth"], self._fitted_range(copy))
+    def curve(self, group: str) -> Curve:
+        """Time of one of `fields.COPIES`, or of `fields.EXPANSIONS`, against its bytes."""
+        expands = group in EXPANSIONS
+        latency = self.ns("device.kernel_floor" if expands else f"{group}.latency")
+        if f"{group}.points" in self.points:
+            return Interpolated(latency, self.points[f"{group}.points"])
+        return Line(latency, self[f"{group}.rate" if expands else f"{group}.bandwidth"], self._fitted_range(group))
 
     def _fitted_range(self, copy: str) -> Range | None:
         fitted_to = self.points.get(f"{copy}.fitted_to")
         return fitted_to.range if fitted_to else None
 
     def names_under(self, group: str) -> tuple[str, ...]:
-        """Names of the quantities `group.*`, and of its points where they are its curve."""
-        curve = f"{group}.points"
+        """Names of the quantities `group.*`, or of its points where they are its curve, with what begins it."""
+        curve, replaced = f"{group}.points", f"{group}.rate"
         inside = tuple(name for name in self.quantities if name.startswith(f"{group}."))
-        return (*inside, curve) if curve in self.points else inside
+        return (*(name for name in inside if name != replaced), curve) if curve in self.points else inside
 
     def evidence(self, names: Iterable[str]) -> Evidence:
         """The weakest evidence among quantities and points."""
@@ -99,6 +128,22 @@ class HardwareProfile:
             raise InputError(f"profile {self.name}: {name}: {value}: a share, at most 1, expected")
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
+    def with_host(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
+        """A copy in which some of the host's costs, ns by dotted name, were derived from whole runs, as `ref` says.
+
+        Optional ones may be new. Raises InputError for any other name, naming the nearest, or a bad value.
+        """
+        changed = {name: self._derived(name, value, ref) for name, value in values.items()}
+        return dataclasses.replace(self, quantities={**self.quantities, **changed})
+
+    def _derived(self, name: str, value: float, ref: str) -> Quantity:
+        known = [other for other in QUANTITIES if other.startswith("host.")]
+        if name not in known:
+            raise InputError(f"profile {self.name}: {name}: no cost of the host: {hint(name, known)}")
+        if not math.isfinite(value) or value < 0:
+            raise InputError(f"profile {self.name}: {name}: {value}: a finite number, 0 or more, expected, in ns")
+        return Quantity(round(value), "ns", "derived", ref)
+
     @property
     def hash(self) -> str:
         """SHA-256 of everything that decides a cost or its evidence; wording, units and layout do not matter."""
@@ -106,5 +151,12 @@ class HardwareProfile:
         points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
         curves = sorted(json.dumps(dataclasses.asdict(curve) | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
-        text = json.dumps([self.name, numbers, points, curves, timed], sort_keys=True)
+        # What a profile without dense curves is known by does not change because there are others.
+        dense = [sorted(map(_identity, self.dense_curves))] if self.dense_curves else []
+        text = json.dumps([self.name, numbers, points, curves, timed, *dense], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _identity(curve: DenseCurve) -> str:
+    points = curve.points
+    return json.dumps(dataclasses.asdict(curve) | {"points": [points.amounts, points.times_ns, points.source]})

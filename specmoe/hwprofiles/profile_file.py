@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+from specmoe.hwprofiles.calibration import Calibration
+from specmoe.hwprofiles.curve_tables import read_dense_curves, read_expert_curves
 from specmoe.hwprofiles.curves import Points, read_points, require_rising
 from specmoe.hwprofiles.fields import COPIES, OPTIONAL, POINTS, QUANTITIES, REQUIRED, SHARES, SYSTEM_FITS, TILES
-from specmoe.hwprofiles.formats import ComputeFormat
-from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
+from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
-from specmoe.hwprofiles.reading import Place, hint, read_toml, require_names
+from specmoe.hwprofiles.reading import Place, hint, read_record, read_toml
 
 _TEXTS = ("name", "title")
-_BESIDE = (*_TEXTS, "fitted_by", "expert_curve")
+_BESIDE = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")
 _LEAVES = {**QUANTITIES, **POINTS}
 
 
@@ -29,8 +30,11 @@ def read_profile(path: Path) -> HardwareProfile:
         **{name: _text(place, table, name) for name in _TEXTS},
         quantities=quantities,
         points=points,
-        expert_curves=_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
+        expert_curves=read_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
         fitted_by=_fitted_by(place, table),
+        dense_curves=read_dense_curves(place / "dense_curve", table.get("dense_curve", [])),
+        calibration=_calibration(place, table),
+        machine=_machine(place / "machine", table.get("machine", {})),
     )
 
 
@@ -75,22 +79,17 @@ def _require_complete(place: Place, quantities: dict[str, Quantity], points: dic
             raise (place / name).wrong(f"missing: all of {TILES} or none expected")
 
 
-def _expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
-    if not isinstance(tables, list):
-        raise place.wrong("an array of tables, [[expert_curve]], expected")
-    return tuple(_expert_curve(place / str(at), table) for at, table in enumerate(tables))
+def _calibration(place: Place, table: dict[str, Any]) -> Calibration | None:
+    return read_record(Calibration, place / "calibration", table["calibration"]) if "calibration" in table else None
 
 
-def _expert_curve(place: Place, table: object) -> ExpertCurve:
-    found = require_names(place, table, ("d_model", "d_ff", "gated", "format", "points"))
-    for name, kind in (("d_model", int), ("d_ff", int), ("gated", bool)):
-        if type(found[name]) is not kind or (kind is int and found[name] < 1):
-            expected = "true or false" if kind is bool else "a whole number above 0"
-            raise (place / name).wrong(f"{found[name]!r}: {expected} expected")
-    if found["format"] not in get_args(ComputeFormat):
-        raise (place / "format").wrong(f"{found['format']!r}: {hint(str(found['format']), get_args(ComputeFormat))}")
-    points = require_rising(place / "points", read_points(place / "points", found["points"], "token"))
-    return ExpertCurve(**{**found, "points": points})
+def _machine(place: Place, facts: object) -> dict[str, Fact]:
+    if not isinstance(facts, dict):
+        raise place.wrong(f"{facts!r}: a table expected")
+    for name, fact in facts.items():
+        if type(fact) not in get_args(Fact):
+            raise (place / name).wrong(f"{fact!r}: a text or a number expected")
+    return facts
 
 
 def _fitted_by(place: Place, table: dict[str, Any]) -> str | None:

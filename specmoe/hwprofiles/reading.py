@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from specmoe.errors import InputError
 
 Record = TypeVar("Record")
 
-_TYPES: dict[str, type] = {"int": int, "bool": bool, "str": str}
+_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 class Place(NamedTuple):
@@ -65,7 +66,7 @@ def require_names(place: Place, table: object, needed: Iterable[str], optional: 
 
 
 def read_record(cls: type[Record], place: Place, table: object, parts: Mapping[str, Any] | None = None) -> Record:
-    """A dataclass of whole numbers of 0 or more, booleans and texts from a table with the same names.
+    """A dataclass of numbers of 0 or more, booleans and texts from a table with the same names.
 
     Fields with a default may be absent; those in `parts` are given and are not looked for.
     """
@@ -75,12 +76,12 @@ def read_record(cls: type[Record], place: Place, table: object, parts: Mapping[s
     found = require_names(place, table, needed, fields)
     for name, value in found.items():
         wanted = _TYPES.get(str(fields[name].type), str)
-        if type(value) is not wanted:
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise (place / name).wrong(f"{value!r}: {_article(wanted)} expected")
-        if isinstance(value, int) and value < 0:
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
             raise (place / name).wrong(f"{value}: 0 or more expected")
     return cls(**found, **parts)
 
 
 def _article(kind: type) -> str:
-    return {int: "a whole number", bool: "true or false", str: "a text"}[kind]
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]

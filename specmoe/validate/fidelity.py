@@ -156,7 +156,9 @@ def rows(cells: Sequence[CellFidelity]) -> list[dict[str, str]]:
 
 
 def _side(steps: Steps) -> Side:
-    mean, compute, stall = (float(np.median(times.mean(axis=1))) for times in steps[:3])
+    mean, compute, stall = (
+        float(np.median(times.mean(axis=1))) for times in (steps.latency, steps.compute, steps.stall)
+    )
     p50, p95 = (float(value) for value in np.percentile(steps.typical, (50, 95)))
     return Side(mean, p50, p95, compute, stall, mean - compute - stall)
 

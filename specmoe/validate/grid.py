@@ -10,19 +10,19 @@
     cells.lookahead = [77, 154]     # numbers of slots for each policy
     fit.lookahead = [154]           # optional: which of these cells constants may be fitted on
 
-Where no group of some configuration has a cell to fit, all of it is held out.
+All cells of a group without `fit` are held out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
 from specmoe.hwprofiles.reading import Place, hint, read_toml, require_names
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.decide.policies import POLICIES
@@ -78,12 +78,12 @@ def _cells(place: Place, table: object) -> Iterator[Cell]:
 
 
 def _group(place: Place, table: dict[str, Any]) -> Group:
-    home = table.get("home_format")
+    held = _one_of(place / "format", table["format"], get_args(Format))
     return Group(
         shape=_shape(place / "shape", table["shape"]),
         phase=_one_of(place / "phase", table["phase"], get_args(Phase)),
-        format=_one_of(place / "format", table["format"], get_args(Format)),
-        home_format=None if home is None else _one_of(place / "home_format", home, get_args(Format)),
+        format=held,
+        home_format=_home(place / "home_format", table["home_format"], held) if "home_format" in table else None,
         batch=_count(place / "batch", table["batch"]),
         steps=_count(place / "steps", table["steps"]),
     )
@@ -99,6 +99,14 @@ def _shape(place: Place, name: object) -> str:
     return name
 
 
+def _home(place: Place, name: object, held: Format) -> Format:
+    """A format that is expanded to that of the slots."""
+    known = [home for home in get_args(Format) if is_compressed(home) and compute_format(home) == held]
+    if not known:
+        raise place.wrong(f"{name!r}: nothing is expanded to {held}: no such field expected")
+    return cast(Format, _one_of(place, name, known))
+
+
 def _slots(place: Place, table: object) -> dict[str, list[int]]:
     """Numbers of slots by policy."""
     for policy, numbers in require_names(place, table, (), POLICIES).items():
@@ -109,7 +117,7 @@ def _slots(place: Place, table: object) -> dict[str, list[int]]:
     return table  # type: ignore[return-value]  # just checked
 
 
-def _one_of(place: Place, name: object, known: tuple[str, ...]) -> Any:
+def _one_of(place: Place, name: object, known: Sequence[str]) -> Any:
     if name not in known:
         raise place.wrong(f"{name!r}: {hint(str(name), known)}")
     return name

@@ -82,7 +82,8 @@ def _pairs(cells: Sequence[CellFidelity]) -> Iterator[tuple[CellFidelity, CellFi
     for one, other in combinations(cells, 2):
         same = (one.cell.group, one.cell.slots) == (other.cell.group, other.cell.slots)
         spread = max(cell.spread * cell.measured.mean_ns for cell in (one, other))
-        if same and abs(one.measured.mean_ns - other.measured.mean_ns) >= spread:
+        apart = abs(one.measured.mean_ns - other.measured.mean_ns)
+        if same and apart and apart >= spread:
             yield one, other
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from specmoe.errors import InputError
 from specmoe.sim.lanes import Happened, moved, spans
 from specmoe.timeline import Span

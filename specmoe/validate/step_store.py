@@ -84,7 +84,7 @@ def foreign(path: Path, what: str, error: Exception) -> InputError:
 def _table(number: int, steps: Steps, schema: pa.Schema) -> pa.Table:
     repeats, length = steps.latency.shape
     cell, repeat = np.full(steps.latency.size, number), np.repeat(np.arange(repeats), length)
-    times = [column.reshape(-1) for column in steps[: len(TIMES)]]
+    times = [column.reshape(-1) for column in (steps.latency, steps.compute, steps.stall)]
     columns = [cell, repeat, np.tile(np.arange(length), repeats), *times]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

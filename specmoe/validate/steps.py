@@ -25,7 +25,8 @@ class Steps(NamedTuple):
     @property
     def typical(self) -> NDArray[np.float64]:
         """Median over the repeats, [steps]."""
-        return np.median(self.latency, axis=0)
+        typical: NDArray[np.float64] = np.median(self.latency, axis=0)
+        return typical
 
 
 def steps_of(runs: Sequence[RunResult]) -> Steps:

@@ -124,7 +124,7 @@ def test_a_decoder_only_prefill_has_a_head(make_shape: Callable[..., ModelShape]
 @pytest.mark.parametrize("host_set", ["graph", "eager"])
 def test_host_costs(make_profile: Maker, shape: ModelShape, host_set: HostSet) -> None:
     profile = make_profile({f"host.{host_set}.issue": quantity(40, "us")})
-    assert Costs(profile, shape, "fp32", host_set).host == (1000, 2000, 40_000, 4000, 5000, 6000, 0)
+    assert Costs(profile, shape, "fp32", host_set).host == (1000, 2000, 40_000, 4000, 5000, 6000, 0, 0)
     begun = make_profile({f"host.{host_set}.begin": quantity(3, "us")})
     assert Costs(begun, shape, "fp32", host_set).host.begin_ns == 3000
 

@@ -136,7 +136,7 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
                     host += durations.predict[event] if durations.predict else 0
                     continue
                 host += host_costs.issue_ns
-                link.request(load, host + host_costs.begin_ns, reads.pop(int(table.loads.slot[load]), -1))
+                link.request(load, host + host_costs.begin_copy_ns, reads.pop(int(table.loads.slot[load]), -1))
             return host
 
         for loads, uses, behind in rounds(table, event):

@@ -102,7 +102,7 @@ class Case(NamedTuple):
 def machines(read: bool = True) -> st.SearchStrategy[Machine]:
     """Made-up machines; experts on NVMe now and then, unless `read` is false."""
     small = st.integers(0, 9)
-    hosts = st.builds(HostCosts, *[small] * 7)
+    hosts = st.builds(HostCosts, *[small] * 8)
     reads = st.sampled_from([0, 0, 17]) if read else st.just(0)
     time, flag = st.integers(1, 40), st.booleans()
     predict = st.sampled_from([0, 0, 3, 80])

@@ -1,30 +1,36 @@
-"""Capturing what runs on a device as CUDA graphs."""
+"""Capturing a part as a CUDA graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch.cuda import CUDAGraph, Stream
 
-WARM_UPS = 3  # runs before a capture: libraries choose their kernels and take their workspaces
+from specmoe.hwprofiles.measure.layers import Run
+
+WARM_UPS = 3  # libraries choose their kernels and take their workspaces before anything is captured
 
 
-def captured(run: Callable[[], Any], stream: Stream, pool: Any = None) -> CUDAGraph:
-    """A graph of what `run` launches; graphs of one `pool` share the memory of what they forget, one after the other.
+def captured(run: Run, stream: Stream, pool: Any = None) -> CUDAGraph:
+    """A graph of what `run` launches, captured on `stream`, which must not be the default one.
 
-    `torch.cuda.graph` does the same, but collects garbage and empties caches at every capture.
+    Graphs with one `pool` share the memory of what they need in between: they may follow each other only.
     """
-    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_stream(torch.cuda.current_stream(stream.device))
+    graph = CUDAGraph()
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             run()
         stream.synchronize()
-        graph = CUDAGraph()
+        # `torch.cuda.graph` would empty the caches of memory around every capture, which takes longer than capturing.
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             run()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # the capture has failed already; what made it fail is to be told
+                graph.capture_end()
+            raise
+        graph.capture_end()
     return graph

@@ -53,11 +53,11 @@ def durations_of(
 
     @cache
     def before(tokens: int, positions: int, layer: int) -> int:
-        return costs.dense_ns(phase, tokens, positions, min(layer, last)) + costs.router_ns(tokens)
+        return costs.before_ns(phase, tokens, positions, min(layer, last))
 
     @cache
     def expert(tokens: int) -> int:
-        return costs.dequantise_ns() + costs.expert_ns(tokens)
+        return costs.use_ns(tokens)
 
     @cache
     def head(tokens: int) -> int:

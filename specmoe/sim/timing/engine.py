@@ -91,7 +91,7 @@ class Engine:
     def steps(self) -> Generator[Any, Any, None]:
         """The host thread."""
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
-        launch, launch_dense, issue, handover, sync, bookkeeping, begins = costs
+        launch, launch_dense, issue, handover, sync, bookkeeping, begins, begins_copy = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
         predict = self.durations.predict if any(self.durations.predict) else None
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
@@ -111,7 +111,7 @@ class Engine:
                     host += predict[event]
                 for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
                     host += issue
-                    link.request(load, host + begins)
+                    link.request(load, host + begins_copy)
                 for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
                     host += launch
                     launched.append((use, host + begins))

@@ -1,0 +1,151 @@
+"""The host's constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
+
+Residuals, all cells weighing alike:
+
+    of every step    (simulated / measured - 1) / sqrt(steps of the cell)
+    of every mean    MEAN_WEIGHT * (simulated / measured - 1)
+    of every cost    PULL * (cost - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more
+
+The simulated times are piecewise linear in the constants and whole numbers, so slopes are taken over STEP_NS. All cells
+together can tell two constants apart only if they differ in how they change the cells: `Fitted.warnings` names those
+that they cannot, which then stay near the microbenchmarks'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError, MissingExtraError
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.validate.cells import Cell
+from specmoe.validate.resolved import covariance, unresolved
+from specmoe.validate.steps import Steps
+
+Floats = NDArray[np.float64]
+Predict = Callable[[HostCosts], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
+
+MEAN_WEIGHT = 3.0
+PULL = 0.001  # a cost twice the microbenchmark's weighs like an error of 0.1 % of one cell's steps
+UNKNOWN_NS = 10_000
+STEP_NS = 500
+UNIT_NS = 1000  # of what the solver sees: all constants are some microseconds
+NAMES = tuple(field.removesuffix("_ns") for field in HostCosts._fields)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Constants, and how well the cells tell them."""
+
+    host: HostCosts
+    standard_error: HostCosts
+    covariance: Floats  # ns^2, in the order of `HostCosts`
+    condition: float  # of the slopes, each constant's scaled to length 1; infinite if one shows in no cell
+    cells: tuple[str, ...]  # that were fitted on
+    mean_errors: tuple[float, ...]  # of their mean steps, as shares
+    warnings: tuple[str, ...]
+
+    def values(self, host_set: str = "graph") -> dict[str, int]:
+        """By a profile's dotted names."""
+        return host_values(self.host, host_set)
+
+    @property
+    def ref(self) -> str:
+        """What a profile should say of where the values come from."""
+        worst = 100 * max(map(abs, self.mean_errors))
+        return f"least squares over replays of {len(self.cells)} cells, whose mean steps it misses by {worst:.2f} % at most"
+
+
+def host_values(host: HostCosts, host_set: str = "graph") -> dict[str, int]:
+    """Costs of the host by a profile's dotted names."""
+    return {f"host.{host_set}.{name}": value for name, value in zip(NAMES, host, strict=True)}
+
+
+def fit(measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> Fitted:
+    """Constants with which `predict` comes nearest to the measured steps; `start` is the microbenchmarks'.
+
+    Raises InputError for no cell, a held-out one or other decisions, MissingExtraError without scipy.
+    """
+    cells, solve = tuple(measured), _least_squares()
+    _require_fit(cells)
+    _require_same_decisions(measured, predict(start))
+    residuals = _Residuals(measured, predict, start)
+    found = solve(
+        residuals, np.array(start, np.float64) / UNIT_NS, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale
+    )
+    host = _costs(found.x)
+    error, slopes = residuals(found.x), residuals.slopes(found.x)
+    of_cells = slopes[: -len(NAMES)]
+    spread = covariance(error, slopes, len(cells)) * UNIT_NS**2
+    condition, warnings = unresolved(of_cells, NAMES)
+    return Fitted(
+        host,
+        HostCosts(*(round(value) for value in np.sqrt(np.diag(spread)).tolist())),
+        spread,
+        condition,
+        tuple(cell.name for cell in cells),
+        residuals.mean_errors(host),
+        warnings,
+    )
+
+
+class _Residuals:
+    """As the solver wants them: functions of constants in UNIT_NS."""
+
+    def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> None:
+        self._predict = predict
+        self._steps = {cell: steps.typical for cell, steps in measured.items()}
+        self._means = {cell: float(np.median(steps.latency.mean(axis=1))) for cell, steps in measured.items()}
+        self._start = np.array(start, np.float64) / UNIT_NS
+        self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
+
+    def __call__(self, x: Floats) -> Floats:
+        simulated = self._predict(_costs(x))
+        steps = [
+            (simulated[cell].typical / measured - 1) / np.sqrt(len(measured)) for cell, measured in self._steps.items()
+        ]
+        means = [MEAN_WEIGHT * (simulated[cell].latency.mean() / mean - 1) for cell, mean in self._means.items()]
+        return np.concatenate([*steps, means, PULL * (x - self._start) / self.scale])
+
+    def slopes(self, x: Floats) -> Floats:
+        """[residuals, constants]."""
+        here, step = self(x), STEP_NS / UNIT_NS
+        ahead = x + step * np.eye(len(x))
+        return np.stack([(self(one) - here) / step for one in ahead], axis=1)
+
+    def mean_errors(self, host: HostCosts) -> tuple[float, ...]:
+        simulated = self._predict(host)
+        return tuple(float(simulated[cell].latency.mean() / mean - 1) for cell, mean in self._means.items())
+
+
+def _costs(x: Floats) -> HostCosts:
+    return HostCosts(*(round(value * UNIT_NS) for value in x.tolist()))
+
+
+def _require_fit(cells: tuple[Cell, ...]) -> None:
+    if not cells:
+        raise InputError("no cells to fit on: a grid with some under `fit` expected")
+    for cell in cells:
+        if cell.role != "fit":
+            raise InputError(f"{cell.name}: held out: cells to fit on expected")
+
+
+def _require_same_decisions(measured: Mapping[Cell, Steps], simulated: Mapping[Cell, Steps]) -> None:
+    for cell, steps in measured.items():
+        if simulated[cell].decisions != steps.decisions:
+            raise InputError(
+                f"{cell.name}: the decisions simulated are not those that were measured: nothing to fit on"
+            )
+
+
+def _least_squares() -> Callable[..., Any]:
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise MissingExtraError("scipy", "calibrate") from None
+    solver: Callable[..., Any] = least_squares
+    return solver

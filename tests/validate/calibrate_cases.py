@@ -1,0 +1,88 @@
+"""Cells of random workloads, measured on a noisy fake device whose host costs are known, and simulated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from fake_cases import costs_from, replayed
+from timing_cases import Case, Machine
+from tiny_routed import tiny_routed
+
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import simulate
+from specmoe.validate.cells import Cell, Group, Role
+from specmoe.validate.fake import FakeDevice, noisy
+from specmoe.validate.replayer import latencies
+from specmoe.validate.steps import Steps
+
+TRUE = HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000)
+ISOLATED = HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0)  # what microbenchmarks would say: too little
+COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
+ALL = 6 * 16
+B1, B4 = Group("tiny", "decode", "fp16", None, 1, 60), Group("tiny", "decode", "fp16", None, 4, 30)
+FP32, INT8 = dataclasses.replace(B1, format="fp32"), dataclasses.replace(B4, format="int8")
+
+
+def cells(group: Group, role: Role, **slots: int) -> list[Cell]:
+    return [Cell(group, policy.replace("_", "-"), number, role) for policy, number in slots.items()]
+
+
+FIT = [
+    *cells(B1, "fit", gpu_only=ALL, on_demand=24, on_demand_lru=24, lookahead=24),
+    *cells(B4, "fit", gpu_only=ALL, on_demand=40, on_demand_lru=40, lookahead=40),
+]
+HELD_OUT = [
+    *cells(B1, "held_out", on_demand_lru=48, oracle=24, layer_minus_1=24),
+    *cells(B4, "held_out", belady=40, pregated_lru=48),
+    *cells(FP32, "held_out", gpu_only=ALL, on_demand_lru=24, lookahead=48, oracle=48),
+    *cells(INT8, "held_out", on_demand=40, lookahead=40, frequency=40),
+]
+
+
+@cache
+def decided(cell: Cell) -> tuple[DecisionTable, Durations]:
+    group = cell.group
+    routed = tiny_routed(400, group.batch, 7, 30, group.steps, num_layers=6, num_experts=16, top_k=1)
+    machine = Machine(TRUE, 90_000, 30_000, 1_500, 40_000, COPY[group.format], 0, False, predict=12_000)
+    case = Case(routed, machine, cell.slots, late=True)
+    table = case.decide(cell.policy)
+    return table, case.durations(cell.policy, table)
+
+
+def decisions_of(cell: Cell) -> str:
+    return f"decisions of {cell.name}"
+
+
+def measured(some: Iterable[Cell], spread: float, seed: int = 0, repeats: int = 3) -> dict[Cell, Steps]:
+    """As real runs would be: everything varies."""
+    rng = np.random.default_rng(seed)
+    return {cell: _measured(cell, spread, rng, repeats) for cell in some}
+
+
+def _measured(cell: Cell, spread: float, rng: np.random.Generator, repeats: int) -> Steps:
+    table, durations = decided(cell)
+    device = FakeDevice(lambda _: costs_from(durations), noisy(spread, rng))
+    runs = np.stack([latencies(replayed(table, durations, device)[0]) for _ in range(repeats)])
+    return Steps(runs, runs, runs, decisions_of(cell))
+
+
+def simulated(some: Iterable[Cell], host: HostCosts) -> dict[Cell, Steps]:
+    return {cell: _simulated(cell, host) for cell in some}
+
+
+def _simulated(cell: Cell, host: HostCosts) -> Steps:
+    table, durations = decided(cell)
+    timing: Any = simulate(table, durations._replace(host=host))
+    latency = (timing.step_end - timing.begin[:: table.num_layers])[None]
+    return Steps(latency, latency, latency, decisions_of(cell))
+
+
+def mean_errors(some: Iterable[Cell], host: HostCosts, real: dict[Cell, Steps]) -> dict[str, float]:
+    said = simulated(some, host)
+    return {cell.name: said[cell].latency.mean() / real[cell].latency.mean() - 1 for cell in some}
