@@ -14,6 +14,7 @@ from specmoe.commands.evaluate import evaluate
 from specmoe.commands.pretrain import pretrain
 from specmoe.commands.simulate import simulate
 from specmoe.commands.train import train
+from specmoe.commands.validate import calibrate, checksums, validate
 
 app = console.group("Which expert-offloading policy is fastest for this MoE model, this VRAM and this link?")
 
@@ -23,6 +24,9 @@ app.command()(pretrain)
 app.command()(simulate)
 app.command()(train)
 app.command()(evaluate)
+app.command()(validate)
+app.command()(calibrate)
+app.command()(checksums)
 app.add_typer(traces.app, name="traces")
 app.add_typer(profile.app, name="profile")
 app.add_typer(reproduce.app, name="reproduce")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROW = 0.14  # inches a row
 BAND = 4  # percent: what the worst cell may err by
-LINES = {0: "-", 1: ":", BAND: "--"}  # percent
+LINES = {-BAND: "--", -1: ":", 0: "-", 1: ":", BAND: "--"}  # percent
 FILLED = "Filled: held out; hollow: constants were fitted on it."
 
 
@@ -55,7 +55,7 @@ def prediction_figure(cells: Sequence[Judged], title: str, about: About) -> Figu
 
 def errors_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
     """The error of each cell, sorted within its group, with a bar as wide as the spread of its repeats."""
-    lines = f"Bars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %."
+    described = f"{caption(cells, about)}\nBars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %. {FILLED}"
     chart, axes = rows_figure(cells)
     looks = _looks(cells)
     for row, _, cell in laid_out(cells):
@@ -64,11 +64,10 @@ def errors_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
             axes.errorbar(100 * cell.error, row, xerr=width, color=looks[name]["color"], elinewidth=1)
             _marks(axes, [(100 * cell.error, row, cell)], looks[name], None)
     for percent, style in LINES.items():
-        for side in {percent, -percent}:
-            axes.axvline(side, color="black", linestyle=style, linewidth=0.7, zorder=0)
+        axes.axvline(percent, color="black", linestyle=style, linewidth=0.7, zorder=0)
     far = max(1.2 * BAND, *(100 * abs(cell.error) + 50 * cell.spread + 0.4 for cell in cells))
     axes.set(xlim=(-far, far), xlabel="error of the mean time of a step, % (right: simulated is slower)")
-    describe(chart, title, f"{caption(cells, about)}\n{lines} {FILLED}")
+    describe(chart, title, described)
     return chart
 
 

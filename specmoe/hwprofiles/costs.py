@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.curves import Curve, Interpolated, Points, extrapolation
+from specmoe.hwprofiles.curves import Curve, Points, extrapolation
 from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.fields import HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
+from specmoe.hwprofiles.fitting import Fitting
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
-from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
+from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Evidence, weakest
 from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import ModelShape, Phase
@@ -109,8 +110,8 @@ class Costs:
         """
         if not tokens:
             return 0
-        if self._use_curve is not None:
-            return self._use_curve(tokens)
+        if self._fitting.use is not None:
+            return self._fitting.use(tokens)
         return self.dequantise_ns() + self.expert_ns(tokens)
 
     def expert_ns(self, tokens: int) -> int:
@@ -125,8 +126,8 @@ class Costs:
         rows = [part for part in tokens if part]
         if not rows:
             return 0
-        if self._expert_curve is not None:
-            return sum(map(self._expert_curve, rows))
+        if self._fitting.expert is not None:
+            return sum(map(self._fitting.expert, rows))
         peak = self.profile[f"gemm.{self.compute_format}.rate"]
         return round(
             sum(grouped_gemm_ns(self._rates, self._tiles, peak, gemm, rows) for gemm in expert_gemms(self.shape))
@@ -159,7 +160,7 @@ class Costs:
 
         As it was measured as one, if it was, else `dense_ns` and `router_ns`.
         """
-        curves = self._dense_curves("before", phase, self.shape.dense_parameters(phase, layer))
+        curves = self._fitting.before(phase, layer)
         if curves:
             return round(measured_ns(curves, tokens, context, self._more(phase, layer)))
         return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens)
@@ -168,7 +169,7 @@ class Costs:
         """Time after the last MoE layer for so many tokens that are to be continued; an encoder continues none."""
         if self.shape.encoder and phase == "encode":
             return 0
-        curves = self._dense_curves("head", phase, self.shape.head_parameters)
+        curves = self._fitting.head(phase)
         if curves and tokens:
             return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.head_parameters, tokens, self._rates.floor_ns)
@@ -189,7 +190,7 @@ class Costs:
         groups += [f"gemm.{self.compute_format}"] if self._asks_roofline else []
         groups += [] if self._dense_is_measured else ["dense", "router"]
         groups += [f"host.{self.host_set}"]
-        groups += [TILES] if self._tiles and self._slot_curve is None else []
+        groups += [TILES] if self._tiles and self._fitting.slot is None else []
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
         return (*memory, "device.kernel_floor", *named)
@@ -197,7 +198,7 @@ class Costs:
     @property
     def assumed(self) -> tuple[str, ...]:
         """Those of `uses` that are assumed, and `expert_curve` and `dense_curve` if such are."""
-        curves = {"expert_curve": self._expert_points, "dense_curve": self._dense_points}
+        curves = {"expert_curve": self._fitting.slot_points, "dense_curve": self._dense_points}
         guessed = (name for name, points in curves.items() if any(part.source == "assumed" for part in points))
         return (*self.profile.assumed(self.uses), *guessed)
 
@@ -205,7 +206,7 @@ class Costs:
     def evidence(self) -> Evidence:
         """The weakest that these costs rest on."""
         left: tuple[Evidence, ...] = ("extrapolated",) if self._extrapolations else ()
-        curves = (points.evidence for points in (*self._expert_points, *self._dense_points))
+        curves = (points.evidence for points in (*self._fitting.slot_points, *self._dense_points))
         return weakest((self.profile.evidence(self.uses), *curves, *left))
 
     @property
@@ -224,10 +225,12 @@ class Costs:
             for move in self.moves
             for size in sizes
         ]
-        for group in (f"dequantise.{held}" for held in self._expanded):
-            found.append(extrapolation(self.profile.curve(group), self._expanded_bytes, f"{name}: {group}", "B"))
-        if self._slot_curve is not None:
-            found.append(extrapolation(self._slot_curve, self.most_tokens, f"{name}: expert_curve", "token"))
+        found += [
+            extrapolation(self.profile.curve(group), self._expanded_bytes, f"{name}: {group}", "B")
+            for group in (f"dequantise.{held}" for held in self._expanded)
+        ]
+        if self._fitting.slot is not None:
+            found.append(extrapolation(self._fitting.slot, self.most_tokens, f"{name}: expert_curve", "token"))
         return tuple(line for line in (*found, *self._beyond_dense) if line)
 
     @property
@@ -281,50 +284,17 @@ class Costs:
     @property
     def _expanded(self) -> list[Format]:
         """Formats whose expansion is timed apart from the expert."""
-        apart = {*self.also_held} if self._use_curve else {self.format, *self.also_held}
+        apart = {*self.also_held} if self._fitting.use else {self.format, *self.also_held}
         return sorted(held for held in apart if is_compressed(held))
 
     @cached_property
-    def _expert_curve(self) -> Interpolated | None:
-        return self._measured_expert(self.compute_format)
-
-    @cached_property
-    def _use_curve(self) -> Interpolated | None:
-        return self._measured_expert(self.format)
-
-    @property
-    def _slot_curve(self) -> Interpolated | None:
-        """The curve that `use_ns` follows."""
-        return self._use_curve or self._expert_curve
-
-    @property
-    def _expert_points(self) -> tuple[Points, ...]:
-        return (self._slot_curve.points,) if self._slot_curve else ()
-
-    def _measured_expert(self, held: Format) -> Interpolated | None:
-        wanted = (self.shape.d_model, self.shape.experts.d_ff, self.shape.experts.gated, held)
-        curves = self.profile.expert_curves
-        points = (c.points for c in curves if (c.d_model, c.d_ff, c.gated, c.format) == wanted)
-        return next((Interpolated(self.profile.ns("device.kernel_floor"), found) for found in points), None)
-
-    def _dense_curves(self, part: DensePart, phase: Phase, parameters: int) -> list[DenseCurve]:
-        """Those of a part, by rising context."""
-        wanted = (part, phase, self.shape.d_model, parameters, self.compute_format)
-        curves = self.profile.dense_curves
-        found = [c for c in curves if (c.part, c.phase, c.d_model, c.parameters, c.format) == wanted]
-        return sorted(found, key=lambda curve: curve.context)
+    def _fitting(self) -> Fitting:
+        return Fitting(self.profile, self.shape, self.format)
 
     @cached_property
     def _dense_parts(self) -> list[list[DenseCurve]]:
         """The curves of every part that may be asked for; none where a part was not measured."""
-        phases: tuple[Phase, ...] = get_args(Phase) if self.steps is None else (self.steps.phase,)
-        shape, parts = self.shape, []
-        for phase in phases:
-            sizes = {shape.dense_parameters(phase, layer) for layer in range(shape.stack(phase).moe_layers)}
-            parts += [self._dense_curves("before", phase, size) for size in sorted(sizes)]
-            if not (shape.encoder and phase == "encode"):
-                parts.append(self._dense_curves("head", phase, shape.head_parameters))
-        return parts
+        return self._fitting.dense(get_args(Phase) if self.steps is None else (self.steps.phase,))
 
     @property
     def _dense_points(self) -> tuple[Points, ...]:
@@ -336,7 +306,7 @@ class Costs:
 
     @property
     def _asks_roofline(self) -> bool:
-        return not (self._slot_curve and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
+        return not (self._fitting.slot and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
 
     def _more(self, phase: Phase, layer: int) -> More:
         """What the roofline adds beyond measured tokens and contexts; key-value bytes when decoding."""

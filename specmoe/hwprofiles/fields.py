@@ -32,8 +32,8 @@ Beside these stand `name` and `title`, and optionally
 fitted_by                       one of SYSTEM_FITS
 [machine]                       plain facts about the machine that was measured
 [calibration]                   how the host's costs were fitted on whole runs and judged: see `calibration`
-[[expert_curve]]                d_model, d_ff, gated, format and points (tokens, time) of one expert alone out of its slot,
-                                its expansion included
+[[expert_curve]]                d_model, d_ff, gated, format and points (tokens, time) of one expert alone, out of its
+                                slot: its expansion included
 [[dense_curve]]                 part (before: everything up to the router's result in host memory, or head), phase,
                                 d_model, parameters (`ModelShape.dense_parameters` or `.head_parameters`), format,
                                 context (positions attended to; 0 for a head) and points (tokens, time)

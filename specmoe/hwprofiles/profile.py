@@ -86,6 +86,24 @@ class HardwareProfile:
             return Interpolated(latency, self.points[f"{group}.points"])
         return Line(latency, self[f"{group}.rate" if expands else f"{group}.bandwidth"], self._fitted_range(group))
 
+    def plateau(self, copy: str) -> float:
+        """Bytes a second of large copies: the bandwidth, or that of the largest one measured."""
+        if f"{copy}.points" not in self.points:
+            return self[f"{copy}.bandwidth"]
+        points = self.points[f"{copy}.points"]
+        return points.amounts[-1] / points.times_ns[-1] * 1e9
+
+    def with_plateau(self, copy: str, rate: float) -> HardwareProfile:
+        """A copy in which a link's large copies reach another bandwidth, `assumed` from then on; latency stays."""
+        name = f"{copy}.points"
+        if name not in self.points:
+            return self.with_overrides({f"{copy}.bandwidth": rate})
+        old, latency = self.points[name], self.ns(f"{copy}.latency")
+        longer = (old.amounts[-1] / rate * 1e9 - latency) / (old.times_ns[-1] - latency)
+        times = tuple(round(latency + (time - latency) * longer) for time in old.times_ns)
+        changed = dataclasses.replace(old, times_ns=times, source="assumed", ref="set by the user")
+        return dataclasses.replace(self, points={**self.points, name: changed})
+
     def _fitted_range(self, copy: str) -> Range | None:
         fitted_to = self.points.get(f"{copy}.fitted_to")
         return fitted_to.range if fitted_to else None

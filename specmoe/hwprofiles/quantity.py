@@ -75,7 +75,7 @@ UNITS: dict[str, Unit] = {
     "token": Unit("token", 1),
     "1": Unit("1", 1),
 }
-_SHOWN: dict[Dimension, tuple[str, ...]] = {
+SHOWN: dict[Dimension, tuple[str, ...]] = {
     "B": ("B", "KiB", "MiB", "GiB"),
     "B/s": ("B/s", "MB/s", "GB/s", "TB/s"),
     "ns": ("ns", "us", "ms", "s"),
@@ -108,7 +108,7 @@ def weakest(evidence: Iterable[Evidence]) -> Evidence:
 
 def shown(value: float, dimension: Dimension) -> tuple[str, str]:
     """Value and unit for people: the largest unit in which the value is 1 or more, and none for a plain number."""
-    names = _SHOWN[dimension]
+    names = SHOWN[dimension]
     name = next((name for name in reversed(names) if value >= UNITS[name].scale), names[0])
     return f"{value / UNITS[name].scale:.5g}", "" if dimension == "1" else name
 

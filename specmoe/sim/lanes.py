@@ -19,7 +19,7 @@ class Happened(NamedTuple):
     """Times of the first events of a table, or of more, ns on any clock."""
 
     begin: Times  # [events], the host launches the dense part and the router
-    dense_launched: Times | None  # [events]; None if nobody looked at the clock between this and `ready`
+    dense_launched: Times  # [events], it has launched them
     ready: Times  # [events], the host has the router's result
     launched: Times  # [events], it has issued and launched all
     goes_on: Times  # [events], and goes on: until then it waited
@@ -57,12 +57,9 @@ def _host(table: DecisionTable, happened: Happened, events: int) -> Iterator[Spa
         name = f"step {step} layer {layer}"
         begin, ready = int(happened.begin[event]), int(happened.ready[event])
         launched, goes_on = int(happened.launched[event]), int(happened.goes_on[event])
-        if happened.dense_launched is None:
-            yield Span("host", f"{name}: launch dense part and router, wait for it", begin, ready, {})
-        else:
-            waits = int(happened.dense_launched[event])
-            yield Span("host", f"{name}: launch dense part and router", begin, waits, {})
-            yield Span("host", f"{name}: wait for the router", waits, ready, {})
+        waits = int(happened.dense_launched[event])
+        yield Span("host", f"{name}: launch dense part and router", begin, waits, {})
+        yield Span("host", f"{name}: wait for the router", waits, ready, {})
         yield Span("host", f"{name}: decide, issue, launch", ready, launched, {})
         if goes_on > launched:
             why = "end the step" if layer == table.num_layers - 1 else "wait for experts"

@@ -48,16 +48,16 @@ CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a deco
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What is simulated. `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is.
+    """What is simulated. `profile` is a name, a path or a profile at hand.
 
-    `padded`: kernels exist for powers of two of tokens only, as captured graphs do.
-
-    `overrides` change the policy or the profile by dotted name. `train` is the trace that popularity and predictors are
-    learnt from; `predictions` a directory in which predictions are kept from one run to the next.
+    `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is. `padded`: kernels exist for
+    powers of two of tokens only, as captured graphs do. `overrides` change the policy or the profile by dotted name.
+    `train` is the trace that popularity and predictors are learnt from; `predictions` a directory in which predictions
+    are kept from one run to the next.
     """
 
     trace: str
-    profile: str = "rtx3090"
+    profile: str | HardwareProfile = "rtx3090"
     shape: str = "switch-base-128"
     format: str | None = None
     slots: int | None = None
@@ -90,7 +90,7 @@ class Scenario:
         self.spec = spec
         self.trace: Trace = specmoe.traces.open(spec.trace)
         self.routed = _routed(self.trace, spec.batch, spec.steps)
-        shipped = load_profile(spec.profile)
+        shipped = load_profile(spec.profile) if isinstance(spec.profile, str) else spec.profile
         self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(spec.overrides, shipped)
         self.profile: HardwareProfile = shipped.with_overrides(of_profile)
         self.shape: ModelShape = load_shape(spec.shape)

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Predict = Callable[[HostCosts], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
 
 MEAN_WEIGHT = 3.0
-PULL = 0.001  # a cost twice the microbenchmark's weighs like an error of 0.1 % of one cell's steps
+PULL = 0.002  # a cost twice the microbenchmark's weighs like an error of 0.06 % of all steps of one cell
 UNKNOWN_NS = 10_000
 STEP_NS = 500
 UNIT_NS = 1000  # of what the solver sees: all constants are some microseconds
@@ -57,7 +57,7 @@ class Fitted:
     def ref(self) -> str:
         """What a profile should say of where the values come from."""
         worst = 100 * max(map(abs, self.mean_errors))
-        return f"least squares over replays of {len(self.cells)} cells, whose mean steps it misses by {worst:.2f} % at most"
+        return f"least squares over {len(self.cells)} replayed cells; their mean steps are off by {worst:.2f} % at most"
 
 
 def host_values(host: HostCosts, host_set: str = "graph") -> dict[str, int]:
@@ -78,17 +78,16 @@ def fit(measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> F
         residuals, np.array(start, np.float64) / UNIT_NS, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale
     )
     host = _costs(found.x)
-    error, slopes = residuals(found.x), residuals.slopes(found.x)
-    of_cells = slopes[: -len(NAMES)]
-    spread = covariance(error, slopes, len(cells)) * UNIT_NS**2
-    condition, warnings = unresolved(of_cells, NAMES)
+    errors, slopes = residuals.mean_errors(host), residuals.slopes(found.x)
+    spread = covariance(np.array(errors), 1 + MEAN_WEIGHT**2, slopes) * UNIT_NS**2
+    condition, warnings = unresolved(slopes[: -len(NAMES)], NAMES)  # without the pull
     return Fitted(
         host,
         HostCosts(*(round(value) for value in np.sqrt(np.diag(spread)).tolist())),
         spread,
         condition,
         tuple(cell.name for cell in cells),
-        residuals.mean_errors(host),
+        errors,
         warnings,
     )
 

@@ -23,6 +23,7 @@ from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.slots import Arena, Pool
 
 CLOCK_TRIES = 20
+TRUTH = -1  # the slot that no load goes to
 
 
 class Copy(NamedTuple):
@@ -123,7 +124,7 @@ class CudaDevice:
         """An expert waits for its load."""
         rows = zip(work.table.uses.slot.tolist(), work.tokens, work.expands, work.table.uses.load.tolist(), strict=True)
         return [
-            self._launch(self._expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
+            self._launch(self.expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
             for (slot, tokens, expands, load), end in zip(rows, ends, strict=True)
         ]
 
@@ -136,7 +137,8 @@ class CudaDevice:
     def _head(self, tokens: int) -> CUDAGraph:
         return self._graph(("head", tokens), lambda: self.stand.head(tokens))
 
-    def _expert(self, slot: int, tokens: int, expands: bool) -> CUDAGraph:
+    def expert(self, slot: int, tokens: int, expands: bool) -> CUDAGraph:
+        """An expert on so many tokens, expanded into its slot first if it has just come in the home's format."""
         return self._graph((slot, tokens, expands), lambda: self._expert_run(slot, tokens, expands))
 
     def _expert_run(self, slot: int, tokens: int, expands: bool) -> Run:

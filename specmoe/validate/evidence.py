@@ -104,7 +104,7 @@ def _judged(cells: Sequence[CellFidelity]) -> Overall | None:
 
 
 def _paths(directory: Path, name: str) -> list[Path]:
-    if Path(name).name != name:
+    if not name or Path(name).name != name:
         raise InputError(f"{name!r}: a name without directories expected")
     return [directory / f"{name}{ending}" for ending in (".json", CELLS, STEPS)]
 

@@ -1,6 +1,6 @@
 """A device without a GPU: virtual clocks of a host thread and two streams, and what its slots hold when.
 
-Every stream does what it is given in order, and anything on it begins when the stream is free, `begin` has passed since
+Every stream does what it is given in order. Anything on it begins when the stream is free, some time has passed since
 the host's call, and the events that it waits for have happened: a copy waits for the last kernel that reads its slot, a
 kernel for its load, and for the hand-over from one stream to the other.
 
@@ -72,7 +72,7 @@ class FakeDevice:
 
     def launch_dense(self, event: int) -> None:
         """Launch everything up to the router of an event."""
-        called = self._call(self._costs.host.launch_dense_ns)
+        called = self._call(self._costs.host.launch_dense_ns, self._costs.host.begin_ns)
         self._times.dense_start[event], self._times.dense_end[event] = self._run(called, self._costs.dense[event])
 
     def wait_for_router(self, event: int) -> None:
@@ -86,23 +86,23 @@ class FakeDevice:
 
     def issue(self, load: int) -> None:
         """Issue a copy into its slot."""
-        start = max(
-            self._call(self._costs.host.issue_ns), self._copy, self._free(int(self._work.table.loads.slot[load]))
-        )
+        host, slot = self._costs.host, int(self._work.table.loads.slot[load])
+        start = max(self._call(host.issue_ns, host.begin_copy_ns), self._copy, self._free(slot))
         self._copy = start + self._vary(self._costs.copy[load])
         self._times.started[load], self._times.landed[load] = start, self._copy
 
     def launch(self, use: int) -> None:
         """Launch an expert, which waits for its load."""
-        called, load = self._call(self._costs.host.launch_ns), int(self._work.table.uses.load[use])
+        host, uses = self._costs.host, self._work.table.uses
+        called, load = self._call(host.launch_ns, host.begin_ns), int(uses.load[use])
         if load >= 0:
-            called = max(called, int(self._times.landed[load]) + self._vary(self._costs.host.event_ns))
+            called = max(called, int(self._times.landed[load]) + self._vary(host.event_ns))
         self._times.use_start[use], self._times.use_end[use] = self._run(called, self._costs.expert[use])
-        self._read[int(self._work.table.uses.slot[use])] = self._compute
+        self._read[int(uses.slot[use])] = self._compute
 
     def end_step(self, step: int) -> None:
         """Launch what is behind the last MoE layer and wait for everything."""
-        called = self._call(self._costs.host.launch_dense_ns)
+        called = self._call(self._costs.host.launch_dense_ns, self._costs.host.begin_ns)
         self._times.head_start[step], self._times.head_end[step] = self._run(called, self._costs.head[step])
         self._wait()
 
@@ -123,10 +123,10 @@ class FakeDevice:
         """When a slot may be overwritten: the one owner of the rule of slot reuse."""
         return self._read.get(slot, 0)
 
-    def _call(self, ns: int) -> int:
+    def _call(self, ns: int, begin: int) -> int:
         """The host calls for so long; when what it asks for may begin."""
         self._host += self._vary(ns)
-        return self._host + self._vary(self._costs.host.begin_ns)
+        return self._host + self._vary(begin)
 
     def _run(self, may_start: int, ns: int) -> tuple[int, int]:
         """Something on the compute stream; its start and end."""

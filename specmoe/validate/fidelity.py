@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.results import RunResult, same_decisions
 from specmoe.validate.cells import Cell
+from specmoe.validate.noise import correlation_of, noise_of
 from specmoe.validate.steps import Steps, steps_of
 
 PARTS = ("compute", "stall", "host")
 MS = 1e6  # ns
-NORMAL = 1.4826  # standard deviations in a median absolute deviation, where things vary normally
 
 
 class Side(NamedTuple):
@@ -45,8 +43,8 @@ class CellFidelity:
     measured: Side
     simulated: Side
     spread: float  # largest minus smallest mean of the repeats, as a share of the median
-    noise_ns: float  # of a step between repeats: see `noise_of`
-    step_correlation: float | None  # see `correlation_of`
+    noise_ns: float  # of a step between repeats: see `noise`
+    step_correlation: float | None  # see `noise`
 
     @property
     def error(self) -> float:
@@ -97,30 +95,6 @@ def judge(cell: Cell, simulated: Steps, measured: Steps) -> CellFidelity:
         noise_ns=noise,
         step_correlation=correlation_of(simulated.typical, measured.typical, noise),
     )
-
-
-def noise_of(latency: NDArray[np.int64]) -> float:
-    """Standard deviation, ns, by which one step differs between repeats; `latency` is [repeats, steps], two or more.
-
-    From the differences of every two repeats, by their median absolute deviation: neither a repeat that was slower
-    throughout (that is `spread`) nor a few interrupted steps make noise of what is none.
-    """
-    differences = np.stack([one - other for one, other in combinations(latency, 2)])
-    deviations = np.abs(differences - np.median(differences, axis=1, keepdims=True))
-    return float(NORMAL * np.median(deviations) / np.sqrt(2))
-
-
-def correlation_of(simulated: NDArray[np.float64], measured: NDArray[np.float64], noise_ns: float) -> float | None:
-    """Pearson's, of the steps' latencies, [steps] each.
-
-    None if the standard deviation of the simulated steps is no more than the noise: where every step does the same,
-    what differs between real ones is chance. 0 if the simulated steps differ and the real ones do not.
-    """
-    if simulated.std() <= noise_ns:
-        return None
-    if not measured.std():
-        return 0.0
-    return float(np.corrcoef(simulated, measured)[0, 1])
 
 
 def require_quiet(cells: Sequence[CellFidelity], most: float = 0.10) -> None:

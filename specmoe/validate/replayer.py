@@ -20,6 +20,7 @@ class Recording(NamedTuple):
     """When everything of a `DecisionTable` happened, ns; the names are those of the engine's `Timing`."""
 
     begin: Times  # [events]
+    dense_launched: Times  # [events], the host's call has returned
     ready: Times  # [events]
     launched: Times  # [events], the host has launched and issued all
     step_end: Times  # [steps]
@@ -40,6 +41,7 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
     for event in range(work.table.num_steps * layers):
         begin = now()
         device.launch_dense(event)
+        dense_launched = now()
         device.wait_for_router(event)
         ready = now()
         first, last = rounds[event], rounds[event + 1]
@@ -53,15 +55,14 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
             for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
                 launch(use)
                 called[use] = now()
-        events.extend((begin, ready, now()))
+        events.extend((begin, dense_launched, ready, now()))
         if (event + 1) % layers == 0:
             device.end_step(event // layers)
             step_end.append(now())
     times = device.end()
-    begins, readies, launches = unpacked(events).reshape(-1, 3).T.copy()
-    return Recording(
-        begins, readies, launches, unpacked(step_end), unpacked(called), unpacked(issued), unpacked(order), times
-    )
+    begins, denses, readies, launches = unpacked(events).reshape(-1, 4).T.copy()
+    of_steps, of_uses, of_loads, in_event = map(unpacked, (step_end, called, issued, order))
+    return Recording(begins, denses, readies, launches, of_steps, of_uses, of_loads, in_event, times)
 
 
 def latencies(recording: Recording) -> Times:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.run import AT_HOME, Run, RunSpec, Scenario
 from specmoe.validate.cells import Cell, Group
@@ -14,7 +15,7 @@ from specmoe.validate.steps import Steps, Times, hash_of_decisions
 Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
 
 
-def spec_of(group: Group, traces: Traces, profile: str) -> RunSpec:
+def spec_of(group: Group, traces: Traces, profile: str | HardwareProfile) -> RunSpec:
     """What is simulated of a group, as it is replayed; raises InputError if there is no trace of its phase."""
     if group.phase not in traces:
         raise InputError(f"{group.name}: no trace of phase {group.phase}: one of {', '.join(traces)} expected")
@@ -31,9 +32,9 @@ def spec_of(group: Group, traces: Traces, profile: str) -> RunSpec:
 
 
 class Resimulation:
-    """Cells on one machine: a profile by name or path."""
+    """Cells on one machine: a profile by name or path, or at hand."""
 
-    def __init__(self, traces: Traces, profile: str) -> None:
+    def __init__(self, traces: Traces, profile: str | HardwareProfile) -> None:
         self._traces, self._profile = traces, profile
         self._scenarios: dict[Group, Scenario] = {}
         self._runs: dict[Cell, Run] = {}

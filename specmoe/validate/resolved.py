@@ -13,12 +13,13 @@ MOST = 30.0  # condition number up to which constants are told apart
 TAKES_PART = 0.3  # of a direction of length 1, from which on a constant belongs to it
 
 
-def covariance(residuals: Floats, slopes: Floats, cells: int) -> Floats:
-    """Of the constants, [p, p], in their units; from residuals [n] and slopes [n, p], the pull included.
+def covariance(errors: Floats, weight: float, slopes: Floats) -> Floats:
+    """Of the constants, [p, p], in their units; from the errors of the cells' means, [cells], and slopes [n, p].
 
-    What is wrong in a cell is wrong in all its steps, so a cell counts as one observation, not as many as it has steps.
+    What is wrong in a cell may be wrong in all its steps, so a cell counts as one observation, not as many as it has
+    steps; `weight` is what the square of an error of a whole cell counts in the sum that was made least.
     """
-    variance = residuals @ residuals / max(1, cells - slopes.shape[1])
+    variance = weight * (errors @ errors) / max(1, len(errors) - slopes.shape[1])
     return np.asarray(variance * np.linalg.pinv(slopes.T @ slopes))
 
 

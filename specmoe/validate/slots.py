@@ -17,7 +17,7 @@ SPARE_BYTES = 2 << 30  # of the device's memory, for graphs, buffers and dense w
 
 
 class Arena:
-    """`slots` places in VRAM of `size` bytes each, and one more for the truth."""
+    """`slots` places in VRAM of `size` bytes each, and one more."""
 
     def __init__(self, slots: int, size: int, device: torch.device) -> None:
         self.size = size
@@ -29,7 +29,7 @@ class Arena:
         return len(self._bytes) - 1
 
     def __getitem__(self, slot: int) -> Tensor:
-        """The bytes of a slot, [size]; -1 is the one for the truth."""
+        """The bytes of a slot, [size]; -1 is one more, beside those that loads go to."""
         return self._bytes[slot, : self.size]
 
 

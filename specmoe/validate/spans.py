@@ -28,7 +28,7 @@ def _happened(work: Work, recording: Recording, events: int) -> Happened:
     goes_on[table.num_layers - 1 :: table.num_layers] = recording.step_end
     return Happened(
         begin=recording.begin,
-        dense_launched=None,
+        dense_launched=recording.dense_launched,
         ready=recording.ready,
         launched=recording.launched,
         goes_on=goes_on,

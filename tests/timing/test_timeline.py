@@ -14,12 +14,13 @@ from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
 from specmoe.errors import InputError
 from specmoe.sim.timing.engine import simulate
-from specmoe.sim.timing.timeline import uninterrupted, write_timeline
+from specmoe.sim.timing.timeline import simulated_spans, uninterrupted, write_timeline
+from specmoe.timeline import LANES, Span, write_spans
 
 
-def lanes_of(path: Path) -> dict[str, list[tuple[int, int, str]]]:
-    """(start, end, name) in ns by lane, sorted."""
-    events = json.loads(path.read_text())["traceEvents"]
+def lanes_of(path: Path, pid: int = 1) -> dict[str, list[tuple[int, int, str]]]:
+    """(start, end, name) in ns by lane of a process, sorted."""
+    events = [event for event in json.loads(path.read_text())["traceEvents"] if event["pid"] == pid]
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     lanes: dict[str, list[tuple[int, int, str]]] = {name: [] for name in names.values()}
     for event in events:
@@ -103,11 +104,55 @@ def test_nothing_overlaps_within_a_lane(tmp_path: Path, case: Case, name: str, o
 
 
 def test_only_the_first_steps_are_written(tmp_path: Path) -> None:
-    uses = [(event, 0, 1, 0, -1, True, 0) for event in range(5)]
-    table = table_of([], uses, steps=5, layers=1, slots=1)
+    uses = [(event, 0, 1, 0, event, False, 0) for event in range(5)]
+    table = table_of([(event, 0, 0, True, 0) for event in range(5)], uses, steps=5, layers=1, slots=1)
     durations = durations_by_hand(table)
     write_timeline(table, durations, simulate(table, durations), tmp_path / "t.json", steps=2)
-    assert [name for _, _, name in lanes_of(tmp_path / "t.json")["compute"]].count("L0 E0") == 2
+    lanes = lanes_of(tmp_path / "t.json")
+    assert [name for _, _, name in lanes["compute"]].count("L0 E0") == 2
+    assert len(lanes["copy"]) == 2
+
+
+def test_two_runs_in_one_file_each_begin_at_0(tmp_path: Path) -> None:
+    simulated = [Span("host", "a", 0, 10, {}), Span("copy", "b", 4, 9, {"slot": 3})]
+    measured = [Span("copy", "b", 7_000_004, 7_000_012, {"slot": 3}), Span("host", "a", 7_000_001, 7_000_012, {})]
+    write_spans(tmp_path / "t.json", {"simulated": simulated, "measured": measured})
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    names = [(event["pid"], event["args"]["name"]) for event in events if event["name"] == "process_name"]
+    assert names == [(1, "simulated"), (2, "measured")]
+    assert lanes_of(tmp_path / "t.json", 1) == {
+        "host": [(0, 10, "a")],
+        "compute": [],
+        "copy": [(4, 9, "b")],
+        "disk": [],
+    }
+    assert lanes_of(tmp_path / "t.json", 2) == {
+        "host": [(0, 11, "a")],
+        "compute": [],
+        "copy": [(3, 11, "b")],
+        "disk": [],
+    }
+    assert [event["args"] for event in events if event["name"] == "b"] == [{"slot": 3}] * 2
+
+
+def test_runs_without_spans_have_their_lanes(tmp_path: Path) -> None:
+    write_spans(tmp_path / "t.json", {"nothing": []})
+    assert lanes_of(tmp_path / "t.json") == {lane: [] for lane in LANES}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), name=st.sampled_from(RUNNABLE))
+def test_a_file_holds_the_spans_of_the_run(tmp_path: Path, case: Case, name: str) -> None:
+    table = case.decide(name)
+    durations = case.durations(name, table)
+    timing = simulate(table, durations)
+    write_timeline(table, durations, timing, tmp_path / "t.json")
+    spans = simulated_spans(table, durations, timing)
+    expected = {
+        lane: sorted((span.start_ns, span.end_ns, span.name) for span in spans if span.lane == lane) for lane in LANES
+    }
+    assert lanes_of(tmp_path / "t.json") == expected
+    assert {type(value) for span in spans for value in (*span[2:4], *span.args.values())} <= {int, str}
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from specmoe.validate.fake import FakeDevice, noisy
 from specmoe.validate.replayer import latencies
 from specmoe.validate.steps import Steps
 
-TRUE = HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000)
-ISOLATED = HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0)  # what microbenchmarks would say: too little
+TRUE = HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 11_000)
+ISOLATED = HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0)  # what microbenchmarks would say: too little
 COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
 ALL = 6 * 16
 B1, B4 = Group("tiny", "decode", "fp16", None, 1, 60), Group("tiny", "decode", "fp16", None, 4, 30)
@@ -34,11 +34,11 @@ def cells(group: Group, role: Role, **slots: int) -> list[Cell]:
 
 
 FIT = [
-    *cells(B1, "fit", gpu_only=ALL, on_demand=24, on_demand_lru=24, lookahead=24),
+    *cells(B1, "fit", gpu_only=ALL, on_demand=24, on_demand_lru=24, lookahead=24, oracle=24, layer_minus_1=24),
     *cells(B4, "fit", gpu_only=ALL, on_demand=40, on_demand_lru=40, lookahead=40),
 ]
 HELD_OUT = [
-    *cells(B1, "held_out", on_demand_lru=48, oracle=24, layer_minus_1=24),
+    *cells(B1, "held_out", on_demand_lru=48, oracle=48, previous_step=24),
     *cells(B4, "held_out", belady=40, pregated_lru=48),
     *cells(FP32, "held_out", gpu_only=ALL, on_demand_lru=24, lookahead=48, oracle=48),
     *cells(INT8, "held_out", on_demand=40, lookahead=40, frequency=40),

@@ -18,7 +18,7 @@ from specmoe.validate.contents import NOBODY, Contents, checksum, truth
 from specmoe.validate.fake import FakeDevice, noisy
 
 every_policy = pytest.mark.parametrize("policy", RUNNABLE)
-TINY = HostCosts(*[1] * 7)
+TINY = HostCosts(*[1] * len(HostCosts._fields))
 
 
 class Forgetful(FakeDevice):

@@ -17,9 +17,7 @@ from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.validate.replayer import Recording, latencies
 
 every_policy = pytest.mark.parametrize("policy", RUNNABLE)
-PRIMES = HostCosts(
-    launch_ns=2, launch_dense_ns=3, issue_ns=5, event_ns=7, sync_ns=11, bookkeeping_ns=13, begin_ns=17
-)  # no sum of some is another's
+PRIMES = HostCosts(2, 3, 5, 7, 11, 13, 17, 19)
 WAVES = Case(  # several sequences at once and few slots: demand that does not fit, and a host that predicts
     tiny_routed(40, batch=3, num_layers=2, num_experts=6, top_k=1, candidates=3),
     Machine(PRIMES, 10, 20, 1, 5, 30, 0, False, 80),
@@ -36,7 +34,7 @@ def in_the_engines_words(recording: Recording, durations: Durations) -> dict[str
         "step_end": recording.step_end,
         "use_start": device.use_start,
         "use_end": device.use_end,
-        "issued": recording.issued + durations.host.begin_ns,
+        "issued": recording.issued + durations.host.begin_copy_ns,
         "started": device.started,
         "landed": device.landed,
     }

@@ -14,12 +14,11 @@ from specmoe.validate.fidelity import (
     PARTS,
     Side,
     compare,
-    correlation_of,
     judge,
-    noise_of,
     require_quiet,
     rows,
 )
+from specmoe.validate.noise import correlation_of, noise_of
 from specmoe.validate.steps import hash_of_decisions, steps_of
 
 MEASURED = [[100, 200, 300, 400], [110, 210, 310, 410], [120, 220, 320, 380]]  # means 250, 260, 260
@@ -32,7 +31,7 @@ def test_by_hand() -> None:
     ]
     found = compare(cell(), run_of([90, 200, 300, 398], 29, 22), runs)
     # Per-step medians 110, 210, 310, 400; a step's compute 60, 62, 80 and stall 40, 42, 38, two layers each.
-    assert found.measured == Side(260, 260, 386.5, 62, 40, 158)
+    assert found.measured == Side(260, 260, pytest.approx(386.5), 62, 40, 158)
     assert found.simulated == Side(247, 250, pytest.approx(383.3), 58, 44, 145)
     assert found.error == pytest.approx(-13 / 260)
     assert found.p50_error == pytest.approx(-10 / 260)
@@ -119,6 +118,11 @@ def test_noise_is_neither_a_slow_repeat_nor_interrupted_steps() -> None:
     assert noise_of(latency) == pytest.approx(expected)
     latency[2, ::50] += 10**7
     assert noise_of(latency) == pytest.approx(expected, rel=0.05)
+
+
+def test_noise_is_of_every_two_repeats() -> None:
+    still, restless = [100] * 4, [90, 110, 95, 105]
+    assert noise_of(np.array([still, still, restless])) == noise_of(np.array([restless, still, still])) > 0
 
 
 def test_no_correlation_where_the_simulated_steps_differ_by_no_more_than_noise() -> None:

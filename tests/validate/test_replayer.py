@@ -16,7 +16,9 @@ from specmoe.validate.device import DeviceTimes, Work
 from specmoe.validate.fake import FakeDevice, noisy
 from specmoe.validate.replayer import latencies, replay
 
-HOST = HostCosts(launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4, begin_ns=1)
+HOST = HostCosts(
+    launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4, begin_ns=1, begin_copy_ns=4
+)
 
 
 def two_layers(after_launch: bool = False) -> tuple[DecisionTable, Durations]:
@@ -30,18 +32,18 @@ def two_layers(after_launch: bool = False) -> tuple[DecisionTable, Durations]:
 def test_a_step_worked_out_on_paper() -> None:
     recording, _ = replayed(*two_layers())
     assert recording.begin.tolist() == [0, 26]
-    assert recording.ready.tolist() == [15, 61]  # dense part launched at 2, begun at 3, ended at 13
+    assert recording.ready.tolist() == [15, 64]  # dense part launched at 2, begun at 3, ended at 13
     assert recording.issued.tolist() == [22, 25]  # 4 of bookkeeping, then 3 each
     assert recording.order.tolist() == [0, 0]
-    assert recording.called.tolist() == [26, 66]
-    assert recording.launched.tolist() == [26, 66]
-    assert recording.step_end.tolist() == [80]
+    assert recording.called.tolist() == [26, 69]
+    assert recording.launched.tolist() == [26, 69]
+    assert recording.step_end.tolist() == [83]
     device = recording.device
-    assert (device.dense_start.tolist(), device.dense_end.tolist()) == ([3, 49], [13, 59])
-    assert (device.started.tolist(), device.landed.tolist()) == ([23, 43], [43, 63])
-    assert (device.use_start.tolist(), device.use_end.tolist()) == ([44, 67], [49, 72])  # 43 and 1 to hand over
-    assert (device.head_start.tolist(), device.head_end.tolist()) == ([72], [78])
-    assert latencies(recording).tolist() == [80]
+    assert (device.dense_start.tolist(), device.dense_end.tolist()) == ([3, 52], [13, 62])
+    assert (device.started.tolist(), device.landed.tolist()) == ([26, 46], [46, 66])
+    assert (device.use_start.tolist(), device.use_end.tolist()) == ([47, 70], [52, 75])  # 46 and 1 to hand over
+    assert (device.head_start.tolist(), device.head_end.tolist()) == ([75], [81])
+    assert latencies(recording).tolist() == [83]
 
 
 def test_prefetches_after_the_launch_keep_no_expert_waiting() -> None:
@@ -137,7 +139,7 @@ def noisy_latency(seed: int, spread: float) -> int:
 def test_noise_is_the_generators() -> None:
     assert noisy_latency(1, 0.3) == noisy_latency(1, 0.3)
     assert len({noisy_latency(seed, 0.3) for seed in range(20)}) > 5
-    assert noisy_latency(3, 0.0) == 80
+    assert noisy_latency(3, 0.0) == 83
 
 
 def test_noise_is_relative_with_a_median_of_one() -> None:
@@ -150,7 +152,7 @@ def test_noise_is_relative_with_a_median_of_one() -> None:
 def test_every_host_cost_is_charged() -> None:
     """None may be forgotten: each makes the step longer by itself."""
     table, durations = two_layers()
-    free = HostCosts(*[0] * 7)
+    free = HostCosts(*[0] * len(HostCosts._fields))
     least = latencies(replayed(table, durations._replace(host=free))[0])[0]
     for name in HostCosts._fields:
         host = free._replace(**{name: 1000})

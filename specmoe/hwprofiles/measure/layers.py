@@ -205,6 +205,10 @@ class ExpertKernel:
 
         return run, out
 
+    def output(self, tokens: int) -> Tensor:
+        """Where experts on so many tokens leave their output, [tokens, d_model]."""
+        return self._buffers(tokens)[2]
+
     def _buffers(self, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
         if tokens not in self._made:
             generator = torch.Generator(self.device).manual_seed(tokens)

@@ -21,7 +21,8 @@ def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
     costs = durations.host
     dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
     layer = dense + costs.sync_ns * durations.sync_each_layer + costs.bookkeeping_ns
-    use = costs.issue_ns + costs.begin_copy_ns + copy + durations.read + costs.event_ns + costs.launch_ns + costs.begin_ns
+    load = costs.issue_ns + costs.begin_copy_ns + copy + durations.read + costs.event_ns
+    use = load + costs.launch_ns + costs.begin_ns
     total = sum(durations.before) + sum(durations.expert) + sum(durations.after)
     total += layer * len(durations.before) + use * len(durations.expert)
     total += dense * len(durations.after)

@@ -1,0 +1,266 @@
+"""`specmoe validate`, `calibrate` and `checksums`: the simulator beside a real device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from specmoe.commands import console
+from specmoe.commands.values import home_of
+from specmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from specmoe.hwprofiles import HardwareProfile
+    from specmoe.validate.cells import Cell
+    from specmoe.validate.evidence import Circumstances
+    from specmoe.validate.fidelity import CellFidelity
+    from specmoe.validate.job import Measured
+    from specmoe.validate.overall import Overall
+    from specmoe.validate.steps import Steps
+    from specmoe.validate.validation import Plan
+
+Facts = Mapping[str, Any]
+Traces = Annotated[list[str], typer.Argument(help="Traces, one of each phase: bundled names or files.")]
+ProfileOption = Annotated[str, typer.Option(help="This machine's profile: a shipped one or a .toml file.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Compare although the profile is of another device.")]
+STEPS_ENDING = ".steps.parquet"
+SHOWN, SHOWN_STEP = "lookahead", 5  # what the timelines show
+
+
+class _Held(NamedTuple):
+    """What is needed to draw timelines; nothing is measured where replays were read."""
+
+    plan: Plan
+    measured: dict[Cell, Measured]
+
+
+def validate(
+    traces: Traces,
+    profile: ProfileOption,
+    out: Annotated[Path, typer.Option(help="Directory for figures, steps, plots and a timeline.")],
+    grid: Annotated[str, typer.Option(help="Which cells: quick, full, or a .toml file.")] = "quick",
+    repeats: Annotated[int, typer.Option(min=2, help="Runs of each cell that count.")] = 7,
+    emulate: Annotated[str | None, typer.Option(help="A slower machine whose link and VRAM to imitate.")] = None,
+    replayed: Annotated[
+        Path | None, typer.Option(help=f"Judge by the replays in this *{STEPS_ENDING}, without a device.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the files; without: the profile's.")] = None,
+    force: ForceFlag = False,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Replay decisions on this CUDA device and say how far the simulator is from what was measured.
+
+    Every cell of the grid (policy, slots, format, batch) is decided once, simulated, and executed for real: experts
+    copied from pinned host memory into slots, captured kernels, a stream that copies and one that computes.
+    """
+    from specmoe.files import make_directory
+    from specmoe.hwprofiles import load_profile
+    from specmoe.validate.evidence import save, verdict
+
+    began, machine_profile = time.monotonic(), load_profile(profile)
+    make_directory(out)
+    if replayed is None:
+        plan, cells, measured, device = _replay(traces, machine_profile, grid, repeats, emulate, force)
+        steps = {cell: found.steps for cell, found in measured.items()}
+    else:
+        plan, cells, steps, device = _judge_again(traces, machine_profile, replayed)
+        measured = {}
+    told = _circumstances(plan, name or plan.profile.name, device, time.monotonic() - began)
+
+    paths = save(out, told, cells, steps)
+    paths += _pictures(out, told, cells, _Held(plan, measured))
+    if as_json:
+        console.print_json(verdict(cells) | {"files": [str(path) for path in paths]})
+        return
+    _show(cells, told)
+    typer.echo("written: " + ", ".join(str(path) for path in paths))
+
+
+def calibrate(
+    replayed: Annotated[Path, typer.Argument(help=f"Replays: the *{STEPS_ENDING} of a validation.")],
+    traces: Annotated[list[str], typer.Argument(help="The traces that were replayed.")],
+    profile: ProfileOption,
+    out: Annotated[Path, typer.Option(help="The calibrated profile, a .toml file.")],
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Fit the host's constants on a grid's `fit` cells, and judge them on the others, which the fit never reads."""
+    from specmoe.hwprofiles import load_profile
+    from specmoe.validate.calibration import calibrated
+
+    with console.progress("fits") as bar:
+        task = bar.add_task("fitting", total=None)
+        found = calibrated(replayed, traces, load_profile(profile), lambda: bar.update(task, advance=1))
+    found.write(out)
+    if as_json:
+        console.print_json(found.summary())
+        return
+    rows = [{"constant": name, **values} for name, values in found.table().items()]
+    console.table(rows, title=f"{found.profile.name}: what {len(found.fitted.cells)} cells say")
+    for warning in found.fitted.warnings:
+        typer.secho(f"warning: {warning}", fg="yellow")
+    _verdict(found.cells)
+
+
+def checksums(
+    trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
+    policy: Annotated[list[str] | None, typer.Option(help="Policy, any number; without: all.")] = None,
+    shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
+    format: Annotated[str | None, typer.Option(help="Of the slots; without: the shape's.")] = None,  # noqa: A002  # the option's name
+    home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
+    slots: Annotated[int, typer.Option(help="Experts that VRAM holds; few of them are reused soonest.")] = 12,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
+    steps: Annotated[int, typer.Option(help="At most so many.")] = 20,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
+    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.run import RunSpec, Scenario
+    from specmoe.validate.check import check_policies
+    from specmoe.validate.here import checked_device
+
+    home = home_of("host-pinned", home_format, 0)
+    spec = RunSpec(trace, shape=shape, format=format, slots=slots, batch=batch, steps=steps, home=home, padded=True)
+    scenario = Scenario(spec)
+    names = policy or list(POLICIES)
+    for chosen in names:
+        scenario.policy(chosen)  # a wrong name is found before the first run
+    rows = []
+    with console.progress("policies") as bar:
+        task = bar.add_task("checking", total=len(names))
+        for checked in check_policies(scenario, names, checked_device(scenario)):
+            rows.append(checked._asdict())
+            bar.update(task, advance=1, description=checked.policy)
+    console.print_json(rows) if as_json else console.table(rows)
+    wrong = [row["policy"] for row in rows if row["wrong"]]
+    if wrong:
+        raise InputError(f"{', '.join(wrong)}: experts computed something else than with all of them resident")
+
+
+def _replay(
+    traces: list[str], profile: HardwareProfile, grid_name: str, repeats: int, emulate: str | None, force: bool
+) -> tuple[Plan, list[CellFidelity], dict[Cell, Measured], Facts]:
+    """Plan, run and judge."""
+    import dataclasses
+
+    from specmoe.hwprofiles import load_profile
+    from specmoe.validate.grid import grid
+    from specmoe.validate.here import this_machine
+    from specmoe.validate.job import number_of_runs
+    from specmoe.validate.validation import emulating, plan, require_same_device, traces_by_phase, validate
+
+    other = None if emulate is None else load_profile(emulate)
+    by_phase, cells = traces_by_phase(traces), grid(grid_name)
+    machine = this_machine(profile, other)
+    notes = require_same_device(profile, machine.facts, force)
+    planned = plan(cells, by_phase, profile) if other is None else emulating(cells, by_phase, profile, other)
+    planned = dataclasses.replace(planned, notes=(*planned.notes, *notes))
+    with console.progress("runs") as bar:
+        task = bar.add_task("replaying", total=number_of_runs(planned.cells, repeats))
+        found = validate(planned, machine, repeats, lambda: bar.update(task, advance=1))
+    return planned, found.cells, found.measured, machine.facts
+
+
+def _judge_again(
+    traces: list[str], profile: HardwareProfile, replayed: Path
+) -> tuple[Plan, list[CellFidelity], dict[Cell, Steps], Facts]:
+    """Judge a profile by stored replays; the device is what the JSON beside them says."""
+    from specmoe.validate.evidence import load
+    from specmoe.validate.step_store import read_steps
+    from specmoe.validate.validation import plan, rejudged, traces_by_phase
+
+    if not replayed.name.endswith(STEPS_ENDING):
+        raise InputError(f"{replayed}: a file named *{STEPS_ENDING} expected")
+    device = load(replayed.with_name(replayed.name.removesuffix(STEPS_ENDING) + ".json")).circumstances.device
+    steps = read_steps(replayed)
+    planned = plan(tuple(steps), traces_by_phase(traces), profile)
+    return planned, rejudged(steps, planned), {cell: steps[cell] for cell in planned.cells}, device
+
+
+def _circumstances(plan: Plan, name: str, device: Facts, seconds: float) -> Circumstances:
+    from specmoe.traces.store import library_versions
+    from specmoe.validate.validation import circumstances
+
+    today, versions = date.today().isoformat(), library_versions("numpy", "simpy", "torch")
+    return circumstances(plan, name, device, seconds, today, versions)
+
+
+def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
+    """Plots of all cells; and where runs were made here, both timelines of one cell's."""
+    from specmoe.analysis.fidelity import About
+    from specmoe.analysis.fidelity_plot import plot_errors, plot_prediction
+    from specmoe.analysis.parts_plot import plot_parts
+
+    about = About(str(told.device.get("device", "unknown")), told.profile, told.evidence, told.semantics)
+    title = "Simulated against replayed on the device"
+    plots = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
+    paths = {name: out / f"{told.name}.{name}.png" for name in plots}
+    for name, plot in plots.items():
+        plot(cells, paths[name], title, about)
+    return [*paths.values(), *(_timelines(out, told, held) if held.measured else [])]
+
+
+def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
+    """A step of one cell as a picture, and the whole run for ui.perfetto.dev."""
+    from specmoe.analysis.timeline_plot import plot_timelines
+    from specmoe.sim.timing.timeline import simulated_spans
+    from specmoe.timeline import write_spans
+    from specmoe.validate.spans import measured_spans
+
+    cell, found = next(
+        ((c, m) for c, m in held.measured.items() if c.policy == SHOWN), next(iter(held.measured.items()))
+    )
+    run = held.plan.simulation.run(cell)
+    spans = {
+        "measured": measured_spans(found.work, found.traced),
+        "simulated": simulated_spans(run.decisions, run.durations, run.timing),
+    }
+    png, timeline = out / f"{told.name}.timeline.png", out / f"{told.name}.timeline.json"
+    about = f"{cell.name} on {told.device.get('device')}; traced, which makes a run somewhat slower."
+    plot_timelines(spans, min(SHOWN_STEP, cell.group.steps - 1), png, "One step, on the device and simulated", about)
+    write_spans(timeline, spans)
+    return [png, timeline]
+
+
+def _show(cells: list[CellFidelity], told: Circumstances) -> None:
+    from specmoe.validate.fidelity import rows
+
+    console.table(rows(cells), title=f"{told.profile} on {told.device.get('device')}")
+    _verdict(cells)
+    typer.echo(f"evidence of the simulation: {told.evidence}; semantics: {told.semantics}")
+    for note in told.notes:
+        typer.secho(f"note: {note}", fg="yellow")
+
+
+def _verdict(cells: list[CellFidelity]) -> None:
+    """What the held-out cells say, and which targets they miss."""
+    from specmoe.validate.overall import failed, overall
+
+    for role, title in (("held_out", "held out"), ("fit", "fitted on")):
+        mine = [cell for cell in cells if cell.cell.role == role]
+        if mine:
+            typer.echo(f"{title}: {_in_words(overall(mine))}")
+    missed = failed(overall([cell for cell in cells if cell.cell.role == "held_out"]))
+    for line in missed:
+        typer.secho(f"FAILED: {line}", fg="red")
+    if not missed:
+        typer.secho("all targets met", fg="green")
+
+
+def _in_words(found: Overall) -> str:
+    tau = "-" if found.kendall_tau is None else f"{found.kendall_tau:.3f}"
+    correlation = "-" if found.median_step_correlation is None else f"{found.median_step_correlation:.4f}"
+    errors = (found.median_abs_error, found.p95_abs_error, found.worst_abs_error)
+    median, high, worst = (f"{100 * error:.2f} %" for error in errors)
+    parts = (found.mean_compute_error, found.mean_stall_error, found.mean_host_error)
+    compute, stall, host = (f"{100 * error:+.2f} %" for error in parts)
+    return (
+        f"{found.cells} cells, error of the mean step: median {median}, p95 {high}, worst {worst} "
+        f"({found.worst_cell}); "
+        f"of compute {compute}, stall {stall}, host {host}; steps' correlation {correlation}; "
+        f"order of policies: Kendall tau {tau} of {found.kendall_pairs} pairs"
+    )

@@ -1,0 +1,184 @@
+"""The current CUDA device, to be measured."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.cuda import Event, Stream
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.measure.bench import Beside
+from specmoe.hwprofiles.measure.graphs import captured
+from specmoe.hwprofiles.measure.layers import Run
+from specmoe.hwprofiles.measure.machine import machine_facts
+from specmoe.hwprofiles.profile import Fact
+
+MOST_BYTES = 40 << 30  # of device memory that measuring takes
+CALL_NS = 15_000  # the host needs at most so long for a launch; the device is held up until all are queued
+TRIES = 4  # in each of which it is held up twice as long as in the one before
+CYCLES_PER_NS = 2  # of the device's clock, about
+
+
+def cuda_bench() -> CudaBench:
+    """The current device; raises InputError where there is none."""
+    if not torch.cuda.is_available():
+        raise InputError(f"no CUDA device: torch {torch.__version__} finds none, and measuring needs one")
+    return CudaBench()
+
+
+class CudaBench:
+    """`Bench` on the current CUDA device; its compute stream is the current one as long as it is measured."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda", torch.cuda.current_device())
+        self._properties = torch.cuda.get_device_properties(self.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / self.vram_bytes), self.device)
+        self._compute, self._copy = _stream(self.device), _stream(self.device)
+        torch.cuda.set_stream(self._compute)
+        self._driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        self._start, self._end, self._past, self._last = (_event() for _ in range(4))
+        self._past.record(self._compute)
+        self._last.record(self._compute)
+        self._small = torch.zeros(1, device=self.device)
+        self.release()
+
+    @property
+    def l2_bytes(self) -> int:
+        """Of the device's last cache."""
+        return int(self._properties.L2_cache_size)
+
+    @property
+    def vram_bytes(self) -> int:
+        """Of the device's memory."""
+        return int(self._properties.total_memory)
+
+    def facts(self) -> Mapping[str, Fact]:
+        """What the driver and the system say of the machine."""
+        return machine_facts(self.device)
+
+    def pinned(self, size: int) -> Tensor:
+        """Bytes of host memory that the device copies from by itself."""
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    def captured(self, run: Run) -> Run:
+        """The launch of a graph; graphs that are alive together share what they need in between."""
+        graph = captured(run, self._compute, self._graph_pool)
+        return graph.replay
+
+    def release(self) -> None:
+        """Give back device memory that nobody holds any more."""
+        self.wait()
+        self._graph_pool = torch.cuda.graph_pool_handle()
+        # A pool whose graphs are all gone takes no new one: this one stays.
+        self._anchor = captured(lambda: self._small.add_(1), self._compute, self._graph_pool)
+        torch.cuda.empty_cache()
+
+    def now(self) -> int:
+        """The host's clock, ns."""
+        return time.perf_counter_ns()
+
+    def wait(self) -> None:
+        """Wait until all that was launched has ended."""
+        torch.cuda.synchronize(self.device)
+
+    def queued_ns(self, launch: Run, times: int) -> float:
+        """Device time of a launch among `times` that the host has queued before the first begins."""
+        return self._between_ns(self._compute, launch, times, times * CALL_NS, None)
+
+    def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:
+        """Device time of a copy among `times`."""
+        return self._between_ns(self._copy, copy, times, times * CALL_NS * ahead, beside)
+
+    def _between_ns(self, stream: Stream, launch: Run, times: int, held_ns: int, beside: Beside | None) -> float:
+        """Hold the stream up, launch, and see that the host was done before the first began; else again, longer."""
+        expected = 0.0
+        for _ in range(TRIES):
+            self.wait()
+            self._keep_busy(beside, held_ns + expected)
+            with torch.cuda.stream(stream):
+                if held_ns:
+                    _hold(held_ns)
+                self._start.record(stream)
+                for _ in range(times):
+                    launch()
+                self._end.record(stream)
+                overtaken = held_ns > 0 and _has_happened(self._start)
+            self._end.synchronize()
+            taken = self._start_to_end_ns()
+            if not overtaken and (beside is None or expected >= taken):
+                break
+            held_ns, expected = held_ns * (1 + overtaken), 2 * taken
+        return taken / times
+
+    def _start_to_end_ns(self) -> float:
+        return float(self._start.elapsed_time(self._end)) * 1e6  # ms
+
+    def _keep_busy(self, beside: Beside | None, ns: float) -> None:
+        if beside is not None:
+            for _ in range(math.ceil(ns / beside.ns) + 1):
+                beside.launch()
+
+    def launch(self, launch: Run) -> None:
+        """Launch to the compute stream as a replay does."""
+        self._compute.wait_event(self._past)
+        launch()
+        self._last.record(self._compute)
+
+    def issue(self, copy: Run) -> None:
+        """Issue a copy as a replay does."""
+        torch.cuda.set_stream(self._copy)
+        self._copy.wait_event(self._past)
+        copy()
+        self._end.record(self._copy)
+        torch.cuda.set_stream(self._compute)
+
+    def await_last(self) -> None:
+        """Wait for the event at the end of what `launch` launched last."""
+        self._last.synchronize()
+
+    def handover_ns(self, copy: Run, launch: Run) -> float:
+        """From the end of a copy until the end of a launch that waits for it."""
+        self.wait()
+        with torch.cuda.stream(self._copy):
+            _hold(4 * CALL_NS)
+            copy()
+            self._start.record(self._copy)
+        self._compute.wait_event(self._start)
+        launch()
+        self._end.record(self._compute)
+        self._end.synchronize()
+        return self._start_to_end_ns()
+
+    def allocation_ns(self, size: int) -> float:
+        """Host time of the driver's own allocation; raises torch.OutOfMemoryError if it refuses."""
+        address = ctypes.c_uint64()
+        before = self.now()
+        refused = self._driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size))
+        taken = self.now() - before
+        if refused:
+            raise torch.OutOfMemoryError(f"the driver refuses {size} bytes: error {refused}")
+        self._driver.cuMemFree_v2(address)
+        return taken
+
+
+def _stream(device: torch.device) -> Stream:
+    return Stream(device)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _event() -> Event:
+    return Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _hold(ns: int) -> None:
+    """Keep the current stream busy for about so long."""
+    torch.cuda._sleep(ns * CYCLES_PER_NS)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _has_happened(event: Event) -> bool:
+    return bool(event.query())  # type: ignore[no-untyped-call]  # torch's own gap

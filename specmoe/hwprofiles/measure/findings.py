@@ -1,0 +1,70 @@
+"""What has been measured so far, on its way to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from specmoe.hwprofiles.curves import Points
+from specmoe.hwprofiles.fields import POINTS, QUANTITIES
+from specmoe.hwprofiles.measure.bench import Bench
+from specmoe.hwprofiles.measure.plan import Plan
+from specmoe.hwprofiles.measure.records import Records
+from specmoe.hwprofiles.measure.sample import Sample
+from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.quantity import Quantity
+
+
+class Findings:
+    """Numbers, points and curves by their names in a profile."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.quantities: dict[str, Quantity] = {}
+        self.points: dict[str, Points] = {}
+        self.experts: list[ExpertCurve] = []
+        self.dense: list[DenseCurve] = []
+
+    def time(self, name: str, sample: Sample, how: str, less: float = 0) -> None:
+        """A time; `less` is what is known to be no part of it."""
+        self.quantities[name] = self.records.time(sample, how, less)
+
+    def rate(self, name: str, amount: float, sample: Sample, how: str) -> None:
+        """`amount` in the median time, a second."""
+        self.quantities[name] = self.records.rate(amount, sample, QUANTITIES[name], how)
+
+    def given(self, name: str, value: float, how: str) -> None:
+        """A number that was read, or worked out of what was measured."""
+        self.quantities[name] = self.records.given(value, QUANTITIES[name], how)
+
+    def guessed(self, name: str, value: float, why: str) -> None:
+        """A number that could not be measured."""
+        self.quantities[name] = Quantity(value, QUANTITIES[name], "assumed", f"not measured: {why}")
+
+    def curve(self, name: str, timed: Sequence[tuple[int, Sample]], how: str) -> None:
+        """Points of copies or expansions."""
+        self.points[name] = self.records.points(timed, POINTS[name], how)
+
+    def latency(self, group: str, sample: Sample, how: str) -> None:
+        """Of a group whose points are there: no more than the first of them, for no curve falls."""
+        self.time(f"{group}.latency", sample, f"the least amount: {how}")
+        first = self.points[f"{group}.points"].times_ns[0]
+        found = self.quantities[f"{group}.latency"]
+        if found.value > first:
+            lowered = f"{found.ref}; lowered to the first point"
+            self.quantities[f"{group}.latency"] = Quantity(first, found.unit, found.source, lowered)
+
+    def profile(self, name: str, title: str, machine: Mapping[str, Fact]) -> HardwareProfile:
+        """All of it, numbers in the order of `fields`."""
+        quantities = {name: self.quantities[name] for name in QUANTITIES if name in self.quantities}
+        experts, dense = tuple(self.experts), tuple(self.dense)
+        return HardwareProfile(name, title, quantities, self.points, experts, dense_curves=dense, machine=dict(machine))
+
+
+class Context(NamedTuple):
+    """What every part of the work gets: with what and how much it measures, where it leaves that, whom it tells."""
+
+    bench: Bench
+    plan: Plan
+    found: Findings
+    skip: Callable[[str], object]  # something is left out, and why

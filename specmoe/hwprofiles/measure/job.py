@@ -1,0 +1,120 @@
+"""All that is measured, in its order, and the profile that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import FORMATS, Format, compute_format, is_compressed
+from specmoe.hwprofiles.measure import fill_curves, fill_links, fill_rates
+from specmoe.hwprofiles.measure.bench import Bench
+from specmoe.hwprofiles.measure.findings import Context, Findings
+from specmoe.hwprofiles.measure.layers import WIDTH
+from specmoe.hwprofiles.measure.machine import link, slug
+from specmoe.hwprofiles.measure.plan import Plan
+from specmoe.hwprofiles.measure.rates import full_precision
+from specmoe.hwprofiles.measure.records import Records
+from specmoe.hwprofiles.profile import Fact, HardwareProfile
+from specmoe.hwprofiles.shape import ModelShape, Phase
+
+FULL = Plan()
+COMPRESSED = tuple(held for held in FORMATS if is_compressed(held))
+PHASES: tuple[Phase, ...] = ("decode", "encode")
+
+
+class Progress(NamedTuple):
+    """How far it is, and what comes next; or what is left out, and why."""
+
+    done: int
+    total: int
+    what: str
+    skipped: bool = False
+
+
+class Task(NamedTuple):
+    """A part of the work."""
+
+    what: str
+    run: Callable[[Context], object]
+
+
+def measure(
+    shapes: Sequence[ModelShape],
+    formats: Sequence[Format],
+    on_progress: Callable[[Progress], object],
+    bench: Bench,
+    name: str | None = None,
+    plan: Plan = FULL,
+) -> HardwareProfile:
+    """Fill a profile by measuring; what is of no shape is measured with the first one.
+
+    `name` is the device's unless told. Raises InputError for no shape, for one that cannot be measured, and where there
+    is no room at all.
+    """
+    require_measurable(shapes)
+    todo = tasks(shapes, formats)
+    facts = bench.facts()
+    device = str(facts["device"])
+    at = 0
+
+    def skip(why: str) -> None:
+        on_progress(Progress(at, len(todo), why, skipped=True))
+
+    context = Context(bench, plan, Findings(Records(device, str(facts["date"]))), skip)
+    with full_precision():
+        for at, task in enumerate(todo):
+            on_progress(Progress(at, len(todo), task.what))
+            task.run(context)
+            bench.release()
+    facts = bench.facts()  # clocks and the link are at work now
+    fill_links.built_link(context, facts)
+    context.found.given("device.vram", bench.vram_bytes, "as the driver reports it")
+    on_progress(Progress(len(todo), len(todo), "measured"))
+    return context.found.profile(name or slug(device), title(device, facts), facts)
+
+
+def require_measurable(shapes: Sequence[ModelShape]) -> None:
+    """Raise InputError for no shape at all, and for latent attention, which no part here has."""
+    if not shapes:
+        raise InputError("nothing to measure: at least one shape expected")
+    for shape in shapes:
+        if shape.attention.latent:
+            raise InputError(f"{shape.name}: latent attention is not measured or replayed: another shape expected")
+
+
+def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]:
+    """What depends on other numbers comes after them; nothing is measured twice."""
+    first = shapes[0]
+    return [
+        Task("disk", fill_links.disk_reads),
+        Task("links and host", partial(fill_links.links_and_host, shape=first)),
+        *(Task(f"expanding {held}", partial(fill_curves.expansion_curve, held=held)) for held in COMPRESSED),
+        *(Task(f"{held} products", partial(fill_rates.products, shape=first, computed=held)) for held in WIDTH),
+        Task("floors", partial(fill_rates.floors, shape=first)),
+        *_expert_tasks(shapes, formats),
+        *_dense_tasks(shapes, formats),
+    ]
+
+
+def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
+    kinds = {(shape.d_model, shape.experts.d_ff, shape.experts.gated): shape for shape in reversed(shapes)}
+    for shape in reversed(kinds.values()):
+        for held in dict.fromkeys(formats):
+            run = partial(fill_curves.expert_curve, shape=shape, held=held)
+            yield Task(f"experts of {shape.name} in {held}", run)
+
+
+def _dense_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
+    for shape in shapes:
+        for phase in PHASES:
+            for computed in dict.fromkeys(map(compute_format, formats)):
+                run = partial(fill_curves.dense_curves, shape=shape, phase=phase, computed=computed)
+                yield Task(f"{phase} of {shape.name} in {computed}", run)
+
+
+def title(device: str, facts: Mapping[str, Fact]) -> str:
+    """The device, and how it is linked where the driver tells."""
+    generation, width = link(facts, "generation"), link(facts, "width")
+    return f"{device}, PCIe {generation} x{width}" if generation and width else device

@@ -1,0 +1,104 @@
+"""Which machine it is that is measured: facts as driver and system report them. What is not reported is left out."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from specmoe.hwprofiles.profile import Fact
+
+QUERIES = {
+    "driver": "driver_version",
+    "sm_clock_mhz": "clocks.sm",
+    "sm_clock_max_mhz": "clocks.max.sm",
+    "memory_clock_mhz": "clocks.mem",
+    "pcie_generation": "pcie.link.gen.current",
+    "pcie_generation_max": "pcie.link.gen.max",
+    "pcie_width": "pcie.link.width.current",
+    "pcie_width_max": "pcie.link.width.max",
+}
+CPUINFO = Path("/proc/cpuinfo")
+
+Ask = Callable[[list[str]], str]
+
+
+def machine_facts(device: torch.device) -> dict[str, Fact]:
+    """Of a CUDA device and the host it is in."""
+    properties = torch.cuda.get_device_properties(device)
+    known: dict[str, Fact] = {
+        "device": properties.name,
+        **driver_facts(getattr(properties, "uuid", None), asked),
+        "multiprocessors": properties.multi_processor_count,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "cuda": torch.version.cuda or "",
+    }
+    return known | host_facts()
+
+
+def host_facts() -> dict[str, Fact]:
+    """Of the host, the libraries and the day."""
+    release = re.match(r"[\d.]*\d", platform.release())  # the version; what follows names a build
+    facts: dict[str, Fact] = {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "cpu": cpu_name(CPUINFO),
+        "kernel": f"{platform.system()} {release[0] if release else ''}".strip(),
+        "date": date.today().isoformat(),
+    }
+    return {name: fact for name, fact in facts.items() if fact != ""}
+
+
+def driver_facts(uuid: object, ask: Ask) -> dict[str, Fact]:
+    """What nvidia-smi says of the device of that id (of the first one where there is none); nothing if it is absent."""
+    which = "0" if uuid is None else f"GPU-{uuid}"
+    command = ["nvidia-smi", "-i", which, f"--query-gpu={','.join(QUERIES.values())}", "--format=csv,noheader,nounits"]
+    try:
+        answer = ask(command)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    fields = [field.strip() for field in answer.strip().split(",")]
+    if len(fields) != len(QUERIES):
+        return {}
+    told = {name: fact(field) for name, field in zip(QUERIES, fields, strict=True) if _is_told(field)}
+    return told | ({"driver": fields[0]} if "driver" in told else {})
+
+
+def asked(command: list[str]) -> str:
+    """What a command prints; raises OSError or SubprocessError if it does not run."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+def fact(text: str) -> Fact:
+    """A whole number where it is one, else the text."""
+    return int(text) if re.fullmatch(r"\d+", text) else text
+
+
+def cpu_name(cpuinfo: Path) -> str:
+    """The processor's name; empty if the system does not tell."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor()
+
+
+def slug(device: str) -> str:
+    """`NVIDIA H100 80GB HBM3` as the name of a file: h100-80gb-hbm3."""
+    words = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    return words.removeprefix("nvidia-") or "device"
+
+
+def link(facts: Mapping[str, Fact], name: str) -> int | None:
+    """A fact about the link as it is built in, `generation` or `width`; None if the driver does not tell."""
+    found = facts.get(f"pcie_{name}_max", facts.get(f"pcie_{name}"))
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _is_told(field: str) -> bool:
+    return bool(field) and not field.startswith("[") and field not in ("N/A", "Unknown Error")

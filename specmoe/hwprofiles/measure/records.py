@@ -1,0 +1,76 @@
+"""From timings to numbers of a profile: source `measured`, and a reference that says how, how steady and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from specmoe.hwprofiles.curves import Points
+from specmoe.hwprofiles.measure.sample import UNSTABLE, Sample
+from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
+from specmoe.hwprofiles.quantity import Dimension, Quantity, shown
+
+DIGITS = 6  # of a rate: more than any timing has
+MARK = "unstable:"  # begins the part of a reference that warns
+
+Timed = Sequence[tuple[int, Sample]]
+"""(amount, timings), by rising amount."""
+
+
+class Records(NamedTuple):
+    """Makes quantities and points that were measured on one device on one day."""
+
+    device: str
+    date: str
+
+    def time(self, sample: Sample, how: str, less: float = 0) -> Quantity:
+        """The median, ns; `less` is what is known to be no part of it. What is left is 0 or more."""
+        return Quantity(max(0, round(sample.median - less)), "ns", "measured", self.ref(how, [(None, sample)]))
+
+    def rate(self, amount: float, sample: Sample, unit: Dimension, how: str) -> Quantity:
+        """`amount` in the median time, a second."""
+        return Quantity(rounded(amount / sample.median * 1e9), unit, "measured", self.ref(how, [(None, sample)]))
+
+    def given(self, value: float, unit: Dimension, how: str) -> Quantity:
+        """A number that was read, or worked out of what was measured, and has no spread of its own."""
+        return Quantity(value, unit, "measured", f"{how}; {self.date}, {self.device}")
+
+    def points(self, timed: Timed, unit: Dimension, how: str) -> Points:
+        """Medians; one below that of a smaller amount is raised to it, for no curve falls."""
+        medians = [max(1, round(sample.median)) for _, sample in timed]
+        rising = tuple(accumulate(medians, max))
+        raised = sum(time > median for time, median in zip(rising, medians, strict=True))
+        how += f", {raised} raised to the one before" if raised else ""
+        ref = self.ref(how, [(f"at {' '.join(shown(amount, unit))}", sample) for amount, sample in timed])
+        return Points(tuple(amount for amount, _ in timed), rising, unit, "measured", ref)
+
+    def ref(self, how: str, samples: Sequence[tuple[str | None, Sample]]) -> str:
+        """How, how often, how steady, when and where; warns of every unstable sample by its name."""
+        times = min(len(sample.raw) for _, sample in samples)
+        widest = max(sample.spread for _, sample in samples)
+        unstable = [f"{sample.spread:.0%}" + (f" {at}" if at else "") for at, sample in samples if sample.unstable]
+        warning = f"; {MARK} IQR {', '.join(unstable)} (over {UNSTABLE:.0%})" if unstable else ""
+        most = "" if len(samples) == 1 else "at most "
+        return f"{how}; median of {times}, IQR {most}{widest:.1%}{warning}; {self.date}, {self.device}"
+
+
+def rounded(value: float) -> float:
+    """To as many digits as a timing may have."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def unstable(profile: HardwareProfile) -> tuple[str, ...]:
+    """Names of what a measured profile itself calls unstable; curves by what they are of."""
+    refs = {name: quantity.ref for name, quantity in profile.quantities.items()}
+    refs |= {name: points.ref for name, points in profile.points.items()}
+    curves: list[ExpertCurve | DenseCurve] = [*profile.expert_curves, *profile.dense_curves]
+    refs |= {curve_name(curve): curve.points.ref for curve in curves}
+    return tuple(name for name, ref in refs.items() if MARK in ref)
+
+
+def curve_name(curve: ExpertCurve | DenseCurve) -> str:
+    """`expert_curve 768 3072 fp16`: what a curve is of, without its points."""
+    kind = "expert_curve" if isinstance(curve, ExpertCurve) else "dense_curve"
+    facts = (value for name, value in vars(curve).items() if name not in ("points", "gated"))
+    return " ".join([kind, *map(str, facts)])

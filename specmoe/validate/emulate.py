@@ -1,0 +1,64 @@
+"""Another machine's link on this one: copies are made so much longer that they take as long as there.
+
+Emulated are the time of a copy of one expert from pinned host memory, and the VRAM that slots may take. Everything else
+is this machine's: its kernels, its memory's bandwidth, its host thread, how its copy engine begins and hands over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.curves import Curve
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim.memory import RESERVED_BYTES, Room
+from specmoe.sim.run import Scenario
+from specmoe.validate.cells import Cell
+from specmoe.validate.resimulate import Resimulation
+
+LINK = "host_to_device.pinned"
+NOT_EMULATED = "kernels, memory bandwidth and host costs are this machine's"
+
+
+def emulated(profile: HardwareProfile, other: HardwareProfile) -> HardwareProfile:
+    """This machine's profile with another's pinned link and VRAM."""
+    mine = {name: value for name, value in profile.quantities.items() if not name.startswith(f"{LINK}.")}
+    theirs = {name: value for name, value in other.quantities.items() if name.startswith(f"{LINK}.")}
+    points = {name: value for name, value in profile.points.items() if not name.startswith(f"{LINK}.")}
+    points |= {name: value for name, value in other.points.items() if name.startswith(f"{LINK}.")}
+    quantities = {**mine, **theirs, "device.vram": other.quantities["device.vram"]}
+    name = f"{other.name}-on-{profile.name}"
+    title = f"{profile.title}, with the link and VRAM of {other.title}"
+    return dataclasses.replace(profile, name=name, title=title, quantities=quantities, points=points)
+
+
+def stretch(profile: HardwareProfile, other: HardwareProfile, expert_bytes: int) -> float:
+    """How many times its bytes an expert's copy must have here to take as long as there.
+
+    Raises InputError if the other link is the faster one.
+    """
+    mine, wanted = profile.curve(LINK), other.curve(LINK)(expert_bytes)
+    if mine(expert_bytes) > wanted:
+        raise InputError(f"{other.name}'s link is faster than {profile.name}'s: it cannot be emulated here")
+    return _amount(mine, wanted, expert_bytes) / expert_bytes
+
+
+def fitting(cells: Sequence[Cell], simulation: Resimulation, other: HardwareProfile) -> list[Cell]:
+    """The cells whose slots fit into the other machine's VRAM, beside all other weights."""
+    return [cell for cell in cells if _fits(cell, simulation.scenario(cell.group), int(other["device.vram"]))]
+
+
+def _fits(cell: Cell, scenario: Scenario, vram: int) -> bool:
+    return Room(scenario.shape, scenario.format, scenario.spec.home).with_slots(cell.slots) <= vram - RESERVED_BYTES
+
+
+def _amount(curve: Curve, wanted_ns: int, least: int) -> int:
+    """The smallest amount, `least` or more, whose copy takes so long."""
+    most = least
+    while curve(most) < wanted_ns:
+        most *= 2
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (middle + 1, most) if curve(middle) < wanted_ns else (least, middle)
+    return least

@@ -1,0 +1,124 @@
+"""A whole validation: which cells can be had here, their replays, and how the simulator fares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import specmoe.traces
+from specmoe.errors import InputError
+from specmoe.hwprofiles.profile import Fact, HardwareProfile
+from specmoe.hwprofiles.quantity import EVIDENCE
+from specmoe.hwprofiles.shape import Phase
+from specmoe.validate.cells import Cell
+from specmoe.validate.emulate import LINK, NOT_EMULATED, emulated, fitting
+from specmoe.validate.evidence import Circumstances
+from specmoe.validate.fidelity import CellFidelity, require_quiet
+from specmoe.validate.job import MakeDevice, Measured, judged, measure
+from specmoe.validate.resimulate import Resimulation
+from specmoe.validate.steps import Steps
+
+
+class Machine(NamedTuple):
+    """Where replays run: how to make a device for a group's scenario and slots, and facts about it."""
+
+    make_device: MakeDevice
+    facts: Mapping[str, Fact]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be replayed, and what must be said of the result."""
+
+    cells: tuple[Cell, ...]
+    simulation: Resimulation
+    profile: HardwareProfile
+    notes: tuple[str, ...] = ()
+
+
+class Validation(NamedTuple):
+    """The simulator beside the device."""
+
+    cells: list[CellFidelity]
+    measured: dict[Cell, Measured]
+
+
+def traces_by_phase(names: Sequence[str]) -> dict[Phase, str]:
+    """Traces by their phase; raises InputError if two have the same."""
+    found: dict[Phase, str] = {}
+    for name in names:
+        phase = specmoe.traces.open(name).meta.phase
+        if phase in found:
+            raise InputError(f"{name}: {found[phase]} is a trace of {phase} too: one trace of each phase expected")
+        found[phase] = name
+    return found
+
+
+def plan(cells: Sequence[Cell], traces: Mapping[Phase, str], profile: HardwareProfile) -> Plan:
+    """Cells whose phase has a trace; raises InputError if there is none."""
+    known = tuple(cell for cell in cells if cell.group.phase in traces)
+    if not known:
+        raise InputError(f"no cell of the grid has phase {' or '.join(traces)}: another trace or grid expected")
+    left = len(cells) - len(known)
+    notes = (f"{left} cells of the grid left out: no trace of their phase",) if left else ()
+    return Plan(known, Resimulation(traces, profile), profile, notes)
+
+
+def emulating(
+    cells: Sequence[Cell], traces: Mapping[Phase, str], mine: HardwareProfile, other: HardwareProfile
+) -> Plan:
+    """The same with another machine's link, and no more slots than fit into its VRAM."""
+    profile = emulated(mine, other)
+    whole = plan(cells, traces, profile)
+    known = tuple(fitting(whole.cells, whole.simulation, other))
+    if not known:
+        raise InputError(f"no cell of the grid fits into the VRAM of {other.name}")
+    left = len(whole.cells) - len(known)
+    notes = [*whole.notes, f"emulated: {LINK} and VRAM of {other.name}; {NOT_EMULATED}"]
+    notes += [f"{left} cells left out: their slots do not fit into its VRAM"] if left else []
+    return dataclasses.replace(whole, cells=known, notes=tuple(notes))
+
+
+def require_same_device(profile: HardwareProfile, facts: Mapping[str, Fact], force: bool) -> tuple[str, ...]:
+    """Raise InputError if a profile is not of this device, or, with `force`, a note that says so."""
+    there, here = profile.machine.get("device"), facts.get("device")
+    if there == here and there is not None:
+        return ()
+    of = f"was measured on {there}" if there else "does not say which device it was measured on"
+    if not force:
+        raise InputError(f"profile {profile.name} {of}, and this is {here}: measure it, or --force the comparison")
+    return (f"forced: profile {profile.name} {of}, and this is {here}",)
+
+
+def validate(plan: Plan, machine: Machine, repeats: int, on_run: Callable[[], object] = lambda: None) -> Validation:
+    """Replay and judge; raises InputError if the device is too busy to tell."""
+    measured = dict(measure(plan.cells, plan.simulation, machine.make_device, repeats, on_run))
+    cells = judged(((cell, found.steps) for cell, found in measured.items()), plan.simulation)
+    require_quiet(cells)
+    return Validation(cells, measured)
+
+
+def rejudged(measured: Mapping[Cell, Steps], plan: Plan) -> list[CellFidelity]:
+    """Judge another profile by replays of former days."""
+    return judged(((cell, measured[cell]) for cell in plan.cells), plan.simulation)
+
+
+def circumstances(
+    plan: Plan, name: str, device: Mapping[str, Fact], seconds: float, date: str, versions: Mapping[str, str]
+) -> Circumstances:
+    """What the result depends on."""
+    manifests = [plan.simulation.run(cell).result.manifest for cell in plan.cells]
+    return Circumstances(
+        name=name,
+        device=dict(device),
+        profile=plan.profile.name,
+        profile_hash=plan.profile.hash,
+        evidence=max((manifest.evidence for manifest in manifests), key=[*map(str, EVIDENCE)].index),
+        traces={manifest.trace: manifest.hashes["trace"] for manifest in manifests},
+        versions=dict(versions),
+        date=date,
+        seconds=round(seconds, 1),
+        notes=plan.notes,
+    )

@@ -1,0 +1,170 @@
+"""Constants fitted on noisy runs of a device whose constants are known, judged on cells that the fit never saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calibrate_cases import B1, FIT, HELD_OUT, ISOLATED, TRUE, cells, mean_errors, measured, simulated
+
+from specmoe.errors import InputError, MissingExtraError
+from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.validate.calibrate import NAMES, Fitted, fit, host_values
+from specmoe.validate.cells import Cell
+from specmoe.validate.step_store import read_steps, write_steps
+from specmoe.validate.steps import Steps
+
+
+def predicting(some: Iterable[Cell]) -> Callable[[HostCosts], dict[Cell, Steps]]:
+    return lambda host: simulated(some, host)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return fit(measured(FIT, spread=0.02), predicting(FIT), ISOLATED)
+
+
+def worst(errors: dict[str, float]) -> float:
+    return max(map(abs, errors.values()))
+
+
+def test_held_out_cells_come_out_within_half_a_percent(fitted: Fitted) -> None:
+    real = measured(HELD_OUT, spread=0.02, seed=1)
+    assert worst(mean_errors(HELD_OUT, ISOLATED, real)) > 0.1  # microbenchmarks alone
+    assert worst(mean_errors(HELD_OUT, fitted.host, real)) < 0.005
+
+
+def test_steps_come_out_and_not_only_their_mean(fitted: Fitted) -> None:
+    """Against the device's medians, which noise of its parts moves little."""
+    real, said = measured(HELD_OUT, spread=0.0), simulated(HELD_OUT, fitted.host)
+    for cell in HELD_OUT:
+        errors = said[cell].typical / real[cell].typical - 1
+        assert np.abs(errors).mean() < 0.005, cell.name
+
+
+def test_without_noise_hardly_an_error_is_left() -> None:
+    found = fit(measured(FIT, spread=0.0, repeats=1), predicting(FIT), ISOLATED)
+    assert max(map(abs, found.mean_errors)) < 0.0005
+    assert worst(mean_errors(HELD_OUT, found.host, measured(HELD_OUT, spread=0.0, repeats=1))) < 0.0005
+    assert abs(found.host.issue_ns / TRUE.issue_ns - 1) < 0.02  # which these cells tell from all others
+    assert abs(found.host.launch_dense_ns / TRUE.launch_dense_ns - 1) < 0.05
+
+
+def test_what_was_right_stays() -> None:
+    found = fit(measured(FIT, spread=0.0, repeats=1), predicting(FIT), TRUE)
+    assert found.host == TRUE
+    assert found.mean_errors == (0.0,) * len(FIT)
+
+
+def test_constants_are_never_below_zero() -> None:
+    """Measured faster than is possible even with free calls."""
+    real = {cell: steps._replace(latency=steps.latency // 2) for cell, steps in measured(FIT, spread=0.0).items()}
+    found = fit(real, predicting(FIT), ISOLATED)
+    assert min(found.host) >= 0
+    assert sum(found.host) < sum(ISOLATED) / 2
+
+
+def test_what_shows_in_no_cell_stays_and_is_named() -> None:
+    resident = [cell for cell in FIT if cell.policy == "gpu-only"]
+    found = fit(measured(resident, spread=0.0, repeats=1), predicting(resident), ISOLATED)
+    for name in ("issue", "event", "begin_copy"):
+        assert getattr(found.host, f"{name}_ns") == getattr(ISOLATED, f"{name}_ns")
+        assert f"{name}: shows in no cell: as it was" in found.warnings
+    assert found.condition == np.inf
+
+
+def test_what_cannot_be_told_apart_is_named(fitted: Fitted) -> None:
+    """A hand-over and the begin of a copy both lengthen every demand load."""
+    alike = [warning for warning in fitted.warnings if warning.startswith("event, begin_copy: hardly told apart")]
+    assert alike
+    assert fitted.condition > 1000
+
+
+def test_what_a_layer_of_hits_costs_is_told_though_its_parts_are_not(fitted: Fitted) -> None:
+    parts = ("sync", "bookkeeping", "launch", "begin")
+    chosen = np.array([name in parts for name in NAMES], float)
+    error = np.sqrt(chosen @ fitted.covariance @ chosen)
+    assert error < min(getattr(fitted.standard_error, f"{name}_ns") for name in parts) / 2
+    assert abs(chosen @ (np.array(fitted.host) - np.array(TRUE))) < max(4 * error, 500)
+
+
+def test_more_noise_less_certainty(fitted: Fitted) -> None:
+    noisier = fit(measured(FIT, spread=0.2), predicting(FIT), ISOLATED)
+    assert noisier.standard_error.issue_ns > 2 * fitted.standard_error.issue_ns > 0
+
+
+def test_errors_are_of_cells_that_weigh_alike() -> None:
+    """Two that contradict each other: one with as many steps as the other has, ten times over, pulls no more."""
+    one, other = cells(B1, "fit", gpu_only=96, on_demand=24)[:1], cells(B1, "fit", gpu_only=95)
+    steps = measured(one, spread=0.0, repeats=1)[one[0]]
+    slow, fast = _scaled(steps, 1.05), _scaled(steps, 0.95)
+    said = {one[0]: steps, other[0]: steps}
+    long = Steps(*(np.tile(column, 10) for column in slow[:3]), slow.decisions)
+
+    def predict(host: HostCosts) -> dict[Cell, Steps]:
+        factor = host.launch_ns / 10_000
+        return {
+            one[0]: _scaled(Steps(*(np.tile(c, 10) for c in steps[:3]), steps.decisions), factor),
+            other[0]: _scaled(said[other[0]], factor),
+        }
+
+    found = fit({one[0]: long, other[0]: fast}, predict, HostCosts(10_000, 0, 0, 0, 0, 0))
+    assert abs(found.mean_errors[0] + found.mean_errors[1]) < 0.006
+    assert found.host.launch_ns == pytest.approx(10_000, rel=0.01)
+
+
+def _scaled(steps: Steps, factor: float) -> Steps:
+    columns = ((column * factor).round().astype(np.int64) for column in steps[:3])
+    return Steps(*columns, steps.decisions)
+
+
+def test_held_out_rows_are_never_read(tmp_path: Path) -> None:
+    """What is held out may be anything: the same constants come out."""
+    real = measured([*FIT, *HELD_OUT], spread=0.02)
+    poison = {cell: _scaled(steps, 1 if cell.role == "fit" else 1e-6) for cell, steps in real.items()}
+    found = []
+    for name, steps in (("real", real), ("poison", poison)):
+        write_steps(tmp_path / name, steps)
+        found.append(fit(read_steps(tmp_path / name, "fit"), predicting(FIT), ISOLATED))
+    assert found[0].host == found[1].host
+    assert found[0].cells == tuple(cell.name for cell in FIT)
+
+
+def test_held_out_cells_are_refused() -> None:
+    some = [*FIT[:2], HELD_OUT[0]]
+    with pytest.raises(InputError, match="tiny/decode/fp16/b1/on-demand-lru/48: held out: cells to fit on expected"):
+        fit(measured(some, spread=0.0, repeats=1), predicting(some), ISOLATED)
+
+
+def test_no_cells_are_refused() -> None:
+    with pytest.raises(InputError, match="no cells to fit on"):
+        fit({}, predicting([]), ISOLATED)
+
+
+def test_other_decisions_are_refused() -> None:
+    real = {cell: steps._replace(decisions="others") for cell, steps in measured(FIT[:1], 0.0).items()}
+    with pytest.raises(InputError, match="gpu-only/96: the decisions simulated are not those that were measured"):
+        fit(real, predicting(FIT[:1]), ISOLATED)
+
+
+def test_scipy_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(MissingExtraError, match=r"scipy is not installed: pip install 'specmoe\[calibrate\]'"):
+        fit(measured(FIT[:1], 0.0), predicting(FIT[:1]), ISOLATED)
+
+
+def test_values_are_what_a_profile_takes(fitted: Fitted) -> None:
+    profile = load_profile("rtx3090").with_host(fitted.values(), fitted.ref)
+    assert [profile.ns(f"host.graph.{name}") for name in NAMES] == list(fitted.host)
+    assert f"{len(FIT)} replayed cells" in profile.quantities["host.graph.issue"].ref
+    assert host_values(TRUE, "eager")["host.eager.launch_dense"] == 14_000
+
+
+def test_a_fit_is_a_frozen_value(fitted: Fitted) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        fitted.host = TRUE  # type: ignore[misc]

@@ -1,0 +1,118 @@
+"""Constants carried to another machine, and cells simulated again with other constants."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import specmoe.validate.resimulate as resimulate
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.results import latencies
+from specmoe.validate.calibrate import NAMES, host_values
+from specmoe.validate.cells import Cell, Group
+from specmoe.validate.resimulate import Resimulation, spec_of
+from specmoe.validate.steps import steps_of
+from specmoe.validate.transfer import carried
+
+TRACES: dict[Any, str] = {"decode": "switch-mini-128/decode/test"}
+GROUP = Group("switch-base-128", "decode", "fp16", "int8", 4, 5)
+CELL = Cell(GROUP, "lookahead", 154, "fit")
+
+
+def profile(**host: int) -> HardwareProfile:
+    """Without the optional costs unless they are told."""
+    bare = load_profile("rtx3090")
+    quantities = {name: q for name, q in bare.quantities.items() if not name.startswith("host.graph.begin")}
+    bare = dataclasses.replace(bare, quantities=quantities)
+    values = dict.fromkeys(("launch", "launch_dense", "issue", "event", "sync", "bookkeeping"), 1000) | host
+    return bare.with_host({f"host.graph.{name}": value for name, value in values.items()}, "made up")
+
+
+def test_microbenchmarks_are_scaled_as_the_first_machines_were() -> None:
+    found = carried(profile(issue=30_000), profile(issue=20_000), profile(issue=10_000))
+    assert found["host.graph.issue"] == 15_000
+    assert found["host.graph.launch"] == 1000
+
+
+@pytest.mark.parametrize(("before", "there"), [(0, 10_000), (20_000, 0), (0, 0)])
+def test_without_a_microbenchmark_the_calibrated_value_is_carried(before: int, there: int) -> None:
+    found = carried(profile(bookkeeping=7000), profile(bookkeeping=before), profile(bookkeeping=there))
+    assert found["host.graph.bookkeeping"] == 7000
+
+
+def test_an_optional_cost_may_be_missing_anywhere() -> None:
+    assert "host.graph.begin" not in carried(profile(), profile(begin=5), profile(begin=5))
+    assert carried(profile(begin=8), profile(), profile(begin=5))["host.graph.begin"] == 8
+    assert carried(profile(begin=8), profile(begin=4), profile())["host.graph.begin"] == 8
+    assert carried(profile(begin=8), profile(begin=4), profile(begin=5))["host.graph.begin"] == 10
+
+
+def test_what_calibration_made_nothing_of_is_nothing() -> None:
+    assert carried(profile(event=0), profile(event=4), profile(event=5))["host.graph.event"] == 0
+
+
+def test_the_other_set_is_its_own() -> None:
+    found = carried(profile(issue=30_000), profile(issue=20_000), profile(issue=10_000), "eager")
+    assert found["host.eager.issue"] == load_profile("rtx3090").ns("host.eager.issue")
+
+
+def test_carried_values_are_what_a_profile_takes() -> None:
+    other = profile(issue=10_000)
+    values = carried(profile(issue=30_000), profile(issue=20_000), other)
+    assert other.with_host(values, "carried").ns("host.graph.issue") == 15_000
+
+
+def test_what_is_simulated_of_a_group() -> None:
+    spec = spec_of(GROUP, TRACES, "a6000")
+    assert (spec.trace, spec.profile, spec.shape) == (TRACES["decode"], "a6000", "switch-base-128")
+    assert (spec.format, spec.home.format, spec.home.tier) == ("fp16", "int8", "host-pinned")
+    assert (spec.batch, spec.steps, spec.padded, spec.link, spec.host_set) == (4, 5, True, "fifo", "graph")
+
+
+def test_a_phase_without_a_trace() -> None:
+    with pytest.raises(InputError, match="b4: no trace of phase encode: one of decode expected"):
+        spec_of(dataclasses.replace(GROUP, phase="encode"), TRACES, "a6000")
+
+
+def test_the_profiles_own_costs_give_its_own_result() -> None:
+    simulated = Resimulation(TRACES, "rtx3090")
+    run = simulated.run(CELL)
+    again, expected = simulated.steps(CELL, run.durations.host), steps_of([run.result])
+    for name in ("latency", "compute", "stall"):
+        assert getattr(again, name).tolist() == getattr(expected, name).tolist(), name
+    assert again.decisions == expected.decisions
+    assert again.latency[0].tolist() == latencies(run.result).tolist()
+
+
+def test_other_costs_give_what_a_profile_with_them_gives(tmp_path: Path) -> None:
+    host = HostCosts(*range(1000, 1000 + 500 * len(NAMES), 500))
+    again = Resimulation(TRACES, "rtx3090").steps(CELL, host)
+    shipped = resimulate.Scenario.__init__.__globals__["load_profile"]("rtx3090")
+    changed = shipped.with_host(host_values(host), "made up")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("specmoe.sim.run.load_profile", lambda name: changed)
+        expected = steps_of([Resimulation(TRACES, "changed").run(CELL).result])
+    assert again.latency.tolist() == expected.latency.tolist()
+    assert again.stall.tolist() == expected.stall.tolist()
+
+
+def test_decisions_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = Resimulation(TRACES, "rtx3090")
+    first = simulated.run(CELL)
+    monkeypatch.setattr(resimulate.Scenario, "decide", None)
+    assert simulated.run(CELL) is first
+    quick, slow = (simulated.all_steps([CELL], HostCosts(*[ns] * len(NAMES)))[CELL] for ns in (0, 100_000))
+    assert quick.latency.sum() < slow.latency.sum()
+    assert quick.compute.tolist() == slow.compute.tolist()
+
+
+def test_cells_of_a_group_share_a_scenario() -> None:
+    simulated = Resimulation(TRACES, "rtx3090")
+    simulated.run(CELL)
+    assert simulated.scenario(GROUP) is simulated.scenario(dataclasses.replace(GROUP))
