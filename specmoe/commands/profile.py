@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specmoe.commands import console
+from specmoe.commands.measure import measure
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile, ModelShape, Quantity
     from specmoe.hwprofiles.quantity import Dimension
 
 app = console.group("Look at machines and models: how long things take, how large they are, and who says so.")
+
+app.command()(measure)
 
 ProfileName = Annotated[str, typer.Argument(help="A shipped profile such as rtx3090, or a .toml file.")]
 
@@ -38,10 +42,13 @@ def show(name: ProfileName, as_json: console.JsonFlag = False) -> None:
     if as_json:
         quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
         facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
-        console.print_json(facts | {"quantities": quantities, "fits": fits})
+        found = {"machine": dict(profile.machine), "calibration": _calibration(profile)}
+        console.print_json(facts | found | {"quantities": quantities, "fits": fits})
         return
     rows = [_quantity_row(name, quantity) for name, quantity in profile.quantities.items()]
     console.table(rows, title=f"{profile.name}: {profile.title}")
+    _show_facts("Machine", profile.machine)
+    _show_facts("Calibration", _calibration(profile) or {})
     if fits:
         console.table([_fit_row(row) for row in fits], title="Measured, and what this profile says")
 
@@ -95,11 +102,20 @@ def _overview(profile: HardwareProfile) -> dict[str, Any]:
         "name": profile.name,
         "title": profile.title,
         "vram_gib": round(profile["device.vram"] / 2**30, 1),
-        "pinned_gb_s": round(profile["host_to_device.pinned.bandwidth"] / 1e9, 1),
+        "pinned_gb_s": round(profile.plateau("host_to_device.pinned") / 1e9, 1),
         "memory_gb_s": round(profile["device.memory_bandwidth"] / 1e9),
         "numbers": len(profile.quantities),
         "assumed": len(profile.assumed()),
     }
+
+
+def _show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    if facts:
+        console.table([{"fact": name, "value": str(value)} for name, value in facts.items()], title=title)
+
+
+def _calibration(profile: HardwareProfile) -> dict[str, Any] | None:
+    return None if profile.calibration is None else dataclasses.asdict(profile.calibration)
 
 
 def _shape_overview(shape: ModelShape) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _origin(known: Quantity | Points, between: str) -> str:
 
 def _shortest(values: Sequence[float], dimension: Dimension) -> tuple[str, list[str]]:
     """The unit, the largest of equals, in which the numbers have the fewest digits and read back as they are."""
-    written = {unit: _in_unit(values, unit, dimension) for unit in reversed(SHOWN[dimension])}
+    units = reversed(SHOWN[dimension]) if any(values) else SHOWN[dimension]
+    written = {unit: _in_unit(values, unit, dimension) for unit in units}
     exact = {unit: numbers for unit, numbers in written.items() if numbers is not None}
     unit = min(exact, key=lambda name: sum(len(number.replace(".", "")) for number in exact[name]))
     return unit, exact[unit]

@@ -12,6 +12,7 @@ from hw_tables import points, profile_table, put, quantity, tiles, to_toml, writ
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import HardwareProfile, load_profile
+from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Interpolated, Line, Range
 from specmoe.hwprofiles.fields import COPIES, QUANTITIES, REQUIRED, TILES
 
@@ -120,7 +121,9 @@ CURVE = {"d_model": 8, "d_ff": 16, "gated": False, "format": "fp32", "points": p
         ({"d_model": True}, "d_model: True: a whole number above 0 expected"),
         ({"d_ff": 0}, "d_ff: 0: a whole number above 0 expected"),
         ({"gated": 1}, "gated: 1: true or false expected"),
-        ({"format": "int4"}, "format: 'int4': one of bf16, fp16, fp32 expected"),
+        ({"format": "int2"}, "format: 'int2': did you mean 'int4'?"),
+        ({"format": "fp8"}, "format: 'fp8': one of bf16, fp16, fp32, int4, int8 expected"),
+        ({"format": 16}, "format: 16: one of"),
         ({"fromat": 1}, "fromat: unknown field: did you mean 'format'?"),
         ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
         ({"points": points([[1, 5], [2, 4]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
@@ -128,6 +131,85 @@ CURVE = {"d_model": 8, "d_ff": 16, "gated": False, "format": "fp32", "points": p
 )
 def test_bad_expert_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     assert refused_change(tmp_path, "expert_curve", [CURVE | change]).startswith(f"expert_curve.0.{message}")
+
+
+DENSE = {"part": "before", "phase": "decode", "d_model": 8, "parameters": 9, "format": "fp16", "context": 32}
+DENSE |= {"points": points([[1, 50]], ("token", "us"))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part": "after"}, "part: 'after': did you mean 'before'?"),
+        ({"part": None}, "part: None: one of before, head expected"),
+        ({"phase": "prefill"}, "phase: 'prefill': one of decode, encode expected"),
+        ({"d_model": 0}, "d_model: 0: a whole number above 0 expected"),
+        ({"parameters": 1.0}, "parameters: 1.0: a whole number above 0 expected"),
+        ({"parameters": True}, "parameters: True: a whole number above 0 expected"),
+        ({"format": "int8"}, "format: 'int8': one of bf16, fp16, fp32 expected"),
+        ({"context": -1}, "context: -1: a whole number, 0 or more, expected"),
+        ({"context": 0}, "context: 0: more than 0 of what is before a router expected"),
+        ({"part": "head"}, "context: 32: 0 of a head expected"),
+        ({"contex": 1}, "contex: unknown field: did you mean 'context'?"),
+        ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
+        ({"points": points([[2, 5], [2, 6]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
+    ],
+)
+def test_bad_dense_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    table = [DENSE | {name: value for name, value in change.items() if value is not None}]
+    if None in change.values():
+        assert refused_change(tmp_path, "dense_curve", [{}]) == "dense_curve.0.part: missing"
+    else:
+        assert refused_change(tmp_path, "dense_curve", table).startswith(f"dense_curve.0.{message}")
+
+
+@pytest.mark.parametrize(("name", "curve"), [("expert_curve", CURVE), ("dense_curve", DENSE)])
+def test_a_curve_measured_twice_is_refused(tmp_path: Path, name: str, curve: dict[str, Any]) -> None:
+    again = curve | {"points": points([[1, 60]], ("token", "us"))}
+    assert (
+        refused_change(tmp_path, name, [curve, again]) == f"{name}.1: measured twice: one curve of each kind expected"
+    )
+    assert refused_change(tmp_path, name, 3) == f"{name}: an array of tables, [[{name}]], expected"
+
+
+def test_curves_machine_and_calibration_arrive(make_profile: Maker) -> None:
+    calibration = {"median_abs_error": 0.01, "worst_abs_error": 0, "cells": 11, "fit_cells": 4, "met": True, "ref": "r"}
+    machine = {"device": "card", "driver": "1.2", "clock": 1980, "share": 0.5}
+    expert = CURVE | {"format": "int8"}
+    profile = make_profile(
+        {"calibration": calibration, "machine": machine, "dense_curve": [DENSE], "expert_curve": [expert]}
+    )
+    assert profile.calibration == Calibration(0.01, 0, 11, 4, True, "r")
+    assert profile.machine == machine
+    (dense,), (measured,) = profile.dense_curves, profile.expert_curves
+    assert (dense.part, dense.phase, dense.context, dense.points.times_ns) == ("before", "decode", 32, (50_000,))
+    assert measured.format == "int8"
+    plain = make_profile()
+    assert (plain.calibration, plain.machine, plain.dense_curves) == (None, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("calibration", 3, "calibration: 3: a table expected"),
+        ("calibration", {}, "calibration.median_abs_error: missing"),
+        ("calibration.worst_abs_error", -0.1, "calibration.worst_abs_error: -0.1: 0 or more expected"),
+        ("calibration.worst_abs_error", float("nan"), "calibration.worst_abs_error: nan: 0 or more expected"),
+        ("calibration.worst_abs_error", "1", "calibration.worst_abs_error: '1': a number expected"),
+        ("calibration.cells", 1.5, "calibration.cells: 1.5: a whole number expected"),
+        ("calibration.met", 1, "calibration.met: 1: true or false expected"),
+        ("calibration.by", "x", "calibration.by: unknown field"),
+        ("machine", 3, "machine: 3: a table expected"),
+        ("machine", {"clock": True}, "machine.clock: True: a text or a number expected"),
+        ("machine", {"clocks": [1]}, "machine.clocks: [1]: a text or a number expected"),
+    ],
+)
+def test_bad_facts_are_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+    table = profile_table()
+    if name.startswith("calibration."):
+        good = {"median_abs_error": 0.0, "worst_abs_error": 0.0, "cells": 1, "fit_cells": 1, "met": True, "ref": "r"}
+        table = put(table, "calibration", good)
+    assert refused(tmp_path, to_toml(put(table, name, value))).startswith(message)
 
 
 @pytest.mark.parametrize("text", ["name = ", "[", 'name = "a"\nname = "b"', "\x00"])
@@ -169,11 +251,30 @@ def test_a_hash_does_not_see_layout_units_or_words(tmp_path: Path, profile: Hard
         ("nvme.held_out", points([[1, 1]])),
         ("expert_curve", [CURVE]),
         ("expert_curve", [CURVE | {"points": points([[1, 51]], ("token", "us"))}]),
+        ("host_to_device.pinned.busy", points([[1, 1]])),
+        ("dequantise.int8.points", points([[1, 1]])),
+        ("dense_curve", [DENSE]),
+        ("dense_curve", [DENSE | {"context": 64}]),
+        ("dense_curve", [DENSE | {"points": points([[1, 51]], ("token", "us"))}]),
+        ("dense_curve", [DENSE | {"points": points([[1, 50]], ("token", "us"), "assumed")}]),
     ],
 )
 def test_a_hash_sees_every_number_and_source(make_profile: Maker, name: str, value: object) -> None:
-    hashes = {make_profile().hash, make_profile({"expert_curve": [CURVE | {"d_ff": 32}]}).hash}
+    others = [{}, {"expert_curve": [CURVE | {"d_ff": 32}]}, {"dense_curve": [DENSE | {"phase": "encode"}]}]
+    hashes = {make_profile(other).hash for other in others}
     assert make_profile({name: value}).hash not in hashes
+
+
+def test_a_hash_does_not_see_order_facts_or_how_good_the_calibration_is(make_profile: Maker) -> None:
+    two = [DENSE, DENSE | {"context": 64}]
+    calibration = {"median_abs_error": 1, "worst_abs_error": 1, "cells": 1, "fit_cells": 1, "met": False, "ref": "r"}
+    known = make_profile({"dense_curve": two}).hash
+    assert make_profile({"dense_curve": two[::-1], "machine": {"a": 1}, "calibration": calibration}).hash == known
+
+
+def test_profiles_without_dense_curves_keep_their_hash() -> None:
+    """Results name it."""
+    assert load_profile("rtx3090").hash == "00916faae56d2516bd763171549c0ab06eb16a9fb63f0bf4b44a6b3183b200c8"
 
 
 # Overrides
@@ -213,6 +314,45 @@ def test_bad_overrides_are_named(profile: HardwareProfile, name: str, value: flo
         profile.with_overrides({name: value})
     assert str(caught.value).startswith("profile hand: ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
+    changed = profile.with_host({"host.graph.issue": 12_345.6, "host.eager.begin": 0}, "least squares on 4 cells")
+    issue = changed.quantities["host.graph.issue"]
+    assert (issue.value, issue.unit, issue.source, issue.ref) == (12_346, "ns", "derived", "least squares on 4 cells")
+    assert changed.ns("host.eager.begin") == 0 and "host.eager.begin" not in profile
+    assert {n for n in changed.quantities if changed.quantities[n] != profile.quantities.get(n)} == {
+        "host.graph.issue",
+        "host.eager.begin",
+    }
+    assert profile.with_host({}, "nothing") == profile
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("host.graph.isue", 1, "host.graph.isue: no cost of the host: did you mean 'host.graph.issue'?"),
+        ("nvme.latency", 1, "nvme.latency: no cost of the host: one of host.eager.begin, "),
+        ("host.graph.issue", -1, "host.graph.issue: -1: a finite number, 0 or more, expected, in ns"),
+        ("host.graph.issue", float("inf"), "host.graph.issue: inf: a finite number"),
+    ],
+)
+def test_bad_host_costs_are_named(profile: HardwareProfile, name: str, value: float, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        profile.with_host({name: value}, "r")
+    assert str(caught.value).startswith(f"profile hand: {message}")
+
+
+def test_plateaus_of_lines_and_points(make_profile: Maker) -> None:
+    assert make_profile().plateau("nvme") == 1e9
+    assert make_profile().with_plateau("nvme", 5e8)["nvme.bandwidth"] == 5e8
+    curve = make_profile({"nvme.bandwidth": None, "nvme.points": points([[1000, 2000], [8000, 5000]])})
+    assert curve.plateau("nvme") == 1.6e9
+    slower = curve.with_plateau("nvme", 0.8e9)
+    assert slower.plateau("nvme") == 0.8e9
+    assert [slower.curve("nvme")(size) for size in (0, 1000, 8000)] == [1000, 3250, 10_000]
+    assert slower.points["nvme.points"].source == "assumed"
+    assert slower.hash != curve.hash
 
 
 def test_evidence_of_some_names(make_profile: Maker) -> None:

@@ -125,14 +125,15 @@ def _scaled(steps: Steps, factor: float) -> Steps:
 
 def test_held_out_rows_are_never_read(tmp_path: Path) -> None:
     """What is held out may be anything: the same constants come out."""
-    real = measured([*FIT, *HELD_OUT], spread=0.02)
+    few = [FIT[0], FIT[2]]
+    real = measured([*few, *HELD_OUT], spread=0.02)
     poison = {cell: _scaled(steps, 1 if cell.role == "fit" else 1e-6) for cell, steps in real.items()}
     found = []
     for name, steps in (("real", real), ("poison", poison)):
         write_steps(tmp_path / name, steps)
-        found.append(fit(read_steps(tmp_path / name, "fit"), predicting(FIT), ISOLATED))
+        found.append(fit(read_steps(tmp_path / name, "fit"), predicting(few), ISOLATED))
     assert found[0].host == found[1].host
-    assert found[0].cells == tuple(cell.name for cell in FIT)
+    assert found[0].cells == tuple(cell.name for cell in few)
 
 
 def test_held_out_cells_are_refused() -> None:

@@ -16,6 +16,7 @@ from specmoe.hwprofiles.measure.sample import Sample, sampled
 
 KIB = 1 << 10
 SIZES = tuple(4 * KIB << 2 * power for power in range(10))  # 4 KiB .. 1 GiB
+TILE = 4 * KIB  # of random bytes, over and over; all sizes are multiples
 LEAST = 4  # bytes: a copy that is all latency
 
 Measure = Callable[[int], Sample]
@@ -36,7 +37,7 @@ class Link:
     def __init__(self, bench: Bench, largest: int, effort: Effort) -> None:
         self.bench, self.effort = bench, effort
         self.pinned = bench.pinned(largest)
-        self.pinned.random_(0, 255)  # a page that was never written may not be there
+        self.pinned.view(-1, TILE).copy_(torch.randint(0, 256, (TILE,), dtype=torch.uint8))
         self.pageable = self.pinned.clone()
         self.vram = torch.empty(largest, dtype=torch.uint8, device=bench.device)
         self.other = torch.empty_like(self.vram)

@@ -73,4 +73,3 @@ def expansion(expanded: int, held: Format, bench: Bench, effort: Effort) -> Samp
 
 def _expanding(packed: Tensor, held: Format, parameters: int, out: Tensor) -> Run:
     return lambda: expand(packed, held, parameters, out)
-

@@ -11,7 +11,6 @@ from specmoe.hwprofiles.measure.experts import Experts
 from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.rates import kernel_floor, product
-from specmoe.hwprofiles.measure.records import rounded
 from specmoe.hwprofiles.shape import ModelShape
 
 FLOOR_CONTEXT = 32  # positions: few, so that what a layer takes is the chain of its kernels
@@ -31,7 +30,7 @@ def products(context: Context, shape: ModelShape, computed: ComputeFormat) -> No
         return
     operations = 2 * shape.feed_forward_parameters(shape.experts.d_ff) * tokens
     reached = operations / taken.median * 1e9 / found.quantities[f"gemm.{computed}.rate"].value
-    found.given(name, rounded(min(1.0, reached)), found.records.ref(f"what {of} reaches of rate", [(None, taken)]))
+    found.share(name, reached, taken, f"what {of} reaches of rate")
 
 
 def floors(context: Context, shape: ModelShape) -> None:

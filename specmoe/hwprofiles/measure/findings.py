@@ -9,7 +9,7 @@ from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.fields import POINTS, QUANTITIES
 from specmoe.hwprofiles.measure.bench import Bench
 from specmoe.hwprofiles.measure.plan import Plan
-from specmoe.hwprofiles.measure.records import Records
+from specmoe.hwprofiles.measure.records import Records, rounded
 from specmoe.hwprofiles.measure.sample import Sample
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
@@ -36,6 +36,12 @@ class Findings:
     def given(self, name: str, value: float, how: str) -> None:
         """A number that was read, or worked out of what was measured."""
         self.quantities[name] = self.records.given(value, QUANTITIES[name], how)
+
+    def share(self, name: str, value: float, sample: Sample, how: str) -> None:
+        """A share that follows from a time; 1 at most."""
+        self.quantities[name] = Quantity(
+            rounded(min(1.0, value)), "1", "measured", self.records.ref(how, [(None, sample)])
+        )
 
     def guessed(self, name: str, value: float, why: str) -> None:
         """A number that could not be measured."""

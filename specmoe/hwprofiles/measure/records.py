@@ -49,10 +49,15 @@ class Records(NamedTuple):
         """How, how often, how steady, when and where; warns of every unstable sample by its name."""
         times = min(len(sample.raw) for _, sample in samples)
         widest = max(sample.spread for _, sample in samples)
-        unstable = [f"{sample.spread:.0%}" + (f" {at}" if at else "") for at, sample in samples if sample.unstable]
-        warning = f"; {MARK} IQR {', '.join(unstable)} (over {UNSTABLE:.0%})" if unstable else ""
+        unstable = [percent(sample.spread, 0) + (f" {at}" if at else "") for at, sample in samples if sample.unstable]
+        warning = f"; {MARK} IQR {', '.join(unstable)} (over {percent(UNSTABLE, 0)})" if unstable else ""
         most = "" if len(samples) == 1 else "at most "
-        return f"{how}; median of {times}, IQR {most}{widest:.1%}{warning}; {self.date}, {self.device}"
+        return f"{how}; median of {times}, IQR {most}{percent(widest)}{warning}; {self.date}, {self.device}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as people write it."""
+    return f"{share * 100:.{digits}f} %"
 
 
 def rounded(value: float) -> float:
@@ -63,10 +68,14 @@ def rounded(value: float) -> float:
 def unstable(profile: HardwareProfile) -> tuple[str, ...]:
     """Names of what a measured profile itself calls unstable; curves by what they are of."""
     refs = {name: quantity.ref for name, quantity in profile.quantities.items()}
-    refs |= {name: points.ref for name, points in profile.points.items()}
-    curves: list[ExpertCurve | DenseCurve] = [*profile.expert_curves, *profile.dense_curves]
-    refs |= {curve_name(curve): curve.points.ref for curve in curves}
+    refs |= {name: points.ref for name, points in named_points(profile).items()}
     return tuple(name for name, ref in refs.items() if MARK in ref)
+
+
+def named_points(profile: HardwareProfile) -> dict[str, Points]:
+    """All points of a profile, those of curves by what they are of."""
+    curves: list[ExpertCurve | DenseCurve] = [*profile.expert_curves, *profile.dense_curves]
+    return dict(profile.points) | {curve_name(curve): curve.points for curve in curves}
 
 
 def curve_name(curve: ExpertCurve | DenseCurve) -> str:
