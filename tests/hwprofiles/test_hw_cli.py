@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hw_tables import profile_table, put, quantity, write
+from hw_tables import points, profile_table, put, quantity, write
 from typer.testing import CliRunner
 
 from specmoe.cli import app
@@ -76,6 +76,39 @@ def test_show_in_words() -> None:
 def test_show_of_an_own_file(tmp_path: Path) -> None:
     path = write(tmp_path / "own.toml", profile_table())
     assert run("show", path, "--json")["assumed"] == []
+
+
+def test_show_of_a_measured_machine(tmp_path: Path) -> None:
+    machine = {"device": "A card", "clock": 1980}
+    calibration = {
+        "median_abs_error": 0.01,
+        "worst_abs_error": 0.02,
+        "cells": 3,
+        "fit_cells": 2,
+        "met": True,
+        "ref": "r",
+    }
+    path = write(tmp_path / "own.toml", profile_table() | {"machine": machine, "calibration": calibration})
+    told = run("show", path, "--json")
+    assert (told["machine"], told["calibration"]) == (machine, calibration)
+    text = run("show", path)
+    for word in ("Machine", "A card", "1980", "Calibration", "worst_abs_error", "0.02"):
+        assert word in text
+    plain = run("show", "rtx3090", "--json")
+    assert (plain["machine"], plain["calibration"]) == ({}, None)
+    assert "Machine" not in run("show", "rtx3090")
+
+
+def test_list_of_a_machine_whose_link_is_a_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from specmoe.hwprofiles import catalogue
+
+    curve = put(put(profile_table(), "host_to_device.pinned.bandwidth", None), "name", "curved")
+    curve = put(curve, "host_to_device.pinned.points", points([[1000, 500], [10_000_000, 400_000]]))
+    write(tmp_path / "curved.toml", curve)
+    monkeypatch.setattr(catalogue, "_directory", lambda kind: tmp_path)
+    (row,) = run("list", "--json")
+    assert (row["name"], row["pinned_gb_s"]) == ("curved", 25.0)
+    assert "curved" in run("list")
 
 
 def test_diff(tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ CURVE = {"d_model": 8, "d_ff": 16, "gated": False, "format": "fp32", "points": p
         ({"d_model": True}, "d_model: True: a whole number above 0 expected"),
         ({"d_ff": 0}, "d_ff: 0: a whole number above 0 expected"),
         ({"gated": 1}, "gated: 1: true or false expected"),
-        ({"format": "int2"}, "format: 'int2': did you mean 'int4'?"),
+        ({"format": "int2"}, "format: 'int2': did you mean 'int"),
         ({"format": "fp8"}, "format: 'fp8': one of bf16, fp16, fp32, int4, int8 expected"),
-        ({"format": 16}, "format: 16: one of"),
+        ({"format": 8}, "format: 8: one of bf16, fp16, fp32, int4, int8 expected"),
         ({"fromat": 1}, "fromat: unknown field: did you mean 'format'?"),
         ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
         ({"points": points([[1, 5], [2, 4]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
@@ -140,8 +140,7 @@ DENSE |= {"points": points([[1, 50]], ("token", "us"))}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"part": "after"}, "part: 'after': did you mean 'before'?"),
-        ({"part": None}, "part: None: one of before, head expected"),
+        ({"part": "after"}, "part: 'after': one of before, head expected"),
         ({"phase": "prefill"}, "phase: 'prefill': one of decode, encode expected"),
         ({"d_model": 0}, "d_model: 0: a whole number above 0 expected"),
         ({"parameters": 1.0}, "parameters: 1.0: a whole number above 0 expected"),
@@ -156,11 +155,8 @@ DENSE |= {"points": points([[1, 50]], ("token", "us"))}
     ],
 )
 def test_bad_dense_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    table = [DENSE | {name: value for name, value in change.items() if value is not None}]
-    if None in change.values():
-        assert refused_change(tmp_path, "dense_curve", [{}]) == "dense_curve.0.part: missing"
-    else:
-        assert refused_change(tmp_path, "dense_curve", table).startswith(f"dense_curve.0.{message}")
+    assert refused_change(tmp_path, "dense_curve", [DENSE | change]).startswith(f"dense_curve.0.{message}")
+    assert refused_change(tmp_path, "dense_curve", [{}]) == "dense_curve.0.part: missing"
 
 
 @pytest.mark.parametrize(("name", "curve"), [("expert_curve", CURVE), ("dense_curve", DENSE)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,14 +89,11 @@ def test_the_profiles_own_costs_give_its_own_result() -> None:
     assert again.latency[0].tolist() == latencies(run.result).tolist()
 
 
-def test_other_costs_give_what_a_profile_with_them_gives(tmp_path: Path) -> None:
+def test_other_costs_give_what_a_profile_with_them_gives() -> None:
     host = HostCosts(*range(1000, 1000 + 500 * len(NAMES), 500))
     again = Resimulation(TRACES, "rtx3090").steps(CELL, host)
-    shipped = resimulate.Scenario.__init__.__globals__["load_profile"]("rtx3090")
-    changed = shipped.with_host(host_values(host), "made up")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("specmoe.sim.run.load_profile", lambda name: changed)
-        expected = steps_of([Resimulation(TRACES, "changed").run(CELL).result])
+    changed = load_profile("rtx3090").with_host(host_values(host), "made up")
+    expected = steps_of([Resimulation(TRACES, changed).run(CELL).result])
     assert again.latency.tolist() == expected.latency.tolist()
     assert again.stall.tolist() == expected.stall.tolist()
 
