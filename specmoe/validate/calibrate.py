@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Predict = Callable[[HostCosts], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
 
 MEAN_WEIGHT = 3.0
-PULL = 0.002  # a cost twice the microbenchmark's weighs like an error of 0.06 % of all steps of one cell
+PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % of all steps of one cell
 UNKNOWN_NS = 10_000
 STEP_NS = 500
 UNIT_NS = 1000  # of what the solver sees: all constants are some microseconds

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.profile import Calibration, HardwareProfile
+from specmoe.hwprofiles.calibration import Calibration
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.writing import write_profile
 from specmoe.validate.calibrate import NAMES, Fitted, fit, host_values
 from specmoe.validate.cells import Cell

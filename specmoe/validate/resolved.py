@@ -35,14 +35,13 @@ def unresolved(slopes: Floats, names: Sequence[str]) -> tuple[float, tuple[str, 
         return np.inf, silent
     _, sizes, directions = np.linalg.svd(slopes[:, shows] / lengths[shows], full_matrices=False)
     conditions = sizes[0] / np.maximum(sizes, sizes[0] * np.finfo(np.float64).eps)
-    alike = tuple(
-        _line(known, direction, condition)
-        for direction, condition in zip(directions, conditions, strict=True)
-        if condition > MOST
+    alike = {_alike(known, row): size for row, size in zip(directions, conditions, strict=True) if size > MOST}
+    lines = (
+        f"{group}: hardly told apart by these cells (condition number {size:.2g})" for group, size in alike.items()
     )
-    return (np.inf if silent else float(conditions[-1])), (*silent, *alike)
+    return (np.inf if silent else float(conditions[-1])), (*silent, *lines)
 
 
-def _line(names: Sequence[str], direction: Floats, condition: float) -> str:
-    alike = [name for name, share in zip(names, np.abs(direction).tolist(), strict=True) if share > TAKES_PART]
-    return f"{', '.join(alike)}: hardly told apart by these cells (condition number {condition:.0f})"
+def _alike(names: Sequence[str], direction: Floats) -> str:
+    """The constants that make up a direction."""
+    return ", ".join(name for name, share in zip(names, np.abs(direction).tolist(), strict=True) if share > TAKES_PART)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,20 +14,13 @@ from specmoe.hwprofiles import Costs, Format, HardwareProfile, Steps
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.fields import COPIES, POINTS, REQUIRED
 from specmoe.hwprofiles.formats import FORMATS
+from specmoe.hwprofiles.measure import fill_curves
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile
 from specmoe.hwprofiles.shape import Attention, ModelShape
 from specmoe.hwprofiles.writing import write_profile
 
 SHAPES = (encoder_decoder(), decoder_only())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Measured:
@@ -41,7 +33,7 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def whole(one_thread: None) -> Measured:
+def whole() -> Measured:
     return Measured()
 
 
@@ -119,14 +111,14 @@ def test_an_encoder_has_no_head_and_a_prefill_does(profile: HardwareProfile) -> 
 
 def test_relations_between_numbers(profile: HardwareProfile) -> None:
     inside = profile.points["device_copy.points"]
-    assert profile["device.memory_bandwidth"] == pytest.approx(2 * 16384 / inside.times_ns[-1] * 1e9, rel=0.5)
+    assert profile["device.memory_bandwidth"] > 0.999 * 2 * 16384 / inside.times_ns[-1] * 1e9
     for copy in COPIES:
         times = [profile.curve(copy)(size) for size in (0, 1, 4096, 16384, 1 << 20)]
         assert all(less <= more for less, more in pairwise(times)), copy
     for kind in ("fp32", "fp16", "bf16"):
         assert 0 < profile[f"gemm.{kind}.efficiency"] <= 1
     for held in ("int8", "int4"):
-        assert profile[f"dequantise.{held}.rate"] == pytest.approx(profile.plateau(f"dequantise.{held}"), rel=1e-3)
+        assert profile[f"dequantise.{held}.rate"] > 0.999 * profile.plateau(f"dequantise.{held}")
 
 
 def test_progress_names_every_part_and_memory_is_given_back_after_each(whole: Measured) -> None:
@@ -200,8 +192,6 @@ def test_what_does_not_fit_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyP
 
 
 def test_a_shape_that_does_not_fit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    from specmoe.hwprofiles.measure import fill_curves
-
     def none(*_: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -234,6 +224,20 @@ def test_no_room_for_any_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LittleHostMemory, "most", 0)
     with pytest.raises(InputError, match="copies: no room for the least of them"):
         measure(SHAPES[:1], ["fp16"], lambda _: None, LittleHostMemory(), plan=QUICK)
+
+
+def test_what_nothing_stands_for_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from specmoe.hwprofiles.measure import fill_rates
+
+    def none(*_: object, **__: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTry")
+
+    monkeypatch.setattr(fill_rates, "product", none)
+    with pytest.raises(InputError, match=r"^fp32 products: CUDA out of memory\.$"):
+        measure(SHAPES[:1], ["fp16"], lambda _: None, HostBench(), plan=QUICK)
+    monkeypatch.setattr(fill_curves, "expansion", none)
+    with pytest.raises(InputError, match=r"^dequantise.int8: no room for the least expansion in device memory$"):
+        measure(SHAPES[:1], ["fp16"], lambda _: None, HostBench(), plan=QUICK)
 
 
 # What the driver does not tell

@@ -70,9 +70,9 @@ def test_what_cannot_be_told_apart_is_shared_by_the_squares_of_sizes() -> None:
 
 
 def test_the_pull_is_as_weak_as_stated() -> None:
-    """A cost that a cell hardly shows: least of 10 (u / 10^4 - 1 / 10^3)^2 + (0.002 u / 10)^2, u in microseconds."""
-    found = fitted(lambda host: [1e9 + 100 * (host.launch_ns - 10_000)] * 3, steps([1.001e9] * 3))
-    least = 10 * 1e-7 / (10 * 1e-8 + 0.0002**2)
+    """A cost that a cell hardly shows: least of 10 (u / 2000 - 1 / 200)^2 + (u / 1000)^2, u in microseconds."""
+    found = fitted(lambda host: [1e9 + 500 * (host.launch_ns - 10_000)] * 3, steps([1.005e9] * 3))
+    least = 10 / 2000 / 200 / (10 / 2000**2 + 1 / 1000**2)
     assert found.host.launch_ns == pytest.approx(10_000 + 1000 * least, rel=0.01)
 
 

@@ -38,7 +38,7 @@ class Link:
         self.bench, self.effort = bench, effort
         self.pinned = bench.pinned(largest)
         self.pinned.view(-1, TILE).copy_(torch.randint(0, 256, (TILE,), dtype=torch.uint8))
-        self.pageable = self.pinned.clone()
+        self.pageable = torch.empty(largest, dtype=torch.uint8).copy_(self.pinned)
         self.vram = torch.empty(largest, dtype=torch.uint8, device=bench.device)
         self.other = torch.empty_like(self.vram)
 

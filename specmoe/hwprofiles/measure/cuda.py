@@ -41,7 +41,7 @@ class CudaBench:
         torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / self.vram_bytes), self.device)
         self._compute, self._copy = _stream(self.device), _stream(self.device)
         torch.cuda.set_stream(self._compute)
-        self._driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        self._driver = _driver("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         self._start, self._end, self._past, self._last = (_event() for _ in range(4))
         self._past.record(self._compute)
         self._last.record(self._compute)
@@ -173,6 +173,13 @@ def _stream(device: torch.device) -> Stream:
 
 def _event() -> Event:
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _driver(library: str) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(library)
+    except OSError as error:
+        raise InputError(f"no CUDA device: {library}, the driver's library, cannot be used: {error}") from None
 
 
 def _hold(ns: int) -> None:

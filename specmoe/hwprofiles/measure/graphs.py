@@ -13,13 +13,20 @@ from specmoe.hwprofiles.measure.layers import Run
 WARM_UPS = 3  # libraries choose their kernels and take their workspaces before anything is captured
 
 
-def captured(run: Run, stream: Stream, pool: Any = None) -> CUDAGraph:
+class Graph(CUDAGraph):
+    """A CUDA graph that keeps what it was captured of, for it knows the buffers that it reads by address only."""
+
+    run: Run
+
+
+def captured(run: Run, stream: Stream, pool: Any = None) -> Graph:
     """A graph of what `run` launches, captured on `stream`, which must not be the default one.
 
     Graphs with one `pool` share the memory of what they need in between: they may follow each other only.
     """
     stream.wait_stream(torch.cuda.current_stream(stream.device))
-    graph = CUDAGraph()
+    graph = Graph()
+    graph.run = run
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             run()

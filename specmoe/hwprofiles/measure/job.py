@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import torch
+
 from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import FORMATS, Format, compute_format, is_compressed
 from specmoe.hwprofiles.measure import fill_curves, fill_links, fill_rates
@@ -66,13 +68,21 @@ def measure(
     with full_precision():
         for at, task in enumerate(todo):
             on_progress(Progress(at, len(todo), task.what))
-            task.run(context)
-            bench.release()
+            _run(task, context)
     facts = bench.facts()  # clocks and the link are at work now
     fill_links.built_link(context, facts)
     context.found.given("device.vram", bench.vram_bytes, "as the driver reports it")
     on_progress(Progress(len(todo), len(todo), "measured"))
     return context.found.profile(name or slug(device), title(device, facts), facts)
+
+
+def _run(task: Task, context: Context) -> None:
+    """One task, and its memory given back; raises InputError where what nothing else can stand for does not fit."""
+    try:
+        task.run(context)
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"{task.what}: {fill_curves.first_line(error)}") from None
+    context.bench.release()
 
 
 def require_measurable(shapes: Sequence[ModelShape]) -> None:
@@ -99,8 +109,10 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]
 
 
 def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
-    kinds = {(shape.d_model, shape.experts.d_ff, shape.experts.gated): shape for shape in reversed(shapes)}
-    for shape in reversed(kinds.values()):
+    kinds: dict[tuple[int, int, bool], ModelShape] = {}
+    for shape in shapes:
+        kinds.setdefault((shape.d_model, shape.experts.d_ff, shape.experts.gated), shape)
+    for shape in kinds.values():
         for held in dict.fromkeys(formats):
             run = partial(fill_curves.expert_curve, shape=shape, held=held)
             yield Task(f"experts of {shape.name} in {held}", run)
