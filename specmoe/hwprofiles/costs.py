@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
 from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
-from specmoe.hwprofiles.fields import HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
+from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
 from specmoe.hwprofiles.fitting import Fitting
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
@@ -90,7 +90,10 @@ class Costs:
 
         From `nvme` it ends in host memory: the copy to the device comes after it.
         """
-        return 0 if tier == "vram" or tier == "vram-compressed" else self.move_ns(tier, self._bytes(held))
+        if tier == "vram" or tier == "vram-compressed":
+            return 0
+        alone = self.move_ns(tier, self._bytes(held))
+        return round(alone * self.profile[CONTENTION]) if tier == "host-pinned" and self._contends else alone
 
     def device_copy_ns(self, amount: int) -> int:
         """Time of copying `amount` bytes inside VRAM."""
@@ -151,8 +154,11 @@ class Costs:
         """Time of a MoE layer's shared experts; 0 if it has none."""
         return self._product_ns(self.shape.shared_parameters, tokens, 2 * self._rates.floor_ns)
 
-    def router_ns(self, tokens: int) -> int:
-        """Time of a router on the device."""
+    def router_ns(self, tokens: int, phase: Phase = "decode") -> int:
+        """Time of a router on the device, as measured behind another one, if it was."""
+        curves = self._fitting.router(phase)
+        if curves and tokens:
+            return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.router_parameters, tokens, self.profile.ns("router.floor"))
 
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
@@ -163,7 +169,7 @@ class Costs:
         curves = self._fitting.before(phase, layer)
         if curves:
             return round(measured_ns(curves, tokens, context, self._more(phase, layer)))
-        return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens)
+        return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
 
     def head_ns(self, phase: Phase, tokens: int) -> int:
         """Time after the last MoE layer for so many tokens that are to be continued; an encoder continues none."""
@@ -190,10 +196,11 @@ class Costs:
         groups += [f"gemm.{self.compute_format}"] if self._asks_roofline else []
         groups += [] if self._dense_is_measured else ["dense", "router"]
         groups += [f"host.{self.host_set}"]
+        contention = (CONTENTION,) if "host-pinned" in self.moves and self._contends else ()
         groups += [TILES] if self._tiles and self._fitting.slot is None else []
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
-        return (*memory, "device.kernel_floor", *named)
+        return (*memory, "device.kernel_floor", *contention, *named)
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -276,6 +283,10 @@ class Costs:
     @cached_property
     def _tiles(self) -> Tiles | None:
         return tiles_of(self.profile, self.compute_format)
+
+    @property
+    def _contends(self) -> bool:
+        return CONTENTION in self.profile
 
     @property
     def _expanded_bytes(self) -> int:

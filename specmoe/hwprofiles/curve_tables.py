@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar, get_args
 
-from specmoe.hwprofiles.curves import Points, read_points, require_rising
+from specmoe.hwprofiles.curves import Points, read_points, require_distinct
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, ExpertCurve
 from specmoe.hwprofiles.reading import Place, hint, require_names
@@ -43,8 +43,8 @@ def read_dense_curves(place: Place, tables: object) -> tuple[DenseCurve, ...]:
     """All [[dense_curve]]; raises InputError naming what would be right."""
     curves = _read(DenseCurve, _DENSE, place, tables)
     for at, curve in enumerate(curves):
-        if (curve.part == "head") != (curve.context == 0):
-            expected = "0 of a head" if curve.part == "head" else "more than 0 of what is before a router"
+        if (curve.part == "before") != (curve.context > 0):
+            expected = "more than 0 of what is before a router" if curve.part == "before" else f"0 of a {curve.part}"
             raise (place / f"{at}.context").wrong(f"{curve.context}: {expected} expected")
     return curves
 
@@ -69,7 +69,7 @@ def _curve(cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: P
 
 
 def _points(place: Place, table: object) -> Points:
-    return require_rising(place, read_points(place, table, "token"))
+    return require_distinct(place, read_points(place, table, "token"))
 
 
 def _require(place: Place, value: Any, wanted: Kind | tuple[str, ...]) -> None:

@@ -2,7 +2,8 @@
 
 A copy of n bytes takes latency + n / bandwidth: bandwidth is the plateau of large copies, and half of it is reached at
 latency * bandwidth bytes. Where the measured bandwidth falls with size no such line fits; then straight lines join the
-points, from (0, latency) on, and the last of them goes on for ever. Both never fall as sizes grow.
+points, from (0, latency) on, and the last of them goes on for ever, unless it falls. Copies never fall as sizes grow;
+what kernels take may, from one number of tokens to the next: libraries then choose another kernel.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class Interpolated:
         right = min(max(bisect_left(amounts, amount), 1), len(amounts) - 1)
         left = right - 1
         slope = (times[right] - times[left]) / (amounts[right] - amounts[left])
+        if amount > amounts[right]:
+            left, slope = right, max(0.0, slope)
         return round(times[left] + (amount - amounts[left]) * slope)
 
 
@@ -132,6 +135,14 @@ def require_rising(place: Place, points: Points) -> Points:
     for at, (left, right) in enumerate(pairwise(zip(points.amounts, points.times_ns, strict=True)), 1):
         if right[0] == left[0] or right[1] < left[1]:
             raise (place / f"values[{at}]").wrong("rising amounts, and times that never fall, expected")
+    return points
+
+
+def require_distinct(place: Place, points: Points) -> Points:
+    """Points fit to be joined by lines that may fall; raises InputError where an amount repeats."""
+    for at, (left, right) in enumerate(pairwise(points.amounts), 1):
+        if right == left:
+            raise (place / f"values[{at}]").wrong("rising amounts expected")
     return points
 
 

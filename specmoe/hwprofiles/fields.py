@@ -4,6 +4,7 @@ device.vram                     what a model may use
 device.memory_bandwidth         bytes a second that kernels reach, reads and writes together
 device.kernel_floor             least time between two kernels that depend on each other
 link.generation, link.lanes     PCI Express, as built in
+link.contention                 optional: how many times longer pinned copies take in whole runs than alone
 <copy>.latency, .bandwidth      host_to_device.pinned and .pageable, device_to_host (pinned), device_copy (inside
                                 VRAM, bytes copied), allocation, nvme (read into host memory)
 <copy>.points                   instead of a bandwidth: measured (bytes, time); host_to_device.pinned: of copies back to
@@ -51,6 +52,7 @@ EXPANSIONS = ("dequantise.int8", "dequantise.int4")
 TILES = "expert_tiles.fp32"
 HOST_SETS = ("graph", "eager")
 HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
+CONTENTION = "link.contention"
 OPTIONAL_HOST_COSTS = ("begin", "begin_copy")
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
 SYSTEM_FITS = ("isca24",)  # what `fitted_by` may say: see `fit`
@@ -71,6 +73,7 @@ REQUIRED: dict[str, Dimension] = {
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in HOST_COSTS), "ns"),
 }
 OPTIONAL: dict[str, Dimension] = {
+    CONTENTION: "1",
     **dict.fromkeys((f"{copy}.bandwidth" for copy in COPIES), "B/s"),
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in OPTIONAL_HOST_COSTS), "ns"),
     **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),

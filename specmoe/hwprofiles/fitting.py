@@ -48,6 +48,10 @@ class Fitting:
         """Of what is behind the last MoE layer."""
         return self._dense("head", phase, self.shape.head_parameters)
 
+    def router(self, phase: Phase) -> list[DenseCurve]:
+        """Of one more router behind another."""
+        return self._dense("router", phase, self.shape.router_parameters)
+
     def dense(self, phases: Iterable[Phase]) -> list[list[DenseCurve]]:
         """Of every dense part of some phases; an empty list for each that was not measured."""
         parts: list[list[DenseCurve]] = []

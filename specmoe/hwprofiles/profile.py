@@ -13,13 +13,13 @@ from typing import Literal
 from specmoe.errors import InputError
 from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
-from specmoe.hwprofiles.fields import EXPANSIONS, QUANTITIES, SHARES
+from specmoe.hwprofiles.fields import CONTENTION, EXPANSIONS, QUANTITIES, SHARES
 from specmoe.hwprofiles.formats import ComputeFormat, Format
 from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
 from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import Phase
 
-DensePart = Literal["before", "head"]
+DensePart = Literal["before", "head", "router"]
 Fact = str | int | float
 
 
@@ -146,8 +146,8 @@ class HardwareProfile:
             raise InputError(f"profile {self.name}: {name}: {value}: a share, at most 1, expected")
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
-    def with_host(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
-        """A copy in which some of the host's costs, ns by dotted name, were derived from whole runs, as `ref` says.
+    def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
+        """A copy in which costs of the host, ns, or `link.contention` were derived from whole runs, as `ref` says.
 
         Optional ones may be new. Raises InputError for any other name, naming the nearest, or a bad value.
         """
@@ -155,12 +155,13 @@ class HardwareProfile:
         return dataclasses.replace(self, quantities={**self.quantities, **changed})
 
     def _derived(self, name: str, value: float, ref: str) -> Quantity:
-        known = [other for other in QUANTITIES if other.startswith("host.")]
+        known = [other for other in QUANTITIES if other.startswith("host.") or other == CONTENTION]
         if name not in known:
-            raise InputError(f"profile {self.name}: {name}: no cost of the host: {hint(name, known)}")
+            raise InputError(f"profile {self.name}: {name}: not to be calibrated: {hint(name, known)}")
+        unit = QUANTITIES[name]
         if not math.isfinite(value) or value < 0:
-            raise InputError(f"profile {self.name}: {name}: {value}: a finite number, 0 or more, expected, in ns")
-        return Quantity(round(value), "ns", "derived", ref)
+            raise InputError(f"profile {self.name}: {name}: {value}: a finite number, 0 or more, expected, in {unit}")
+        return Quantity(round(value) if unit == "ns" else value, unit, "derived", ref)
 
     @property
     def hash(self) -> str:

@@ -1,10 +1,12 @@
-"""The host's constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
+"""Constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
+
+They are the costs of the host, and the contention: how many times longer copies take in whole runs than alone.
 
 Residuals, all cells weighing alike:
 
     of every step    (simulated / measured - 1) / sqrt(steps of the cell)
     of every mean    MEAN_WEIGHT * (simulated / measured - 1)
-    of every cost    PULL * (cost - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more
+    of every one     PULL * (constant - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more
 
 The simulated times are piecewise linear in the constants and whole numbers, so slopes are taken over STEP_NS. All cells
 together can tell two constants apart only if they differ in how they change the cells: `Fitted.warnings` names those
@@ -15,43 +17,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.fields import CONTENTION
 from specmoe.validate.cells import Cell
 from specmoe.validate.resolved import covariance, unresolved
 from specmoe.validate.steps import Steps
 
 Floats = NDArray[np.float64]
-Predict = Callable[[HostCosts], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
+MILLION = 1_000_000  # parts, of which contention is so many: 1 if copies take as long as alone
+
+
+class Constants(NamedTuple):
+    """What is fitted, in whole numbers: ns, and millionths."""
+
+    host: HostCosts
+    contention: int = MILLION
+
+    @property
+    def flat(self) -> Floats:
+        """In the order of `NAMES`, in UNIT_NS."""
+        return np.array([*self.host, self.contention], np.float64) / UNIT_NS
+
+    def values(self, host_set: str = "graph") -> dict[str, float]:
+        """By a profile's dotted names, in its units."""
+        named: dict[str, float] = {f"host.{host_set}.{name}": ns for name, ns in zip(NAMES, self.host, strict=False)}
+        return {**named, CONTENTION: self.contention / MILLION}
+
+
+Predict = Callable[[Constants], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
 
 MEAN_WEIGHT = 3.0
 PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % of all steps of one cell
 UNKNOWN_NS = 10_000
 STEP_NS = 500
-UNIT_NS = 1000  # of what the solver sees: all constants are some microseconds
-NAMES = tuple(field.removesuffix("_ns") for field in HostCosts._fields)
+UNIT_NS = 1000  # of what the solver sees: all costs are some microseconds
+NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention")
 
 
 @dataclass(frozen=True)
 class Fitted:
     """Constants, and how well the cells tell them."""
 
-    host: HostCosts
-    standard_error: HostCosts
-    covariance: Floats  # ns^2, in the order of `HostCosts`
+    constants: Constants
+    standard_error: Constants
+    covariance: Floats  # of `NAMES`, in ns and millionths
     condition: float  # of the slopes, each constant's scaled to length 1; infinite if one shows in no cell
     cells: tuple[str, ...]  # that were fitted on
     mean_errors: tuple[float, ...]  # of their mean steps, as shares
     warnings: tuple[str, ...]
-
-    def values(self, host_set: str = "graph") -> dict[str, int]:
-        """By a profile's dotted names."""
-        return host_values(self.host, host_set)
 
     @property
     def ref(self) -> str:
@@ -60,12 +79,7 @@ class Fitted:
         return f"least squares over {len(self.cells)} replayed cells; their mean steps are off by {worst:.2f} % at most"
 
 
-def host_values(host: HostCosts, host_set: str = "graph") -> dict[str, int]:
-    """Costs of the host by a profile's dotted names."""
-    return {f"host.{host_set}.{name}": value for name, value in zip(NAMES, host, strict=True)}
-
-
-def fit(measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> Fitted:
+def fit(measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> Fitted:
     """Constants with which `predict` comes nearest to the measured steps; `start` is the microbenchmarks'.
 
     Raises InputError for no cell, a held-out one or other decisions, MissingExtraError without scipy.
@@ -74,16 +88,14 @@ def fit(measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> F
     _require_fit(cells)
     _require_same_decisions(measured, predict(start))
     residuals = _Residuals(measured, predict, start)
-    found = solve(
-        residuals, np.array(start, np.float64) / UNIT_NS, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale
-    )
-    host = _costs(found.x)
-    errors, slopes = residuals.mean_errors(host), residuals.slopes(found.x)
+    found = solve(residuals, start.flat, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale)
+    constants = _constants(found.x)
+    errors, slopes = residuals.mean_errors(constants), residuals.slopes(found.x)
     spread = covariance(np.array(errors), 1 + MEAN_WEIGHT**2, slopes) * UNIT_NS**2
     condition, warnings = unresolved(slopes[: -len(NAMES)], NAMES)  # without the pull
     return Fitted(
-        host,
-        HostCosts(*(round(value) for value in np.sqrt(np.diag(spread)).tolist())),
+        constants,
+        _constants(np.sqrt(np.diag(spread)) / UNIT_NS),
         spread,
         condition,
         tuple(cell.name for cell in cells),
@@ -95,15 +107,15 @@ def fit(measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> F
 class _Residuals:
     """As the solver wants them: functions of constants in UNIT_NS."""
 
-    def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: HostCosts) -> None:
+    def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> None:
         self._predict = predict
         self._steps = {cell: steps.typical for cell, steps in measured.items()}
         self._means = {cell: float(np.median(steps.latency.mean(axis=1))) for cell, steps in measured.items()}
-        self._start = np.array(start, np.float64) / UNIT_NS
+        self._start = start.flat
         self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
 
     def __call__(self, x: Floats) -> Floats:
-        simulated = self._predict(_costs(x))
+        simulated = self._predict(_constants(x))
         steps = [
             (simulated[cell].typical / measured - 1) / np.sqrt(len(measured)) for cell, measured in self._steps.items()
         ]
@@ -116,13 +128,14 @@ class _Residuals:
         ahead = x + step * np.eye(len(x))
         return np.stack([(self(one) - here) / step for one in ahead], axis=1)
 
-    def mean_errors(self, host: HostCosts) -> tuple[float, ...]:
-        simulated = self._predict(host)
+    def mean_errors(self, constants: Constants) -> tuple[float, ...]:
+        simulated = self._predict(constants)
         return tuple(float(simulated[cell].latency.mean() / mean - 1) for cell, mean in self._means.items())
 
 
-def _costs(x: Floats) -> HostCosts:
-    return HostCosts(*(round(value * UNIT_NS) for value in x.tolist()))
+def _constants(x: Floats) -> Constants:
+    *host, contention = (round(value * UNIT_NS) for value in x.tolist())
+    return Constants(HostCosts(*host), contention)
 
 
 def _require_fit(cells: tuple[Cell, ...]) -> None:

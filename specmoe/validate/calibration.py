@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from specmoe.hwprofiles.costs import HostCosts
+from specmoe.errors import InputError
 from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.writing import write_profile
-from specmoe.validate.calibrate import NAMES, Fitted, fit, host_values
+from specmoe.validate.calibrate import NAMES, Constants, Fitted, fit
 from specmoe.validate.cells import Cell
 from specmoe.validate.evidence import verdict
 from specmoe.validate.fidelity import CellFidelity
@@ -26,7 +26,7 @@ class Calibrated(NamedTuple):
     """The calibrated profile, what was fitted, and how all cells come out."""
 
     profile: HardwareProfile
-    start: HostCosts
+    start: Constants
     fitted: Fitted
     cells: list[CellFidelity]
 
@@ -35,20 +35,14 @@ class Calibrated(NamedTuple):
         write_profile(self.profile, path)
 
     def table(self) -> dict[str, dict[str, str]]:
-        """Each constant before and after, in microseconds."""
-        rows = zip(NAMES, self.start, self.fitted.host, self.fitted.standard_error, strict=True)
-        return {
-            name: {
-                "measured us": f"{before / 1e3:.2f}",
-                "calibrated us": f"{after / 1e3:.2f}",
-                "+-": f"{error / 1e3:.2f}",
-            }
-            for name, before, after, error in rows
-        }
+        """Each constant before and after: us, and thousandths of the time alone."""
+        columns = {"measured": self.start, "calibrated": self.fitted.constants, "+-": self.fitted.standard_error}
+        flat = {title: constants.flat for title, constants in columns.items()}
+        return {name: {title: f"{row[at]:.2f}" for title, row in flat.items()} for at, name in enumerate(NAMES)}
 
     def summary(self) -> dict[str, Any]:
         """For programs."""
-        constants = {"measured_ns": host_values(self.start), "calibrated_ns": self.fitted.values()}
+        constants = {"measured": self.start.values(), "calibrated": self.fitted.constants.values()}
         return {**constants, "warnings": self.fitted.warnings, **verdict(self.cells)}
 
 
@@ -59,10 +53,10 @@ def calibrated(
     by_phase = traces_by_phase(traces)
     simulation = Resimulation(by_phase, profile)
     fitted = _fitted(read_steps(replayed, "fit"), simulation, on_fit)
-    fresh = profile.with_host(fitted.values(), f"calibrated: {fitted.ref}")
+    fresh = profile.with_calibrated(fitted.constants.values(), f"calibrated: {fitted.ref}")
     steps = read_steps(replayed)  # only now: nothing is fitted any more
     cells = rejudged(steps, plan(tuple(steps), by_phase, fresh))
-    start = simulation.scenario(next(iter(steps)).group).costs.host
+    start = simulation.constants(next(iter(steps)).group)
     return Calibrated(marked(fresh, cells, fitted), start, fitted, cells)
 
 
@@ -81,8 +75,10 @@ def marked(profile: HardwareProfile, cells: Sequence[CellFidelity], fitted: Fitt
 
 
 def _fitted(measured: Mapping[Cell, Steps], simulation: Resimulation, on_fit: Callable[[], object]) -> Fitted:
-    def predict(host: HostCosts) -> Mapping[Cell, Steps]:
+    def predict(constants: Constants) -> Mapping[Cell, Steps]:
         on_fit()
-        return simulation.all_steps(measured, host)
+        return simulation.all_steps(measured, constants)
 
-    return fit(measured, predict, simulation.scenario(next(iter(measured)).group).costs.host)
+    if not measured:
+        raise InputError("no cells to fit on: replays of a grid with some under `fit` expected")
+    return fit(measured, predict, simulation.constants(next(iter(measured)).group))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from specmoe.errors import InputError
-from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.decide.packed import packed
 from specmoe.sim.run import AT_HOME, Run, RunSpec, Scenario
+from specmoe.validate.calibrate import MILLION, Constants
 from specmoe.validate.cells import Cell, Group
 from specmoe.validate.steps import Steps, Times, hash_of_decisions
 
@@ -51,18 +54,25 @@ class Resimulation:
             self._runs[cell] = self.scenario(cell.group).run(cell.policy, cell.slots)
         return self._runs[cell]
 
-    def steps(self, cell: Cell, host: HostCosts) -> Steps:
-        """The steps of a cell with other costs of the host; one repeat."""
+    def constants(self, group: Group) -> Constants:
+        """The profile's own."""
+        costs = self.scenario(group).costs
+        return Constants(costs.host, round(costs.profile.contention * MILLION))
+
+    def steps(self, cell: Cell, constants: Constants) -> Steps:
+        """The steps of a cell with other constants than the profile's; one repeat."""
         result, decisions, durations, _ = self.run(cell)
-        timing = self.scenario(cell.group).time(decisions, durations._replace(host=host))
+        longer = constants.contention / self.constants(cell.group).contention
+        copy = packed(np.round(np.array(durations.copy) * longer))
+        timing = self.scenario(cell.group).time(decisions, durations._replace(host=constants.host, copy=copy))
         layers = decisions.num_layers
         latency = timing.step_end - timing.begin[::layers]
         compute, stall = (_by_step(column, layers) for column in (result.table["compute_ns"], timing.stall))
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
 
-    def all_steps(self, cells: Iterable[Cell], host: HostCosts) -> dict[Cell, Steps]:
+    def all_steps(self, cells: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
         """The steps of some cells: what `calibrate.fit` asks for."""
-        return {cell: self.steps(cell, host) for cell in cells}
+        return {cell: self.steps(cell, constants) for cell in cells}
 
 
 def _by_step(column: Times, layers: int) -> Times:

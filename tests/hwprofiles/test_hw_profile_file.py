@@ -313,7 +313,7 @@ def test_bad_overrides_are_named(profile: HardwareProfile, name: str, value: flo
 
 
 def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
-    changed = profile.with_host({"host.graph.issue": 12_345.6, "host.eager.begin": 0}, "least squares on 4 cells")
+    changed = profile.with_calibrated({"host.graph.issue": 12_345.6, "host.eager.begin": 0}, "least squares on 4 cells")
     issue = changed.quantities["host.graph.issue"]
     assert (issue.value, issue.unit, issue.source, issue.ref) == (12_346, "ns", "derived", "least squares on 4 cells")
     assert changed.ns("host.eager.begin") == 0 and "host.eager.begin" not in profile
@@ -321,7 +321,7 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
         "host.graph.issue",
         "host.eager.begin",
     }
-    assert profile.with_host({}, "nothing") == profile
+    assert profile.with_calibrated({}, "nothing") == profile
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
 )
 def test_bad_host_costs_are_named(profile: HardwareProfile, name: str, value: float, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        profile.with_host({name: value}, "r")
+        profile.with_calibrated({name: value}, "r")
     assert str(caught.value).startswith(f"profile hand: {message}")
 
 

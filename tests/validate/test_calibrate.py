@@ -165,7 +165,7 @@ def test_scipy_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_values_are_what_a_profile_takes(fitted: Fitted) -> None:
-    profile = load_profile("rtx3090").with_host(fitted.values(), fitted.ref)
+    profile = load_profile("rtx3090").with_calibrated(fitted.values(), fitted.ref)
     assert [profile.ns(f"host.graph.{name}") for name in NAMES] == list(fitted.host)
     assert f"{len(FIT)} replayed cells" in profile.quantities["host.graph.issue"].ref
     assert host_values(TRUE, "eager")["host.eager.launch_dense"] == 14_000

@@ -30,7 +30,7 @@ def profile(**host: int) -> HardwareProfile:
     quantities = {name: q for name, q in bare.quantities.items() if not name.startswith("host.graph.begin")}
     bare = dataclasses.replace(bare, quantities=quantities)
     values = dict.fromkeys(("launch", "launch_dense", "issue", "event", "sync", "bookkeeping"), 1000) | host
-    return bare.with_host({f"host.graph.{name}": value for name, value in values.items()}, "made up")
+    return bare.with_calibrated({f"host.graph.{name}": value for name, value in values.items()}, "made up")
 
 
 def test_microbenchmarks_are_scaled_as_the_first_machines_were() -> None:
@@ -64,7 +64,7 @@ def test_the_other_set_is_its_own() -> None:
 def test_carried_values_are_what_a_profile_takes() -> None:
     other = profile(issue=10_000)
     values = carried(profile(issue=30_000), profile(issue=20_000), other)
-    assert other.with_host(values, "carried").ns("host.graph.issue") == 15_000
+    assert other.with_calibrated(values, "carried").ns("host.graph.issue") == 15_000
 
 
 def test_what_is_simulated_of_a_group() -> None:
@@ -92,7 +92,7 @@ def test_the_profiles_own_costs_give_its_own_result() -> None:
 def test_other_costs_give_what_a_profile_with_them_gives() -> None:
     host = HostCosts(*range(1000, 1000 + 500 * len(NAMES), 500))
     again = Resimulation(TRACES, "rtx3090").steps(CELL, host)
-    changed = load_profile("rtx3090").with_host(host_values(host), "made up")
+    changed = load_profile("rtx3090").with_calibrated(host_values(host), "made up")
     expected = steps_of([Resimulation(TRACES, changed).run(CELL).result])
     assert again.latency.tolist() == expected.latency.tolist()
     assert again.stall.tolist() == expected.stall.tolist()

@@ -88,8 +88,11 @@ class CudaBench:
         torch.cuda.synchronize(self.device)
 
     def queued_ns(self, launch: Run, times: int) -> float:
-        """Device time of a launch among `times` that the host has queued before the first begins."""
-        return self._between_ns(self._compute, launch, times, times * CALL_NS, None)
+        """Device time of a launch among `times` that the host has queued before the first begins.
+
+        Each waits for an event and records one, as in a replay, which takes the device a moment too.
+        """
+        return self._between_ns(self._compute, lambda: self.launch(launch), times, times * CALL_NS, None)
 
     def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:
         """Device time of a copy among `times`."""

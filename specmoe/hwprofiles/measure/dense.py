@@ -11,6 +11,8 @@ from specmoe.hwprofiles.measure.layers import WIDTH, Run, Stand
 from specmoe.hwprofiles.measure.sample import Sample
 from specmoe.hwprofiles.shape import ModelShape, Phase
 
+ROUTERS = 8  # in one graph, so that its launch hardly counts
+
 
 class DenseParts:
     """A shape's dense weights of one phase, as many times as no cache holds them."""
@@ -35,9 +37,10 @@ class DenseParts:
         """Time behind the last MoE layer."""
         return self._sample([stand.head(tokens) for stand in self.stands], effort)
 
-    def router(self, effort: Effort) -> Sample:
-        """Time of a router alone, one token."""
-        return self._sample([stand.routing(1) for stand in self.stands], effort)
+    def router(self, tokens: int, effort: Effort) -> Sample:
+        """Time of one router among several in one graph."""
+        several = self._sample([_repeated(stand.routing(tokens)) for stand in self.stands], effort)
+        return Sample(tuple(time / ROUTERS for time in several.raw))
 
     def layer(self, context: int, effort: Effort) -> Sample:
         """Time of one layer's attentions and dense feed-forward part, one token."""
@@ -51,3 +54,11 @@ class DenseParts:
 
     def _sample(self, runs: list[Run], effort: Effort) -> Sample:
         return computing(self.bench, [self.bench.captured(run) for run in runs], effort)
+
+
+def _repeated(run: Run) -> Run:
+    def several() -> None:
+        for _ in range(ROUTERS):
+            run()
+
+    return several

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import NamedTuple
 
+import torch
+
 from specmoe.hwprofiles.measure.bench import Bench, Beside
 from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.measure.sample import REPEATS, Sample, sampled
 
+WORD = 8  # bytes that are read at once
 MOST_BUFFERS = 64  # of one thing; the last cache then holds only part of them, or hardly matters
 FEWEST_BUFFERS = 2
 MOST_LAUNCHES = 100  # in one sample: what a driver queues without blocking
@@ -27,6 +30,22 @@ def computing(bench: Bench, launches: Sequence[Run], effort: Effort) -> Sample:
     """Time of one launch to the compute stream, ns; the launches take turns."""
     turn = in_turn(launches)
     return _timed(lambda times: bench.queued_ns(turn, times), len(launches), effort)
+
+
+def computing_cold(bench: Bench, runs: Sequence[Run], effort: Effort) -> Sample:
+    """Time of one of several things, ns, each behind other reading that fills the device's last cache."""
+    other = torch.ones(2 * bench.l2_bytes // WORD, dtype=torch.int64, device=bench.device)
+
+    def behind(run: Run) -> Run:
+        def both() -> None:
+            other.sum()
+            run()
+
+        return bench.captured(both)
+
+    alone = computing(bench, [bench.captured(lambda: other.sum())], effort).median
+    together = computing(bench, [behind(run) for run in runs], effort)
+    return Sample(tuple(max(0.0, time - alone) for time in together.raw))
 
 
 def copying(

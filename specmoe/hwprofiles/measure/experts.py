@@ -7,7 +7,7 @@ from torch import Tensor
 
 from specmoe.hwprofiles.formats import BITS, GROUP, Format, bytes_of, is_compressed
 from specmoe.hwprofiles.measure.bench import Bench, Beside
-from specmoe.hwprofiles.measure.device_time import Effort, buffers, computing, in_turn
+from specmoe.hwprofiles.measure.device_time import Effort, buffers, computing, computing_cold, in_turn
 from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, ExpertKernel, Run, expand
 from specmoe.hwprofiles.measure.sample import Sample
 from specmoe.hwprofiles.shape import ModelShape
@@ -33,8 +33,14 @@ class Experts:
         return [self.bench.captured(run) for run in self.runs(tokens)]
 
     def sample(self, tokens: int, effort: Effort) -> Sample:
-        """Time of one expert alone on so many tokens, its expansion included."""
-        return computing(self.bench, self.launches(tokens), effort)
+        """Time of one expert alone on so many tokens, its expansion included.
+
+        What a compressed one is expanded to would stay in the device's last cache from one to the next; in a replay
+        the dense part comes between.
+        """
+        if not is_compressed(self.kernel.held):
+            return computing(self.bench, self.launches(tokens), effort)
+        return computing_cold(self.bench, self.runs(tokens), effort)
 
     def beside(self, effort: Effort) -> Beside:
         """Experts on one token each, one after the other in one launch."""
@@ -66,10 +72,11 @@ def expansion(expanded: int, held: Format, bench: Bench, effort: Effort) -> Samp
     """Time of expanding to so many bytes, from several places in turn."""
     parameters = expanded // DTYPES["fp16"].itemsize // GROUP * GROUP
     places = range(buffers(expanded, bench))
-    out = torch.empty(expanded, dtype=torch.uint8, device=bench.device)
     packed = [made_up(parameters, held, bench.device) for _ in places]
-    return computing(bench, [bench.captured(_expanding(part, held, parameters, out)) for part in packed], effort)
+    return computing(bench, [bench.captured(_expanding(part, held, parameters, expanded)) for part in packed], effort)
 
 
-def _expanding(packed: Tensor, held: Format, parameters: int, out: Tensor) -> Run:
+def _expanding(packed: Tensor, held: Format, parameters: int, expanded: int) -> Run:
+    """Into a place of its own, as a slot is."""
+    out = torch.empty(expanded, dtype=torch.uint8, device=packed.device)
     return lambda: expand(packed, held, parameters, out)

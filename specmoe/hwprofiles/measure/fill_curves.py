@@ -56,6 +56,8 @@ def dense_curves(context: Context, shape: ModelShape, phase: Phase, computed: Co
         for at in plan.contexts[phase]:
             before = partial(parts.before, layer, positions=at, effort=plan.effort)
             _dense(context, Kind("before", phase, shape.d_model, parameters, computed, at), before)
+    router = partial(parts.router, effort=plan.effort)
+    _dense(context, Kind("router", phase, shape.d_model, shape.router_parameters, computed, 0), router)
     if not (shape.encoder and phase == "encode"):
         head = partial(parts.head, effort=plan.effort)
         _dense(context, Kind("head", phase, shape.d_model, shape.head_parameters, computed, 0), head)

@@ -39,7 +39,7 @@ def floors(context: Context, shape: ModelShape) -> None:
     found.time("device.kernel_floor", kernel_floor(bench, effort), "one of many dependent kernels in one graph")
     parts = DenseParts(shape, "decode", compute_format(shape.format), bench)
     of = f"of {shape.name} on one token, less the roofline"
-    layer, router = parts.layer(FLOOR_CONTEXT, effort), parts.router(effort)
+    layer, router = parts.layer(FLOOR_CONTEXT, effort), parts.router(1, effort)
     found.time("dense.layer_floor", layer, f"a layer {of}", layer_roofline_ns(context, parts))
     rates = rates_found(context, parts.computed)
     less = roofline_ns(rates, shape.router_parameters, 2 * shape.router_parameters)

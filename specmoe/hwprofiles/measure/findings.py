@@ -49,7 +49,7 @@ class Findings:
 
     def curve(self, name: str, timed: Sequence[tuple[int, Sample]], how: str) -> None:
         """Points of copies or expansions."""
-        self.points[name] = self.records.points(timed, POINTS[name], how)
+        self.points[name] = self.records.rising(timed, POINTS[name], how)
 
     def latency(self, group: str, sample: Sample, how: str) -> None:
         """Of a group whose points are there: no more than the first of them, for no curve falls."""

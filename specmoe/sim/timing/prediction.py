@@ -91,5 +91,5 @@ def _measured(workload: Workload, time: RunningTime, times: int) -> list[int]:
 
 def _routers(workload: Workload, costs: Costs, depth: int) -> list[int]:
     ahead = [min(depth, workload.meta.num_layers - 1 - layer) for layer in range(workload.meta.num_layers)]
-    routers = {tokens: costs.router_ns(tokens) for tokens in set(workload.step_tokens.tolist())}
+    routers = {tokens: costs.router_ns(tokens, workload.meta.phase) for tokens in set(workload.step_tokens.tolist())}
     return [routers[tokens] * count for tokens in workload.step_tokens.tolist() for count in ahead]
