@@ -93,7 +93,7 @@ class Costs:
         if tier == "vram" or tier == "vram-compressed":
             return 0
         alone = self.move_ns(tier, self._bytes(held))
-        return round(alone * self.profile[CONTENTION]) if tier == "host-pinned" and self._contends else alone
+        return round(alone * self.profile.contention) if tier == "host-pinned" else alone
 
     def device_copy_ns(self, amount: int) -> int:
         """Time of copying `amount` bytes inside VRAM."""

@@ -78,6 +78,11 @@ class HardwareProfile:
         """A time."""
         return int(self.quantities[name].value)
 
+    @property
+    def contention(self) -> float:
+        """How many times longer pinned copies take in whole runs than alone; 1 unless that is known."""
+        return self[CONTENTION] if CONTENTION in self else 1.0
+
     def curve(self, group: str) -> Curve:
         """Time of one of `fields.COPIES`, or of `fields.EXPANSIONS`, against its bytes."""
         expands = group in EXPANSIONS

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from specmoe.hwprofiles.fields import HOST_COSTS, OPTIONAL_HOST_COSTS
+from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, OPTIONAL_HOST_COSTS
 from specmoe.hwprofiles.profile import HardwareProfile
 
 
 def carried(
     calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile, host_set: str = "graph"
-) -> dict[str, int]:
-    """The other machine's microbenchmarks, times what calibration made of the first one's; ns by dotted name.
+) -> dict[str, float]:
+    """The other machine's microbenchmarks, times what calibration made of the first one's; by dotted name.
 
     Where either machine has no such microbenchmark, or one of 0, the calibrated value itself. `calibrated` and
     `measured` are the first machine's profile after and before calibration; a cost that it lacks is not carried.
     """
-    names = [f"host.{host_set}.{cost}" for cost in (*HOST_COSTS, *OPTIONAL_HOST_COSTS)]
-    return {name: _carried(name, calibrated, measured, other) for name in names if name in calibrated}
+    costs = [f"host.{host_set}.{cost}" for cost in (*HOST_COSTS, *OPTIONAL_HOST_COSTS)]
+    found: dict[str, float] = {
+        name: _carried(name, calibrated, measured, other) for name in costs if name in calibrated
+    }
+    return found | ({CONTENTION: calibrated.contention} if CONTENTION in calibrated else {})
 
 
 def _carried(name: str, calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile) -> int:
