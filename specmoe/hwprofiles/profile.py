@@ -81,7 +81,8 @@ class HardwareProfile:
     @property
     def contention(self) -> float:
         """How many times longer pinned copies take in whole runs than alone; 1 unless that is known."""
-        return self[CONTENTION] if CONTENTION in self else 1.0
+        known = self.quantities.get(CONTENTION)
+        return known.value if known else 1.0
 
     def curve(self, group: str) -> Curve:
         """Time of one of `fields.COPIES`, or of `fields.EXPANSIONS`, against its bytes."""
