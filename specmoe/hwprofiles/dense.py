@@ -1,8 +1,8 @@
 """Dense parts as they were measured: time against tokens at some contexts, and what the roofline adds beyond them.
 
 Below the fewest tokens and the least context the time stays what it is there; between two contexts it is a straight
-line; beyond the most of either, operations and key-value bytes of what is more are added. So more work never takes
-less, whatever noise is in the points.
+line; beyond the most of either, operations and key-value bytes of what is more are added. More positions never take
+less, whatever noise is in the points, nor do more tokens where the points do not fall.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from specmoe.hwprofiles.curves import (
     Range,
     extrapolation,
     read_points,
+    require_distinct,
     require_rising,
 )
 from specmoe.hwprofiles.reading import Place
@@ -57,6 +58,13 @@ def test_half_of_the_bandwidth_is_reached_at_half_bandwidth_size(line: Line) -> 
 )
 def test_points_by_hand(size: int, time: int) -> None:
     assert Interpolated(500, MEASURED)(size) == time
+
+
+def test_points_that_fall_are_met_and_go_on_level() -> None:
+    """Libraries choose another kernel for more tokens: it may be the faster one."""
+    falling = Interpolated(0, Points((1, 2, 4), (100, 200, 180), "token", "measured", "by hand"))
+    assert [falling(tokens) for tokens in (1, 2, 3, 4, 5, 100)] == [100, 200, 190, 180, 180, 180]
+    assert Interpolated(50, Points((2,), (40,), "token", "measured", "by hand"))(4) == 40
 
 
 @given(curves, amounts, amounts)
@@ -129,3 +137,10 @@ def test_what_are_no_points(table: object, message: str) -> None:
 def test_points_that_no_line_can_join(values: list[Any]) -> None:
     with pytest.raises(InputError, match=r"values\[1\]: rising amounts, and times that never fall, expected"):
         require_rising(PLACE, read_points(PLACE, points(values), "B"))
+
+
+def test_points_that_lines_can_join_though_they_fall() -> None:
+    falling = read_points(PLACE, points([[1, 2], [2, 1]]), "B")
+    assert require_distinct(PLACE, falling) is falling
+    with pytest.raises(InputError, match=r"values\[1\]: rising amounts expected"):
+        require_distinct(PLACE, read_points(PLACE, points([[1, 2], [1, 3]]), "B"))

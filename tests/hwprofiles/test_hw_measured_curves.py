@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hw_tables import Table, points
+from hw_tables import Table, points, quantity
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +21,11 @@ from specmoe.hwprofiles.dense import measured_ns
 from specmoe.hwprofiles.profile import DenseCurve
 
 Maker = Callable[..., HardwareProfile]
-BEFORE, HEAD = 1536, 400
+BEFORE, HEAD, ROUTER = 1536, 400, 32
 
 
 def dense(values: list[Any], context: int = 32, part: str = "before", phase: str = "decode", **more: Any) -> Table:
-    parameters = {"before": {"decode": BEFORE, "encode": 1024}[phase], "head": HEAD}[part]
+    parameters = {"before": {"decode": BEFORE, "encode": 1024}[phase], "head": HEAD, "router": ROUTER}[part]
     known = {"part": part, "phase": phase, "d_model": 8, "parameters": parameters, "format": "fp32", "context": context}
     return known | {"points": points(values, ("token", "ns"))} | more
 
@@ -41,7 +41,7 @@ TWO = [dense([[1, 1000], [4, 1600]], 32), dense([[1, 2000], [4, 2600]], 96)]
 def test_what_is_asked_is_what_the_curves_are_of(shape: ModelShape) -> None:
     assert shape.dense_parameters("decode") == BEFORE
     assert shape.dense_parameters("encode") == 1024
-    assert shape.head_parameters == HEAD
+    assert (shape.head_parameters, shape.router_parameters) == (HEAD, ROUTER)
 
 
 # Before a router: inside what was measured
@@ -155,6 +155,29 @@ def test_heads(make_profile: Maker, shape: ModelShape) -> None:
     costs = Costs(make_profile({"dense_curve": [head]}), shape, "fp32")
     assert [costs.head_ns("decode", tokens) for tokens in (0, 1, 2, 4)] == [0, 70, 80, 80 + 2 * 2 * HEAD]
     assert costs.head_ns("encode", 1) == 0, "an encoder writes nothing"
+
+
+def test_routers(make_profile: Maker, shape: ModelShape) -> None:
+    curves = [dense([[1, 300], [2, 310]], 0, "router"), dense([[4, 500]], 0, "router", "encode")]
+    costs = Costs(make_profile({"dense_curve": curves}), shape, "fp32")
+    assert [costs.router_ns(tokens) for tokens in (0, 1, 2, 4)] == [0, 300, 310, 310 + 2 * 2 * ROUTER]
+    assert costs.router_ns(4, "encode") == 500
+    assert costs.before_ns("encode", 4, 32) == costs.dense_ns("encode", 4, 32) + 500
+    assert costs.before_ns("decode", 1, 32) == costs.dense_ns("decode", 1, 32) + 300
+
+
+# A link that others use
+
+
+def test_contention_makes_pinned_copies_longer_and_no_others(make_profile: Maker, shape: ModelShape) -> None:
+    profile = make_profile({"link.contention": quantity(1.5, "1", "derived")})
+    costs = Costs(profile, shape, "fp32", moves=("host-pinned", "host-pageable", "nvme"))
+    assert costs.load_ns("host-pinned") == 3036  # 1.5 * (1000 + 1024)
+    assert costs.load_ns("host-pageable") == costs.load_ns("nvme") == 2024
+    assert costs.load_ns("vram") == 0
+    assert Costs(make_profile(), shape, "fp32").load_ns() == 2024
+    assert "link.contention" in costs.uses and costs.evidence == "fitted"
+    assert Costs(profile, shape, "fp32", moves=("nvme",)).evidence == "measured"
 
 
 # Experts out of their slots

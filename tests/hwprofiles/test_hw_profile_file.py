@@ -126,7 +126,7 @@ CURVE = {"d_model": 8, "d_ff": 16, "gated": False, "format": "fp32", "points": p
         ({"format": 8}, "format: 8: one of bf16, fp16, fp32, int4, int8 expected"),
         ({"fromat": 1}, "fromat: unknown field: did you mean 'format'?"),
         ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
-        ({"points": points([[1, 5], [2, 4]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
+        ({"points": points([[1, 5], [1, 6]], ("token", "us"))}, "points.values[1]: rising amounts expected"),
     ],
 )
 def test_bad_expert_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -140,7 +140,7 @@ DENSE |= {"points": points([[1, 50]], ("token", "us"))}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"part": "after"}, "part: 'after': one of before, head expected"),
+        ({"part": "after"}, "part: 'after': one of before, head, router expected"),
         ({"phase": "prefill"}, "phase: 'prefill': one of decode, encode expected"),
         ({"d_model": 0}, "d_model: 0: a whole number above 0 expected"),
         ({"parameters": 1.0}, "parameters: 1.0: a whole number above 0 expected"),
@@ -151,7 +151,8 @@ DENSE |= {"points": points([[1, 50]], ("token", "us"))}
         ({"part": "head"}, "context: 32: 0 of a head expected"),
         ({"contex": 1}, "contex: unknown field: did you mean 'context'?"),
         ({"points": points([[1, 50]])}, "points.unit: 'B' is not tokens"),
-        ({"points": points([[2, 5], [2, 6]], ("token", "us"))}, "points.values[1]: rising amounts, and times that"),
+        ({"part": "router"}, "context: 32: 0 of a router expected"),
+        ({"points": points([[2, 5], [2, 6]], ("token", "us"))}, "points.values[1]: rising amounts expected"),
     ],
 )
 def test_bad_dense_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -322,15 +323,18 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
         "host.eager.begin",
     }
     assert profile.with_calibrated({}, "nothing") == profile
+    contends = profile.with_calibrated({"link.contention": 1.0625}, "least squares").quantities["link.contention"]
+    assert (contends.value, contends.unit, contends.source) == (1.0625, "1", "derived")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("host.graph.isue", 1, "host.graph.isue: no cost of the host: did you mean 'host.graph.issue'?"),
-        ("nvme.latency", 1, "nvme.latency: no cost of the host: one of host.eager.begin, "),
+        ("host.graph.isue", 1, "host.graph.isue: not to be calibrated: did you mean 'host.graph.issue'?"),
+        ("nvme.latency", 1, "nvme.latency: not to be calibrated: one of host.eager.begin, "),
         ("host.graph.issue", -1, "host.graph.issue: -1: a finite number, 0 or more, expected, in ns"),
         ("host.graph.issue", float("inf"), "host.graph.issue: inf: a finite number"),
+        ("link.contention", -1, "link.contention: -1: a finite number, 0 or more, expected, in 1"),
     ],
 )
 def test_bad_host_costs_are_named(profile: HardwareProfile, name: str, value: float, message: str) -> None:

@@ -154,7 +154,7 @@ def test_shapes_with_the_same_parts_are_measured_once() -> None:
     assert names.count("decode of twin in fp16") == 1
     profile = measure([SHAPES[0], twin], ["fp16"], lambda _: None, HostBench(), plan=QUICK)
     kinds = [(c.part, c.phase, c.context) for c in profile.dense_curves]
-    assert len(kinds) == len(set(kinds)) == 4
+    assert len(kinds) == len(set(kinds)) == 6
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

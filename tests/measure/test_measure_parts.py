@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from host_bench import HostBench, decoder_only, encoder_decoder
+from host_bench import QUICK, HostBench, decoder_only, encoder_decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import require_rising
 from specmoe.hwprofiles.formats import FORMATS, Format, bytes_of
-from specmoe.hwprofiles.measure import disk, host
+from specmoe.hwprofiles.measure import disk, fill_curves, fill_rates, host
 from specmoe.hwprofiles.measure.copies import SIZES, Link, pairs
-from specmoe.hwprofiles.measure.dense import DenseParts
+from specmoe.hwprofiles.measure.dense import ROUTERS, DenseParts
 from specmoe.hwprofiles.measure.device_time import Effort, buffers, computing, copying_alone, in_turn
 from specmoe.hwprofiles.measure.experts import Experts, made_up
-from specmoe.hwprofiles.measure.layers import DTYPES, expand
+from specmoe.hwprofiles.measure.findings import Context, Findings
+from specmoe.hwprofiles.measure.layers import DTYPES, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
 from specmoe.hwprofiles.measure.plan import Plan
 from specmoe.hwprofiles.measure.quiet import quiet
@@ -218,6 +219,81 @@ def test_full_precision_is_put_back() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+class Fixed(HostBench):
+    """Every launch takes so long."""
+
+    def __init__(self, ns: float) -> None:
+        super().__init__()
+        self.ns = ns
+
+    def queued_ns(self, launch: object, times: int) -> float:
+        launch()  # type: ignore[operator]
+        return self.ns
+
+
+def context_of(bench: HostBench) -> Context:
+    return Context(bench, QUICK, Findings(RECORDS), lambda why: pytest.fail(why))
+
+
+def test_rates_and_efficiency_by_hand() -> None:
+    context = context_of(Fixed(1000.0))
+    fill_rates.products(context, encoder_decoder(), "fp32")
+    found = context.found.quantities
+    assert found["gemm.fp32.rate"].value == 65.536e9  # 2 * 32^3 operations in 1 us
+    assert found["gemm.fp32.efficiency"].value == 0.25  # 2 * 2 * 32 * 32 * 4 tokens in as long
+
+
+def test_floors_are_what_the_roofline_leaves() -> None:
+    context = context_of(Fixed(100_000.0))
+    for name, value in (("device.memory_bandwidth", 1e9), ("gemm.fp16.rate", 1e15), ("gemm.fp16.efficiency", 1.0)):
+        context.found.given(name, value, "by hand")
+    fill_rates.floors(context, encoder_decoder())
+    found = context.found.quantities
+    # Two attentions of 4 * 32 * 32, a feed-forward part of 2 * 32 * 64, and 32 positions of 64 numbers in each.
+    assert found["dense.layer_floor"].value == 100_000 - 2 * (8192 + 4096 + 2 * 32 * 64)
+    assert found["router.floor"].value == 100_000 / ROUTERS - 2 * 32 * 4
+    assert found["device.kernel_floor"].value == 500  # one of 200
+
+
+def test_dense_parts_are_those_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+    whole = Stand.before
+
+    def before(self: Stand, layer: int, tokens: int, context: int, routers: int = 1) -> object:
+        asked.append((layer, tokens, context))
+        return whole(self, layer, tokens, context, routers)
+
+    monkeypatch.setattr(Stand, "before", before)
+    context = context_of(Fixed(1000.0))
+    fill_curves.dense_curves(context, decoder_only(), "decode", "fp32")
+    layers, counts, contexts = (set(column) for column in zip(*asked, strict=True))
+    assert (counts, contexts) == ({1, 2}, {4, 8})
+    assert layers == {0, 1}, "the first has a dense layer in front"
+    known = {(curve.part, curve.parameters, curve.context) for curve in context.found.dense}
+    before_first, before_other = (decoder_only().dense_parameters("decode", layer) for layer in (0, 1))
+    assert known >= {("before", size, at) for size in (before_first, before_other) for at in (4, 8)}
+    assert ("router", 128, 0) in known
+
+
+def test_expansion_is_measured_behind_other_reading() -> None:
+    """What reads the cache full takes 300 ns, and with an expert 1000."""
+
+    class Cold(HostBench):
+        captures = 0
+
+        def captured(self, run: object) -> object:  # type: ignore[override]
+            self.captures += 1
+            ns = 300.0 if self.captures == 1 else 1000.0
+            return lambda: ns
+
+        def queued_ns(self, launch: object, times: int) -> float:
+            return launch()  # type: ignore[operator,no-any-return]
+
+    experts = Experts(encoder_decoder(), "int8", Cold())
+    assert experts.sample(1, EFFORT).median == 700
+    assert Experts(encoder_decoder(), "fp16", Fixed(300.0)).sample(1, EFFORT).median == 300, "as it is"
+
+
 # The host's costs, on a clock that only moves when somebody waits
 
 
@@ -339,6 +415,12 @@ def test_reads_where_the_page_cache_cannot_be_avoided(tmp_path: Path, monkeypatc
     assert "may have helped" in disk.reads((4096,), tmp_path).how
 
 
+def test_a_file_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(bytes(100))
+    with (tmp_path / "short").open("rb") as file, pytest.raises(OSError, match="100 of 4096 bytes could be read"):
+        disk._read(file.fileno(), 4096, 0)
+
+
 def test_no_room_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"absent: No such file or directory: room for a file of 1 MiB expected"):
         disk.reads((1 << 20,), tmp_path / "absent")
@@ -448,13 +530,18 @@ def test_times_rates_and_shares_say_how() -> None:
     assert RECORDS.given(4, "1", "told").ref == "told; 2026-01-02, A card"
 
 
-def test_points_never_fall_and_say_so() -> None:
-    points = RECORDS.points([(1024, steady(10.4)), (2048, steady(9.0)), (4096, steady(0.2))], "B", "copies")
+def test_points_of_copies_never_fall_and_say_so() -> None:
+    timed = [(1024, steady(10.4)), (2048, steady(9.0)), (4096, steady(0.2))]
+    points = RECORDS.rising(timed, "B", "copies")
     assert points.times_ns == (10, 10, 10)
-    assert points.ref.startswith("copies, 2 raised to the one before; median of 4, IQR at most 0.0 %")
+    assert points.ref == "copies; median of 4, IQR at most 0.0 %; 2026-01-02, A card; 2 raised to the one before"
     require_rising(Place("p"), points)
-    assert RECORDS.points([(1, steady(0.1))], "B", "copies").times_ns == (1,)
-    assert "raised" not in RECORDS.points([(1, steady(5)), (2, steady(5))], "B", "copies").ref
+    assert "raised" not in RECORDS.rising([(1, steady(5)), (2, steady(5))], "B", "copies").ref
+
+
+def test_points_of_kernels_are_what_they_are() -> None:
+    assert RECORDS.points([(1, steady(10.4)), (2, steady(9.0))], "token", "k").times_ns == (10, 9)
+    assert RECORDS.points([(1, steady(0.1))], "B", "copies").times_ns == (1,), "no time is shorter than the unit"
 
 
 def test_unstable_numbers_say_so() -> None:

@@ -1,4 +1,4 @@
-"""Cells of random workloads, measured on a noisy fake device whose host costs are known, and simulated."""
+"""Cells of random workloads, measured on a noisy fake device whose constants are known, and simulated."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from timing_cases import Case, Machine
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.decide.packed import packed
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
+from specmoe.validate.calibrate import MILLION, Constants
 from specmoe.validate.cells import Cell, Group, Role
 from specmoe.validate.fake import FakeDevice, noisy
 from specmoe.validate.replayer import latencies
 from specmoe.validate.steps import Steps
 
-TRUE = HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 11_000)
-ISOLATED = HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0)  # what microbenchmarks would say: too little
+TRUE = Constants(HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 11_000), 1_020_000)
+ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0))  # microbenchmarks': too little
 COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
 ALL = 6 * 16
 B1, B4 = Group("tiny", "decode", "fp16", None, 1, 60), Group("tiny", "decode", "fp16", None, 4, 30)
@@ -49,10 +51,16 @@ HELD_OUT = [
 def decided(cell: Cell) -> tuple[DecisionTable, Durations]:
     group = cell.group
     routed = tiny_routed(400, group.batch, 7, 30, group.steps, num_layers=6, num_experts=16, top_k=1)
-    machine = Machine(TRUE, 90_000, 30_000, 1_500, 40_000, COPY[group.format], 0, False, predict=12_000)
+    machine = Machine(TRUE.host, 90_000, 30_000, 1_500, 40_000, COPY[group.format], 0, False, predict=12_000)
     case = Case(routed, machine, cell.slots, late=True)
     table = case.decide(cell.policy)
     return table, case.durations(cell.policy, table)
+
+
+def lasting(durations: Durations, constants: Constants) -> Durations:
+    """With these costs of the host, and copies so much longer."""
+    copy = packed(np.round(np.array(durations.copy) * (constants.contention / MILLION)))
+    return durations._replace(host=constants.host, copy=copy)
 
 
 def decisions_of(cell: Cell) -> str:
@@ -67,22 +75,23 @@ def measured(some: Iterable[Cell], spread: float, seed: int = 0, repeats: int = 
 
 def _measured(cell: Cell, spread: float, rng: np.random.Generator, repeats: int) -> Steps:
     table, durations = decided(cell)
+    durations = lasting(durations, TRUE)
     device = FakeDevice(lambda _: costs_from(durations), noisy(spread, rng))
     runs = np.stack([latencies(replayed(table, durations, device)[0]) for _ in range(repeats)])
     return Steps(runs, runs, runs, decisions_of(cell))
 
 
-def simulated(some: Iterable[Cell], host: HostCosts) -> dict[Cell, Steps]:
-    return {cell: _simulated(cell, host) for cell in some}
+def simulated(some: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
+    return {cell: _simulated(cell, constants) for cell in some}
 
 
-def _simulated(cell: Cell, host: HostCosts) -> Steps:
+def _simulated(cell: Cell, constants: Constants) -> Steps:
     table, durations = decided(cell)
-    timing: Any = simulate(table, durations._replace(host=host))
+    timing: Any = simulate(table, lasting(durations, constants))
     latency = (timing.step_end - timing.begin[:: table.num_layers])[None]
     return Steps(latency, latency, latency, decisions_of(cell))
 
 
-def mean_errors(some: Iterable[Cell], host: HostCosts, real: dict[Cell, Steps]) -> dict[str, float]:
-    said = simulated(some, host)
+def mean_errors(some: Iterable[Cell], constants: Constants, real: dict[Cell, Steps]) -> dict[str, float]:
+    said = simulated(some, constants)
     return {cell.name: said[cell].latency.mean() / real[cell].latency.mean() - 1 for cell in some}

@@ -14,15 +14,21 @@ from calibrate_cases import B1, FIT, HELD_OUT, ISOLATED, TRUE, cells, mean_error
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.fields import CONTENTION
 from specmoe.validate import calibrate
-from specmoe.validate.calibrate import NAMES, Fitted, fit, host_values
+from specmoe.validate.calibrate import MILLION, NAMES, Constants, Fitted, fit
 from specmoe.validate.cells import Cell
 from specmoe.validate.step_store import read_steps, write_steps
 from specmoe.validate.steps import Steps
 
 
-def predicting(some: Iterable[Cell]) -> Callable[[HostCosts], dict[Cell, Steps]]:
-    return lambda host: simulated(some, host)
+def predicting(some: Iterable[Cell]) -> Callable[[Constants], dict[Cell, Steps]]:
+    return lambda constants: simulated(some, constants)
+
+
+def everything(constants: Constants) -> list[int]:
+    """In the order of `NAMES`."""
+    return [*constants.host, constants.contention]
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +43,12 @@ def worst(errors: dict[str, float]) -> float:
 def test_held_out_cells_come_out_within_half_a_percent(fitted: Fitted) -> None:
     real = measured(HELD_OUT, spread=0.02, seed=1)
     assert worst(mean_errors(HELD_OUT, ISOLATED, real)) > 0.1  # microbenchmarks alone
-    assert worst(mean_errors(HELD_OUT, fitted.host, real)) < 0.005
+    assert worst(mean_errors(HELD_OUT, fitted.constants, real)) < 0.005
 
 
 def test_steps_come_out_and_not_only_their_mean(fitted: Fitted) -> None:
     """Against the device's medians, which noise of its parts moves little."""
-    real, said = measured(HELD_OUT, spread=0.0), simulated(HELD_OUT, fitted.host)
+    real, said = measured(HELD_OUT, spread=0.0), simulated(HELD_OUT, fitted.constants)
     for cell in HELD_OUT:
         errors = said[cell].typical / real[cell].typical - 1
         assert np.abs(errors).mean() < 0.005, cell.name
@@ -52,17 +58,19 @@ def test_without_noise_only_the_pull_is_left(monkeypatch: pytest.MonkeyPatch) ->
     real, held_out = measured(FIT, spread=0.0, repeats=1), measured(HELD_OUT, spread=0.0, repeats=1)
     found = fit(real, predicting(FIT), ISOLATED)
     assert max(map(abs, found.mean_errors)) < 0.001
-    assert worst(mean_errors(HELD_OUT, found.host, held_out)) < 0.004
+    assert worst(mean_errors(HELD_OUT, found.constants, held_out)) < 0.004
     monkeypatch.setattr(calibrate, "PULL", 1e-3)
     found = fit(real, predicting(FIT), ISOLATED)
-    assert worst(mean_errors(HELD_OUT, found.host, held_out)) < 0.0005
-    assert found.host.issue_ns == pytest.approx(TRUE.issue_ns, rel=0.02)  # which these cells tell from all others
-    assert found.host.launch_dense_ns == pytest.approx(TRUE.launch_dense_ns, rel=0.02)
+    assert worst(mean_errors(HELD_OUT, found.constants, held_out)) < 0.0005
+    host = found.constants.host
+    assert host.issue_ns == pytest.approx(TRUE.host.issue_ns, rel=0.02)  # which these cells tell from all others
+    assert host.launch_dense_ns == pytest.approx(TRUE.host.launch_dense_ns, rel=0.02)
+    assert found.constants.contention == pytest.approx(TRUE.contention, abs=100)
 
 
 def test_what_was_right_stays() -> None:
     found = fit(measured(FIT, spread=0.0, repeats=1), predicting(FIT), TRUE)
-    assert found.host == TRUE
+    assert found.constants == TRUE
     assert found.mean_errors == (0.0,) * len(FIT)
 
 
@@ -70,17 +78,29 @@ def test_constants_are_never_below_zero() -> None:
     """Measured faster than is possible even with free calls."""
     real = {cell: steps._replace(latency=steps.latency // 2) for cell, steps in measured(FIT, spread=0.0).items()}
     found = fit(real, predicting(FIT), ISOLATED)
-    assert min(found.host) >= 0
-    assert sum(found.host) < sum(ISOLATED) / 2
+    assert min(everything(found.constants)) >= 0
+    assert sum(found.constants.host) < sum(ISOLATED.host) / 2
+    assert found.constants.contention < MILLION
 
 
 def test_what_shows_in_no_cell_stays_and_is_named() -> None:
     resident = [cell for cell in FIT if cell.policy == "gpu-only"]
     found = fit(measured(resident, spread=0.0, repeats=1), predicting(resident), ISOLATED)
-    for name in ("issue", "event", "begin_copy"):
-        assert getattr(found.host, f"{name}_ns") == getattr(ISOLATED, f"{name}_ns")
+    before, after = (dict(zip(NAMES, everything(constants), strict=True)) for constants in (ISOLATED, found.constants))
+    for name in ("issue", "event", "begin_copy", "contention"):
+        assert after[name] == before[name]
         assert f"{name}: shows in no cell: as it was" in found.warnings
     assert found.condition == np.inf
+
+
+def test_how_much_longer_copies_take_is_found(fitted: Fitted) -> None:
+    """Out of queues of copies and of single ones; formats that nothing was fitted on then come out too."""
+    error = fitted.standard_error.contention
+    assert 0 < error < 2000
+    assert abs(fitted.constants.contention - TRUE.contention) < 3 * error
+    real = measured(HELD_OUT, spread=0.0, repeats=1)
+    without = mean_errors(HELD_OUT, fitted.constants._replace(contention=MILLION), real)
+    assert worst(without) > 3 * worst(mean_errors(HELD_OUT, fitted.constants, real))
 
 
 def test_what_cannot_be_told_apart_is_named(fitted: Fitted) -> None:
@@ -94,13 +114,14 @@ def test_what_a_layer_of_hits_costs_is_told_though_its_parts_are_not(fitted: Fit
     parts = ("sync", "bookkeeping", "launch", "begin")
     chosen = np.array([name in parts for name in NAMES], float)
     error = np.sqrt(chosen @ fitted.covariance @ chosen)
-    assert error < min(getattr(fitted.standard_error, f"{name}_ns") for name in parts) / 2
-    assert abs(chosen @ (np.array(fitted.host) - np.array(TRUE))) < max(4 * error, 500)
+    assert error < min(getattr(fitted.standard_error.host, f"{name}_ns") for name in parts) / 2
+    found, true = (np.array(everything(constants)) for constants in (fitted.constants, TRUE))
+    assert abs(chosen @ (found - true)) < max(4 * error, 500)
 
 
 def test_more_noise_less_certainty(fitted: Fitted) -> None:
     noisier = fit(measured(FIT, spread=0.2), predicting(FIT), ISOLATED)
-    assert noisier.standard_error.issue_ns > 2 * fitted.standard_error.issue_ns > 0
+    assert noisier.standard_error.host.issue_ns > 2 * fitted.standard_error.host.issue_ns > 0
 
 
 def test_errors_are_of_cells_that_weigh_alike() -> None:
@@ -111,16 +132,16 @@ def test_errors_are_of_cells_that_weigh_alike() -> None:
     said = {one[0]: steps, other[0]: steps}
     long = Steps(*(np.tile(column, 10) for column in slow[:3]), slow.decisions)
 
-    def predict(host: HostCosts) -> dict[Cell, Steps]:
-        factor = host.launch_ns / 10_000
+    def predict(constants: Constants) -> dict[Cell, Steps]:
+        factor = constants.host.launch_ns / 10_000
         return {
             one[0]: _scaled(Steps(*(np.tile(c, 10) for c in steps[:3]), steps.decisions), factor),
             other[0]: _scaled(said[other[0]], factor),
         }
 
-    found = fit({one[0]: long, other[0]: fast}, predict, HostCosts(10_000, 0, 0, 0, 0, 0))
+    found = fit({one[0]: long, other[0]: fast}, predict, Constants(HostCosts(10_000, 0, 0, 0, 0, 0)))
     assert abs(found.mean_errors[0] + found.mean_errors[1]) < 0.006
-    assert found.host.launch_ns == pytest.approx(10_000, rel=0.01)
+    assert found.constants.host.launch_ns == pytest.approx(10_000, rel=0.01)
 
 
 def _scaled(steps: Steps, factor: float) -> Steps:
@@ -137,7 +158,7 @@ def test_held_out_rows_are_never_read(tmp_path: Path) -> None:
     for name, steps in (("real", real), ("poison", poison)):
         write_steps(tmp_path / name, steps)
         found.append(fit(read_steps(tmp_path / name, "fit"), predicting(few), ISOLATED))
-    assert found[0].host == found[1].host
+    assert found[0].constants == found[1].constants
     assert found[0].cells == tuple(cell.name for cell in few)
 
 
@@ -165,12 +186,16 @@ def test_scipy_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_values_are_what_a_profile_takes(fitted: Fitted) -> None:
-    profile = load_profile("rtx3090").with_calibrated(fitted.values(), fitted.ref)
-    assert [profile.ns(f"host.graph.{name}") for name in NAMES] == list(fitted.host)
-    assert f"{len(FIT)} replayed cells" in profile.quantities["host.graph.issue"].ref
-    assert host_values(TRUE, "eager")["host.eager.launch_dense"] == 14_000
+    profile = load_profile("rtx3090").with_calibrated(fitted.constants.values(), fitted.ref)
+    assert [profile.ns(f"host.graph.{name}") for name in NAMES[:-1]] == list(fitted.constants.host)
+    assert profile.contention == fitted.constants.contention / MILLION
+    for name in ("host.graph.issue", CONTENTION):
+        assert f"{len(FIT)} replayed cells" in profile.quantities[name].ref
+        assert profile.quantities[name].source == "derived"
+    assert TRUE.values("eager")["host.eager.launch_dense"] == 14_000
+    assert TRUE.values()[CONTENTION] == 1.02
 
 
 def test_a_fit_is_a_frozen_value(fitted: Fitted) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        fitted.host = TRUE  # type: ignore[misc]
+        fitted.constants = TRUE  # type: ignore[misc]

@@ -11,9 +11,10 @@ import specmoe.validate.resimulate as resimulate
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.fields import CONTENTION
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.results import latencies
-from specmoe.validate.calibrate import NAMES, host_values
+from specmoe.validate.calibrate import MILLION, Constants
 from specmoe.validate.cells import Cell, Group
 from specmoe.validate.resimulate import Resimulation, spec_of
 from specmoe.validate.steps import steps_of
@@ -61,10 +62,22 @@ def test_the_other_set_is_its_own() -> None:
     assert found["host.eager.issue"] == load_profile("rtx3090").ns("host.eager.issue")
 
 
+def contending(contention: float) -> HardwareProfile:
+    return profile().with_calibrated({CONTENTION: contention}, "made up")
+
+
+def test_a_contention_is_carried_as_it_is() -> None:
+    assert carried(contending(1.02), profile(), profile())[CONTENTION] == 1.02
+    assert carried(contending(1.02), contending(1.5), contending(1.1))[CONTENTION] == 1.02
+    assert CONTENTION not in carried(profile(), profile(), contending(1.1))
+
+
 def test_carried_values_are_what_a_profile_takes() -> None:
     other = profile(issue=10_000)
-    values = carried(profile(issue=30_000), profile(issue=20_000), other)
-    assert other.with_calibrated(values, "carried").ns("host.graph.issue") == 15_000
+    first = profile(issue=30_000).with_calibrated({CONTENTION: 1.02}, "made up")
+    found = other.with_calibrated(carried(first, profile(issue=20_000), other), "carried")
+    assert found.ns("host.graph.issue") == 15_000
+    assert found.contention == 1.02
 
 
 def test_what_is_simulated_of_a_group() -> None:
@@ -82,7 +95,8 @@ def test_a_phase_without_a_trace() -> None:
 def test_the_profiles_own_costs_give_its_own_result() -> None:
     simulated = Resimulation(TRACES, "rtx3090")
     run = simulated.run(CELL)
-    again, expected = simulated.steps(CELL, run.durations.host), steps_of([run.result])
+    again, expected = simulated.steps(CELL, simulated.constants(GROUP)), steps_of([run.result])
+    assert simulated.constants(GROUP) == Constants(run.durations.host, MILLION)
     for name in ("latency", "compute", "stall"):
         assert getattr(again, name).tolist() == getattr(expected, name).tolist(), name
     assert again.decisions == expected.decisions
@@ -90,12 +104,25 @@ def test_the_profiles_own_costs_give_its_own_result() -> None:
 
 
 def test_other_costs_give_what_a_profile_with_them_gives() -> None:
-    host = HostCosts(*range(1000, 1000 + 500 * len(NAMES), 500))
-    again = Resimulation(TRACES, "rtx3090").steps(CELL, host)
-    changed = load_profile("rtx3090").with_calibrated(host_values(host), "made up")
-    expected = steps_of([Resimulation(TRACES, changed).run(CELL).result])
+    constants = Constants(HostCosts(*range(1000, 5000, 500)), 1_500_000)
+    again = Resimulation(TRACES, "rtx3090").steps(CELL, constants)
+    changed = load_profile("rtx3090").with_calibrated(constants.values(), "made up")
+    simulated = Resimulation(TRACES, changed)
+    expected = steps_of([simulated.run(CELL).result])
+    assert simulated.constants(GROUP) == constants
     assert again.latency.tolist() == expected.latency.tolist()
     assert again.stall.tolist() == expected.stall.tolist()
+
+
+def test_a_contention_takes_the_place_of_the_profiles_own() -> None:
+    """It does not come on top."""
+    double = load_profile("rtx3090").with_calibrated({CONTENTION: 2.0}, "made up")
+    plain, longer = Resimulation(TRACES, "rtx3090"), Resimulation(TRACES, double)
+    host = plain.constants(GROUP).host
+    for contention in (MILLION, 3 * MILLION // 2):
+        one, other = (simulated.steps(CELL, Constants(host, contention)) for simulated in (plain, longer))
+        assert one.latency.tolist() == other.latency.tolist()
+        assert one.stall.tolist() == other.stall.tolist()
 
 
 def test_decisions_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +130,7 @@ def test_decisions_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = simulated.run(CELL)
     monkeypatch.setattr(resimulate.Scenario, "decide", None)
     assert simulated.run(CELL) is first
-    quick, slow = (simulated.all_steps([CELL], HostCosts(*[ns] * len(NAMES)))[CELL] for ns in (0, 100_000))
+    quick, slow = (simulated.all_steps([CELL], Constants(HostCosts(*[ns] * 8)))[CELL] for ns in (0, 100_000))
     assert quick.latency.sum() < slow.latency.sum()
     assert quick.compute.tolist() == slow.compute.tolist()
 

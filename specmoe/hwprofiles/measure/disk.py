@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -83,9 +84,11 @@ def _read(file: int, size: int, direct: int) -> float:
     view = memoryview(buffer)
     view[:] = bytes(size)  # a page that was never written may not be there
     before, done = time.perf_counter_ns(), 0
-    while done < size:
-        done += os.preadv(file, [view[done:]], done)
+    while done < size and (got := os.preadv(file, [view[done:]], done)):
+        done += got
     taken = time.perf_counter_ns() - before
     view.release()
     buffer.close()
+    if done < size:
+        raise OSError(errno.EIO, f"{done} of {size} bytes could be read")
     return float(taken)
