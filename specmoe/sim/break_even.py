@@ -75,20 +75,20 @@ def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> 
 
 def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) -> list[CurvePoint]:
     """Break-even over the bandwidth of the link, from a quarter to four times the machine's own."""
-    name = bandwidth_name(scenario)
-    own = scenario.profile[name]
+    copy = link_name(scenario)
+    own = scenario.profile.plateau(copy)
     points = []
     for bandwidth in (own * factor for factor in factors):
-        profile = scenario.profile.with_overrides({name: bandwidth})
+        profile = scenario.profile.with_plateau(copy, bandwidth)
         costs = dataclasses.replace(scenario.costs, profile=profile)
         points.append(CurvePoint(bandwidth, break_even(scenario, swept, costs)))
     return points
 
 
-def bandwidth_name(scenario: Scenario) -> str:
-    """The profile's name for the bandwidth at which experts come to the GPU."""
+def link_name(scenario: Scenario) -> str:
+    """The profile's name for the copies by which experts come to the GPU."""
     tier = scenario.spec.home.tier
-    return f"{CURVE_OF['host-pageable' if tier == 'host-pageable' else 'host-pinned']}.bandwidth"
+    return CURVE_OF["host-pageable" if tier == "host-pageable" else "host-pinned"]
 
 
 def crossing(precisions: Sequence[float], gains: Sequence[float]) -> BreakEven:

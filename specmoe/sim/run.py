@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.dense import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
@@ -29,6 +31,7 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.memory import Room, slots_for
 from specmoe.sim.overrides import sorted_overrides
+from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.predictions import Predictions, assumptions, hash_of_bytes
 from specmoe.sim.speculate.demands import demands
 from specmoe.sim.speculate.predictor import Routed
@@ -242,7 +245,11 @@ class Scenario:
             moves = (*moves, "nvme")
         most = int(self.routed.workload.tokens.max(initial=1))
         held = () if home.format is None else (home.format,)
-        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, held, most)  # type: ignore[arg-type]  # Costs checks the names itself
+        counts = self.routed.workload.step_tokens
+        counts = padded(counts) if self.spec.padded else counts
+        tokens, context = Range(int(counts.min()), int(counts.max())), whole_context(max(self.contexts))
+        steps = Steps(self.trace.meta.phase, tokens, context)
+        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, held, most, steps)  # type: ignore[arg-type]  # Costs checks the names itself
 
     def _manifest(
         self, chosen: Policy, cost: Charge, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]

@@ -110,7 +110,7 @@ class _Residuals:
     def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> None:
         self._predict = predict
         self._steps = {cell: steps.typical for cell, steps in measured.items()}
-        self._means = {cell: float(np.median(steps.latency.mean(axis=1))) for cell, steps in measured.items()}
+        self._means = {cell: float(steps.typical.mean()) for cell, steps in measured.items()}
         self._start = start.flat
         self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
 

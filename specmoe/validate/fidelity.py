@@ -1,7 +1,7 @@
 """How far a simulated run is from real ones of the same decisions.
 
-Of the repeats of a real run: a step's latency is the median over them; the mean latency is the median of their means,
-and so are the parts of it. Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the
+Of the repeats of a real run: a step's latency is the median over them, and so are its parts; means are over these. (On
+an H100 and an H200, three of seven repeats agreed with three others better so than by the median of their means.) Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the
 measured mean step of a part, so that the errors of the parts add up to that of the mean.
 """
 
@@ -131,7 +131,7 @@ def rows(cells: Sequence[CellFidelity]) -> list[dict[str, str]]:
 
 def _side(steps: Steps) -> Side:
     mean, compute, stall = (
-        float(np.median(times.mean(axis=1))) for times in (steps.latency, steps.compute, steps.stall)
+        float(np.median(times, axis=0).mean()) for times in (steps.latency, steps.compute, steps.stall)
     )
     p50, p95 = (float(value) for value in np.percentile(steps.typical, (50, 95)))
     return Side(mean, p50, p95, compute, stall, mean - compute - stall)

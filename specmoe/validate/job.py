@@ -38,12 +38,24 @@ def measure(
 ) -> Iterator[tuple[Cell, Measured]]:
     """Replay cells, a group at a time: cells of one group share an arena and take turns."""
     for group, mine in by_group(cells):
-        scenario = simulation.scenario(group)
-        works = [_work(scenario, cell) for cell in mine]
-        device = make_device(scenario, max(cell.slots for cell in mine))
-        for cell, work, replays in zip(mine, works, replays_of(works, device, repeats, on_run), strict=True):
-            runs = [measured_result(simulation, cell, work, recording) for recording in replays.repeats]
-            yield cell, Measured(steps_of(runs), work, replays.traced)
+        yield from _measure_group(group, mine, simulation, make_device, repeats, on_run)
+
+
+def _measure_group(
+    group: Group,
+    cells: Sequence[Cell],
+    simulation: Resimulation,
+    make_device: MakeDevice,
+    repeats: int,
+    on_run: Callable[[], object],
+) -> Iterator[tuple[Cell, Measured]]:
+    """Cells of one group; its device, and so its slots, are gone when another group's is made."""
+    scenario = simulation.scenario(group)
+    works = [_work(scenario, cell) for cell in cells]
+    device = make_device(scenario, max(work.table.slots for work in works))  # of `gpu-only`, whatever its cell says
+    for cell, work, replays in zip(cells, works, replays_of(works, device, repeats, on_run), strict=True):
+        runs = [measured_result(simulation, cell, work, recording) for recording in replays.repeats]
+        yield cell, Measured(steps_of(runs), work, replays.traced)
 
 
 def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording: Recording) -> RunResult:

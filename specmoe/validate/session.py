@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from specmoe.hwprofiles.measure.quiet import quiet
 from specmoe.validate.device import Device, Work
-from specmoe.validate.quiet import quiet
 from specmoe.validate.replayer import Recording, replay
 
 REPEATS = 3

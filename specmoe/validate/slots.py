@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 from torch import Tensor
 
@@ -77,6 +79,8 @@ def require_vram(wanted: int, device: torch.device) -> None:
     """Raise InputError unless so many bytes, and what else a replay needs, are free."""
     if device.type != "cuda":
         return
+    gc.collect()  # slots of former devices, which their graphs refer to in a circle
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     if wanted + SPARE_BYTES > free:
         slots, rest, there = (f"{amount / 2**30:.1f} GiB" for amount in (wanted, SPARE_BYTES, free))

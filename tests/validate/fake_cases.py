@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from timing_cases import Case
+from timing_cases import Case, Machine, durations_by_hand, table_of
+from tiny_routed import tiny_routed
 
+from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.validate.device import Dense, Work
 from specmoe.validate.fake import FakeCosts, FakeDevice
 from specmoe.validate.replayer import Recording, replay
+
+HOST = HostCosts(
+    launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4, begin_ns=1, begin_copy_ns=4
+)
+PRIMES = HostCosts(2, 3, 5, 7, 11, 13, 17, 19)
+WAVES = Case(  # several sequences at once and few slots: demand that does not fit, and a host that predicts
+    tiny_routed(40, batch=3, num_layers=2, num_experts=6, top_k=1, candidates=3),
+    Machine(PRIMES, 10, 20, 1, 5, 30, 0, False, 80),
+    slots=2,
+)
 
 
 def work_from(table: DecisionTable, durations: Durations) -> Work:
@@ -44,3 +56,11 @@ def replayed(
     work = work_from(table, durations)
     device.prepare(work)
     return replay(work, device, traced=True), device
+
+
+def two_layers(after_launch: bool = False) -> tuple[DecisionTable, Durations]:
+    """One step: layer 0 loads key 1 and prefetches key 8, which layer 1 uses."""
+    loads = [(0, 1, 0, True, 0), (0, 8, 1, False, 0)]
+    uses = [(0, 1, 1, 0, 0, False, 0), (1, 8, 1, 1, 1, True, 0)]
+    table = table_of(loads, uses, steps=1, layers=2, slots=2)._replace(after_launch=after_launch)
+    return table, durations_by_hand(table)._replace(host=HOST)

@@ -6,23 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cases import decided, replayed
+from fake_cases import WAVES, decided, replayed
 from hypothesis import example, given, settings
-from timing_cases import RUNNABLE, Case, Machine, cases
-from tiny_routed import tiny_routed
+from timing_cases import RUNNABLE, Case, cases
 
-from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.validate.replayer import Recording, latencies
 
 every_policy = pytest.mark.parametrize("policy", RUNNABLE)
-PRIMES = HostCosts(2, 3, 5, 7, 11, 13, 17, 19)
-WAVES = Case(  # several sequences at once and few slots: demand that does not fit, and a host that predicts
-    tiny_routed(40, batch=3, num_layers=2, num_experts=6, top_k=1, candidates=3),
-    Machine(PRIMES, 10, 20, 1, 5, 30, 0, False, 80),
-    slots=2,
-)
 
 
 def in_the_engines_words(recording: Recording, durations: Durations) -> dict[str, Any]:

@@ -6,27 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fake_cases import costs_from, replayed, work_from
+from fake_cases import costs_from, replayed, two_layers, work_from
 from timing_cases import durations_by_hand, table_of
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.timing.durations import Durations
 from specmoe.validate.device import DeviceTimes, Work
 from specmoe.validate.fake import FakeDevice, noisy
 from specmoe.validate.replayer import latencies, replay
-
-HOST = HostCosts(
-    launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4, begin_ns=1, begin_copy_ns=4
-)
-
-
-def two_layers(after_launch: bool = False) -> tuple[DecisionTable, Durations]:
-    """One step: layer 0 loads key 1 and prefetches key 8, which layer 1 uses."""
-    loads = [(0, 1, 0, True, 0), (0, 8, 1, False, 0)]
-    uses = [(0, 1, 1, 0, 0, False, 0), (1, 8, 1, 1, 1, True, 0)]
-    table = table_of(loads, uses, steps=1, layers=2, slots=2)._replace(after_launch=after_launch)
-    return table, durations_by_hand(table)._replace(host=HOST)
 
 
 def test_a_step_worked_out_on_paper() -> None:
