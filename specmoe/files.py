@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from specmoe.errors import InputError
@@ -16,6 +16,20 @@ def make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}: a directory expected") from None
+
+
+@contextmanager
+def directory_for(path: Path) -> Iterator[None]:
+    """`make_directory`; what had to be made is gone again if the block raises and has written nothing."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    make_directory(path)
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
+        raise
 
 
 @contextmanager

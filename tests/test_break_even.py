@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.results import summary
-from specmoe.sim.break_even import FACTORS, Trial, bandwidth_name, break_even, crossing, curve
+from specmoe.sim.break_even import FACTORS, Trial, link_name, break_even, crossing, curve
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.durations import Home
 
@@ -122,10 +122,7 @@ def test_everything_resident_leaves_nothing_to_prefetch() -> None:
     ("tier", "name"), [("host-pinned", "pinned"), ("host-pageable", "pageable"), ("nvme", "pinned")]
 )
 def test_the_link_is_that_of_the_tier(tier: Any, name: str) -> None:
-    assert (
-        bandwidth_name(Scenario(RunSpec(TRACE, slots=9, steps=1, home=Home(tier))))
-        == f"host_to_device.{name}.bandwidth"
-    )
+    assert link_name(Scenario(RunSpec(TRACE, slots=9, steps=1, home=Home(tier)))) == f"host_to_device.{name}"
 
 
 def test_a_trial_is_what_was_decided(scenario: Scenario) -> None:

@@ -58,21 +58,21 @@ def validate(
     Every cell of the grid (policy, slots, format, batch) is decided once, simulated, and executed for real: experts
     copied from pinned host memory into slots, captured kernels, a stream that copies and one that computes.
     """
-    from specmoe.files import make_directory
+    from specmoe.files import directory_for
     from specmoe.hwprofiles import load_profile
-    from specmoe.validate.evidence import save, verdict
+    from specmoe.validate.evidence import paths_of, save, verdict
 
     began, machine_profile = time.monotonic(), load_profile(profile)
-    make_directory(out)
-    if replayed is None:
-        plan, cells, measured, device = _replay(traces, machine_profile, grid, repeats, emulate, force)
-        steps = {cell: found.steps for cell, found in measured.items()}
-    else:
-        plan, cells, steps, device = _judge_again(traces, machine_profile, replayed)
-        measured = {}
-    told = _circumstances(plan, name or plan.profile.name, device, time.monotonic() - began)
-
-    paths = save(out, told, cells, steps)
+    paths_of(out, name or machine_profile.name)  # a wrong name is found before the first run
+    measured: dict[Cell, Measured] = {}
+    with directory_for(out):
+        if replayed is None:
+            plan, cells, measured, device = _replay(traces, machine_profile, grid, repeats, emulate, force)
+            steps = {cell: found.steps for cell, found in measured.items()}
+        else:
+            plan, cells, steps, device = _judge_again(traces, machine_profile, replayed)
+        told = _circumstances(plan, name or plan.profile.name, device, time.monotonic() - began)
+        paths = save(out, told, cells, steps)
     paths += _pictures(out, told, cells, _Held(plan, measured))
     if as_json:
         console.print_json(verdict(cells) | {"files": [str(path) for path in paths]})
@@ -244,7 +244,8 @@ def _verdict(cells: list[CellFidelity]) -> None:
         mine = [cell for cell in cells if cell.cell.role == role]
         if mine:
             typer.echo(f"{title}: {_in_words(overall(mine))}")
-    missed = failed(overall([cell for cell in cells if cell.cell.role == "held_out"]))
+    held_out = [cell for cell in cells if cell.cell.role == "held_out"]
+    missed = failed(overall(held_out) if held_out else None)
     for line in missed:
         typer.secho(f"FAILED: {line}", fg="red")
     if not missed:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
 from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
-from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, HOST_SETS, OPTIONAL_HOST_COSTS, TILES
+from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, HOST_SETS, INTERFERENCE, OPTIONAL_HOST_COSTS, TILES
 from specmoe.hwprofiles.fitting import Fitting
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
@@ -196,11 +196,12 @@ class Costs:
         groups += [f"gemm.{self.compute_format}"] if self._asks_roofline else []
         groups += [] if self._dense_is_measured else ["dense", "router"]
         groups += [f"host.{self.host_set}"]
-        contention = (CONTENTION,) if "host-pinned" in self.moves and self._contends else ()
+        beside = (CONTENTION, INTERFERENCE) if "host-pinned" in self.moves else (INTERFERENCE,)
+        together = tuple(name for name in beside if name in self.profile)
         groups += [TILES] if self._tiles and self._fitting.slot is None else []
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
-        return (*memory, "device.kernel_floor", *contention, *named)
+        return (*memory, "device.kernel_floor", *together, *named)
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -283,10 +284,6 @@ class Costs:
     @cached_property
     def _tiles(self) -> Tiles | None:
         return tiles_of(self.profile, self.compute_format)
-
-    @property
-    def _contends(self) -> bool:
-        return CONTENTION in self.profile
 
     @property
     def _expanded_bytes(self) -> int:

@@ -5,6 +5,7 @@ device.memory_bandwidth         bytes a second that kernels reach, reads and wri
 device.kernel_floor             least time between two kernels that depend on each other
 link.generation, link.lanes     PCI Express, as built in
 link.contention                 optional: how many times longer pinned copies take in whole runs than alone
+link.interference               optional: share by which kernels take longer while a copy is under way
 <copy>.latency, .bandwidth      host_to_device.pinned and .pageable, device_to_host (pinned), device_copy (inside
                                 VRAM, bytes copied), allocation, nvme (read into host memory)
 <copy>.points                   instead of a bandwidth: measured (bytes, time); host_to_device.pinned: of copies back to
@@ -52,7 +53,7 @@ EXPANSIONS = ("dequantise.int8", "dequantise.int4")
 TILES = "expert_tiles.fp32"
 HOST_SETS = ("graph", "eager")
 HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
-CONTENTION = "link.contention"
+CONTENTION, INTERFERENCE = "link.contention", "link.interference"
 OPTIONAL_HOST_COSTS = ("begin", "begin_copy")
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
 SYSTEM_FITS = ("isca24",)  # what `fitted_by` may say: see `fit`
@@ -74,6 +75,7 @@ REQUIRED: dict[str, Dimension] = {
 }
 OPTIONAL: dict[str, Dimension] = {
     CONTENTION: "1",
+    INTERFERENCE: "1",
     **dict.fromkeys((f"{copy}.bandwidth" for copy in COPIES), "B/s"),
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in OPTIONAL_HOST_COSTS), "ns"),
     **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),

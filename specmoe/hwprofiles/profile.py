@@ -13,7 +13,7 @@ from typing import Literal
 from specmoe.errors import InputError
 from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
-from specmoe.hwprofiles.fields import CONTENTION, EXPANSIONS, QUANTITIES, SHARES
+from specmoe.hwprofiles.fields import CONTENTION, EXPANSIONS, INTERFERENCE, QUANTITIES, SHARES
 from specmoe.hwprofiles.formats import ComputeFormat, Format
 from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
 from specmoe.hwprofiles.reading import hint
@@ -84,6 +84,12 @@ class HardwareProfile:
         known = self.quantities.get(CONTENTION)
         return known.value if known else 1.0
 
+    @property
+    def interference(self) -> float:
+        """The share by which kernels take longer while a copy is under way; 0 unless that is known."""
+        known = self.quantities.get(INTERFERENCE)
+        return known.value if known else 0.0
+
     def curve(self, group: str) -> Curve:
         """Time of one of `fields.COPIES`, or of `fields.EXPANSIONS`, against its bytes."""
         expands = group in EXPANSIONS
@@ -153,7 +159,7 @@ class HardwareProfile:
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
-        """A copy in which costs of the host, ns, or `link.contention` were derived from whole runs, as `ref` says.
+        """A copy in which costs of the host, or of copies beside kernels, were derived from whole runs, as `ref` says.
 
         Optional ones may be new. Raises InputError for any other name, naming the nearest, or a bad value.
         """
@@ -161,7 +167,7 @@ class HardwareProfile:
         return dataclasses.replace(self, quantities={**self.quantities, **changed})
 
     def _derived(self, name: str, value: float, ref: str) -> Quantity:
-        known = [other for other in QUANTITIES if other.startswith("host.") or other == CONTENTION]
+        known = [other for other in QUANTITIES if other.startswith("host.") or other in (CONTENTION, INTERFERENCE)]
         if name not in known:
             raise InputError(f"profile {self.name}: {name}: not to be calibrated: {hint(name, known)}")
         unit = QUANTITIES[name]

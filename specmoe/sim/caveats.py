@@ -49,7 +49,9 @@ def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
 
 
 def about_link(decisions: DecisionTable, durations: Durations, timing: Timing) -> Iterator[str]:
-    """A link that does little else than prefetch."""
+    """A link that does little else than prefetch, or whose effect on kernels is left out."""
+    if durations.interference and not timing.slowed.any() and len(decisions.loads.key):
+        yield f"copies slow kernels by {durations.interference:.1%} on this machine, which is left out"
     prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
     if prefetching > SATURATED * int(timing.step_end[-1]):
         wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads

@@ -22,7 +22,7 @@ def event_table(
     uses, loads, layers = decisions.uses, decisions.loads, decisions.num_layers
     copies = np.array(durations.copy, np.int64)
     compute = np.array(durations.before, np.int64)
-    compute += summed(uses.event, np.array(durations.expert, np.int64), len(compute))
+    compute += timing.slowed + summed(uses.event, np.array(durations.expert, np.int64), len(compute))
     compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
     return {
         **decision_columns(workload, decisions),

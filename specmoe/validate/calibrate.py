@@ -1,12 +1,13 @@
 """Constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
 
-They are the costs of the host, and the contention: how many times longer copies take in whole runs than alone.
+They are the costs of the host; the contention: how many times longer copies take in whole runs than alone; and the
+interference: the share by which kernels take longer while a copy is under way.
 
 Residuals, all cells weighing alike:
 
     of every step    (simulated / measured - 1) / sqrt(steps of the cell)
     of every mean    MEAN_WEIGHT * (simulated / measured - 1)
-    of every one     PULL * (constant - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more
+    of every one     PULL * (constant - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more, or 1
 
 The simulated times are piecewise linear in the constants and whole numbers, so slopes are taken over STEP_NS. All cells
 together can tell two constants apart only if they differ in how they change the cells: `Fitted.warnings` names those
@@ -24,13 +25,13 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION
+from specmoe.hwprofiles.fields import CONTENTION, INTERFERENCE
 from specmoe.validate.cells import Cell
 from specmoe.validate.resolved import covariance, unresolved
 from specmoe.validate.steps import Steps
 
 Floats = NDArray[np.float64]
-MILLION = 1_000_000  # parts, of which contention is so many: 1 if copies take as long as alone
+MILLION = 1_000_000  # parts of 1, in which shares are counted
 
 
 class Constants(NamedTuple):
@@ -38,16 +39,17 @@ class Constants(NamedTuple):
 
     host: HostCosts
     contention: int = MILLION
+    interference: int = 0
 
     @property
     def flat(self) -> Floats:
         """In the order of `NAMES`, in UNIT_NS."""
-        return np.array([*self.host, self.contention], np.float64) / UNIT_NS
+        return np.array([*self.host, self.contention, self.interference], np.float64) / UNIT_NS
 
     def values(self, host_set: str = "graph") -> dict[str, float]:
         """By a profile's dotted names, in its units."""
         named: dict[str, float] = {f"host.{host_set}.{name}": ns for name, ns in zip(NAMES, self.host, strict=False)}
-        return {**named, CONTENTION: self.contention / MILLION}
+        return {**named, CONTENTION: self.contention / MILLION, INTERFERENCE: self.interference / MILLION}
 
 
 Predict = Callable[[Constants], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
@@ -57,7 +59,8 @@ PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % o
 UNKNOWN_NS = 10_000
 STEP_NS = 500
 UNIT_NS = 1000  # of what the solver sees: all costs are some microseconds
-NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention")
+NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention", "interference")
+SHARES = 2  # the last of them
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class _Residuals:
         self._means = {cell: float(steps.typical.mean()) for cell, steps in measured.items()}
         self._start = start.flat
         self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
+        self.scale[-SHARES:] = MILLION / UNIT_NS
 
     def __call__(self, x: Floats) -> Floats:
         simulated = self._predict(_constants(x))
@@ -134,8 +138,8 @@ class _Residuals:
 
 
 def _constants(x: Floats) -> Constants:
-    *host, contention = (round(value * UNIT_NS) for value in x.tolist())
-    return Constants(HostCosts(*host), contention)
+    *host, contention, interference = (round(value * UNIT_NS) for value in x.tolist())
+    return Constants(HostCosts(*host), contention, interference)
 
 
 def _require_fit(cells: tuple[Cell, ...]) -> None:

@@ -35,7 +35,7 @@ class Calibrated(NamedTuple):
         write_profile(self.profile, path)
 
     def table(self) -> dict[str, dict[str, str]]:
-        """Each constant before and after: us, and thousandths of the time alone."""
+        """Each constant before and after: us, and thousandths of the shares."""
         columns = {"measured": self.start, "calibrated": self.fitted.constants, "+-": self.fitted.standard_error}
         flat = {title: constants.flat for title, constants in columns.items()}
         return {name: {title: f"{row[at]:.2f}" for title, row in flat.items()} for at, name in enumerate(NAMES)}

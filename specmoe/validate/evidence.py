@@ -63,7 +63,7 @@ def save(
     """Write the files into a directory that is there, all of them or none; their paths, the JSON first."""
     if not cells or [cell.cell for cell in cells] != list(measured):
         raise InputError("a validation to save has one cell or more, and the steps of each in the same order")
-    paths = _paths(directory, circumstances.name)
+    paths = paths_of(directory, circumstances.name)
     with ExitStack() as stack:  # left in reverse order: the JSON, by which the others are known, comes last
         fresh_json, fresh_cells, fresh_steps = (stack.enter_context(replacing(path)) for path in paths)
         write_cells(fresh_cells, cells)
@@ -81,7 +81,7 @@ def load(path: Path) -> Evidence:
         told = {field.name: raw[field.name] for field in dataclasses.fields(Circumstances)}
         circumstances = Circumstances(**told | {"notes": tuple(raw["notes"])})
         hashes: dict[str, str] = dict(raw["files"])
-        _, cells, steps = _paths(path.parent, circumstances.name)
+        _, cells, steps = paths_of(path.parent, circumstances.name)
         expected = {file: hashes[file.name] for file in (cells, steps)}
     except FOREIGN as error:
         raise foreign(path, "a validation", error) from None
@@ -99,14 +99,15 @@ def verdict(cells: Sequence[CellFidelity]) -> dict[str, Any]:
     return {**objects, "targets": TARGETS, "failed": list(failed(found["held_out"]))}
 
 
-def _judged(cells: Sequence[CellFidelity]) -> Overall | None:
-    return overall(cells) if cells else None
-
-
-def _paths(directory: Path, name: str) -> list[Path]:
+def paths_of(directory: Path, name: str) -> list[Path]:
+    """The three files of a validation, the JSON first; raises InputError for a name that is none."""
     if not name or Path(name).name != name:
         raise InputError(f"{name!r}: a name without directories expected")
     return [directory / f"{name}{ending}" for ending in (".json", CELLS, STEPS)]
+
+
+def _judged(cells: Sequence[CellFidelity]) -> Overall | None:
+    return overall(cells) if cells else None
 
 
 def _hash(path: Path) -> str:

@@ -1,8 +1,9 @@
 """How far a simulated run is from real ones of the same decisions.
 
 Of the repeats of a real run: a step's latency is the median over them, and so are its parts; means are over these. (On
-an H100 and an H200, three of seven repeats agreed with three others better so than by the median of their means.) Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the
-measured mean step of a part, so that the errors of the parts add up to that of the mean.
+an H100 and an H200, three of seven repeats agreed with three others better so than by the median of their means.)
+Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the measured mean step of a part,
+so that the errors of the parts add up to that of the mean.
 """
 
 from __future__ import annotations

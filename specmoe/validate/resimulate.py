@@ -57,17 +57,21 @@ class Resimulation:
     def constants(self, group: Group) -> Constants:
         """The profile's own."""
         costs = self.scenario(group).costs
-        return Constants(costs.host, round(costs.profile.contention * MILLION))
+        shares = (costs.profile.contention, costs.profile.interference)
+        return Constants(costs.host, *(round(share * MILLION) for share in shares))
 
     def steps(self, cell: Cell, constants: Constants) -> Steps:
         """The steps of a cell with other constants than the profile's; one repeat."""
-        result, decisions, durations, _ = self.run(cell)
+        result, decisions, durations, own = self.run(cell)
         longer = constants.contention / self.constants(cell.group).contention
         copy = packed(np.round(np.array(durations.copy) * longer))
-        timing = self.scenario(cell.group).time(decisions, durations._replace(host=constants.host, copy=copy))
+        slows = constants.interference / MILLION
+        changed = durations._replace(host=constants.host, copy=copy, interference=slows)
+        timing = self.scenario(cell.group).time(decisions, changed)
         layers = decisions.num_layers
         latency = timing.step_end - timing.begin[::layers]
-        compute, stall = (_by_step(column, layers) for column in (result.table["compute_ns"], timing.stall))
+        computed = result.table["compute_ns"] - own.slowed + timing.slowed
+        compute, stall = (_by_step(column, layers) for column in (computed, timing.stall))
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
 
     def all_steps(self, cells: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, OPTIONAL_HOST_COSTS
+from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, INTERFERENCE, OPTIONAL_HOST_COSTS
 from specmoe.hwprofiles.profile import HardwareProfile
 
 
@@ -18,7 +18,8 @@ def carried(
     found: dict[str, float] = {
         name: _carried(name, calibrated, measured, other) for name in costs if name in calibrated
     }
-    return found | ({CONTENTION: calibrated.contention} if CONTENTION in calibrated else {})
+    shares = {name: calibrated[name] for name in (CONTENTION, INTERFERENCE) if name in calibrated}
+    return found | shares
 
 
 def _carried(name: str, calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile) -> int:

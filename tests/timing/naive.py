@@ -45,6 +45,12 @@ class Fifo:
             self.started[load] = max(fetched, self.link, self.end.get(reader, 0))
             self.link = self.landed[load] = self.started[load] + self.durations.copy[load]
 
+    def known(self) -> list[tuple[int, int]]:
+        """Start and end of all copies that can be told by now."""
+        while self.waiting and (self.waiting[0][2] < 0 or self.waiting[0][2] in self.end):
+            self.until(self.waiting[0][0])
+        return [(self.started[load], end) for load, end in self.landed.items()]
+
 
 class Priority:
     """Two queues in one list; looks for what may start at each instant that the link is free."""
@@ -111,6 +117,14 @@ def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[i
         yield now + before, hits + [use for use in here if not uses.hit[use]], behind
 
 
+def longer_by(durations: Durations, link: Any, start: int, end: int) -> tuple[int, int]:
+    """When something ends that would end at `end` but for the copies under way, and by how much later."""
+    if not durations.interference:
+        return end, 0
+    longer = round(durations.interference * sum(len(range(max(s, start), min(e, end))) for s, e in link.known()))
+    return end + longer, longer
+
+
 def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk: int = 1) -> dict[str, list[int]]:
     """The columns of `Timing`."""
     end: dict[int, int] = {}
@@ -119,12 +133,13 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
         link = Priority(table, durations, end, chunk if order == "chunked" else None)
     host_costs = durations.host
     reads: dict[int, int] = {}  # the last use launched of each slot
-    out: dict[str, list[int]] = {name: [] for name in ("begin", "ready", "host", "stall", "end", "step_end")}
+    out: dict[str, list[int]] = {name: [] for name in ("begin", "ready", "host", "stall", "slowed", "end", "step_end")}
     start: dict[int, int] = {}
     host = gpu = 0
     for event in range(table.num_steps * table.num_layers):
         out["begin"].append(host)
-        gpu = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns) + durations.before[event]
+        begins = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
+        gpu, longer = longer_by(durations, link, begins, begins + durations.before[event])
         ready = gpu + host_costs.sync_ns
         out["ready"].append(ready)
         host = ready + host_costs.bookkeeping_ns
@@ -155,15 +170,18 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
                 there = link.landed[load] + host_costs.event_ns
                 stall += max(0, there - start[use])
                 start[use] = max(start[use], there)
-            gpu = end[use] = start[use] + durations.expert[use]
+            gpu, more = longer_by(durations, link, start[use], start[use] + durations.expert[use])
+            end[use], longer = gpu, longer + more
         out["stall"].append(stall)
+        out["slowed"].append(longer)
         out["end"].append(gpu)
         if durations.sync_each_layer:
             host = max(host, gpu + host_costs.sync_ns)
         if event % table.num_layers == table.num_layers - 1:
             work += host_costs.launch_dense_ns
             gpu = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
-            gpu += durations.after[event // table.num_layers]
+            gpu, more = longer_by(durations, link, gpu, gpu + durations.after[event // table.num_layers])
+            out["slowed"][-1] += more
             host = gpu + host_costs.sync_ns
             out["step_end"].append(host)
         out["host"].append(work)

@@ -17,8 +17,9 @@ every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 
 @every_policy
 @settings(max_examples=20, deadline=None)
-@given(case=cases())
-def test_fifo(policy: str, case: Case) -> None:
+@given(case=cases(), interference=st.sampled_from([0.0, 0.07, 0.5]))
+def test_fifo(policy: str, case: Case, interference: float) -> None:
+    case = case._replace(interference=interference)
     table = case.decide(policy)
     durations = case.durations(policy, table)
     assert as_lists(simulate(table, durations)) == naive(table, durations)

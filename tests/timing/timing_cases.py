@@ -78,6 +78,7 @@ class Case(NamedTuple):
     machine: Machine
     slots: int
     late: bool = False  # prefetches after the launch
+    interference: float = 0.0
 
     def decide(self, name: str) -> DecisionTable:
         policy = POLICIES[name]
@@ -91,7 +92,8 @@ class Case(NamedTuple):
     def durations(self, name: str, table: DecisionTable) -> Durations:
         """With the host's time for predictions, if the policy prefetches at all."""
         predict = [self.machine.predict * (1 + event % 3) for event in range(table.num_steps * table.num_layers)]
-        return self.machine.durations(table)._replace(predict=predict if POLICIES[name].prefetch else ())
+        predict = predict if POLICIES[name].prefetch else ()
+        return self.machine.durations(table)._replace(predict=predict, interference=self.interference)
 
     @property
     def most_demanded(self) -> int:

@@ -98,9 +98,8 @@ def test_an_emulated_profile_has_the_others_link_and_vram() -> None:
 
 
 def test_all_else_is_this_machines() -> None:
-    other = OTHER.with_overrides(
-        {"device.memory_bandwidth": 1e9, "host.graph.issue": 7, "host_to_device.pageable.latency": 5}
-    )
+    theirs = {"device.memory_bandwidth": 1e9, "host.graph.issue": 7, "host_to_device.pageable.latency": 5}
+    other = OTHER.with_overrides(theirs)
     found = emulated(MINE, other)
     changed = {"device.vram", *(name for name in (*MINE.quantities, *OTHER.quantities) if name.startswith(f"{LINK}."))}
     for name in {*found.quantities, *MINE.quantities} - changed:

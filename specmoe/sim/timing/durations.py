@@ -29,6 +29,7 @@ class Durations(NamedTuple):
     host: HostCosts
     sync_each_layer: bool = False  # a runtime that waits for every layer's experts before it goes on
     predict: Sequence[int] = ()  # [events], of the host thread, before prefetches are considered; empty: none
+    interference: float = 0.0  # share by which computing takes longer while a copy is under way
 
 
 class Home(NamedTuple):
@@ -78,6 +79,7 @@ def durations_of(
         copy=packed(np.where(in_vram, 0, copy_ns(costs, home))),
         read=read,
         host=costs.host,
+        interference=costs.profile.interference,
     )
 
 

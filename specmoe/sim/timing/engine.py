@@ -7,6 +7,9 @@ launched, in order, an expert when its load has landed. At a step's end the host
 The host's clock never depends on a copy within an event, so the host runs ahead in one go (`host`), and what it
 launched is then laid on the compute stream's clock (`compute`). Only where a copy's landing cannot be told beforehand
 does the simulation wait for it. The order of everything is in `program`, that of copies in `link`.
+
+What computes while a copy is under way takes longer by a share of that time (`interference`), on a FIFO link at least:
+on others nobody can tell beforehand.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Timing(NamedTuple):
     ready: Times  # [events], the host knows the router's result
     host: Times  # [events], time the host thread works; that for the end of a step is in its last event
     stall: Times  # [events], time the compute stream waits for loads
+    slowed: Times  # [events], time that its work takes longer because of copies under way
     end: Times  # [events], the last expert ends
     step_end: Times  # [steps], the host knows that the step has ended
     use_start: Times  # [uses]
@@ -63,6 +67,7 @@ class Engine:
         self.use_end = column(len(table.uses.event) + 1, NOT_YET)
         self.use_end[-1] = 0  # of no use, -1
         self.link = self._link(order, chunk)
+        self.interference = durations.interference if order == "fifo" else 0
         self.events = array("q")
         self.step_end = array("q")
 
@@ -82,7 +87,7 @@ class Engine:
         """All steps."""
         self.env.run(self.env.process(self.steps()))
         self.env.run(self.env.process(self.link.finish()))
-        events = unpacked(self.events).reshape(-1, 5).T.copy()
+        events = unpacked(self.events).reshape(-1, 6).T.copy()
         link = self.link
         loads = (link.issued, link.fetched, link.started, link.landed)
         rest = map(unpacked, (self.step_end, self.use_start, self.use_end[:-1], *loads))
@@ -97,10 +102,14 @@ class Engine:
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
         rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
         wait_each_layer = self.durations.sync_each_layer
+        slows = self.interference
         host = compute = 0
         for event in range(self.table.num_steps * layers):
             begin = host
-            compute = max(compute, host + launch_dense + begins) + before[event]
+            start = max(compute, host + launch_dense + begins)
+            compute = start + before[event]
+            slowed = round(slows * link.busy(start, compute)) if slows else 0
+            compute += slowed
             yield env.timeout(compute + sync - env.now)
             ready = compute + sync
             host = ready + bookkeeping
@@ -130,13 +139,23 @@ class Engine:
                         stall += landed - start
                         start = landed
                 use_start[use] = start
-                use_end[use] = compute = start + expert[use]
+                compute = start + expert[use]
+                if slows:
+                    longer = round(slows * link.busy(start, compute))
+                    slowed += longer
+                    compute += longer
+                use_end[use] = compute
             if wait_each_layer:
                 host = max(host, compute + sync)
             end = compute
             if (event + 1) % layers == 0:
                 worked += launch_dense
-                compute = max(compute, host + launch_dense + begins) + after[event // layers]
+                start = max(compute, host + launch_dense + begins)
+                compute = start + after[event // layers]
+                if slows:
+                    longer = round(slows * link.busy(start, compute))
+                    slowed += longer
+                    compute += longer
                 host = compute + sync
                 self.step_end.append(host)
-            self.events.extend((begin, ready, worked, stall, end))
+            self.events.extend((begin, ready, worked, stall, slowed, end))

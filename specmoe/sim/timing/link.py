@@ -45,6 +45,7 @@ class FifoLink:
         self._reader = reader
         self._use_end = use_end
         self._queue: deque[int] = deque()
+        self._copies: deque[int] = deque()  # settled, in order; `busy` forgets those that are past
         self._link_free = 0
         self._disk_free = 0
 
@@ -59,6 +60,18 @@ class FifoLink:
         while landed[load] < 0:
             self._settle(self._queue.popleft())
         return landed[load]
+
+    def busy(self, start: int, end: int) -> int:
+        """How long it copies between two times; calls come in the order of time.
+
+        Requested loads count, up to the first whose slot is still to be read.
+        """
+        queue, copies, started, landed = self._queue, self._copies, self.started, self.landed
+        while queue and self._link_free < end and self._use_end[self._reader[queue[0]]] >= 0:
+            self._settle(queue.popleft())
+        while copies and landed[copies[0]] <= start:
+            copies.popleft()
+        return sum(max(0, min(end, landed[load]) - max(start, started[load])) for load in copies)
 
     def wait(self, load: int) -> simpy.Event:
         """Never needed: a landing is always known."""
@@ -83,6 +96,7 @@ class FifoLink:
         self.fetched[load] = fetched
         self.started[load] = start
         self._link_free = self.landed[load] = start + self._copy[load]
+        self._copies.append(load)
 
 
 class PriorityLink:
@@ -132,6 +146,10 @@ class PriorityLink:
     def landing(self, load: int) -> int:
         """When a load landed; NOT_YET before."""
         return self.landed[load]
+
+    def busy(self, start: int, end: int) -> int:
+        """Nobody can tell beforehand."""
+        raise NotImplementedError
 
     def wait(self, load: int) -> simpy.Event:
         """Happens when the load has landed; for one who waits."""
