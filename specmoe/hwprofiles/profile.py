@@ -161,10 +161,13 @@ class HardwareProfile:
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
         """A copy in which costs of the host, or of copies beside kernels, were derived from whole runs, as `ref` says.
 
-        Optional ones may be new. Raises InputError for any other name, naming the nearest, or a bad value.
+        Optional ones may be new, and an interference of 0 is left out. Raises InputError for any other name, naming the
+        nearest, or a bad value.
         """
-        changed = {name: self._derived(name, value, ref) for name, value in values.items()}
-        return dataclasses.replace(self, quantities={**self.quantities, **changed})
+        quantities = {**self.quantities, **{name: self._derived(name, value, ref) for name, value in values.items()}}
+        if not values.get(INTERFERENCE, 1):
+            del quantities[INTERFERENCE]
+        return dataclasses.replace(self, quantities=quantities)
 
     def _derived(self, name: str, value: float, ref: str) -> Quantity:
         known = [other for other in QUANTITIES if other.startswith("host.") or other in (CONTENTION, INTERFERENCE)]

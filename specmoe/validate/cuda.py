@@ -68,8 +68,11 @@ class CudaDevice:
         self.compute, self.copy = _stream(self.device), _stream(self.device)
         self.kernel = ExpertKernel(model.shape, model.format, self.device)
         size = model.shape.expert_bytes(model.format)
-        self.slots = Arena(slots, size if model.expands_on_arrival else max(size, pool.copied), self.device)
-        self.landing = Arena(slots, pool.copied, self.device) if model.expands_on_arrival else self.slots
+        if model.expands_on_arrival:
+            self.slots = Arena(slots, size, size, self.device)
+            self.landing = Arena(slots, pool.size, pool.copied, self.device)
+        else:
+            self.slots = self.landing = Arena(slots, size, pool.copied, self.device)
         self.stand = Stand(model.shape, model.phase, compute_format(model.format), self.device)
         self._graphs: dict[Any, CUDAGraph] = {}
         self._pool_of_graphs = torch.cuda.graph_pool_handle()
@@ -86,7 +89,7 @@ class CudaDevice:
         """Put an expert into a slot before a run, in the slot's format."""
         arrived = self.pool[key].to(self.device)
         if not self.model.expands_on_arrival:
-            self.slots[slot][: len(arrived)] = arrived
+            self.slots[slot].copy_(arrived)
         else:
             expand(arrived, self.model.home, self.model.shape.expert_parameters, self.slots[slot])
 
@@ -112,8 +115,8 @@ class CudaDevice:
         return [
             Copy(
                 self._past if reader < 0 else ends[reader],
-                self.landing[slot][: self.pool.copied],
-                self.pool[key],
+                self.landing.target(slot),
+                self.pool.source(key),
                 self._next(),
                 self._next(),
             )

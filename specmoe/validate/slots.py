@@ -19,11 +19,11 @@ SPARE_BYTES = 2 << 30  # of the device's memory, for graphs, buffers and dense w
 
 
 class Arena:
-    """`slots` places in VRAM of `size` bytes each, and one more."""
+    """`slots` places in VRAM for `size` bytes each, and one more; each has room for copies of `copied` bytes."""
 
-    def __init__(self, slots: int, size: int, device: torch.device) -> None:
-        self.size = size
-        stride = -(-size // ALIGNMENT) * ALIGNMENT
+    def __init__(self, slots: int, size: int, copied: int, device: torch.device) -> None:
+        self.size, self.copied = size, copied
+        stride = -(-max(size, copied) // ALIGNMENT) * ALIGNMENT
         require_vram((slots + 1) * stride, device)
         self._bytes = torch.empty((slots + 1, stride), dtype=torch.uint8, device=device)
 
@@ -33,6 +33,10 @@ class Arena:
     def __getitem__(self, slot: int) -> Tensor:
         """The bytes of a slot, [size]; -1 is one more, beside those that loads go to."""
         return self._bytes[slot, : self.size]
+
+    def target(self, slot: int) -> Tensor:
+        """Where a copy into a slot goes, [copied]."""
+        return self._bytes[slot, : self.copied]
 
 
 class Pool:
@@ -54,7 +58,11 @@ class Pool:
             self._bytes[key, : self.size] = self._expert(key, device).cpu()
 
     def __getitem__(self, key: int) -> Tensor:
-        """The bytes that a load of a key copies, [copied]."""
+        """The expert of a key, [size]."""
+        return self.source(key)[: self.size]
+
+    def source(self, key: int) -> Tensor:
+        """The bytes that a load of a key copies, [copied]: the expert first."""
         return self._bytes[key % len(self._bytes)]
 
     def _expert(self, key: int, device: torch.device) -> Tensor:

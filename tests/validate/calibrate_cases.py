@@ -58,9 +58,9 @@ def decided(cell: Cell) -> tuple[DecisionTable, Durations]:
 
 
 def lasting(durations: Durations, constants: Constants) -> Durations:
-    """With these costs of the host, and copies so much longer."""
+    """With these costs of the host, copies so much longer, and slowing kernels so much."""
     copy = packed(np.round(np.array(durations.copy) * (constants.contention / MILLION)))
-    return durations._replace(host=constants.host, copy=copy)
+    return durations._replace(host=constants.host, copy=copy, interference=constants.interference / MILLION)
 
 
 def decisions_of(cell: Cell) -> str:

@@ -28,7 +28,7 @@ def predicting(some: Iterable[Cell]) -> Callable[[Constants], dict[Cell, Steps]]
 
 def everything(constants: Constants) -> list[int]:
     """In the order of `NAMES`."""
-    return [*constants.host, constants.contention]
+    return [*constants.host, *constants[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_what_shows_in_no_cell_stays_and_is_named() -> None:
     resident = [cell for cell in FIT if cell.policy == "gpu-only"]
     found = fit(measured(resident, spread=0.0, repeats=1), predicting(resident), ISOLATED)
     before, after = (dict(zip(NAMES, everything(constants), strict=True)) for constants in (ISOLATED, found.constants))
-    for name in ("issue", "event", "begin_copy", "contention"):
+    for name in ("issue", "event", "begin_copy", "contention", "interference"):
         assert after[name] == before[name]
         assert f"{name}: shows in no cell: as it was" in found.warnings
     assert found.condition == np.inf
@@ -101,6 +101,21 @@ def test_how_much_longer_copies_take_is_found(fitted: Fitted) -> None:
     real = measured(HELD_OUT, spread=0.0, repeats=1)
     without = mean_errors(HELD_OUT, fitted.constants._replace(contention=MILLION), real)
     assert worst(without) > 3 * worst(mean_errors(HELD_OUT, fitted.constants, real))
+
+
+def test_copies_that_slow_nothing_are_found_to(fitted: Fitted) -> None:
+    """The fake device's kernels know nothing of copies."""
+    assert fitted.constants.interference < 5000
+
+
+def test_how_much_copies_slow_kernels_is_found() -> None:
+    """Simulated runs stand in for a device on which they do."""
+    true, few = TRUE._replace(interference=60_000), [FIT[0], FIT[1], FIT[3], FIT[-1]]
+    found = fit(simulated(few, true), predicting(few), ISOLATED)
+    assert found.constants.interference == pytest.approx(60_000, abs=2000)
+    real = simulated(HELD_OUT, true)
+    without = mean_errors(HELD_OUT, found.constants._replace(interference=0), real)
+    assert worst(without) > 5 * worst(mean_errors(HELD_OUT, found.constants, real))
 
 
 def test_what_cannot_be_told_apart_is_named(fitted: Fitted) -> None:
@@ -187,8 +202,9 @@ def test_scipy_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_values_are_what_a_profile_takes(fitted: Fitted) -> None:
     profile = load_profile("rtx3090").with_calibrated(fitted.constants.values(), fitted.ref)
-    assert [profile.ns(f"host.graph.{name}") for name in NAMES[:-1]] == list(fitted.constants.host)
+    assert [profile.ns(f"host.graph.{name}") for name in NAMES[: len(TRUE.host)]] == [*fitted.constants.host]
     assert profile.contention == fitted.constants.contention / MILLION
+    assert profile.interference == fitted.constants.interference / MILLION
     for name in ("host.graph.issue", CONTENTION):
         assert f"{len(FIT)} replayed cells" in profile.quantities[name].ref
         assert profile.quantities[name].source == "derived"

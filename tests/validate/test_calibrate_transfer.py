@@ -11,7 +11,7 @@ import specmoe.validate.resimulate as resimulate
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION
+from specmoe.hwprofiles.fields import CONTENTION, INTERFERENCE
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.results import latencies
 from specmoe.validate.calibrate import MILLION, Constants
@@ -62,14 +62,13 @@ def test_the_other_set_is_its_own() -> None:
     assert found["host.eager.issue"] == load_profile("rtx3090").ns("host.eager.issue")
 
 
-def contending(contention: float) -> HardwareProfile:
-    return profile().with_calibrated({CONTENTION: contention}, "made up")
-
-
-def test_a_contention_is_carried_as_it_is() -> None:
-    assert carried(contending(1.02), profile(), profile())[CONTENTION] == 1.02
-    assert carried(contending(1.02), contending(1.5), contending(1.1))[CONTENTION] == 1.02
-    assert CONTENTION not in carried(profile(), profile(), contending(1.1))
+@pytest.mark.parametrize("name", [CONTENTION, INTERFERENCE])
+def test_shares_are_carried_as_they_are(name: str) -> None:
+    bare = profile()
+    few, more, most = (bare.with_calibrated({name: value}, "made up") for value in (1.02, 1.1, 1.5))
+    assert carried(few, bare, bare)[name] == 1.02
+    assert carried(few, most, more)[name] == 1.02
+    assert name not in carried(bare, bare, more)
 
 
 def test_carried_values_are_what_a_profile_takes() -> None:
@@ -104,7 +103,7 @@ def test_the_profiles_own_costs_give_its_own_result() -> None:
 
 
 def test_other_costs_give_what_a_profile_with_them_gives() -> None:
-    constants = Constants(HostCosts(*range(1000, 5000, 500)), 1_500_000)
+    constants = Constants(HostCosts(*range(1000, 5000, 500)), 1_500_000, 70_000)
     again = Resimulation(TRACES, "rtx3090").steps(CELL, constants)
     changed = load_profile("rtx3090").with_calibrated(constants.values(), "made up")
     simulated = Resimulation(TRACES, changed)
@@ -112,6 +111,7 @@ def test_other_costs_give_what_a_profile_with_them_gives() -> None:
     assert simulated.constants(GROUP) == constants
     assert again.latency.tolist() == expected.latency.tolist()
     assert again.stall.tolist() == expected.stall.tolist()
+    assert again.compute.tolist() == expected.compute.tolist()
 
 
 def test_a_contention_takes_the_place_of_the_profiles_own() -> None:

@@ -104,10 +104,12 @@ def test_unknown_grids_are_named() -> None:
 
 
 def test_the_shipped_grids() -> None:
-    assert grid_names() == ("full", "quick")
+    assert grid_names() == ("emulate", "full", "quick")
 
 
-@pytest.mark.parametrize(("name", "least", "most", "fit"), [("full", 70, 90, 16), ("quick", 8, 10, 5)])
+@pytest.mark.parametrize(
+    ("name", "least", "most", "fit"), [("full", 70, 90, 16), ("quick", 8, 10, 5), ("emulate", 8, 50, 0)]
+)
 def test_sizes_of_the_shipped_grids(name: str, least: int, most: int, fit: int) -> None:
     cells = grid(name)
     assert least <= len(cells) <= most
@@ -144,9 +146,9 @@ def test_the_full_grid_has_policies_of_every_kind() -> None:
 def test_every_cell_of_the_quick_grid_can_be_simulated() -> None:
     simulated = Resimulation(TRACES, "rtx3090")
     for cell in grid("quick"):
-        result, decisions, durations, timing = simulated.run(cell)
+        result, decisions, _, timing = simulated.run(cell)
         assert decisions.num_steps == cell.group.steps == result.table["step"].max() + 1
         assert result.manifest.batch == cell.group.batch and result.manifest.format == cell.group.format
         assert decisions.slots == cell.slots  # also of gpu-only: all there are
-        steps = simulated.steps(cell, durations.host)
+        steps = simulated.steps(cell, simulated.constants(cell.group))
         assert steps.latency[0].tolist() == (timing.step_end - timing.begin[:: decisions.num_layers]).tolist()

@@ -278,7 +278,7 @@ def test_slots_of_one_group_make_room_for_those_of_the_next() -> None:
     here = torch.device("cuda", torch.cuda.current_device())
     free, _ = torch.cuda.mem_get_info(here)
     for _ in range(2):
-        arena = Arena(5, int(free * 0.1), here)
+        arena = Arena(5, int(free * 0.1), 1, here)
         assert len(arena) == 5
         del arena
 

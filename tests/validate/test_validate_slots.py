@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ TINY = dataclasses.replace(SHAPE, d_model=16, experts=dataclasses.replace(SHAPE.
 
 
 def test_slots_do_not_overlap() -> None:
-    arena = Arena(5, 300, CPU)
+    arena = Arena(5, 300, 200, CPU)
     assert len(arena) == 5
     for slot in range(-1, 5):
         arena[slot].fill_(slot + 1)
@@ -27,7 +28,7 @@ def test_slots_do_not_overlap() -> None:
 
 
 def test_the_slot_beside_is_no_slot_of_loads() -> None:
-    arena = Arena(2, 256, CPU)
+    arena = Arena(2, 256, 256, CPU)
     places = {arena[slot].data_ptr() for slot in (-1, 0, 1)}
     assert len(places) == 3
     assert {(place - min(places)) % ALIGNMENT for place in places} == {0}
@@ -57,7 +58,7 @@ def test_fewer_stand_in_for_all() -> None:
 
 def test_a_stretched_copy_is_longer_and_begins_with_the_weights() -> None:
     plain, longer = Pool(TINY, "fp16", 2, CPU), Pool(TINY, "fp16", 2, CPU, stretch=2.5)
-    assert longer.copied == len(longer[1]) == round(2.5 * plain.size)
+    assert longer.copied == len(longer.source(1)) == round(2.5 * plain.size)
     assert torch.equal(longer[1][: plain.size], plain[1])
 
 
@@ -102,3 +103,23 @@ def test_former_slots_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: asked.append("look") or (1 << 40, 1 << 40))
     require_vram(1, torch.device("cuda", 0))
     assert asked == ["collect", "empty", "look"]
+
+
+@pytest.mark.parametrize("held", ["int8", "int4"])
+@pytest.mark.parametrize("stretch", [1, 2.05, 2.0501])
+def test_what_was_copied_with_more_bytes_behind_it_expands_all_the_same(held: Any, stretch: float) -> None:
+    pool = Pool(TINY, held, 2, CPU, stretch)
+    arena = Arena(1, pool.size, pool.copied, CPU)
+    arena.target(0).copy_(pool.source(1))
+    out = [torch.zeros(TINY.expert_bytes("fp16"), dtype=torch.uint8) for _ in range(2)]
+    expand(arena[0], held, TINY.expert_parameters, out[0])
+    expand(Pool(TINY, held, 2, CPU)[1], held, TINY.expert_parameters, out[1])
+    assert torch.equal(*out)
+    assert len(arena.target(0)) == pool.copied
+
+
+def test_slots_have_room_for_the_longer_of_expert_and_copy() -> None:
+    arena = Arena(2, 100, 300, CPU)
+    assert (len(arena[1]), len(arena.target(1))) == (100, 300)
+    arena.target(0).fill_(7)
+    assert not (arena[1] == 7).all() or arena[1].data_ptr() - arena[0].data_ptr() >= 300

@@ -21,7 +21,7 @@ from specmoe.hwprofiles.profile import Fact
 
 MOST_BYTES = 40 << 30  # of device memory that measuring takes
 CALL_NS = 15_000  # the host needs at most so long for a launch; the device is held up until all are queued
-TRIES = 4  # in each of which it is held up twice as long as in the one before
+TRIES = 8  # in each of which it is held up twice as long as in the one before
 CYCLES_PER_NS = 2  # of the device's clock, about
 
 
