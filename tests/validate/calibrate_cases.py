@@ -27,7 +27,7 @@ TRUE = Constants(HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 
 ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0))  # microbenchmarks': too little
 COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
 ALL = 6 * 16
-B1, B4 = Group("tiny", "decode", "fp16", None, 1, 60), Group("tiny", "decode", "fp16", None, 4, 30)
+B1, B4 = Group("tiny", "decode", "fp16", None, 1, 40), Group("tiny", "decode", "fp16", None, 4, 20)
 FP32, INT8 = dataclasses.replace(B1, format="fp32"), dataclasses.replace(B4, format="int8")
 
 

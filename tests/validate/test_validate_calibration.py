@@ -10,8 +10,9 @@ from fake_machine import TRACES, fake_machine, grid_file, machine_profile
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION
+from specmoe.hwprofiles.fields import CONTENTION, INTERFERENCE
 from specmoe.hwprofiles.profile_file import read_profile
+from specmoe.hwprofiles.writing import write_profile
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.validate.calibrate import MILLION, NAMES, Constants
 from specmoe.validate.calibration import Calibrated, calibrated
@@ -74,11 +75,12 @@ def test_the_fit_is_made_of_the_cells_that_it_may_read(found: Calibrated, replay
 
 def test_the_profile_holds_what_was_found(found: Calibrated) -> None:
     fitted = found.fitted.constants
-    for name, value in fitted.values().items():
+    told = {name: value for name, value in fitted.values().items() if value or name != INTERFERENCE}
+    for name, value in told.items():
         quantity = found.profile.quantities[name]
         assert (quantity.value, quantity.source) == (value, "derived"), name
         assert quantity.ref == f"calibrated: {found.fitted.ref}"
-    others = {*PROFILE.quantities} - {*fitted.values()}
+    others = {*PROFILE.quantities} - {*told}
     assert all(found.profile.quantities[name] == PROFILE.quantities[name] for name in others)
     assert found.profile.points == PROFILE.points
     assert found.profile.hash != PROFILE.hash
@@ -100,6 +102,16 @@ def test_a_written_profile_is_the_same(found: Calibrated, tmp_path: Path) -> Non
     assert again.hash == found.profile.hash
     scenario = Scenario(RunSpec(NAMED[0], again, format="fp16", slots=40, steps=2, padded=True))
     assert not [line for line in scenario.run("on-demand-lru").result.manifest.warnings if "calibration" in line]
+
+
+def test_an_interference_of_0_is_left_out(tmp_path: Path) -> None:
+    """A profile's file takes no share of 0, and one that was there is no more."""
+    slowed = PROFILE.with_calibrated(TRUE._replace(interference=50_000).values(), "x")
+    assert slowed.interference == 0.05
+    again = slowed.with_calibrated(TRUE.values(), "x")
+    assert again.interference == 0 and INTERFERENCE not in again
+    write_profile(again, tmp_path / "again.toml")
+    assert read_profile(tmp_path / "again.toml") == again
 
 
 def test_a_missed_target_marks_every_result(replayed: Path, tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Judge the shipped profiles by the replays in validation/ and fill in docs/validation.md: `make figures`. Needs no GPU.
+
+validation/<profile>.steps.parquet      what was measured; <profile>.json beside it says on what
+validation/<profile>.measured.toml      the microbenchmarks alone, before anything was calibrated
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from specmoe.analysis.fidelity import About
+from specmoe.analysis.fidelity_plot import plot_errors, plot_prediction
+from specmoe.analysis.parts_plot import plot_parts
+from specmoe.hwprofiles import HardwareProfile, load_profile
+from specmoe.validate.evidence import load, save
+from specmoe.validate.fidelity import CellFidelity
+from specmoe.validate.overall import Overall, overall
+from specmoe.validate.step_store import read_steps
+from specmoe.validate.transfer import carried
+from specmoe.validate.validation import circumstances, plan, rejudged, traces_by_phase
+
+DOCS = Path(__file__).parent
+HOME = DOCS.parent / "validation"
+PAGE = DOCS / "validation.md"
+IMAGES = DOCS / "img"
+PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
+TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
+PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
+SUMMARY = HOME / "summary.json"
+
+
+def main() -> None:
+    """Judge, draw, and fill in the page."""
+    rows = [row for name in PROFILES for row in judged(name)]
+    SUMMARY.write_text(json.dumps(rows, indent=1) + "\n")
+    PAGE.write_text(filled(PAGE.read_text()))
+
+
+def judged(name: str) -> list[dict[str, Any]]:
+    """A profile three ways: calibrated (which is saved and drawn), microbenchmarks alone, and carried from another."""
+    calibrated, alone = load_profile(name), measured(name)
+    save_calibrated(name, calibrated)
+    rows = [_row(name, "calibrated on its `fit` cells", "held out", held_out(judge(name, calibrated)))]
+    rows.append(_row(name, "microbenchmarks alone", "all", judge(name, alone)))
+    for other in PROFILES:
+        if other != name:
+            values = carried(load_profile(other), measured(other), alone)
+            moved = alone.with_calibrated(values, f"carried from {other}")
+            rows.append(_row(name, f"constants carried from {other}", "all", judge(name, moved)))
+    return rows
+
+
+def measured(name: str) -> HardwareProfile:
+    """The microbenchmarks."""
+    return load_profile(str(HOME / f"{name}.measured.toml"))
+
+
+def judge(name: str, profile: HardwareProfile) -> list[CellFidelity]:
+    """All cells replayed on a machine, as a profile predicts them."""
+    steps = read_steps(HOME / f"{name}.steps.parquet")
+    return rejudged(steps, plan(tuple(steps), traces_by_phase(TRACES), profile))
+
+
+def held_out(cells: Sequence[CellFidelity]) -> list[CellFidelity]:
+    """Those that nothing was fitted on."""
+    return [cell for cell in cells if cell.cell.role == "held_out"]
+
+
+def save_calibrated(name: str, profile: HardwareProfile) -> None:
+    """The files of a validation, and its figures."""
+    former, steps = load(HOME / f"{name}.json").circumstances, read_steps(HOME / f"{name}.steps.parquet")
+    planned = plan(tuple(steps), traces_by_phase(TRACES), profile)
+    note = f"replayed on {former.date}; judged with the profile as shipped, calibrated on the cells of role `fit`"
+    planned = dataclasses.replace(planned, notes=(note,))
+    told = circumstances(planned, name, former.device, former.seconds, former.date, former.versions)
+    cells = rejudged(steps, planned)
+    save(HOME, told, cells, steps)
+    about = About(str(former.device["device"]), profile.name, told.evidence, told.semantics)
+    for plot, draw in PLOTS.items():
+        draw(cells, IMAGES / f"validation-{name}-{plot}.png", "Simulated against replayed on the device", about)
+
+
+def filled(page: str) -> str:
+    """The page with its tables made again."""
+    tables = {"overall": _overall_table(), **{name: _group_table(name) for name in PROFILES}}
+    for name, table in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+        page, found = re.subn(pattern, lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL)  # type: ignore[misc]
+        assert found == 1, f"{PAGE}: no place for {name}"
+    return page
+
+
+def _row(name: str, how: str, which: str, cells: Sequence[CellFidelity]) -> dict[str, Any]:
+    return {"device": name, "profile": how, "which": which, **dataclasses.asdict(overall(cells))}
+
+
+def _overall_table() -> str:
+    rows: list[dict[str, Any]] = json.loads(SUMMARY.read_text())
+    head = "| replayed on | profile | cells | median | p95 | worst | steps' correlation | Kendall tau (pairs) |"
+    lines = [head, "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        errors = " | ".join(percent(row[f"{which}_abs_error"]) for which in ("median", "p95", "worst"))
+        order = f"{row['kendall_tau']:.3f} ({row['kendall_pairs']})"
+        cells = f"{row['cells']} {row['which']}"
+        correlation = f"{row['median_step_correlation']:.4f}"
+        lines.append(f"| {row['device']} | {row['profile']} | {cells} | {errors} | {correlation} | {order} |")
+    return "\n".join(lines)
+
+
+def _group_table(name: str) -> str:
+    """Held-out cells by group."""
+    cells = held_out(load(HOME / f"{name}.json").cells)
+    lines = ["| group | held out | step, ms | median | worst | in |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    for group in dict.fromkeys(cell.cell.group for cell in cells):
+        mine = [cell for cell in cells if cell.cell.group == group]
+        found: Overall = overall(mine)
+        means = sorted(cell.measured.mean_ns / 1e6 for cell in mine)
+        worst = found.worst_cell.removeprefix(f"{group.name}/")
+        span = f"{means[0]:.2f} .. {means[-1]:.2f}"
+        errors = f"{percent(found.median_abs_error)} | {percent(found.worst_abs_error)}"
+        lines.append(f"| {group.name} | {len(mine)} | {span} | {errors} | {worst} |")
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """For people."""
+    return f"{100 * share:.2f} %"
+
+
+if __name__ == "__main__":
+    main()
