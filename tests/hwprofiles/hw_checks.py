@@ -87,9 +87,10 @@ def check_profile_is_plausible(profile: HardwareProfile) -> None:
         assert 1e13 < profile[f"gemm.{kind}.rate"] < 2e15
     for copy in COPIES:
         assert 1e3 <= profile.curve(copy)(0) < 1e6, copy
-        assert 1e9 < 2**30 * 1e9 / profile.curve(copy)(2**30) < 2e12, copy
+        most = 1e14 if copy == "allocation" else 3e12  # which moves nothing
+        assert 1e9 < 2**30 * 1e9 / profile.curve(copy)(2**30) < most, copy
     for name, quantity in profile.quantities.items():
-        assert quantity.unit != "ns" or 0 <= quantity.value <= 1e6, name
+        assert quantity.unit != "ns" or 0 <= quantity.value <= 1e7, name
 
 
 def check_profile_link_is_no_faster_than_its_lanes(profile: HardwareProfile) -> None:
@@ -110,6 +111,7 @@ def check_profile_says_what_is_weak(profile: HardwareProfile) -> None:
 
 
 def check_costs_are_whole_and_never_shrink(profile: HardwareProfile, shape: ModelShape) -> None:
+    """Measured kernels may be faster with more tokens, for libraries then choose others; but not with many more."""
     costs = Costs(profile, shape, shape.format)
     rows = [[costs.expert_ns(tokens), costs.router_ns(tokens), costs.shared_ns(tokens)] for tokens in TOKENS]
     for phase in PHASES:
@@ -117,9 +119,11 @@ def check_costs_are_whole_and_never_shrink(profile: HardwareProfile, shape: Mode
             [*row, costs.dense_ns(phase, tokens, 100), costs.head_ns(phase, tokens)]
             for row, tokens in zip(rows, TOKENS, strict=True)
         ]
+    measured = bool(profile.expert_curves or profile.dense_curves)
     for column in zip(*rows, strict=True):
         assert all(isinstance(time, int) for time in column)
-        assert all(less <= more for less, more in pairwise(column))
+        assert measured or all(less <= more for less, more in pairwise(column))
+        assert column[1] <= column[-1]
     assert rows[0][:3] == [0, 0, 0]
 
 
