@@ -1,4 +1,4 @@
-"""Judge the shipped profiles by the replays in validation/ and fill in docs/validation.md: `make figures`. Needs no GPU.
+"""Judge shipped profiles by the replays in validation/ and fill in docs/validation.md: `make figures`. Needs no GPU.
 
 validation/<profile>.steps.parquet      what was measured; <profile>.json beside it says on what
 validation/<profile>.measured.toml      the microbenchmarks alone, before anything was calibrated

@@ -1,0 +1,69 @@
+"""The published error is what committed replays, profiles and simulator give; the page says what the files say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from specmoe.hwprofiles import load_profile
+from specmoe.validate.evidence import load, verdict
+from specmoe.validate.grid import grid
+from specmoe.validate.overall import TARGETS
+from specmoe.validate.step_store import read_steps
+
+DOCS = Path(__file__).parent.parent / "docs"
+HOME = DOCS.parent / "validation"
+PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
+
+
+@pytest.fixture(scope="module")
+def builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_validation", DOCS / "build_validation.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_published_error_is_made_again(name: str, builder: ModuleType) -> None:
+    again = verdict(builder.judge(name, load_profile(name)))["held_out"]
+    assert again == json.loads((HOME / f"{name}.json").read_text())["held_out"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_targets_are_met(name: str) -> None:
+    raw = json.loads((HOME / f"{name}.json").read_text())
+    assert raw["failed"] == [] and raw["targets"] == TARGETS
+    assert raw["held_out"]["cells"] >= 70
+    assert raw["profile_hash"] == load_profile(name).hash
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_split_is_that_of_the_grid(name: str) -> None:
+    assert set(read_steps(HOME / f"{name}.steps.parquet")) == set(grid("full"))
+    assert [cell.repeats for cell in load(HOME / f"{name}.json").cells] == [7] * 89
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_profile_says_what_its_calibration_reached(name: str) -> None:
+    said, held_out = load_profile(name).calibration, json.loads((HOME / f"{name}.json").read_text())["held_out"]
+    assert said is not None and said.met
+    assert (said.median_abs_error, said.worst_abs_error) == pytest.approx(
+        (held_out["median_abs_error"], held_out["worst_abs_error"]), rel=1e-6
+    )
+
+
+def test_the_page_says_what_the_files_say(builder: ModuleType) -> None:
+    page = (DOCS / "validation.md").read_text()
+    assert builder.filled(page) == page
+
+
+def test_no_expert_computed_anything_wrong() -> None:
+    runs = json.loads((HOME / "checksums.json").read_text())
+    assert sum(row["uses"] for run in runs for row in run["policies"]) > 40_000
+    assert not [row for run in runs for row in run["policies"] if row["wrong"]]
