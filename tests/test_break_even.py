@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.results import summary
-from specmoe.sim.break_even import FACTORS, Trial, link_name, break_even, crossing, curve
+from specmoe.sim.break_even import FACTORS, Trial, break_even, crossing, curve, link_name
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.durations import Home
 

@@ -491,3 +491,14 @@ def test_sizes() -> None:
     for text in ("", "GiB", "8 XiB", "1e9", "8GiBs"):
         with pytest.raises(InputError, match="a number of bytes such as"):
             parse_bytes(text)
+
+
+def test_what_a_priority_link_leaves_out_is_said() -> None:
+    def warnings(*options: str) -> list[str]:
+        run = ["simulate", TRACE, "--policy", "lookahead", "--slots", "154", "--steps", "20", "--format", "fp16"]
+        done = CliRunner().invoke(app, [*run, "--profile", "h100-sxm5-80gb", "--json", *options])
+        assert done.exit_code == 0, done.output
+        return [line for line in json.loads(done.stdout)["warnings"] if "beside a copy" in line]
+
+    assert len(warnings("--link", "priority")) == 1
+    assert warnings() == []

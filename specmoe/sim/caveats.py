@@ -49,10 +49,15 @@ def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
 
 
 def about_link(decisions: DecisionTable, durations: Durations, timing: Timing) -> Iterator[str]:
-    """A link that does little else than prefetch, or whose effect on kernels is left out."""
-    if durations.interference and not timing.slowed.any() and len(decisions.loads.key):
-        yield f"copies slow kernels by {durations.interference:.1%} on this machine, which is left out"
+    """A link that does little else than prefetch."""
     prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
     if prefetching > SATURATED * int(timing.step_end[-1]):
         wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
         yield f"the link is saturated by prefetches, {wasted:.0%} of them wasted"
+
+
+def about_order(link: str, profile: HardwareProfile) -> Iterator[str]:
+    """An order of copies for which their effect on kernels is not simulated."""
+    if link != "fifo" and profile.interference:
+        share = f"{100 * profile.interference:.1f} %"
+        yield f"{profile.name}: kernels take {share} longer beside a copy, which is left out on a {link} link"

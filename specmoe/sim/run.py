@@ -22,7 +22,7 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
-from specmoe.sim.caveats import about_link, about_memory, about_model, about_slots
+from specmoe.sim.caveats import about_link, about_memory, about_model, about_order, about_slots
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policies import POLICIES, policy
@@ -298,6 +298,7 @@ class Scenario:
             yield from about_slots(decisions)
         if self._train_name == self.spec.trace:
             yield "popularity is learnt from the very trace that is simulated"
+        yield from about_order(self.spec.link, self.profile)
         yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
         yield from self.costs.warnings
 

@@ -20,7 +20,7 @@ from specmoe.hwprofiles.measure.graphs import captured
 from specmoe.hwprofiles.measure.layers import ExpertKernel, Run, Stand, expand
 from specmoe.hwprofiles.shape import ModelShape, Phase
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
-from specmoe.validate.slots import Arena, Pool
+from specmoe.validate.slots import Arena, Pool, enough_vram
 
 CLOCK_TRIES = 20
 TRUTH = -1  # the slot that no load goes to
@@ -102,9 +102,10 @@ class CudaDevice:
         loads, uses, steps = len(work.table.loads.key), len(work.table.uses.key), work.table.num_steps
         ends = [self._next() for _ in range(uses)]
         self._loads = self._prepare_loads(work, ends)
-        self._uses = self._prepare_uses(work, ends)
-        self._dense = [self._launch(self._before(dense), self._next()) for dense in work.dense]
-        self._heads = [self._launch(self._head(tokens), self._next()) for tokens in work.heads]
+        with enough_vram():
+            self._uses = self._prepare_uses(work, ends)
+            self._dense = [self._launch(self._before(dense), self._next()) for dense in work.dense]
+            self._heads = [self._launch(self._head(tokens), self._next()) for tokens in work.heads]
         assert (len(self._loads), len(self._uses), len(self._heads)) == (loads, uses, steps)
         torch.cuda.synchronize(self.device)
 

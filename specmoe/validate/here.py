@@ -11,7 +11,7 @@ from specmoe.sim.run import Scenario
 from specmoe.validate.checked import CheckedCudaDevice
 from specmoe.validate.cuda import CudaDevice, Model
 from specmoe.validate.emulate import stretch
-from specmoe.validate.slots import Pool, pool_size
+from specmoe.validate.slots import Pool, enough_vram, pool_size
 from specmoe.validate.validation import Machine
 
 
@@ -24,7 +24,8 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
         size = scenario.shape.expert_bytes(home)
         longer = 1.0 if other is None else stretch(mine, other, size)
         keys = pool_size(round(size * longer), scenario.num_keys)
-        return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, longer))
+        with enough_vram():
+            return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, longer))
 
     return Machine(make, machine_facts(device))
 
@@ -33,7 +34,8 @@ def checked_device(scenario: Scenario) -> CheckedCudaDevice:
     """The current CUDA device with a slot and a pinned copy for every expert, to check what is computed."""
     device, model = _device(), _model(scenario)
     pool = Pool(scenario.shape, model.home, scenario.num_keys, device)
-    return CheckedCudaDevice(model, scenario.num_keys, pool)
+    with enough_vram():
+        return CheckedCudaDevice(model, scenario.num_keys, pool)
 
 
 def _model(scenario: Scenario) -> Model:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -81,6 +83,15 @@ class Pool:
 def pool_size(expert_bytes: int, keys: int) -> int:
     """Experts that stand in for all of them where contents do not matter."""
     return min(keys, max(FEWEST, POOL_BYTES // expert_bytes))
+
+
+@contextmanager
+def enough_vram() -> Iterator[None]:
+    """Turn what torch says when the device's memory runs out into an InputError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"out of VRAM: {str(error).splitlines()[0]}") from None
 
 
 def require_vram(wanted: int, device: torch.device) -> None:

@@ -52,6 +52,14 @@ def test_sizes_of_dense_parts_and_heads() -> None:
     assert {dense.routers for dense in found.dense} == {1}
 
 
+def test_contexts_grow_in_whole_steps(make_trace: Callable[..., Path]) -> None:
+    """Of a model that attends to what was decoded only."""
+    path = str(make_trace(60, num_layers=2, num_experts=8))
+    of = Scenario(RunSpec(path, shape="mixtral-8x7b", format="fp16", slots=8, steps=3, padded=True))
+    assert max(of.contexts) < 32
+    assert {dense.context for dense in work("on-demand-lru", of).dense} == {32}
+
+
 def test_sizes_of_experts() -> None:
     found = work("on-demand-lru", scenario("encode", 1, 2))
     assert found.tokens == padded(found.table.uses.tokens).tolist()
@@ -84,9 +92,8 @@ def test_predictions_of_the_host() -> None:
 
 
 def test_a_host_that_predicts_has_a_round_more() -> None:
-    predicting, silent = work("transition", scenario()), work("oracle", scenario())
-    assert list(predicting.program.rounds)[-1] == 2 * 24
-    assert list(silent.program.rounds)[-1] == 24
+    for name, rounds in (("frequency", 2), ("transition", 2), ("oracle", 1)):  # before the launch, behind it, never
+        assert list(work(name, scenario()).program.rounds)[-1] == rounds * 24, name
 
 
 def test_first_uses_by_hand() -> None:
@@ -116,7 +123,9 @@ def test_what_comes_as_it_is_held_is_not_expanded_on_arrival(changes: dict[str, 
 
 @pytest.mark.parametrize("home", [AT_HOME, INT8])
 @pytest.mark.parametrize("phase", ["decode", "encode"])
-@pytest.mark.parametrize("name", ["gpu-only", "on-demand", "on-demand-lru", "lookahead", "transition", "oracle"])
+@pytest.mark.parametrize(
+    "name", ["gpu-only", "on-demand", "on-demand-lru", "lookahead", "frequency", "transition", "oracle"]
+)
 def test_a_work_is_of_the_sizes_that_the_simulator_prices(name: str, phase: str, home: Any) -> None:
     """Another route to the same durations: from sizes, each by itself."""
     of = scenario(phase, 4 if phase == "decode" else 1, 2, home=home)
