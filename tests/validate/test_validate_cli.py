@@ -206,12 +206,17 @@ def test_a_directory_that_was_there_stays(no_cuda: None, home: Home, tmp_path: P
         (("--grid", "quack"), "quack: no such grid, nor a .toml file: did you mean 'quick'?"),
         (("--profile", "h10"), "h10: no such"),
         (("--emulate", "rtx3091"), "rtx3091: no such"),
-        (("--name", "a/b"), "'a/b': a name without directories expected"),
     ],
 )
 def test_unknown_names(arguments: tuple[str, str], line: str, machine: None, home: Home, tmp_path: Path) -> None:
     assert line in complaint("validate", DECODE, *on(home, tmp_path / "out"), *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_name_is_found_before_the_first_run(no_cuda: None, home: Home, tmp_path: Path) -> None:
+    """There would be none here."""
+    arguments = ("validate", DECODE, *on(home, tmp_path / "out"), "--name", "a/b")
+    assert "'a/b': a name without directories expected" in complaint(*arguments)
 
 
 def test_an_unknown_policy_in_a_grid(machine: None, home: Home, tmp_path: Path) -> None:

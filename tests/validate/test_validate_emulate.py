@@ -92,6 +92,8 @@ def test_an_emulated_profile_has_the_others_link_and_vram() -> None:
     found = emulated(MINE, OTHER)
     for size in (1, 4096, 9_437_184, 100 * MB):
         assert found.curve(LINK)(size) == OTHER.curve(LINK)(size) != MINE.curve(LINK)(size)
+    link = [{name: q for name, q in profile.quantities.items() if name.startswith(LINK)} for profile in (found, OTHER)]
+    assert link[0] == link[1]
     assert found["device.vram"] == 10e9 != MINE["device.vram"]
     assert found.name == "other-on-fake"
     assert found.title.endswith(f"with the link and VRAM of {OTHER.title}")

@@ -11,7 +11,7 @@ import torch
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.measure.layers import expand
-from specmoe.validate.slots import ALIGNMENT, FEWEST, POOL_BYTES, Arena, Pool, pool_size, require_vram
+from specmoe.validate.slots import ALIGNMENT, FEWEST, POOL_BYTES, Arena, Pool, enough_vram, pool_size, require_vram
 
 CPU = torch.device("cpu")
 SHAPE = load_shape("switch-base-8")
@@ -93,6 +93,13 @@ def test_vram_must_hold_the_slots_and_the_rest(monkeypatch: pytest.MonkeyPatch) 
     require_vram(8 * 2**30, device)
     with pytest.raises(InputError, match=r"the slots need 8.1 GiB of VRAM and the rest 2.0 GiB: 10.0 GiB are free"):
         require_vram(round(8.1 * 2**30), device)
+
+
+def test_memory_that_runs_out_later_is_one_line_too() -> None:
+    with pytest.raises(InputError, match=r"^out of VRAM: no 2 GiB left$"), enough_vram():
+        raise torch.OutOfMemoryError("no 2 GiB left\nsee the manual")
+    with pytest.raises(RuntimeError, match="something else"), enough_vram():
+        raise RuntimeError("something else")
 
 
 def test_former_slots_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,8 @@ REFUSED = [
     ({"home": AT_HOME._replace(tier="nvme")}, "experts in nvme cannot be replayed: host-pinned expected"),
     ({"home": AT_HOME._replace(tier="host-pageable")}, "experts in host-pageable cannot be replayed"),
     ({"home": INT8._replace(compressed_slots=3)}, "compressed slots in VRAM cannot be replayed"),
+    ({"home": INT8, "format": "bf16"}, "int8 at home is expanded to fp16: --format fp16 expected"),
+    ({"home": INT8, "format": "fp32"}, "int8 at home is expanded to fp16: --format fp16 expected"),
     ({"host_set": "eager"}, "host costs eager cannot be replayed: the replayer captures graphs: graph expected"),
 ]
 
