@@ -29,6 +29,17 @@ Traces = Annotated[list[str], typer.Argument(help="Traces, one of each phase: bu
 ProfileOption = Annotated[str, typer.Option(help="This machine's profile: a shipped one or a .toml file.")]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Compare although the profile is of another device.")]
 STEPS_ENDING = ".steps.parquet"
+COLUMNS = {  # of the table, by their titles
+    "group": "group",
+    "policy": "policy",
+    "slots": "slots",
+    "role": "role",
+    "real ms": "measured ms",
+    "sim. ms": "simulated ms",
+    "error": "error",
+    "corr.": "correlation",
+    "spread": "spread",
+}
 SHOWN, SHOWN_STEP = "lookahead", 5  # what the timelines show
 
 
@@ -101,7 +112,7 @@ def calibrate(
         return
     rows = [{"constant": name, **values} for name, values in found.table().items()]
     console.table(rows, title=f"{found.profile.name}: what {len(found.fitted.cells)} cells say")
-    for warning in found.fitted.warnings:
+    for warning in (*found.notes, *found.fitted.warnings):
         typer.secho(f"warning: {warning}", fg="yellow")
     _verdict(found.cells)
 
@@ -229,7 +240,8 @@ def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
 def _show(cells: list[CellFidelity], told: Circumstances) -> None:
     from specmoe.validate.fidelity import rows
 
-    console.table(rows(cells), title=f"{told.profile} on {told.device.get('device')}")
+    shown = [{title: row[name] for title, name in COLUMNS.items()} for row in rows(cells)]
+    console.table(shown, title=f"{told.profile} on {told.device.get('device')}")
     _verdict(cells)
     typer.echo(f"evidence of the simulation: {told.evidence}; semantics: {told.semantics}")
     for note in told.notes:

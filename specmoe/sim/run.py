@@ -131,7 +131,7 @@ class Scenario:
 
     def charge(self, chosen: Policy) -> Charge:
         """What a policy's predictions cost."""
-        return charge(chosen, self.routed.workload, self.costs, self.predict_ns)
+        return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.spec.padded)
 
     def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
         """What everything in the decisions costs, predictions aside; with other costs than the scenario's if told."""

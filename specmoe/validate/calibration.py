@@ -29,6 +29,7 @@ class Calibrated(NamedTuple):
     start: Constants
     fitted: Fitted
     cells: list[CellFidelity]
+    notes: tuple[str, ...]
 
     def write(self, path: Path) -> None:
         """The profile as a TOML file."""
@@ -43,7 +44,7 @@ class Calibrated(NamedTuple):
     def summary(self) -> dict[str, Any]:
         """For programs."""
         constants = {"measured": self.start.values(), "calibrated": self.fitted.constants.values()}
-        return {**constants, "warnings": self.fitted.warnings, **verdict(self.cells)}
+        return {**constants, "warnings": self.fitted.warnings, "notes": self.notes, **verdict(self.cells)}
 
 
 def calibrated(
@@ -52,12 +53,16 @@ def calibrated(
     """Fit on the cells of role `fit`, of which alone the steps are read, then judge all; raises InputError."""
     by_phase = traces_by_phase(traces)
     simulation = Resimulation(by_phase, profile)
-    fitted = _fitted(read_steps(replayed, "fit"), simulation, on_fit)
+    to_fit = read_steps(replayed, "fit")
+    if not to_fit:
+        raise InputError(f"{replayed}: no cells to fit on: replays of a grid with some under `fit` expected")
+    start = simulation.constants(next(iter(to_fit)).group)
+    fitted = _fitted(to_fit, simulation, start, on_fit)
     fresh = profile.with_calibrated(fitted.constants.values(), f"calibrated: {fitted.ref}")
     steps = read_steps(replayed)  # only now: nothing is fitted any more
-    cells = rejudged(steps, plan(tuple(steps), by_phase, fresh))
-    start = simulation.constants(next(iter(steps)).group)
-    return Calibrated(marked(fresh, cells, fitted), start, fitted, cells)
+    planned = plan(tuple(steps), by_phase, fresh)
+    cells = rejudged(steps, planned)
+    return Calibrated(marked(fresh, cells, fitted), start, fitted, cells, planned.notes)
 
 
 def marked(profile: HardwareProfile, cells: Sequence[CellFidelity], fitted: Fitted) -> HardwareProfile:
@@ -74,11 +79,11 @@ def marked(profile: HardwareProfile, cells: Sequence[CellFidelity], fitted: Fitt
     return dataclasses.replace(profile, calibration=calibration)
 
 
-def _fitted(measured: Mapping[Cell, Steps], simulation: Resimulation, on_fit: Callable[[], object]) -> Fitted:
+def _fitted(
+    measured: Mapping[Cell, Steps], simulation: Resimulation, start: Constants, on_fit: Callable[[], object]
+) -> Fitted:
     def predict(constants: Constants) -> Mapping[Cell, Steps]:
         on_fit()
         return simulation.all_steps(measured, constants)
 
-    if not measured:
-        raise InputError("no cells to fit on: replays of a grid with some under `fit` expected")
-    return fit(measured, predict, simulation.constants(next(iter(measured)).group))
+    return fit(measured, predict, start)

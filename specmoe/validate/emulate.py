@@ -18,6 +18,7 @@ from specmoe.validate.cells import Cell
 from specmoe.validate.resimulate import Resimulation
 
 LINK = "host_to_device.pinned"
+MOST_BYTES = 1 << 40  # of a copy
 NOT_EMULATED = "kernels, memory bandwidth and host costs are this machine's"
 
 
@@ -57,6 +58,8 @@ def _amount(curve: Curve, wanted_ns: int, least: int) -> int:
     """The smallest amount, `least` or more, whose copy takes so long."""
     most = least
     while curve(most) < wanted_ns:
+        if most > MOST_BYTES:
+            raise InputError(f"no copy here takes the {wanted_ns} ns that one of an expert takes there")
         most *= 2
     while least < most:
         middle = (least + most) // 2

@@ -40,7 +40,7 @@ class Circumstances:
     profile: str
     profile_hash: str
     evidence: str  # the weakest of the simulated results
-    traces: Mapping[str, str]  # SHA-256 by name
+    traces: Mapping[str, str]  # the beginning of their SHA-256, by name
     versions: Mapping[str, str]
     date: str
     seconds: float

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import BITS, Format, is_compressed
-from specmoe.hwprofiles.measure.layers import DTYPES, SCALE
+from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.measure.experts import made_up
 from specmoe.hwprofiles.shape import ModelShape
 
 ALIGNMENT = 256  # bytes, as of every allocation: kernels are chosen by it
@@ -48,7 +48,6 @@ class Pool:
     """
 
     def __init__(self, shape: ModelShape, held: Format, keys: int, device: torch.device, stretch: float = 1) -> None:
-        self.held, self.parameters = held, shape.expert_parameters
         self.size = shape.expert_bytes(held)
         self.copied = round(self.size * stretch)
         try:
@@ -57,7 +56,7 @@ class Pool:
             wanted, why = keys * self.copied / 2**30, str(error).splitlines()[0]
             raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be had: {why}") from None
         for key in range(keys):
-            self._bytes[key, : self.size] = self._expert(key, device).cpu()
+            self._bytes[key, : self.size] = made_up(shape.expert_parameters, held, device, seed=key).cpu()
 
     def __getitem__(self, key: int) -> Tensor:
         """The expert of a key, [size]."""
@@ -66,18 +65,6 @@ class Pool:
     def source(self, key: int) -> Tensor:
         """The bytes that a load of a key copies, [copied]: the expert first."""
         return self._bytes[key % len(self._bytes)]
-
-    def _expert(self, key: int, device: torch.device) -> Tensor:
-        """Weights made up, different for every key, [size]."""
-        generator = torch.Generator(device).manual_seed(key)
-        if not is_compressed(self.held):
-            weights = torch.randn(self.parameters, device=device, generator=generator) * SCALE
-            return weights.to(DTYPES[self.held]).view(torch.uint8)  # type: ignore[index]  # not compressed
-        data = -(-self.parameters * BITS[self.held] // 8)
-        weights = torch.randint(0, 256, (self.size,), dtype=torch.uint8, device=device, generator=generator)
-        steps = 1 << (BITS[self.held] - 1)
-        weights[data:].view(torch.float16).fill_(SCALE / steps)
-        return weights
 
 
 def pool_size(expert_bytes: int, keys: int) -> int:

@@ -135,8 +135,7 @@ def test_a_work_is_of_the_sizes_that_the_simulator_prices(name: str, phase: str,
     assert list(found.head) == list(run.durations.after)
     assert list(found.copy) == list(run.durations.copy)
     assert found.host == run.durations.host
-    if (name, phase) != ("lookahead", "encode"):  # whose routers are charged for the tokens there are, not padded
-        assert list(found.dense) == list(run.durations.before)
+    assert list(found.dense) == list(run.durations.before)
 
 
 REFUSED = [

@@ -57,13 +57,15 @@ class Experts:
         return Beside(launch, max(1.0, computing(self.bench, [launch], effort).median))
 
 
-def made_up(parameters: int, held: Format, device: torch.device) -> Tensor:
+def made_up(parameters: int, held: Format, device: torch.device, seed: int | None = None) -> Tensor:
     """The bytes of an expert's weights, [expert_bytes]; random, for zeros would run faster."""
+    generator = torch.Generator(device)
+    generator.seed() if seed is None else generator.manual_seed(seed)
     if not is_compressed(held):
-        weights = torch.randn(parameters, device=device) * SCALE
+        weights = torch.randn(parameters, device=device, generator=generator) * SCALE
         return weights.to(DTYPES[held]).view(torch.uint8)  # type: ignore[index]  # not compressed
     size, data = bytes_of(parameters, held), -(-parameters * BITS[held] // 8)
-    packed = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device)
+    packed = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device, generator=generator)
     packed[data:].view(torch.float16).fill_(SCALE / (1 << BITS[held] - 1))
     return packed
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.decide.policy import Policy
+from specmoe.sim.padding import padded
 from specmoe.sim.speculate.running_time import (
     FREE,
     MOST_TOKENS,
@@ -42,10 +43,12 @@ class Charge(NamedTuple):
 NO_CHARGE = Charge([], "host", "nothing to predict")
 
 
-def charge(chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | None = None) -> Charge:
+def charge(
+    chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | None = None, pads: bool = False
+) -> Charge:
     """What the predictions of a policy cost; `assumed_ns` an event, of the same worker, takes the place of all that.
 
-    The oracle is a bound and predicts nothing.
+    The oracle is a bound and predicts nothing. `pads`: routers exist for powers of two of tokens only.
     """
     if chosen.prefetch is None or chosen.predictor == "oracle":
         return NO_CHARGE
@@ -55,7 +58,10 @@ def charge(chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | N
     if chosen.predictor in FREE:
         return Charge([], "host", "none by definition")
     if chosen.predictor in ON_THE_DEVICE:
-        return Charge(_routers(workload, costs, chosen.prefetch.depth), "gpu", "one more router for each layer ahead")
+        steps = (padded(workload.step_tokens) if pads else workload.step_tokens).tolist()
+        return Charge(
+            _routers(workload, steps, costs, chosen.prefetch.depth), "gpu", "one more router for each layer ahead"
+        )
     time = running_time(chosen.predictor, chosen.predictor_parameters)
     if time is None:
         return Charge([], on, "unknown", f"predictor time of {chosen.predictor}: 0")
@@ -89,7 +95,8 @@ def _measured(workload: Workload, time: RunningTime, times: int) -> list[int]:
     return [times * time.ns(tokens) for tokens in workload.step_tokens.tolist() for _ in range(layers)]
 
 
-def _routers(workload: Workload, costs: Costs, depth: int) -> list[int]:
+def _routers(workload: Workload, steps: list[int], costs: Costs, depth: int) -> list[int]:
+    """Of each event, where `steps` is the tokens that kernels run of each step."""
     ahead = [min(depth, workload.meta.num_layers - 1 - layer) for layer in range(workload.meta.num_layers)]
-    routers = {tokens: costs.router_ns(tokens, workload.meta.phase) for tokens in set(workload.step_tokens.tolist())}
-    return [routers[tokens] * count for tokens in workload.step_tokens.tolist() for count in ahead]
+    routers = {tokens: costs.router_ns(tokens, workload.meta.phase) for tokens in set(steps)}
+    return [routers[tokens] * count for tokens in steps for count in ahead]
