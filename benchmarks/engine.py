@@ -84,6 +84,7 @@ def long_run(steps: int) -> None:
     from specmoe.traces.workload import build
 
     scenario.routed = routed._replace(workload=build(block, trace.meta, 1, steps), block=block)
+    scenario.contexts = (scenario.contexts * copies)[:steps]
     decisions = scenario.decide(POLICIES["on-demand-lru"], SLOTS)
     timing = simulate(decisions, scenario.durations(decisions))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -17,7 +17,7 @@ import specmoe
 
 ROOT = Path(specmoe.__file__).parent
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "datasets")
-LIBRARIES = ("numpy", "pyarrow", "pandas", "matplotlib", "simpy", *HEAVY)
+LIBRARIES = ("numpy", "pyarrow", "pandas", "matplotlib", "simpy", "numba", *HEAVY)
 
 # Module pattern, what it must never import even inside a function, and why.
 FORBIDDEN: list[tuple[str, tuple[str, ...], str]] = [

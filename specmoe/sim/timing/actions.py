@@ -1,0 +1,125 @@
+"""A `DecisionTable` as one stream of actions of the link and the compute stream, in an order that no clock changes.
+
+Uses come in the order in which the host launches them. A load stands right behind all that it waits for: the begin of
+its event and the last use of what its slot holds; it may slow whatever is computed from then on. When the host comes to
+either is known from its own order (`host_order`), so one pass over the actions times everything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.host_order import (
+    HostOrder,
+    Progress,
+    Rows,
+    all_of_event,
+    distinct,
+    host_order,
+    issuing,
+    launching,
+)
+
+LOAD, USE, FIRST_USE, FIRST_HIT = range(4)  # a first use waits for its load; a hit's may have landed long since
+Codes = NDArray[np.int32]
+
+
+class Actions(NamedTuple):
+    """Those of event e: `ends[e - 1]:ends[e]`, from 0 on."""
+
+    kind: NDArray[np.int8]  # [actions], `LOAD` to `FIRST_HIT`
+    row: Codes  # [actions], of the table's loads or else uses
+    slot: Codes  # [actions], that behind the last one where an expert was there from the start
+    predicted: NDArray[np.uint8]  # [actions], whether the host has predicted by then
+    progress: Codes  # [actions], a row of `host`
+    ends: NDArray[np.int64]  # [events]
+    event_progress: Codes  # [events], a row of `host`: all that it does in the event
+    host: Progress  # [distinct] each
+    num_loads: int
+    num_uses: int
+    layers: int
+    slots: int  # that anything is loaded into
+
+
+def actions_of(table: DecisionTable, predicts: bool = False) -> Actions:
+    """The actions of a table; `predicts` if predicting may take the host time.
+
+    Raises InputError for decisions that overwrite an expert before its last use.
+    """
+    order = host_order(table, predicts)
+    settled = _settled(table, order)
+    at = _Places(
+        loads=np.arange(len(settled)) + settled,
+        uses=np.arange(len(order.uses)) + np.searchsorted(settled, np.arange(len(order.uses)), "right"),
+    )
+    slots = int(table.loads.slot.max(initial=-1)) + 1
+    load_slots = table.loads.slot[order.loads], np.append(table.loads.slot, slots)[table.uses.load[order.uses]]
+    host, progress = distinct([issuing(table, order), launching(table, order), all_of_event(order)])
+    return Actions(
+        kind=at.merged(np.full(len(settled), LOAD), _kinds(table, order.uses), np.int8),
+        row=at.merged(order.loads, order.uses, np.int32),
+        slot=at.merged(*load_slots, np.int32),
+        predicted=at.merged(*_predicted(table, order), np.uint8),
+        progress=at.merged(progress[0], progress[1], np.int32),
+        ends=(order.first_load + order.first_use)[1:].astype(np.int64),
+        event_progress=progress[2].astype(np.int32),
+        host=host,
+        num_loads=len(order.loads),
+        num_uses=len(order.uses),
+        layers=table.num_layers,
+        slots=slots,
+    )
+
+
+class _Places(NamedTuple):
+    """Where loads and uses, in their orders, stand among the actions."""
+
+    loads: Rows
+    uses: Rows
+
+    def merged(self, of_loads: NDArray[Any], of_uses: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
+        """A column of the actions."""
+        column = np.empty(len(self.loads) + len(self.uses), kind)
+        column[self.loads], column[self.uses] = of_loads, of_uses
+        return column
+
+
+def _settled(table: DecisionTable, order: HostOrder) -> Rows:
+    """How many uses are behind each load, [loads] in their order: those of earlier events, and its slot's readers."""
+    event, rank = table.loads.event[order.loads], _rank(order.uses)
+    settled: Rows = np.maximum.accumulate(np.maximum(order.first_use[event], rank[order.reader] + 1))
+    uses = np.flatnonzero(table.uses.load >= 0)
+    awaited = _rank(order.loads)[table.uses.load[uses]]
+    unsettled = awaited[settled[awaited] > rank[uses]]
+    late = np.append(np.flatnonzero(settled > order.first_use[event + 1]), unsettled)
+    if len(late):
+        raise InputError(f"decisions: load {order.loads[late[0]]} goes into a slot whose expert is used only after it")
+    return settled
+
+
+def _rank(order: Rows) -> Rows:
+    """The place of each row in an order; the last entry, -1, is that of no row."""
+    rank = np.full(len(order) + 1, -1)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def _kinds(table: DecisionTable, uses: Rows) -> Rows:
+    """`USE`, `FIRST_USE` or `FIRST_HIT`, [uses] in their order."""
+    loads, first = np.unique(table.uses.load[uses], return_index=True)
+    kinds = np.full(len(uses), USE)
+    first = first[loads >= 0]
+    kinds[first] = np.where(table.uses.hit[uses[first]], FIRST_HIT, FIRST_USE)
+    return kinds
+
+
+def _predicted(table: DecisionTable, order: HostOrder) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each load and use is of its event's last round, at whose beginning the host predicts."""
+    last = order.rounds[1:] - 1
+    load_event, use_event = table.loads.event[order.loads], table.uses.event[order.uses]
+    return order.load_rounds == last[load_event], order.use_rounds == last[use_event]

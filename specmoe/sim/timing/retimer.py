@@ -1,0 +1,107 @@
+"""The same decisions on many machines, in one pass: integers equal to the engine's, on a FIFO link.
+
+Decisions do not depend on a clock, so a what-if over hardware re-times them. Nor does the order in which things happen
+on the compute stream and a FIFO link: it is laid down once (`actions`), and a compiled loop goes through it with arrays
+of clocks, a lane for each machine (`retimer_kernel`).
+
+On the other links that order is a matter of time, another for each machine: the engine times them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError, MissingExtraError
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.actions import Actions, actions_of
+from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import Order
+from specmoe.sim.timing.retimer_script import FREE, LATE, SLOWED, STALL, script_of
+from specmoe.sim.timing.variants import Variants, variants_of
+
+Times = NDArray[np.int64]
+LANES = 64  # beside each other: enough for vector instructions, few enough for their clocks to stay in the cache
+
+
+class Retimed(NamedTuple):
+    """What summaries need of each variant, ns: sums over the run, but for the first."""
+
+    step_end: Times  # [variants, steps], the host knows that the step has ended; from the start of the run
+    host: Times  # [variants], the host thread works
+    compute: Times  # [variants], the compute stream works
+    stall: Times  # [variants], the compute stream waits for loads
+    slowed: Times  # [variants], the part of `compute` that is due to copies under way
+    link: Times  # [variants], copying
+    late_hits: Times  # [variants], number of experts that were resident and had not landed when they were asked for
+
+    @property
+    def latencies(self) -> Times:
+        """Of each step, [variants, steps]."""
+        return np.diff(self.step_end, axis=1, prepend=0)
+
+
+def retime(table: DecisionTable, variants: Sequence[Durations] | Variants, order: Order = "fifo") -> Retimed:
+    """Execute decisions on every variant.
+
+    Raises InputError for a link that is not FIFO, for durations of other decisions, and for decisions that overwrite
+    an expert before its last use; MissingExtraError without numba.
+    """
+    if order != "fifo":
+        raise InputError(f"link order {order}: not known to the re-timer: fifo expected")
+    coded = variants if isinstance(variants, Variants) else variants_of(variants)
+    return timed(actions_of(table, bool(coded.predict.values.any())), coded)
+
+
+def timed(actions: Actions, variants: Variants) -> Retimed:
+    """Execute the actions of a table, of one that `predicts` if any variant takes time to predict."""
+    count, steps = len(variants.read), len(actions.ends) // actions.layers
+    step_end, sums = np.empty((count, steps), np.int64), np.empty((3, count), np.int64)
+    if not count:
+        return Retimed(step_end, *np.empty((6, 0), np.int64))
+    _require_same_rows(actions, variants)
+    _walk(actions, variants, step_end, sums)
+    stall, slowed, late_hits = sums
+    compute = variants.before.total + variants.expert.total + variants.after.total + slowed
+    return Retimed(step_end, _host(actions, variants), compute, stall, slowed, variants.copy.total, late_hits)
+
+
+def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times) -> None:
+    walk = _kernel()
+    script, costs = script_of(actions, variants)
+    for first in range(0, len(step_end), LANES):
+        lanes = slice(first, first + LANES)
+        clocks = np.zeros((FREE + actions.slots + 1, len(step_end[lanes])), np.int64)
+        walk(*script, clocks, np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes], step_end[lanes])
+        sums[:, lanes] = clocks[[STALL, SLOWED, LATE]]
+
+
+def _kernel() -> Callable[..., None]:
+    try:
+        from specmoe.sim.timing.retimer_kernel import walk
+    except ModuleNotFoundError:
+        raise MissingExtraError("numba", "fast") from None
+    kernel: Callable[..., None] = walk
+    return kernel
+
+
+def _require_same_rows(actions: Actions, variants: Variants) -> None:
+    events = len(actions.ends)
+    rows = {"before": events, "expert": actions.num_uses, "after": events // actions.layers}
+    for name, expected in {**rows, "copy": actions.num_loads, "predict": events}.items():
+        found = len(getattr(variants, name).codes)
+        if found != expected:
+            raise InputError(f"durations of other decisions: {name} of {found} rows: {expected} expected")
+
+
+def _host(actions: Actions, variants: Variants) -> Times:
+    """Time that the host works, [variants]."""
+    host, events = HostCosts(*variants.host), len(actions.ends)
+    dense = (events + events // actions.layers) * host.launch_dense_ns
+    rest = events * host.bookkeeping_ns + actions.num_loads * host.issue_ns + actions.num_uses * host.launch_ns
+    total: Times = dense + rest + variants.predict.total
+    return total

@@ -1,0 +1,207 @@
+"""The three clocks of many machines at once, compiled: the engine's loop with a lane for each machine.
+
+All clocks are rows of one array, [clocks, lanes], and so is all that anything takes, [costs, lanes]; numbers of rows
+say what happens when. One event comes after the other, in the engine's order and with its names, and the loops over
+lanes become vector instructions. Needs numba: import this module where it is used.
+
+Copies are remembered until they are past, only where they slow the computing, in a ring for each lane.
+
+All is compiled as one function, at its first call; numba keeps it beside this file until this file changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from specmoe.sim.timing.actions import FIRST_HIT, LOAD, USE
+from specmoe.sim.timing.retimer_script import (
+    BOOKKEEPING,
+    COMPUTE,
+    DECIDED,
+    DENSE,
+    DISK,
+    HANDOVER,
+    HOST,
+    LATE,
+    LINK,
+    PREDICTED,
+    READ,
+    READY,
+    SLOWED,
+    STALL,
+    START,
+    SYNC,
+    SYNC_EACH_LAYER,
+)
+
+ROOM = 64  # copies that a ring holds at first; a power of two
+
+
+@njit(cache=True, nogil=True)
+def walk(actions: Any, ends: Any, events: Any, heads: Any, clocks: Any, costs: Any, slows: Any, step_end: Any) -> None:
+    """Run a `Script` on clocks that stand at 0, [clocks, lanes]; fill in `step_end`, [lanes, steps].
+
+    `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow the computing.
+    """
+    lanes = len(slows)
+    layers = len(events) // len(heads)
+    any_slows = slows.max() > 0
+    copies, numbers = np.empty((2, lanes, ROOM), np.int64), np.zeros((2, lanes), np.int64)
+    action = 0
+    for event in range(len(events)):
+        dense, predicting, launched = events[event]
+        _dense(clocks, costs, dense)
+        if any_slows:
+            _slow(clocks, slows, copies, numbers)
+        _decide(clocks, costs, predicting)
+        while action < ends[event]:
+            kind, slot, decided, progress, cost = actions[action]
+            action += 1
+            if kind == LOAD:
+                _load(clocks, costs, slot, decided, progress, cost)
+                if any_slows:
+                    copies = _with_room(copies, numbers)
+                    _remember(clocks, costs, copies, numbers, cost)
+                continue
+            if kind == USE:
+                _use(clocks, costs, decided, progress, cost)
+            else:
+                _first_use(clocks, costs, slot, decided, progress, cost, kind == FIRST_HIT)
+            if any_slows:
+                _slow(clocks, slows, copies, numbers)
+            _release(clocks, slot)
+        _launched(clocks, costs, launched)
+        if (event + 1) % layers == 0:
+            step = event // layers
+            _dense(clocks, costs, heads[step])
+            if any_slows:
+                _slow(clocks, slows, copies, numbers)
+            _end_step(clocks, costs, step, step_end)
+
+
+@njit(inline="always")
+def _dense(clocks: Any, costs: Any, cost: int) -> None:
+    for lane in range(clocks.shape[1]):
+        start = max(clocks[COMPUTE, lane], clocks[HOST, lane] + costs[DENSE, lane])
+        clocks[START, lane] = start
+        clocks[COMPUTE, lane] = start + costs[cost, lane]
+
+
+@njit(inline="always")
+def _decide(clocks: Any, costs: Any, predicting: int) -> None:
+    for lane in range(clocks.shape[1]):
+        ready = clocks[COMPUTE, lane] + costs[SYNC, lane]
+        decided = ready + costs[BOOKKEEPING, lane]
+        clocks[READY, lane] = ready
+        clocks[DECIDED, lane] = decided
+        clocks[PREDICTED, lane] = decided + costs[predicting, lane]
+
+
+@njit(inline="always")
+def _load(clocks: Any, costs: Any, slot: int, decided: int, progress: int, cost: int) -> None:
+    for lane in range(clocks.shape[1]):
+        issued = clocks[decided, lane] + costs[progress, lane]
+        copy, read = costs[cost, lane], costs[READ, lane]
+        link, disk = clocks[LINK, lane], clocks[DISK, lane]
+        crosses = copy > 0  # else it is in VRAM already, compressed
+        reads = crosses and read > 0
+        fetched = max(issued, disk) + read if reads else issued
+        start = max(fetched, clocks[slot, lane])
+        start = max(start, link) if crosses else start
+        clocks[DISK, lane] = fetched if reads else disk
+        clocks[LINK, lane] = start + copy if crosses else link
+        clocks[slot, lane] = start + copy
+
+
+@njit(inline="always")
+def _use(clocks: Any, costs: Any, decided: int, progress: int, cost: int) -> None:
+    for lane in range(clocks.shape[1]):
+        start = max(clocks[COMPUTE, lane], clocks[decided, lane] + costs[progress, lane])
+        clocks[START, lane] = start
+        clocks[COMPUTE, lane] = start + costs[cost, lane]
+
+
+@njit(inline="always")
+def _first_use(clocks: Any, costs: Any, slot: int, decided: int, progress: int, cost: int, hit: bool) -> None:
+    for lane in range(clocks.shape[1]):
+        free = max(clocks[COMPUTE, lane], clocks[decided, lane] + costs[progress, lane])
+        landed = clocks[slot, lane]
+        start = max(free, landed + costs[HANDOVER, lane])
+        clocks[LATE, lane] += hit and landed > clocks[READY, lane]
+        clocks[STALL, lane] += start - free
+        clocks[START, lane] = start
+        clocks[COMPUTE, lane] = start + costs[cost, lane]
+
+
+@njit(inline="always")
+def _release(clocks: Any, slot: int) -> None:
+    for lane in range(clocks.shape[1]):
+        clocks[slot, lane] = clocks[COMPUTE, lane]
+
+
+@njit(inline="always")
+def _launched(clocks: Any, costs: Any, launched: int) -> None:
+    for lane in range(clocks.shape[1]):
+        host = clocks[PREDICTED, lane] + costs[launched, lane]
+        computed = clocks[COMPUTE, lane] + costs[SYNC, lane]
+        clocks[HOST, lane] = max(host, computed) if costs[SYNC_EACH_LAYER, lane] else host
+
+
+@njit(inline="always")
+def _end_step(clocks: Any, costs: Any, step: int, step_end: Any) -> None:
+    for lane in range(clocks.shape[1]):
+        clocks[HOST, lane] = clocks[COMPUTE, lane] + costs[SYNC, lane]
+        step_end[lane, step] = clocks[HOST, lane]
+
+
+@njit(inline="always")
+def _slow(clocks: Any, slows: Any, copies: Any, numbers: Any) -> None:
+    """What was computed last takes longer by a share of the copying beside it."""
+    for lane in range(len(slows)):
+        if slows[lane] > 0 and clocks[LINK, lane] > clocks[START, lane]:
+            busy = _busy(copies[0, lane], copies[1, lane], numbers[:, lane], clocks[START, lane], clocks[COMPUTE, lane])
+            longer = np.int64(np.rint(slows[lane] * busy))  # half to even, as Python rounds
+            clocks[SLOWED, lane] += longer
+            clocks[COMPUTE, lane] += longer
+
+
+@njit(inline="always")
+def _busy(started: Any, landed: Any, numbers: Any, start: int, end: int) -> int:
+    """How long a lane copies between two times; calls come in the order of time."""
+    last_place = len(started) - 1
+    while numbers[0] < numbers[1] and landed[numbers[0] & last_place] <= start:
+        numbers[0] += 1
+    busy = 0
+    for number in range(numbers[0], numbers[1]):
+        place = number & last_place
+        if started[place] >= end:
+            break
+        busy += min(end, landed[place]) - max(start, started[place])
+    return busy
+
+
+@njit(inline="always")
+def _remember(clocks: Any, costs: Any, copies: Any, numbers: Any, cost: int) -> None:
+    """The last copy of each lane; where it crossed the link."""
+    for lane in range(clocks.shape[1]):
+        if costs[cost, lane] > 0:
+            place = numbers[1, lane] & (copies.shape[2] - 1)
+            copies[0, lane, place] = clocks[LINK, lane] - costs[cost, lane]
+            copies[1, lane, place] = clocks[LINK, lane]
+            numbers[1, lane] += 1
+
+
+@njit(inline="always")
+def _with_room(copies: Any, numbers: Any) -> Any:
+    """The same with room for one more in each lane; copies `numbers[0]` to `numbers[1]`, each in its number's place."""
+    lanes, room = copies.shape[1:]
+    if (numbers[1] - numbers[0]).max() < room:
+        return copies
+    larger = np.empty((2, lanes, 2 * room), np.int64)
+    for lane in range(lanes):
+        for number in range(numbers[0, lane], numbers[1, lane]):
+            larger[:, lane, number & (2 * room - 1)] = copies[:, lane, number & (room - 1)]
+    return larger
