@@ -31,7 +31,7 @@ IMAGES = DOCS / "img"
 PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
 TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
 PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
-SUMMARY = HOME / "summary.json"
+SUMMARY = DOCS / "runs" / "validation" / "summary.json"
 
 
 def main() -> None:

@@ -102,14 +102,11 @@ class Engine:
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
         rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
         wait_each_layer = self.durations.sync_each_layer
-        slows = self.interference
         host = compute = 0
         for event in range(self.table.num_steps * layers):
             begin = host
             start = max(compute, host + launch_dense + begins)
-            compute = start + before[event]
-            slowed = round(slows * link.busy(start, compute)) if slows else 0
-            compute += slowed
+            compute, slowed = self._end(start, before[event])
             yield env.timeout(compute + sync - env.now)
             ready = compute + sync
             host = ready + bookkeeping
@@ -139,23 +136,25 @@ class Engine:
                         stall += landed - start
                         start = landed
                 use_start[use] = start
-                compute = start + expert[use]
-                if slows:
-                    longer = round(slows * link.busy(start, compute))
-                    slowed += longer
-                    compute += longer
-                use_end[use] = compute
+                use_end[use], longer = self._end(start, expert[use])
+                compute = use_end[use]
+                slowed += longer
             if wait_each_layer:
                 host = max(host, compute + sync)
             end = compute
             if (event + 1) % layers == 0:
                 worked += launch_dense
                 start = max(compute, host + launch_dense + begins)
-                compute = start + after[event // layers]
-                if slows:
-                    longer = round(slows * link.busy(start, compute))
-                    slowed += longer
-                    compute += longer
+                compute, longer = self._end(start, after[event // layers])
+                slowed += longer
                 host = compute + sync
                 self.step_end.append(host)
             self.events.extend((begin, ready, worked, stall, slowed, end))
+
+    def _end(self, start: int, ns: int) -> tuple[int, int]:
+        """When something on the compute stream ends, and how much later because of copies under way."""
+        end = start + ns
+        if not self.interference:
+            return end, 0
+        longer = round(self.interference * self.link.busy(start, end))
+        return end + longer, longer
