@@ -1,7 +1,11 @@
 """Judge shipped profiles by the replays in validation/ and fill in docs/validation.md: `make figures`. Needs no GPU.
 
-validation/<profile>.steps.parquet      what was measured; <profile>.json beside it says on what
-validation/<profile>.measured.toml      the microbenchmarks alone, before anything was calibrated
+validation/NAME.steps.parquet       what was measured; NAME.json beside it says on what
+validation/NAME.measured.toml       the microbenchmarks alone, before anything was calibrated
+validation/NAME.toml                the calibrated profile, of a machine whose profile is not shipped
+
+NAME is a shipped profile's, `REPLICATION` (the whole grid once more, on another machine, after the model was done) or
+`EMULATED` (another machine's link, on that of the replication).
 """
 
 from __future__ import annotations
@@ -22,22 +26,29 @@ from specmoe.validate.fidelity import CellFidelity
 from specmoe.validate.overall import Overall, overall
 from specmoe.validate.step_store import read_steps
 from specmoe.validate.transfer import carried
-from specmoe.validate.validation import circumstances, plan, rejudged, traces_by_phase
+from specmoe.validate.validation import circumstances, emulating, plan, rejudged, traces_by_phase
 
 DOCS = Path(__file__).parent
 HOME = DOCS.parent / "validation"
 PAGE = DOCS / "validation.md"
 IMAGES = DOCS / "img"
 PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
+REPLICATION, REPLICATED = "h100-sxm5-80gb-2", "h100-sxm5-80gb"
+EMULATED, SLOWER = "rtx3090-on-h100-sxm5-80gb", "rtx3090"
+GROUPED = (*PROFILES, REPLICATION, EMULATED)
 TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
 PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
 SUMMARY = DOCS / "runs" / "validation" / "summary.json"
+ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy.json"  # the same for `specmoe advise`
+OWN, ALONE = "calibrated on its `fit` cells", "microbenchmarks alone"
+SAID = {OWN: "own", ALONE: "microbenchmarks"}  # there
 
 
 def main() -> None:
     """Judge, draw, and fill in the page."""
-    rows = [row for name in PROFILES for row in judged(name)]
+    rows = [row for name in PROFILES for row in judged(name)] + replicated() + [emulation()]
     SUMMARY.write_text(json.dumps(rows, indent=1) + "\n")
+    ACCURACY.write_text(json.dumps({"rows": [accuracy(row) for row in rows]}, indent=1) + "\n")
     PAGE.write_text(filled(PAGE.read_text()))
 
 
@@ -45,14 +56,45 @@ def judged(name: str) -> list[dict[str, Any]]:
     """A profile three ways: calibrated (which is saved and drawn), microbenchmarks alone, and carried from another."""
     calibrated, alone = load_profile(name), measured(name)
     save_calibrated(name, calibrated)
-    rows = [_row(name, "calibrated on its `fit` cells", "held out", held_out(judge(name, calibrated)))]
-    rows.append(_row(name, "microbenchmarks alone", "all", judge(name, alone)))
+    rows = [_row(name, OWN, "held out", held_out(judge(name, calibrated)))]
+    rows.append(_row(name, ALONE, "all", judge(name, alone)))
     for other in PROFILES:
         if other != name:
             values = carried(load_profile(other), measured(other), alone)
             moved = alone.with_calibrated(values, f"carried from {other}")
             rows.append(_row(name, f"constants carried from {other}", "all", judge(name, moved)))
     return rows
+
+
+def replicated() -> list[dict[str, Any]]:
+    """Another machine of a known kind: with its own profile, and with the one that is shipped for its kind."""
+    calibrated, alone = load_profile(str(HOME / f"{REPLICATION}.toml")), measured(REPLICATION)
+    save_calibrated(REPLICATION, calibrated)
+    return [
+        _row(REPLICATION, OWN, "held out", held_out(judge(REPLICATION, calibrated))),
+        _row(REPLICATION, ALONE, "all", judge(REPLICATION, alone)),
+        _row(REPLICATION, f"{REPLICATED} as shipped", "all", judge(REPLICATION, load_profile(REPLICATED))),
+    ]
+
+
+def emulation() -> dict[str, Any]:
+    """A slower machine's link on that of the replication, calibrated with its own link."""
+    cells = judge_emulated(load_profile(str(HOME / f"{REPLICATION}.toml")))
+    return _row(EMULATED, f"emulated {SLOWER}", "held out", cells)
+
+
+def judge_emulated(mine: HardwareProfile) -> list[CellFidelity]:
+    """All cells of the emulation."""
+    steps = read_steps(HOME / f"{EMULATED}.steps.parquet")
+    return rejudged(steps, emulating(tuple(steps), traces_by_phase(TRACES), mine, load_profile(SLOWER)))
+
+
+def accuracy(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the summary as the package keeps it."""
+    figures = ("cells", "median_abs_error", "p95_abs_error", "worst_abs_error", "kendall_tau")
+    constants = SAID.get(row["profile"], row["profile"])
+    known = {"profile": row["device"], "constants": constants, "held_out": row["which"] == "held out"}
+    return known | {name: row[name] for name in figures}
 
 
 def measured(name: str) -> HardwareProfile:
@@ -75,7 +117,7 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
     """The files of a validation, and its figures."""
     former, steps = load(HOME / f"{name}.json").circumstances, read_steps(HOME / f"{name}.steps.parquet")
     planned = plan(tuple(steps), traces_by_phase(TRACES), profile)
-    note = f"replayed on {former.date}; judged with the profile as shipped, calibrated on the cells of role `fit`"
+    note = f"replayed on {former.date}; judged with the profile calibrated on its cells of role `fit`"
     planned = dataclasses.replace(planned, notes=(note,))
     told = circumstances(planned, name, former.device, former.seconds, former.date, former.versions)
     cells = rejudged(steps, planned)
@@ -87,7 +129,7 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
 
 def filled(page: str) -> str:
     """The page with its tables made again."""
-    tables = {"overall": _overall_table(), **{name: _group_table(name) for name in PROFILES}}
+    tables = {"overall": _overall_table(), **{name: _group_table(name) for name in GROUPED}}
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         page, found = re.subn(pattern, lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL)  # type: ignore[misc]

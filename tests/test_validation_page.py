@@ -58,6 +58,31 @@ def test_the_profile_says_what_its_calibration_reached(name: str) -> None:
     )
 
 
+def test_the_replication_is_made_again_and_its_failure_is_marked(builder: ModuleType) -> None:
+    profile, raw = (
+        load_profile(str(HOME / f"{builder.REPLICATION}.toml")),
+        json.loads((HOME / f"{builder.REPLICATION}.json").read_text()),
+    )
+    assert verdict(builder.judge(builder.REPLICATION, profile))["held_out"] == raw["held_out"]
+    assert raw["held_out"]["worst_abs_error"] > TARGETS["worst_abs_error"] and raw["failed"]
+    assert profile.calibration is not None and not profile.calibration.met
+    assert set(read_steps(HOME / f"{builder.REPLICATION}.steps.parquet")) == set(grid("full"))
+
+
+def test_the_emulation_is_judged_again_as_it_was(builder: ModuleType) -> None:
+    raw = json.loads((HOME / f"{builder.EMULATED}.json").read_text())
+    assert (
+        verdict(builder.judge_emulated(load_profile(str(HOME / f"{builder.REPLICATION}.toml"))))["held_out"]
+        == raw["held_out"]
+    )
+    assert set(read_steps(HOME / f"{builder.EMULATED}.steps.parquet")) == set(grid("emulate"))
+
+
+def test_the_package_knows_the_same_errors(builder: ModuleType) -> None:
+    rows = json.loads(builder.SUMMARY.read_text())
+    assert json.loads(builder.ACCURACY.read_text())["rows"] == [builder.accuracy(row) for row in rows]
+
+
 def test_the_page_says_what_the_files_say(builder: ModuleType) -> None:
     page = (DOCS / "validation.md").read_text()
     assert builder.filled(page) == page
