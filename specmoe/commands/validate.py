@@ -162,14 +162,14 @@ def _replay(
     from specmoe.validate.grid import grid
     from specmoe.validate.here import this_machine
     from specmoe.validate.job import number_of_runs
-    from specmoe.validate.validation import emulating, plan, require_same_device, traces_by_phase, validate
+    from specmoe.validate.validation import emulating, plan, require_same_device, traces_by_phase, validate, with_room
 
     other = None if emulate is None else load_profile(emulate)
     by_phase, cells = traces_by_phase(traces), grid(grid_name)
     machine = this_machine(profile, other)
     notes = require_same_device(profile, machine.facts, force)
     planned = plan(cells, by_phase, profile) if other is None else emulating(cells, by_phase, profile, other)
-    planned = dataclasses.replace(planned, notes=(*planned.notes, *notes))
+    planned = with_room(dataclasses.replace(planned, notes=(*planned.notes, *notes)), machine)
     with console.progress("runs") as bar:
         task = bar.add_task("replaying", total=number_of_runs(planned.cells, repeats))
         found = validate(planned, machine, repeats, lambda: bar.update(task, advance=1))

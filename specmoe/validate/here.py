@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.run import Scenario
 from specmoe.validate.checked import CheckedCudaDevice
 from specmoe.validate.cuda import CudaDevice, Model
 from specmoe.validate.emulate import stretch
-from specmoe.validate.slots import Pool, enough_vram, pool_size
+from specmoe.validate.slots import Pool, enough_vram, free_vram, most_slots_in, pool_size
 from specmoe.validate.validation import Machine
 
 
@@ -19,15 +20,20 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
     """The current CUDA device, with another machine's link if told; raises InputError where there is none."""
     device = _device()
 
-    def make(scenario: Scenario, slots: int) -> CudaDevice:
-        home = scenario.spec.home.format or scenario.format
-        size = scenario.shape.expert_bytes(home)
-        longer = 1.0 if other is None else stretch(mine, other, size)
-        keys = pool_size(round(size * longer), scenario.num_keys)
-        with enough_vram():
-            return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, longer))
+    def longer(scenario: Scenario) -> float:
+        return 1.0 if other is None else stretch(mine, other, scenario.shape.expert_bytes(_home(scenario)))
 
-    return Machine(make, machine_facts(device))
+    def make(scenario: Scenario, slots: int) -> CudaDevice:
+        home, times = _home(scenario), longer(scenario)
+        keys = pool_size(round(scenario.shape.expert_bytes(home) * times), scenario.num_keys)
+        with enough_vram():
+            return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, times))
+
+    def most_slots(scenario: Scenario) -> int:
+        copied = round(scenario.shape.expert_bytes(_home(scenario)) * longer(scenario))
+        return most_slots_in(free_vram(device), scenario.expert_bytes, copied)
+
+    return Machine(make, machine_facts(device), most_slots)
 
 
 def checked_device(scenario: Scenario) -> CheckedCudaDevice:
@@ -39,8 +45,12 @@ def checked_device(scenario: Scenario) -> CheckedCudaDevice:
 
 
 def _model(scenario: Scenario) -> Model:
-    home = scenario.spec.home.format or scenario.format
-    return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, home)
+    return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, _home(scenario))
+
+
+def _home(scenario: Scenario) -> Format:
+    held: Format = scenario.spec.home.format or scenario.format
+    return held
 
 
 def _device() -> torch.device:

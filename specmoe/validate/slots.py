@@ -25,7 +25,7 @@ class Arena:
 
     def __init__(self, slots: int, size: int, copied: int, device: torch.device) -> None:
         self.size, self.copied = size, copied
-        stride = -(-max(size, copied) // ALIGNMENT) * ALIGNMENT
+        stride = _stride(size, copied)
         require_vram((slots + 1) * stride, device)
         self._bytes = torch.empty((slots + 1, stride), dtype=torch.uint8, device=device)
 
@@ -81,13 +81,28 @@ def enough_vram() -> Iterator[None]:
         raise InputError(f"out of VRAM: {str(error).splitlines()[0]}") from None
 
 
+def most_slots_in(free: int, size: int, copied: int) -> int:
+    """Slots of an arena in so many free bytes of VRAM, beside what else a replay needs; may be below 0."""
+    return (free - SPARE_BYTES) // _stride(size, copied) - 1
+
+
+def _stride(size: int, copied: int) -> int:
+    return -(-max(size, copied) // ALIGNMENT) * ALIGNMENT
+
+
+def free_vram(device: torch.device) -> int:
+    """Bytes that can be had on a CUDA device once former slots are gone."""
+    gc.collect()  # slots of former devices, which their graphs refer to in a circle
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free)
+
+
 def require_vram(wanted: int, device: torch.device) -> None:
     """Raise InputError unless so many bytes, and what else a replay needs, are free."""
     if device.type != "cuda":
         return
-    gc.collect()  # slots of former devices, which their graphs refer to in a circle
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(device)
+    free = free_vram(device)
     if wanted + SPARE_BYTES > free:
         slots, rest, there = (f"{amount / 2**30:.1f} GiB" for amount in (wanted, SPARE_BYTES, free))
         raise InputError(f"the slots need {slots} of VRAM and the rest {rest}: {there} are free")

@@ -12,6 +12,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import EVIDENCE
 from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.run import Scenario
 from specmoe.validate.cells import Cell
 from specmoe.validate.emulate import LINK, NOT_EMULATED, emulated, fitting
 from specmoe.validate.evidence import Circumstances
@@ -22,10 +23,11 @@ from specmoe.validate.steps import Steps
 
 
 class Machine(NamedTuple):
-    """Where replays run: how to make a device for a group's scenario and slots, and facts about it."""
+    """Where replays run: how to make a device for a group's scenario and slots, facts about it, and its room."""
 
     make_device: MakeDevice
     facts: Mapping[str, Fact]
+    most_slots: Callable[[Scenario], int] = lambda scenario: scenario.num_keys
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,21 @@ def emulating(
     notes = [*whole.notes, f"emulated: {LINK} and VRAM of {other.name}; {NOT_EMULATED}"]
     notes += [f"{left} cells left out: their slots do not fit into its VRAM"] if left else []
     return dataclasses.replace(whole, cells=known, notes=tuple(notes))
+
+
+def with_room(planned: Plan, machine: Machine) -> Plan:
+    """The cells whose slots a machine has room for, so that none is met in the middle; InputError if there is none."""
+    known = tuple(cell for cell in planned.cells if _has_room(cell, planned.simulation.scenario(cell.group), machine))
+    if not known:
+        raise InputError("no cell of the grid has slots that this device's VRAM holds: another grid expected")
+    left = len(planned.cells) - len(known)
+    notes = (f"{left} cells left out: this device's VRAM does not hold their slots",) if left else ()
+    return dataclasses.replace(planned, cells=known, notes=planned.notes + notes)
+
+
+def _has_room(cell: Cell, scenario: Scenario, machine: Machine) -> bool:
+    stays = scenario.policy(cell.policy).sharing == "all-resident"
+    return (scenario.num_keys if stays else cell.slots) <= machine.most_slots(scenario)
 
 
 def require_same_device(profile: HardwareProfile, facts: Mapping[str, Fact], force: bool) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from specmoe.validate.validation import (
     require_same_device,
     traces_by_phase,
     validate,
+    with_room,
 )
 
 PROFILE = machine_profile()
@@ -224,6 +225,22 @@ def test_cells_without_a_trace_of_their_phase_are_left_out(cells: tuple[Cell, ..
     assert one.cells == cells[:-1]
     assert one.notes == ("1 cells of the grid left out: no trace of their phase",)
     assert plan(cells, TRACES, PROFILE).notes == ()
+
+
+def test_cells_that_the_device_does_not_hold_are_left_out_before_the_first_run(planned: Plan) -> None:
+    most = sorted({cell.slots for cell in planned.cells})[0]
+    small = fake_machine()._replace(most_slots=lambda scenario: most)
+    left = with_room(planned, small)
+    assert {cell.slots for cell in left.cells} == {most} and "gpu-only" not in {cell.policy for cell in left.cells}
+    number = len(planned.cells) - len(left.cells)
+    assert left.notes == (*planned.notes, f"{number} cells left out: this device's VRAM does not hold their slots")
+    assert with_room(planned, fake_machine()) == planned
+
+
+def test_a_model_that_stays_needs_room_for_all_its_experts(planned: Plan) -> None:
+    cell = dataclasses.replace(planned.cells[0], policy="gpu-only", slots=1)
+    with pytest.raises(InputError, match="no cell of the grid has slots that this device's VRAM holds"):
+        with_room(dataclasses.replace(planned, cells=(cell,)), fake_machine()._replace(most_slots=lambda _: 767))
 
 
 def test_no_cell_has_a_trace(cells: tuple[Cell, ...]) -> None:

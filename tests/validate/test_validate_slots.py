@@ -11,7 +11,18 @@ import torch
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.measure.layers import expand
-from specmoe.validate.slots import ALIGNMENT, FEWEST, POOL_BYTES, Arena, Pool, enough_vram, pool_size, require_vram
+from specmoe.validate.slots import (
+    ALIGNMENT,
+    FEWEST,
+    POOL_BYTES,
+    SPARE_BYTES,
+    Arena,
+    Pool,
+    enough_vram,
+    most_slots_in,
+    pool_size,
+    require_vram,
+)
 
 CPU = torch.device("cpu")
 SHAPE = load_shape("switch-base-8")
@@ -25,6 +36,13 @@ def test_slots_do_not_overlap() -> None:
         arena[slot].fill_(slot + 1)
     assert [arena[slot].unique().tolist() for slot in range(-1, 5)] == [[0], [1], [2], [3], [4], [5]]
     assert {len(arena[slot]) for slot in range(-1, 5)} == {300}
+
+
+@pytest.mark.parametrize(("size", "copied", "stride"), [(300, 200, 512), (256, 600, 768)])
+def test_as_many_slots_as_there_is_room_for(size: int, copied: int, stride: int) -> None:
+    free = SPARE_BYTES + 11 * stride
+    assert len(Arena(most_slots_in(free, size, copied), size, copied, CPU)._bytes) * stride == 11 * stride
+    assert most_slots_in(free - 1, size, copied) == 9 and most_slots_in(0, size, copied) < 0
 
 
 def test_the_slot_beside_is_no_slot_of_loads() -> None:
