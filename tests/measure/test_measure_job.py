@@ -50,8 +50,7 @@ def test_every_number_is_filled_and_the_file_comes_back(profile: HardwareProfile
     assert {"host.graph.begin", "host.graph.begin_copy", "host.eager.begin_copy"} <= set(again.quantities)
     assert set(again.points) == {
         *(f"{copy}.points" for copy in COPIES),
-        "host_to_device.pinned.isolated",
-        "host_to_device.pinned.busy",
+        *(f"host_to_device.{memory}.{way}" for memory in ("pinned", "pageable") for way in ("isolated", "busy")),
         "dequantise.int8.points",
         "dequantise.int4.points",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import require_rising
 from specmoe.hwprofiles.formats import FORMATS, Format, bytes_of
 from specmoe.hwprofiles.measure import disk, fill_curves, fill_rates, host
+from specmoe.hwprofiles.measure.bench import Beside
 from specmoe.hwprofiles.measure.copies import SIZES, Link, pairs
 from specmoe.hwprofiles.measure.dense import ROUTERS, DenseParts
 from specmoe.hwprofiles.measure.device_time import Effort, buffers, computing, copying_alone, in_turn
 from specmoe.hwprofiles.measure.experts import Experts, made_up
 from specmoe.hwprofiles.measure.findings import Context, Findings
-from specmoe.hwprofiles.measure.layers import DTYPES, Stand, expand
+from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
 from specmoe.hwprofiles.measure.plan import Plan
 from specmoe.hwprofiles.measure.quiet import quiet
@@ -143,18 +144,44 @@ def test_sizes() -> None:
 def test_every_way_of_copying_moves_the_bytes_it_says() -> None:
     bench = HostBench()
     link = Link(bench, 8192, EFFORT)
-    link.vram.zero_()
-    link.pinned_copy(8192)
-    assert torch.equal(link.vram, link.pinned) and link.pinned.float().std() > 50
-    link.vram.zero_()
-    link.pageable_copy(8192)
-    assert torch.equal(link.vram, link.pageable)
+    link.pageable.add_(1)
+    for source, way in product((link.pinned, link.pageable), (link.to_device, link.isolated)):
+        link.vram.zero_()
+        way(source, 8192)
+        assert torch.equal(link.vram, source) and source.float().std() > 50
     link.other.zero_()
     link.inside(8192)
     assert torch.equal(link.other, link.vram)
     link.pinned.zero_()
     link.back(8192)
     assert torch.equal(link.pinned, link.vram)
+
+
+def test_copies_are_timed_in_the_way_that_their_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bool, bool, int]] = []  # queued ahead, beside work, copies in the first run
+
+    class Watched(HostBench):
+        def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:
+            asked.append((ahead, beside is not None, times))
+            return super().copied_ns(copy, times, ahead, beside)
+
+    link = Link(Watched(), 8192, EFFORT)
+    found = {}
+    for name, measured, _ in link.ways(Beside(lambda: None, 1.0)):
+        asked.clear()
+        measured(4096)
+        found[name] = asked[0] if asked else None
+    assert found == {
+        "host_to_device.pinned.points": (True, False, 2),
+        "host_to_device.pinned.isolated": (True, False, 1),
+        "host_to_device.pinned.busy": (True, True, 2),
+        "host_to_device.pageable.points": (False, False, 2),
+        "host_to_device.pageable.isolated": (False, False, 1),
+        "host_to_device.pageable.busy": (False, True, 2),
+        "device_to_host.points": (True, False, 2),
+        "device_copy.points": (True, False, 2),
+        "allocation.points": None,
+    }
 
 
 # Kernels

@@ -44,30 +44,27 @@ class Link:
 
     def ways(self, beside: Beside) -> Iterator[Ways]:
         """Everything that is measured of copies, allocation included."""
-        yield Ways("host_to_device.pinned.points", self.pinned_copy, "pinned copies back to back, alone")
-        yield Ways("host_to_device.pinned.isolated", self.isolated, "pinned copies one at a time, each waited for")
-        busy = partial(self.busy, beside=beside)
-        yield Ways("host_to_device.pinned.busy", busy, "pinned copies back to back while experts compute")
-        yield Ways("host_to_device.pageable.points", self.pageable_copy, "pageable copies back to back, alone")
+        for memory, source in (("pinned", self.pinned), ("pageable", self.pageable)):
+            to_device, group = partial(self.to_device, source), f"host_to_device.{memory}"
+            yield Ways(f"{group}.points", to_device, f"{memory} copies back to back, alone")
+            yield Ways(f"{group}.isolated", partial(self.isolated, source), f"{memory} copies, each waited for")
+            busy = partial(to_device, beside=beside)
+            yield Ways(f"{group}.busy", busy, f"{memory} copies back to back while experts compute")
         yield Ways("device_to_host.points", self.back, "copies to pinned memory back to back, alone")
         yield Ways("device_copy.points", self.inside, "copies inside VRAM back to back, alone")
         yield Ways("allocation.points", self.allocation, "allocation by the driver, host time")
 
-    def pinned_copy(self, size: int) -> Sample:
-        """From pinned memory to the device."""
-        return copying(self.bench, pairs(self.vram, self.pinned, size), self.effort)
+    def to_device(self, source: Tensor, size: int, beside: Beside | None = None) -> Sample:
+        """From the host's memory, beside work of the compute stream if told.
 
-    def isolated(self, size: int) -> Sample:
+        From pageable memory the call blocks until the driver has taken the bytes, so none is queued ahead.
+        """
+        ahead = source is self.pinned
+        return copying(self.bench, pairs(self.vram, source, size), self.effort, ahead, beside)
+
+    def isolated(self, source: Tensor, size: int) -> Sample:
         """The same, each waited for before the next is made."""
-        return copying_alone(self.bench, pairs(self.vram, self.pinned, size), self.effort)
-
-    def busy(self, size: int, beside: Beside) -> Sample:
-        """The same, back to back while the compute stream works."""
-        return copying(self.bench, pairs(self.vram, self.pinned, size), self.effort, beside=beside)
-
-    def pageable_copy(self, size: int) -> Sample:
-        """From ordinary memory; the call blocks until the driver has taken the bytes."""
-        return copying(self.bench, pairs(self.vram, self.pageable, size), self.effort, ahead=False)
+        return copying_alone(self.bench, pairs(self.vram, source, size), self.effort, source is self.pinned)
 
     def back(self, size: int) -> Sample:
         """From the device to pinned memory."""

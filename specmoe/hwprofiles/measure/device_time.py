@@ -56,10 +56,10 @@ def copying(
     return _timed(lambda times: bench.copied_ns(turn, times, ahead, beside), len(copies), effort)
 
 
-def copying_alone(bench: Bench, copies: Sequence[Run], effort: Effort) -> Sample:
+def copying_alone(bench: Bench, copies: Sequence[Run], effort: Effort, ahead: bool = True) -> Sample:
     """Time of one copy that the host waits for before it makes the next, ns."""
     turn = in_turn(copies)
-    return sampled(lambda: bench.copied_ns(turn, 1), effort.samples)
+    return sampled(lambda: bench.copied_ns(turn, 1, ahead), effort.samples)
 
 
 def in_turn(launches: Sequence[Run]) -> Run:
