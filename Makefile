@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench figures
+.PHONY: demo test bench figures docs
 
 .venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -11,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 	touch $@
 
 .venv/ready: .venv/base
-	$(PIP) -e '.[torch,dev]'
+	$(PIP) -e '.[torch,dev,docs]'
 	touch $@
 
 demo: .venv/base ## the main job on the bundled real trace; needs no torch
@@ -22,6 +22,9 @@ test: .venv/ready ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+docs: .venv/ready ## pages in out/docs/index.html; a warning is an error
+	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/docs
 
 bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.traces

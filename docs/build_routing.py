@@ -16,10 +16,15 @@ from typing import Any
 import numpy as np
 
 import specmoe.traces
-from specmoe.analysis import routing
 from specmoe.analysis.style import figure, save
+from specmoe.analysis.trace.domains import domain_information
+from specmoe.analysis.trace.layers import spread
+from specmoe.analysis.trace.lookup import table_accuracy
+from specmoe.analysis.trace.persistence import persistence
+from specmoe.analysis.trace.router import confidence, lookahead_accuracy
 from specmoe.traces.blocks import join, limit_lookahead
 from specmoe.traces.schema import Block
+from specmoe.traces.summary import expert_counts
 
 DOCS = Path(__file__).parent
 RUNS = DOCS / "runs"
@@ -47,7 +52,10 @@ def main() -> None:
 def measure() -> tuple[Counts, Predicted]:
     """Uses of experts by model and phase, and accuracies by phase and way."""
     splits = {phase: {split: read(f"{MODEL}/{phase}/{split}") for split in SPLITS} for phase in PHASES}
-    counts = {phase: sum(routing.counts(part, EXPERTS) for part in parts.values()) for phase, parts in splits.items()}
+    counts = {
+        phase: sum(expert_counts(part.experts[:, :, :1], EXPERTS) for part in parts.values())
+        for phase, parts in splits.items()
+    }
     google = np.array(list(load("google-switch-base-128", "usage")["expert_counts"].values()))
     return {**counts, "google": google}, {phase: predictability(splits[phase], phase) for phase in PHASES}
 
@@ -75,7 +83,7 @@ def write_lookahead(directory: Path) -> None:
     blocks = {phase: specmoe.traces.open(directory / f"{phase}.parquet").read() for phase in PHASES}
     measured = {
         phase: {
-            str(depth): {f"top{best}": routing.lookahead_accuracy(block, depth, best).tolist() for best in (1, 2, 4, 8)}
+            str(depth): {f"top{best}": lookahead_accuracy(block, depth, best).tolist() for best in (1, 2, 4, 8)}
             for depth in (1, 2, 3)
         }
         for phase, block in blocks.items()
@@ -86,14 +94,15 @@ def write_lookahead(directory: Path) -> None:
 def predictability(splits: dict[str, Block], phase: str) -> dict[str, Any]:
     """Accuracy per layer (nan where it does not apply) of simple ways to know an expert."""
     train, test = splits["train"], splits["test"]
+    every = join([train, splits["validation"], test])
     before = [(train.experts[:, layer - 1, 0], test.experts[:, layer - 1, 0]) for layer in range(1, LAYERS)]
     unknown = (np.zeros(len(train.token), np.int32), np.zeros(len(test.token), np.int32))
     ahead = load(MODEL, "lookahead")[phase]
     return {
-        "same expert as the token before": routing.persistence(join([train, splits["validation"], test])),
-        "the layer's favourite": routing.table_accuracy(train, test, [unknown] * LAYERS),
-        "token id": routing.table_accuracy(train, test, [(train.token, test.token)] * LAYERS),
-        "expert of the layer before": blank_first(routing.table_accuracy(train, test, [unknown, *before]), 1),
+        "same expert as the token before": persistence(every.experts[:, :, :1], every.sequence),
+        "the layer's favourite": table_accuracy(train, test, [unknown] * LAYERS),
+        "token id": table_accuracy(train, test, [(train.token, test.token)] * LAYERS),
+        "expert of the layer before": blank_first(table_accuracy(train, test, [unknown, *before]), 1),
         **{
             f"look-ahead, {depth} layer{'s' * (depth > 1)}": np.array([np.nan] * depth + ahead[str(depth)]["top1"])
             for depth in (1, 2, 3)
@@ -175,14 +184,12 @@ def usage_table(counts: Counts) -> str:
     """Statistics by layer, ours beside Google's."""
     rows = []
     for layer in range(LAYERS):
-        cells = [routing.usage(counts[name][layer]) for name in ("encode", "decode", "google")]
-        columns = zip(*(routing.usage(counts[name][layer]) for name in ("encode", "decode", "google")), strict=True)
-        entropy, variation, active, share = columns
+        uses = [spread(counts[name][layer]) for name in ("encode", "decode", "google")]
         cells = (
-            " / ".join(f"{value:.2f}" for value in entropy),
-            " / ".join(f"{value:.2f}" for value in variation),
-            " / ".join(str(value) for value in active),
-            " / ".join(f"{100 * value:.1f}" for value in share),
+            " / ".join(f"{use.entropy_bits:.2f}" for use in uses),
+            " / ".join(f"{use.cv:.2f}" for use in uses),
+            " / ".join(str(use.active) for use in uses),
+            " / ".join(f"{100 * use.top_share:.1f}" for use in uses),
         )
         rows.append([str(layer), *cells])
     return markdown(["MoE layer", "entropy, bits of 7", "CV", "active experts", "top expert, %"], rows)
@@ -195,8 +202,11 @@ def predictability_table(predicted: Predicted) -> str:
         cells = [100 * predicted[phase][way] for phase in PHASES]
         rows.append([way, *(f"{np.nanmin(c):.0f} to {np.nanmax(c):.0f} %" for c in cells)])
     for name, measure in (
-        ("bits the text domain tells of the expert", lambda block: routing.domain_information(block, EXPERTS)),
-        ("median probability of the expert chosen", routing.confidence),
+        (
+            "bits the text domain tells of the expert",
+            lambda block: domain_information(block.source, block.experts[:, :, 0], EXPERTS),
+        ),
+        ("median probability of the expert chosen", lambda block: confidence(block.probs[:, :, 0])),
     ):
         cells = [measure(join([read(f"{MODEL}/{phase}/{split}") for split in SPLITS])) for phase in PHASES]
         rows.append([name, *(f"{c.min():.2f} to {c.max():.2f}" for c in cells)])

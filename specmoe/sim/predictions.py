@@ -75,7 +75,7 @@ class Predictions:
             "checkpoint": self._checkpoint_hash(predictor),
             "batch": batch,
             "steps": steps,
-            "versions": library_versions(),
+            "versions": library_versions() | PREDICTORS.versions(name),
         }
 
     def _checkpoint_hash(self, predictor: Predictor) -> str | None:

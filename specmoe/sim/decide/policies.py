@@ -1,4 +1,4 @@
-"""The policies that have names: published systems and yardsticks, one row each."""
+"""The policies that have names: published systems and yardsticks, one row each, and those of plug-ins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import difflib
 from typing import Any
 
 from specmoe.errors import InputError
+from specmoe.plugins import Table
 from specmoe.sim.decide.policy import Policy, Prefetch
 
 EVERY = 1 << 30
@@ -78,11 +79,21 @@ _ROWS = (
         prefetch=Prefetch(limit=16, backlog=8),
     ),
 )
-POLICIES: dict[str, Policy] = {row.name: row for row in _ROWS}
+
+
+def _wrong(name: str, value: Any) -> str:
+    """What a plug-in of that name should be instead."""
+    if not isinstance(value, Policy):
+        return f"{type(value).__name__}: a specmoe.sim.decide.policy.Policy expected"
+    return "" if value.name == name else f"a Policy named {value.name!r}: the entry point's name expected"
+
+
+POLICIES: Table[Policy] = Table("specmoe.policies", {row.name: row for row in _ROWS}, _wrong)
 
 
 def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
     """A named policy, with fields changed by dotted name (`prefetch.limit`, `eviction`); raises InputError."""
+    POLICIES.require_usable(name)
     if name not in POLICIES:
         raise InputError(f"policy {name!r}: {_nearest(name, list(POLICIES))}")
     made = POLICIES[name]

@@ -1,10 +1,12 @@
-"""The eviction policies by name."""
+"""The eviction policies by name, and those of plug-ins."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from specmoe.errors import InputError
+from specmoe.plugins import Table
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions.arc import Arc
 from specmoe.sim.decide.evictions.belady import Belady
@@ -19,7 +21,7 @@ from specmoe.sim.decide.evictions.sieve import Sieve
 from specmoe.sim.decide.evictions.slru import Slru
 from specmoe.sim.decide.evictions.static import Static
 
-EVICTIONS: dict[str, type[Eviction]] = {
+_BUILT_IN: dict[str, type[Eviction]] = {
     "lru": Lru,
     "lfu": Lfu,
     "lfu-decayed": LfuDecayed,
@@ -35,8 +37,18 @@ EVICTIONS: dict[str, type[Eviction]] = {
 }
 
 
+def _wrong(name: str, value: Any) -> str:
+    """What a plug-in should be instead."""
+    fits = isinstance(value, type) and issubclass(value, Eviction) and not inspect.isabstract(value)
+    return "" if fits else f"{value!r}: a class that implements specmoe.sim.decide.eviction.Eviction expected"
+
+
+EVICTIONS: Table[type[Eviction]] = Table("specmoe.evictions", _BUILT_IN, _wrong)
+
+
 def make_eviction(name: str, context: Context, capacity: int, parameters: dict[str, float]) -> Eviction:
     """The policy of that name for so many slots; raises InputError for an unknown name or parameter."""
+    EVICTIONS.require_usable(name)
     if name not in EVICTIONS:
         raise InputError(f"eviction {name!r}: one of {', '.join(EVICTIONS)} expected")
     known = list(inspect.signature(EVICTIONS[name]).parameters)[2:]

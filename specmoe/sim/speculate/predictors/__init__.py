@@ -1,13 +1,14 @@
-"""All predictors by name. A new one is one file and one line here, and is then tested and offered as a policy."""
+"""All predictors by name, plug-ins included. A new one is one file and one line here, and is then tested."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
+from inspect import isabstract, signature
 from typing import Any
 
 from specmoe.errors import InputError
+from specmoe.plugins import Table
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor
 from specmoe.sim.speculate.predictors.activation_match import ActivationMatch
@@ -25,7 +26,7 @@ from specmoe.sim.speculate.predictors.token_identity import TokenIdentity
 from specmoe.sim.speculate.predictors.transition import Transition
 from specmoe.sim.speculate.predictors.transition_2 import Transition2
 
-PREDICTORS: dict[str, Callable[..., Predictor]] = {
+_BUILT_IN: dict[str, Callable[..., Predictor]] = {
     "none": Nobody,
     "previous_step": PreviousStep,
     "layer_minus_1": LayerMinus1,
@@ -50,8 +51,18 @@ PREDICTORS: dict[str, Callable[..., Predictor]] = {
 }
 
 
+def _wrong(name: str, value: Any) -> str:
+    """What a plug-in should be instead; what makes configured ones is not one, a policy's parameters do that."""
+    fits = isinstance(value, type) and issubclass(value, Predictor) and not isabstract(value)
+    return "" if fits else f"{value!r}: a class that implements specmoe.sim.speculate.predictor.Predictor expected"
+
+
+PREDICTORS: Table[Callable[..., Predictor]] = Table("specmoe.predictors", _BUILT_IN, _wrong)
+
+
 def keywords(name: str) -> tuple[str, ...]:
     """What a predictor can be configured by; raises InputError for an unknown one."""
+    PREDICTORS.require_usable(name)
     if name not in PREDICTORS:
         raise InputError(f"predictor {name!r}: one of {', '.join(PREDICTORS)} expected")
     return tuple(signature(PREDICTORS[name]).parameters)

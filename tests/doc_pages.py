@@ -1,0 +1,38 @@
+"""The documentation as tests read it: its pages, and the fenced blocks in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+class Command(NamedTuple):
+    """A line after `$ ` and what is shown below it."""
+
+    line: str
+    shown: str
+
+
+def pages() -> list[Path]:
+    """README, CONTRIBUTING and all of docs, as paths from the root."""
+    return [Path("README.md"), Path("CONTRIBUTING.md"), *sorted(page.relative_to(ROOT) for page in DOCS.rglob("*.md"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of the fenced blocks in a language."""
+    return [body for _, found, body in FENCE.findall(text) if found == language]
+
+
+def commands(text: str) -> list[Command]:
+    """Those of all `console` blocks, in order; one that ends in a backslash goes on in the next line."""
+    found = []
+    for block in blocks(text, "console"):
+        first, *rest = re.split(r"^\$ ", re.sub(r"\\\n\s*", "", block), flags=re.MULTILINE)
+        assert not first.strip(), f"output without a command: {first!r}"
+        found += [Command(*part.partition("\n")[::2]) for part in rest]
+    return found
