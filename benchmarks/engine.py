@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import specmoe.traces
+from specmoe.sim.routing import Routing
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.engine import Engine, Order, simulate
 from specmoe.sim.timing.prediction import charged
@@ -83,8 +84,8 @@ def long_run(steps: int) -> None:
     from specmoe.sim.decide.policies import POLICIES
     from specmoe.traces.workload import build
 
-    scenario.routed = routed._replace(workload=build(block, trace.meta, 1, steps), block=block)
-    scenario.contexts = (scenario.contexts * copies)[:steps]
+    scenario.routing = Routing(TRACE)  # one that knows nothing yet of the shorter run
+    scenario.routing.routed = routed._replace(workload=build(block, trace.meta, 1, steps), block=block)
     decisions = scenario.decide(POLICIES["on-demand-lru"], SLOTS)
     timing = simulate(decisions, scenario.durations(decisions))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

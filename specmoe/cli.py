@@ -8,11 +8,17 @@ import typer
 
 from specmoe import __version__
 from specmoe.commands import console, profile, reproduce, traces
+from specmoe.commands.advise import advise
+from specmoe.commands.analyze import analyze
 from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
+from specmoe.commands.plot import plot
 from specmoe.commands.pretrain import pretrain
+from specmoe.commands.report import report
 from specmoe.commands.simulate import simulate
+from specmoe.commands.status import status
+from specmoe.commands.sweep import sweep
 from specmoe.commands.train import train
 from specmoe.commands.validate import calibrate, checksums, validate
 
@@ -22,11 +28,17 @@ app.command()(demo)
 app.command()(collect)
 app.command()(pretrain)
 app.command()(simulate)
+app.command()(plot)
+app.command()(sweep)
+app.command()(report)
 app.command()(train)
 app.command()(evaluate)
 app.command()(validate)
 app.command()(calibrate)
 app.command()(checksums)
+app.command()(advise)
+app.command()(analyze)
+app.command()(status)
 app.add_typer(traces.app, name="traces")
 app.add_typer(profile.app, name="profile")
 app.add_typer(reproduce.app, name="reproduce")

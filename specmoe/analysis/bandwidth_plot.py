@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.analysis.comparison import Point, caption
-from specmoe.analysis.labels import Box, place
-from specmoe.analysis.style import COLOURS, describe, figure, legend_below, save
+from specmoe.analysis.comparison import caption
+from specmoe.analysis.naming import name_points
+from specmoe.analysis.point import Point
+from specmoe.analysis.style import COLOURS, figure, legend_below, save
+from specmoe.analysis.wrapping import finish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GAP = 5.0  # points between a point and a label
-LEADER = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
 NOTE = "Yardsticks hold every expert, need a pre-gated model, or peek."
 KINDS: dict[str, dict[str, Any]] = {
     "prefetches": {"marker": "o", "color": COLOURS[0], "markeredgecolor": "white"},
@@ -34,7 +34,7 @@ def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
     Low at the right, a policy waits for its loads; high at the left, it pays for its hits with wasted copies.
     """
     described = f"{caption(points)}\n{NOTE * any(point.yardstick for point in points)}".strip()
-    order = sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.manifest.policy))
+    order = sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.about.policy))
     chart, axes = figure(1, 1, width=7.4, height=4.8)
     axes.set(
         xlim=(-3, 124),
@@ -50,8 +50,8 @@ def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
         if group:
             axes.plot(*zip(*group, strict=True), linestyle="", label=kind, **look)
     legend_below(axes)
-    describe(chart, title, described)
-    _label(chart, axes, order)
+    finish(chart, title, described)
+    name_points(chart, axes, [point.about.policy for point in order], list(map(_percent, order)))
     return chart
 
 
@@ -65,23 +65,3 @@ def kind_of(point: Point) -> str:
 
 def _percent(point: Point) -> tuple[float, float]:
     return 100 * point.useful_share, 100 * point.hit_rate
-
-
-def _label(chart: Figure, axes: Any, order: Sequence[Point]) -> None:
-    """Name each point where nothing else is; a short line leads there. Sizes are those of the finished layout."""
-    from matplotlib.text import Text
-
-    names = [point.manifest.policy for point in order]
-    look: Any = {"fontsize": 8, "va": "bottom", "textcoords": "offset points", "arrowprops": LEADER}
-    at = list(map(_percent, order))
-    texts = [axes.annotate(name, xy, (0, 0), **look) for name, xy in zip(names, at, strict=True)]
-    for text in texts:
-        text.set_in_layout(False)
-    chart.draw_without_rendering()
-    scale = 72 / chart.dpi  # points of a pixel
-    anchors = [(scale * x, scale * y) for x, y in axes.transData.transform(at)]
-    extents = [Text.get_window_extent(text) for text in texts]
-    sizes = [(scale * extent.width, scale * extent.height) for extent in extents]
-    page = Box(*(scale * edge for edge in axes.bbox.extents))
-    for text, (x, y), box in zip(texts, anchors, place(anchors, sizes, GAP, page), strict=True):
-        text.set_position((box.left - x, box.bottom - y))

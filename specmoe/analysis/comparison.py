@@ -9,80 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median_low
 
+from specmoe.analysis.point import Point
 from specmoe.errors import InputError
-from specmoe.results import Manifest, RunResult, latencies
 
 BOUNDS = ("floor", "oracle", "ceiling")
 FAR = 3  # times the median: what is slower does not set the scale of an axis
 MS = 1e6  # ns
 GIB = 2**30  # bytes
+GB = 1e9  # bytes
 SAME = ("trace", "trace_kind", "phase", "batch", "profile", "shape", "format", "semantics", "num_layers")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run: mean times of a step in ns, shares from 0 to 1."""
-
-    manifest: Manifest
-    steps: int
-    compute_ns: float
-    stall_ns: float
-    idle_ns: float
-    hit_rate: float
-    useful_share: float  # of the bytes loaded, those of experts that were then used; 1 if nothing was loaded
-    prefetches: bool
-
-    @property
-    def latency_ns(self) -> float:
-        """Mean time of a step."""
-        return self.compute_ns + self.stall_ns + self.idle_ns
-
-    @property
-    def vram_gib(self) -> float:
-        """VRAM for experts."""
-        return self.manifest.slots * self.manifest.expert_bytes / GIB
-
-    @property
-    def all_resident(self) -> bool:
-        """Whether no slots were shared, as every expert had one."""
-        return self.manifest.parameters.get("sharing") == "all-resident"
-
-    @property
-    def yardstick(self) -> bool:
-        """Whether no runtime could do this with the model: it holds every expert, knows what is to come (if only
-        partly), or needs a model trained for it (pre-gated)."""
-        chosen = self.manifest.parameters
-        knows = chosen.get("predictor") in ("oracle", "noisy_oracle", "pregated")
-        return self.all_resident or knows or str(chosen.get("eviction")).startswith("belady")
-
-    def bound_ns(self, name: str) -> float:
-        """Mean step of one of `BOUNDS`; nan if the result does not tell."""
-        return float(self.manifest.bounds.get(f"{name}_ns", math.nan))
-
-
-def point(result: RunResult) -> Point:
-    """What a result of at least one step says of its policy."""
-    total = {name: int(column.sum()) for name, column in result.table.items()}
-    steps = latencies(result)
-    loads = total["demand_loads"] + total["prefetch_loads"]
-    return Point(
-        manifest=result.manifest,
-        steps=len(steps),
-        compute_ns=total["compute_ns"] / len(steps),
-        stall_ns=total["stall_ns"] / len(steps),
-        idle_ns=(int(steps.sum()) - total["compute_ns"] - total["stall_ns"]) / len(steps),
-        hit_rate=total["hits"] / total["demands"] if total["demands"] else 1.0,
-        useful_share=1 - total["prefetch_wasted"] / loads if loads else 1.0,
-        prefetches=total["prefetch_loads"] > 0,
-    )
+SHOWN = 3  # values that a caption tells one by one
 
 
 def ranked(points: Sequence[Point]) -> list[Point]:
     """Fastest first; ties go by the policy's name."""
-    return sorted(points, key=lambda point: (point.latency_ns, point.manifest.policy))
+    return sorted(points, key=lambda point: (point.latency_ns, point.about.policy))
 
 
 def winner(points: Sequence[Point]) -> Point | None:
@@ -97,6 +40,12 @@ def visible_limit(values: Sequence[float]) -> float:
     return max(value for value in known if value <= most)
 
 
+def bounds_of(points: Sequence[Point]) -> dict[str, float]:
+    """`BOUNDS`, ns, of the slots that the points share: a point without slots may have been run with any."""
+    told = next((point for point in points if not point.all_resident), points[0])
+    return {name: told.bound_ns(name) for name in BOUNDS}
+
+
 def parts_within(point: Point, limit: float) -> tuple[float, float, float]:
     """What is seen of compute, stall and idle, laid end to end in this order, up to a limit, ns."""
     compute = min(point.compute_ns, limit)
@@ -104,23 +53,25 @@ def parts_within(point: Point, limit: float) -> tuple[float, float, float]:
     return compute, stall, min(point.idle_ns, limit - compute - stall)
 
 
-def caption(points: Sequence[Point]) -> str:
-    """What was run, on what, and how good the evidence is; raises InputError unless all points share it."""
+def caption(points: Sequence[Point], across: Sequence[str] = ()) -> str:
+    """What was run, on what, and how good the evidence is, with the warnings that hold for all.
+
+    Raises InputError unless all points share each of `SAME` that is not among those that the figure goes `across`.
+    """
     if not points:
         raise InputError("no results: there is nothing to draw")
-    first = points[0].manifest
-    for name in SAME:
-        values = sorted({str(getattr(point.manifest, name)) for point in points})
-        if len(values) > 1:
-            raise InputError(f"results that differ in {name} ({', '.join(values)}) cannot be drawn together")
-    evidence = ", ".join(sorted({point.manifest.evidence for point in points}))
-    slots = _span([point.manifest.slots for point in points if not point.all_resident])
-    changed = ", ".join(first.parameters.get("set", ()))
+    first = points[0].about
+    told = {name: _told(points, name, name in across) for name in SAME}
+    evidence = ", ".join(sorted({point.about.evidence for point in points}))
+    slots = _span([point.about.slots for point in points if not point.all_resident])
+    changed = ", ".join(filter(None, [_shared([point.about.changed for point in points]), *_own_changes(points)]))
+    warnings = _shared([point.about.warnings for point in points])
     return (
-        f"Routing: {first.trace} ({first.trace_kind}), {first.phase}, {_span([point.steps for point in points])} steps "
-        f"of batch {first.batch}; replay {first.semantics}.\n"
-        f"Timing: {first.shape} in {first.format}{slots and f', {slots} slots'}, on {first.profile} "
+        f"Routing: {told['trace']} ({told['trace_kind']}), {told['phase']}, {_span([point.steps for point in points])} "
+        f"steps of batch {told['batch']}; replay {first.semantics}.\n"
+        f"Timing: {told['shape']} in {told['format']}{slots and f', {slots} slots'}, on {told['profile']} "
         f"(evidence: {evidence}){changed and f', changed: {changed}'}."
+        + (f"\nWarning: {warnings}." if warnings else "")
     )
 
 
@@ -128,6 +79,31 @@ def three_digits(value: float) -> str:
     """A positive number to three significant digits, or to the unit: 0.0123, 1.94, 463, 12345."""
     decimals = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:.{max(0, decimals)}f}"
+
+
+def _told(points: Sequence[Point], name: str, varies: bool) -> str:
+    """The value that points share, or where it may vary all of them."""
+    values = {getattr(point.about, name) for point in points}
+    if len(values) > 1 and not varies:
+        found = ", ".join(sorted(map(str, values)))
+        raise InputError(f"results that differ in {name} ({found}) cannot be drawn together")
+    if all(isinstance(value, int) for value in values):
+        return _span(list(values))
+    return ", ".join(sorted(values)) if len(values) <= SHOWN else f"{len(values)} of them"
+
+
+def _own_changes(points: Sequence[Point]) -> list[str]:
+    """What is changed for one policy only, as of a predictor; for a few policies at most."""
+    everywhere = set.intersection(*(set(point.about.changed) for point in points))
+    names = sorted({point.about.policy for point in points if set(point.about.changed) > everywhere})
+    own = [(p.about.policy, [item for item in p.about.changed if item not in everywhere]) for p in points]
+    shared = {name: _shared([items for policy, items in own if policy == name]) for name in names}
+    return [f"{changed} ({name})" for name, changed in shared.items() if changed and len(names) <= SHOWN]
+
+
+def _shared(lists: Sequence[Sequence[str]]) -> str:
+    """What is in every list, in the order of the first."""
+    return ", ".join(item for item in lists[0] if all(item in other for other in lists))
 
 
 def _span(values: Sequence[int]) -> str:

@@ -28,15 +28,19 @@ class Box(NamedTuple):
 
 
 def place(
-    anchors: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], gap: float, page: Box
+    anchors: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    gap: float,
+    page: Box,
+    others: Sequence[tuple[float, float]] = (),
 ) -> list[Box]:
-    """A box of the given (width, height) for each anchor (x, y), `gap` away from every anchor.
+    """A box of the given (width, height) for each anchor (x, y), `gap` away from every anchor and the other points.
 
     Anchors are served in their order, each with the nearest free place on the page: level with its anchor, then a
     step higher, a step lower, two steps higher and so on; at the right, then at the left. Where no place is free the
     last one is taken.
     """
-    points = [Box(x - gap, y - gap, x + gap, y + gap) for x, y in anchors]
+    points = [Box(x - gap, y - gap, x + gap, y + gap) for x, y in (*anchors, *others)]
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
         box = Box(0, 0, 0, 0)

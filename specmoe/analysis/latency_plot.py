@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specmoe.analysis.comparison import (
-    BOUNDS,
     MS,
-    Point,
+    bounds_of,
     caption,
     parts_within,
     ranked,
@@ -18,7 +17,9 @@ from specmoe.analysis.comparison import (
     visible_limit,
     winner,
 )
-from specmoe.analysis.style import COLOURS, describe, figure, legend_below, save
+from specmoe.analysis.point import Point
+from specmoe.analysis.style import COLOURS, figure, legend_below, save
+from specmoe.analysis.wrapping import finish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,25 +46,25 @@ def plot_latency(points: Sequence[Point], png: Path, title: str) -> None:
 
 
 def latency_figure(points: Sequence[Point], title: str) -> Figure:
-    """A bar for each policy, fastest first: compute, stall and host, beside the bounds (of the fastest's result).
+    """A bar for each policy, fastest first: compute, stall and host, beside the bounds.
 
     Bars of policies much slower than the rest (`visible_limit`) are cut; the numbers at their ends are not.
     """
     order = ranked(points)
     described = f"{caption(order)}\n{NOTE}{YARDSTICKS * any(point.yardstick for point in order)}"
-    bounds = {name: order[0].bound_ns(name) for name in BOUNDS}
+    bounds = bounds_of(order)
     limit = 1.05 * visible_limit([*(point.latency_ns for point in order), *bounds.values()])
     chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))
     axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time of a step, ms")
     _bars(axes, order, limit)
-    _names(axes, order, winner(order))
+    name_rows(axes, order, winner(order))
     for row, point in enumerate(order):
         _number(axes, row, point, limit, point is winner(order))
     for name, value in bounds.items():
         if not math.isnan(value):
             _bound(axes, name, value, limit)
     legend_below(axes)
-    describe(chart, title, described)
+    finish(chart, title, described)
     return chart
 
 
@@ -76,8 +77,9 @@ def _bars(axes: Any, order: Sequence[Point], limit: float) -> None:
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
 
 
-def _names(axes: Any, order: Sequence[Point], best: Point | None) -> None:
-    axes.set_yticks(range(len(order)), [point.manifest.policy for point in order])
+def name_rows(axes: Any, order: Sequence[Point], best: Point | None) -> None:
+    """Policies at the rows: the best in bold, yardsticks in italics."""
+    axes.set_yticks(range(len(order)), [point.about.policy for point in order])
     axes.tick_params(axis="y", length=0)
     for label, point in zip(axes.get_yticklabels(), order, strict=True):
         label.set(weight="bold" if point is best else "normal", style="italic" if point.yardstick else "normal")

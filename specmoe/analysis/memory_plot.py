@@ -1,20 +1,21 @@
-"""How much VRAM a policy needs to be fast."""
+"""How much VRAM a policy needs: to be fast, to hit, and to come near the oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.analysis.comparison import GIB, MS, Point, caption, three_digits, visible_limit
-from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, save
+from specmoe.analysis.comparison import GIB, MS, caption, three_digits
+from specmoe.analysis.lines import Line, Looks, draw, legend_beside, looks, scale, split_far
+from specmoe.analysis.point import Point
+from specmoe.analysis.style import figure, save
+from specmoe.analysis.wrapping import finish
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DECADE = 10
-LOOKS = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
 BOUNDS = {"floor": ":", "oracle": "--"}
 
 
@@ -23,73 +24,82 @@ def plot_memory(points: Sequence[Point], png: Path, title: str, cliff_slots: int
     save(memory_figure(points, title, cliff_slots), png)
 
 
-def memory_figure(points: Sequence[Point], title: str, cliff_slots: int) -> Figure:
+def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
     """A line for each policy that is no yardstick, in the legend slowest first at its least VRAM; floor and oracle.
 
     Up to `cliff_slots`, (layers - 1) * top_k * batch, an LRU over all layers hits nothing. Axes that span a decade are
-    logarithmic. Policies always slower than `visible_limit` are named below instead.
+    logarithmic. Policies always slower than `visible_limit` are named below instead, and what of the others is slower
+    is cut off.
     """
-    lines, beyond = split_far(policy_lines(points))
-    note = "".join(f"\nToo slow to draw: {_range(line)}." for line in beyond)
-    described = caption(points) + note
-    chart, axes = figure(1, 1, width=8.2, height=4.6)
-    _curves(axes, lines)
-    _scale(axes)
-    _cliff(axes, cliff_slots, points[0].manifest.expert_bytes)
-    axes.set(xlabel="VRAM for experts, GiB", ylabel="mean time of a step, ms")
-    chart.legend(frameon=False, loc="outside right upper", fontsize=8)
-    describe(chart, title, described)
-    return chart
-
-
-def _curves(axes: Any, lines: Sequence[list[Point]]) -> None:
-    """A line for each policy, and those of floor and oracle through the same VRAM sizes."""
-    for line, (colour, marker) in zip(lines, LOOKS, strict=False):
-        curve = [point.vram_gib for point in line], [point.latency_ns / MS for point in line]
-        name = line[0].manifest.policy
-        axes.plot(*curve, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
+    found = policy_lines(points, lambda point: point.latency_ns / MS)
+    lines, beyond = split_far(found)
+    note = f"\nToo slow to draw: {'; '.join(map(_range, beyond))}." if beyond else ""
+    chart, axes = _chart(points, lines, told_apart)
     for name, style in BOUNDS.items():
-        bounds = sorted({(point.vram_gib, point.bound_ns(name) / MS) for line in lines for point in line})
+        bounds = sorted({(p.vram_gib, p.bound_ns(name) / MS) for p in points if not p.yardstick})
         axes.plot(*zip(*bounds, strict=True), linestyle=style, color="black", label=name, zorder=1)
+    scale(axes)
+    axes.set(ylabel="mean time of a step, ms")
+    return _finished(chart, points, title, caption(points) + note, cliff_slots)
 
 
-def policy_lines(points: Sequence[Point]) -> list[list[Point]]:
-    """The points of each policy that is no yardstick, by VRAM; slowest at the start first, ties by name.
+def hit_rate_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
+    """The share of demands that found their expert resident, landed or not, over VRAM; a line for each real policy."""
+    lines = policy_lines(points, lambda point: 100 * point.hit_rate)
+    chart, axes = _chart(points, lines, told_apart)
+    scale(axes)
+    axes.set(ylabel="hit rate, %", yscale="linear", ylim=(-2, 102))
+    return _finished(chart, points, title, caption(points), cliff_slots)
+
+
+def distance_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
+    """Mean step in units of the oracle's on the same slots, over VRAM; 1 is perfect knowledge."""
+    found = policy_lines(points, lambda point: point.latency_ns / point.bound_ns("oracle"))
+    lines, beyond = split_far(found)
+    least = "; ".join(f"{line.name}, at least {three_digits(min(line.y))} times" for line in beyond)
+    note = f"\nToo far to draw: {least}." if beyond else ""
+    chart, axes = _chart(points, lines, told_apart)
+    axes.axhline(1, linestyle=BOUNDS["oracle"], color="black", label="oracle", zorder=1)
+    scale(axes)
+    axes.set(ylabel="mean step, in units of the oracle's")
+    return _finished(chart, points, title, caption(points) + note, cliff_slots)
+
+
+def policy_lines(points: Sequence[Point], value: Callable[[Point], float]) -> list[Line]:
+    """A value of each policy that is no yardstick, over VRAM; highest at the start first, ties by name.
 
     Raises InputError if there is none.
     """
-    names = sorted({point.manifest.policy for point in points if not point.yardstick})
+    names = sorted({point.about.policy for point in points if not point.yardstick})
     if not names:
         raise InputError("no results of policies other than yardsticks: there is nothing to draw")
-    lines = [[point for point in points if point.manifest.policy == name] for name in names]
-    by_memory = [sorted(line, key=lambda point: point.manifest.slots) for line in lines]
-    return sorted(by_memory, key=lambda line: -line[0].latency_ns)
+    lines = []
+    for name in names:
+        own = sorted((p for p in points if p.about.policy == name), key=lambda point: point.vram_gib)
+        lines.append(Line(name, [point.vram_gib for point in own], list(map(value, own))))
+    return sorted(lines, key=lambda line: -line.y[0])
 
 
-def split_far(lines: Sequence[list[Point]]) -> tuple[list[list[Point]], list[list[Point]]]:
-    """The lines to draw, and those of policies that are too slow everywhere."""
-    limit = visible_limit([point.latency_ns for line in lines for point in line])
-    near = [line for line in lines if min(point.latency_ns for point in line) <= limit]
-    return near, [line for line in lines if line not in near]
+def _chart(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | None) -> tuple[Figure, Any]:
+    chart, axes = figure(1, 1, width=8.2, height=4.6)
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    draw(axes, lines, looks(points) if told_apart is None else told_apart)
+    return chart, axes
 
 
-def _range(line: Sequence[Point]) -> str:
-    ends = sorted(point.latency_ns / MS for point in line)
-    return f"{line[0].manifest.policy}, {three_digits(ends[0])} to {three_digits(ends[-1])} ms"
+def _finished(chart: Figure, points: Sequence[Point], title: str, described: str, cliff_slots: int) -> Figure:
+    (axes,) = chart.axes
+    axes.set(xlabel="VRAM for experts, GiB")
+    _cliff(axes, cliff_slots, points[0].about.expert_bytes)
+    legend_beside(axes)
+    finish(chart, title, described)
+    return chart
 
 
-def _scale(axes: Any) -> None:
-    """Logarithmic where a decade or more is spanned, with plain numbers at the ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    ends = axes.dataLim
-    for axis, low, high in (("x", ends.x0, ends.x1), ("y", ends.y0, ends.y1)):
-        if low > 0 and high / low >= DECADE:
-            axes.set(**{f"{axis}scale": "log"})
-            ticks = getattr(axes, f"{axis}axis")
-            ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ticks.set_minor_locator(NullLocator())
-            ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+def _range(line: Line) -> str:
+    ends = dict.fromkeys(three_digits(end(line.y)) for end in (min, max))
+    return f"{line.name}, {' to '.join(ends)} ms"
 
 
 def _cliff(axes: Any, slots: int, expert_bytes: int) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.engine import Timing
 from specmoe.traces.schema import TraceMeta
 
 GIB = 1 << 30
@@ -48,10 +44,9 @@ def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
         yield f"{weights / GIB:.1f} GiB of weights would be in VRAM, and {profile.name} has {vram / GIB:.1f} GiB"
 
 
-def about_link(decisions: DecisionTable, durations: Durations, timing: Timing) -> Iterator[str]:
+def about_link(decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> Iterator[str]:
     """A link that does little else than prefetch."""
-    prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
-    if prefetching > SATURATED * int(timing.step_end[-1]):
+    if prefetching_ns > SATURATED * run_ns:
         wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
         yield f"the link is saturated by prefetches, {wasted:.0%} of them wasted"
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 from specmoe.errors import InputError
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.reading import hint
+from specmoe.hwprofiles.scaling import settable
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policies import fields
 from specmoe.sim.decide.policy import Sharing
@@ -44,20 +45,29 @@ class Sorted(NamedTuple):
 
 def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sorted:
     """By policy, profile and run; raises InputError for an unknown name or a value of no sense."""
-    of_predictor = [name for name in overrides if name.startswith("predictor.")]  # which checks them itself
-    of_policy, known = [*fields(), *of_predictor, PREDICT_NS], [*fields(), PREDICT_NS, *profile.quantities]
+    known = [*names_of_policies(), *settable(profile)]
     for name, value in overrides.items():
-        if name in of_predictor:
+        if name.startswith("predictor."):  # which checks them itself
             continue
         if name not in known:
             raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {hint(name, known)}")
         if name in NAMES:
             _require_name(name, value)
         else:
-            _require(name, value, KINDS.get(name, COUNT) if name in of_policy else NUMBER)
-    mine = {name: value for name, value in overrides.items() if name in of_policy}
+            _require(name, value, KINDS.get(name, COUNT) if is_of_policy(name) else NUMBER)
+    mine = {name: value for name, value in overrides.items() if is_of_policy(name)}
     predict_ns = mine.pop(PREDICT_NS, None)
-    return Sorted(mine, {name: value for name, value in overrides.items() if name not in of_policy}, predict_ns)
+    return Sorted(mine, {name: value for name, value in overrides.items() if not is_of_policy(name)}, predict_ns)
+
+
+def names_of_policies() -> tuple[str, ...]:
+    """Dotted names that are no profile's, but for `predictor.` and a predictor's keyword."""
+    return (*fields(), PREDICT_NS)
+
+
+def is_of_policy(name: str) -> bool:
+    """Whether a dotted name changes a policy, and no profile."""
+    return name in names_of_policies() or name.startswith("predictor.")
 
 
 def _require_name(name: str, value: Any) -> None:

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.dense import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.scaling import with_values
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
+from specmoe.sim.brought import brought
 from specmoe.sim.caveats import about_link, about_memory, about_model, about_order, about_slots
-from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
@@ -33,15 +31,13 @@ from specmoe.sim.memory import Room, slots_for
 from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.predictions import Predictions, assumptions, hash_of_bytes
-from specmoe.sim.speculate.demands import demands
+from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
-from specmoe.sim.timing.durations import Durations, Home, contexts, copy_ns, durations_of
+from specmoe.sim.timing.durations import Durations, Home, copy_ns, durations_of
 from specmoe.sim.timing.engine import Order, Timing, simulate
 from specmoe.sim.timing.prediction import Charge, charge, charged
 from specmoe.traces.store import Trace, library_versions
-from specmoe.traces.workload import build
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
@@ -86,16 +82,26 @@ class Run(NamedTuple):
     timing: Timing
 
 
-class Scenario:
-    """All but the policy: trace, workload, machine and model are prepared once and policies run on them."""
+class Yardsticks(NamedTuple):
+    """Decisions that bounds are made of: perfect knowledge, the fewest loads on demand, every expert a miss."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    oracle: DecisionTable
+    fewest: DecisionTable
+    every_miss: DecisionTable
+
+
+class Scenario:
+    """All but the policy: trace, workload, machine and model are prepared once and policies run on them.
+
+    `routing`, if told, is that of the spec's trace, batch, steps, train and predictions: many scenarios may share one.
+    """
+
+    def __init__(self, spec: RunSpec, routing: Routing | None = None) -> None:
         self.spec = spec
-        self.trace: Trace = specmoe.traces.open(spec.trace)
-        self.routed = _routed(self.trace, spec.batch, spec.steps)
+        self.routing = routing or Routing(spec.trace, spec.batch, spec.steps, spec.train, spec.predictions)
         shipped = load_profile(spec.profile) if isinstance(spec.profile, str) else spec.profile
         self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(spec.overrides, shipped)
-        self.profile: HardwareProfile = shipped.with_overrides(of_profile)
+        self.profile: HardwareProfile = with_values(shipped, of_profile)
         self.shape: ModelShape = load_shape(spec.shape)
         self.format: Any = spec.format or self.shape.format
         self.costs = self._costs()
@@ -110,13 +116,16 @@ class Scenario:
         """Simulate one policy by its name, with other slots than the spec's if told."""
         chosen = self.policy(name)
         slots = self.slots if slots is None else slots
-        decisions = self.decide(chosen, slots)
+        return self.run_decided(chosen, self.decide(chosen, slots), slots)
+
+    def run_decided(self, chosen: Policy, decisions: DecisionTable, slots: int) -> Run:
+        """Simulate the decisions of a policy on so many slots."""
         cost = self.charge(chosen)
         durations = charged(self.durations(decisions), cost)
         timing = self.time(decisions, durations)
-        copied = self.shape.expert_bytes(self.spec.home.format or self.format)
-        table = event_table(self.routed.workload, decisions, durations, timing, copied)
-        found = (*self._warnings(chosen, decisions), *about_link(decisions, durations, timing))
+        table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
+        prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
+        found = self.warnings(chosen, decisions, prefetching, int(timing.step_end[-1]))
         manifest = self._manifest(chosen, cost, decisions.slots, self.bounds(slots), found)
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
@@ -126,8 +135,7 @@ class Scenario:
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy."""
-        context = Context(slots, self.routed.workload, self.popularity)
-        return decide(self.routed.workload, self.predictions.of(chosen), chosen, slots, context)
+        return self.routing.decide(chosen, slots)
 
     def charge(self, chosen: Policy) -> Charge:
         """What a policy's predictions cost."""
@@ -138,11 +146,10 @@ class Scenario:
         workload, home = self.routed.workload, self.spec.home
         return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.spec.padded)
 
-    @cached_property
+    @property
     def contexts(self) -> list[int]:
         """Positions that the tokens of each step attend to."""
-        cross = CROSS_CONTEXT if self.attends_across else 1
-        return contexts(self.routed.workload, self.routed.block.position, cross)
+        return self.routing.contexts(CROSS_CONTEXT if self.attends_across else 1)
 
     def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
         """When everything happens, on the spec's link."""
@@ -167,71 +174,75 @@ class Scenario:
         """Whether there is cross-attention, to encoder positions that the trace does not tell."""
         return self.shape.encoder is not None and self.trace.meta.phase == "decode"
 
-    @cached_property
+    @property
+    def trace(self) -> Trace:
+        """The trace, open."""
+        return self.routing.trace
+
+    @property
+    def routed(self) -> Routed:
+        """The workload and the trace's rows."""
+        return self.routing.routed
+
+    @property
     def predictions(self) -> Predictions:
         """What predictors say of the workload."""
-        batching = (self.spec.batch, self.spec.steps)
-        return Predictions(self.trace.path, self.routed, batching, lambda: self._train, self.spec.predictions)
+        return self.routing.predictions
 
     @property
     def train(self) -> Routed | None:
         """The train split, where the trace has one beside it or the spec names one."""
-        return None if self._train is None else self._train[0]
-
-    @cached_property
-    def _train(self) -> tuple[Routed, Path] | None:
-        name = self._train_name
-        if name is None:
-            return None
-        train = open_train(name, self.trace.meta)
-        return _routed(train, self.spec.batch, None), train.path
-
-    @property
-    def _train_name(self) -> str | None:
-        return self.spec.train or train_beside(self.spec.trace)
-
-    @cached_property
-    def popularity(self) -> NDArray[np.int64] | None:
-        """Demands of each key in the train split."""
-        if self.train is None:
-            return None
-        counts: NDArray[np.int64] = sum(part.sum(axis=0) for part in demands(self.train.workload)).reshape(-1)
-        return counts
+        return self.routing.train
 
     @cached_property
     def floor_ns(self) -> int:
         """Mean step with every expert resident."""
-        decisions = self.decide(POLICIES["gpu-only"], self.num_keys)
+        decisions = self.routing.all_resident
         return mean_step_ns(decisions, self.durations(decisions))
 
     def bounds(self, slots: int) -> dict[str, int]:
         """Mean steps, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
         if slots not in self._bounds:
-            self._bounds[slots] = self._compute_bounds(slots)
+            self._bounds[slots] = self.bounds_from(self.yardsticks(slots))
         return self._bounds[slots]
 
-    def _compute_bounds(self, slots: int) -> dict[str, int]:
-        oracle = self.decide(POLICIES["oracle"], slots)
-        fewest = self.decide(POLICIES["belady"], slots + self.spec.home.compressed_slots)
-        every_miss = self.decide(POLICIES["on-demand"], slots)
-        durations = self.durations(oracle)
+    def set_bounds(self, slots: int, bounds: dict[str, int]) -> None:
+        """Where they were computed elsewhere."""
+        self._bounds[slots] = bounds
+
+    def yardsticks(self, slots: int) -> Yardsticks:
+        """Decisions that bounds are made of; they do not depend on the machine."""
+        return Yardsticks(
+            oracle=self.decide(POLICIES["oracle"], slots),
+            fewest=self.decide(POLICIES["belady"], slots + self.spec.home.compressed_slots),
+            every_miss=self.decide(POLICIES["on-demand"], slots),
+        )
+
+    def bounds_from(self, known: Yardsticks) -> dict[str, int]:
+        """Bounds by the engine, where `known` are the yardsticks of the slots."""
+        durations = self.durations(known.oracle)
         copy = copy_ns(self.costs, self.spec.home)
         return {
             "floor_ns": self.floor_ns,
-            "oracle_ns": mean_step_ns(oracle, durations),
-            "ceiling_ns": ceiling_ns(every_miss, self.durations(every_miss), copy),
-            "link_ns": link_bound_ns(fewest.demand_loads, copy, durations.read, fewest.num_steps),
+            "oracle_ns": mean_step_ns(known.oracle, durations),
+            "ceiling_ns": ceiling_ns(self.durations(known.every_miss), copy),
+            "link_ns": link_bound_ns(known.fewest.demand_loads, copy, durations.read, known.fewest.num_steps),
         }
 
     @property
     def num_keys(self) -> int:
         """Experts of all layers."""
-        return self.trace.meta.num_layers * self.trace.meta.num_experts
+        return self.routing.num_keys
 
     @property
     def expert_bytes(self) -> int:
         """One expert in its format."""
         return self.room.expert_bytes
+
+    @property
+    def copied_bytes(self) -> int:
+        """One expert on the link."""
+        return self.shape.expert_bytes(self.spec.home.format or self.format)
 
     @property
     def dense_bytes(self) -> int:
@@ -258,9 +269,6 @@ class Scenario:
         home = {"tier": spec.home.tier, "home_format": spec.home.format, "compressed_slots": spec.home.compressed_slots}
         predicting = {"predict_ns": cost.mean_ns, "predict_on": cost.on, "predict_ref": cost.ref}
         choices = {"link": spec.link, **home, "host": spec.host_set, **predicting, "set": list(self.overridden)}
-        unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
-        unknown += [cost.assumed] if cost.assumed else []
-        unknown += assumptions(chosen)
         return Manifest(
             trace=spec.trace,
             trace_kind=self.trace.meta.kind,
@@ -277,35 +285,39 @@ class Scenario:
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(slots),
             evidence=self.costs.evidence,
-            assumed=(*self.costs.assumed, *unknown),
+            assumed=self.assumed(chosen, cost),
             warnings=warnings,
             bounds=bounds,
             break_even_precision=self.break_even().precision if spec.break_even else None,
             hashes=self._hashes,
-            versions=library_versions("numpy", "simpy"),
+            versions=library_versions("numpy", "simpy") | brought(chosen),
         )
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
         shape = json.dumps(dataclasses.asdict(self.shape), sort_keys=True)
-        trace = self.trace.path.read_bytes()
-        return {"trace": hash_of_bytes(trace), "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
+        return {"trace": self.routing.trace_hash, "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
+
+    def assumed(self, chosen: Policy, cost: Charge) -> tuple[str, ...]:
+        """What a run of a policy, whose predictions cost so much, rests on that nobody measured."""
+        unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
+        unknown += [cost.assumed] if cost.assumed else []
+        return (*self.costs.assumed, *unknown, *assumptions(chosen))
+
+    def warnings(self, chosen: Policy, decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> tuple[str, ...]:
+        """What to know before believing a run that takes so long, as do the copies of its prefetches."""
+        return (*self._warnings(chosen, decisions), *about_link(decisions, prefetching_ns, run_ns))
 
     def _warnings(self, chosen: Policy, decisions: DecisionTable) -> Iterator[str]:
         yield from self.trace.meta.warnings
         yield from about_model(self.trace.meta, self.shape)
         if chosen.sharing != "all-resident":
             yield from about_slots(decisions)
-        if self._train_name == self.spec.trace:
+        if self.routing.train_name == self.spec.trace:
             yield "popularity is learnt from the very trace that is simulated"
         yield from about_order(self.spec.link, self.profile)
         yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
         yield from self.costs.warnings
-
-
-def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
-    block = trace.read()
-    return Routed(build(block, trace.meta, batch, steps), block)
 
 
 def _parameters(chosen: Policy) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from specmoe.analysis.comparison import Point
+from specmoe.analysis.point import Point, about
 from specmoe.results import COLUMNS, Manifest, RunResult
 
 BOUNDS = {"floor_ns": 1_000_000, "oracle_ns": 1_200_000, "ceiling_ns": 6_000_000}
@@ -43,7 +43,7 @@ def made(
     of: Manifest, stall_ms: float = 1.0, hit_rate: float = 0.5, useful: float = 1.0, prefetches: bool = False
 ) -> Point:
     """0.6 ms of compute, 0.4 ms of host."""
-    return Point(of, 100, 600_000, stall_ms * 1e6, 400_000, hit_rate, useful, prefetches)
+    return Point(about(of), 100, 600_000, stall_ms * 1e6, 400_000, hit_rate, useful, prefetches)
 
 
 def result(of: Manifest, **columns: list[int]) -> RunResult:

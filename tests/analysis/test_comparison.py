@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -10,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.analysis.comparison import (
-    Point,
     caption,
     parts_within,
-    point,
     ranked,
     three_digits,
     visible_limit,
     winner,
 )
+from specmoe.analysis.point import Point, about, point
 from specmoe.errors import InputError
 from specmoe.results import RunResult, summary
 
@@ -68,7 +68,7 @@ def test_nothing_demanded_and_nothing_loaded_is_no_failure() -> None:
 
 @given(TIMES, TIMES, TIMES, TIMES)
 def test_property_cut_parts_fill_the_limit(compute: float, stall: float, idle: float, limit: float) -> None:
-    whole = Point(manifest(), 1, compute, stall, idle, hit_rate=0, useful_share=0, prefetches=False)
+    whole = Point(about(manifest()), 1, compute, stall, idle, hit_rate=0, useful_share=0, prefetches=False)
     parts = parts_within(whole, limit)
     assert min(parts) >= 0
     assert sum(parts) == pytest.approx(min(whole.latency_ns, limit))
@@ -83,8 +83,8 @@ def test_by_hand_parts_are_cut_from_the_end() -> None:
 
 def test_yardsticks_do_not_win() -> None:
     points = policies()
-    assert [p.manifest.policy for p in points if p.yardstick] == ["gpu-only", "oracle", "belady"]
-    assert [p.manifest.policy for p in points if p.all_resident] == ["gpu-only"]
+    assert [p.about.policy for p in points if p.yardstick] == ["gpu-only", "oracle", "belady"]
+    assert [p.about.policy for p in points if p.all_resident] == ["gpu-only"]
     assert winner(points) is points[3]
     assert winner(points[:3]) is None
 
@@ -98,7 +98,7 @@ def test_who_knows_even_a_part_of_what_is_to_come_is_a_yardstick(name: str) -> N
 
 def test_ties_go_by_name() -> None:
     points = [made(manifest(name)) for name in ("b", "c", "a")]
-    assert [p.manifest.policy for p in ranked(points)] == ["a", "b", "c"]
+    assert [p.about.policy for p in ranked(points)] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -154,3 +154,25 @@ def test_no_results_are_refused() -> None:
 def test_unknown_bounds_are_nan() -> None:
     assert math.isnan(made(manifest(bounds={})).bound_ns("floor"))
     assert made(manifest()).bound_ns("floor") == 1_000_000
+
+
+def test_caption_goes_across_what_it_is_told_to() -> None:
+    points = [made(manifest(batch=batch, profile=name)) for batch, name in ((1, "a"), (8, "b"), (2, "b"))]
+    told = caption(points, ("batch", "profile"))
+    assert "steps of batch 1 to 8;" in told
+    assert "on a, b (evidence" in told
+    with pytest.raises(InputError, match=r"differ in batch \(1, 2, 8\)"):
+        caption(points, ("profile",))
+
+
+def test_caption_repeats_the_warnings_that_hold_for_all() -> None:
+    routed, slots = "routing of a timed with the shape of b", "64 slots hold less than a step's demand"
+    points = [made(manifest(warnings=(routed,))), made(manifest("static", warnings=(slots, routed)))]
+    assert caption(points).endswith(f"\nWarning: {routed}.")
+
+
+def test_caption_tells_what_is_changed_for_one_policy_only() -> None:
+    guessing = yardstick("noisy-oracle", predictor="noisy_oracle")
+    guessing = dataclasses.replace(guessing, parameters=guessing.parameters | {"set": ["a=1", "b=2"]})
+    points = [made(guessing), made(manifest(parameters={"set": ["a=1"]}))]
+    assert caption(points).endswith("changed: a=1, b=2 (noisy-oracle).")

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.analysis.labels import Box, place
+from specmoe.analysis.naming import name_points
+from specmoe.analysis.style import figure
 
 PAGE = Box(0, 0, 1000, 1000)
 
@@ -20,6 +22,18 @@ def test_by_hand_right_then_left_then_higher_then_lower() -> None:
         Box(105, 105, 145, 115),
         Box(55, 105, 95, 115),
     ]
+
+
+def test_by_hand_points_without_a_label_are_kept_free() -> None:
+    assert place([(100, 100)], [(40, 10)], 5, PAGE, [(120, 100)]) == [Box(55, 95, 95, 105)]
+
+
+def test_names_on_a_chart_keep_off_the_points_without_one() -> None:
+    chart, axes = figure(1, 1)
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    name_points(chart, axes, ["name"], [(5, 5)], [(6, 5)])
+    (text,) = axes.texts
+    assert text.get_position()[0] < 0, "at the left"
 
 
 def test_by_hand_at_the_right_edge_a_label_goes_left() -> None:

@@ -14,9 +14,10 @@ from comparison_points import BOUNDS, made, manifest, policies, yardstick
 from matplotlib.text import Text
 
 from specmoe.analysis.bandwidth_plot import bandwidth_figure, kind_of, plot_bandwidth
-from specmoe.analysis.comparison import Point
 from specmoe.analysis.latency_plot import PARTS, latency_figure, plot_latency
-from specmoe.analysis.memory_plot import memory_figure, plot_memory, policy_lines, split_far
+from specmoe.analysis.lines import OTHER, TOLD_APART, split_far
+from specmoe.analysis.memory_plot import distance_figure, hit_rate_figure, memory_figure, plot_memory, policy_lines
+from specmoe.analysis.point import Point
 from specmoe.errors import InputError
 
 GIB = 2**30
@@ -31,9 +32,7 @@ def resized(points: list[Point], slots: int, times: float = 1.0) -> list[Point]:
     """The same policies with other slots and stalls."""
     shared = [point for point in points if not point.all_resident]
     return [
-        dataclasses.replace(
-            point, manifest=dataclasses.replace(point.manifest, slots=slots), stall_ns=times * point.stall_ns
-        )
+        dataclasses.replace(point, about=dataclasses.replace(point.about, slots=slots), stall_ns=times * point.stall_ns)
         for point in shared
     ]
 
@@ -125,6 +124,18 @@ def test_latency_labels_its_bounds() -> None:
     assert [text.strip() for text in texts(axes)[-3:]] == ["floor 1.00", "oracle 1.20", "ceiling 6.00"]
 
 
+def test_latency_takes_its_bounds_from_those_who_share_slots() -> None:
+    other = yardstick("gpu-only", sharing="all-resident")
+    resident = made(dataclasses.replace(other, bounds={"floor_ns": 1, "oracle_ns": 9_000_000, "ceiling_ns": 2}), 0)
+    (axes,) = latency_figure([resident, made(manifest())], "T").axes
+    assert [line.get_xdata()[0] for line in axes.lines] == [1.0, 1.2]
+    assert [text.strip(" \N{RIGHTWARDS ARROW}") for text in texts(axes)[-3:]] == [
+        "floor 1.00",
+        "oracle 1.20",
+        "ceiling 6.00",
+    ]
+
+
 def test_latency_points_at_a_far_ceiling() -> None:
     far = [made(manifest(name, bounds=BOUNDS | {"ceiling_ns": 10**9})) for name in ("a", "b")]
     (axes,) = latency_figure(far, "T").axes
@@ -149,11 +160,32 @@ def test_memory_names_what_is_too_slow_to_draw() -> None:
 
 
 def test_memory_lines_begin_with_the_slowest() -> None:
-    lines = policy_lines(sweep(128, 256))
-    assert [line[0].manifest.policy for line in lines[:2]] == ["prefetch-all", "on-demand"]
+    lines = policy_lines(sweep(128, 256), lambda point: point.latency_ns)
+    assert [line.name for line in lines[:2]] == ["prefetch-all", "on-demand"]
     near, far = split_far(lines)
-    assert [line[0].manifest.policy for line in far] == ["prefetch-all"]
+    assert [line.name for line in far] == ["prefetch-all"]
     assert [*far, *near] == lines
+
+
+def test_by_hand_hit_rate_and_distance_are_drawn_over_the_same_memory() -> None:
+    points = sweep(128, 256)
+    for draw, high in ((hit_rate_figure, 44.0), (distance_figure, 3.0 / 1.2)):
+        (axes,) = draw(points, "T", 5).axes
+        lines = {line.get_label(): np.asarray(line.get_xydata()) for line in axes.lines}
+        assert lines["on-demand-lru"][0].tolist() == pytest.approx([1, high])
+        assert lines["on-demand-lru"][:, 0].tolist() == [1, 2]
+    assert lines["oracle"][0][1] == 1
+    assert "Too far to draw: prefetch-all, at least 84.2 times." in distance_figure(points, "T", 5).get_supxlabel()
+
+
+def test_of_many_lines_the_slow_ones_are_grey_and_share_an_entry() -> None:
+    crowd = [made(manifest(f"p{n:02}", slots=slots), 1 + n / 50) for n in range(28) for slots in (128, 256)]
+    crowd += [made(manifest(slots=slots), 2.5) for slots in (128, 256)]
+    chart = memory_figure(crowd, "T", 5)
+    names = [text.get_text() for text in chart.axes[0].get_legend().get_texts()]
+    assert set(names) == {*(f"p{n:02}" for n in range(TOLD_APART - 1)), "on-demand-lru", "22 others", "floor", "oracle"}
+    grey = [line for line in chart.axes[0].lines if line.get_color() == OTHER["color"]]
+    assert len(grey) == 22
 
 
 @pytest.mark.parametrize(("slots", "scale"), [((128, 1024), "linear"), ((128, 1280), "log")])
@@ -180,13 +212,13 @@ def test_memory_of_yardsticks_alone_is_refused() -> None:
 def test_bandwidth_has_a_label_at_each_point() -> None:
     (axes,) = bandwidth_figure(policies(), "T").axes
     assert {(text.get_text(), *text.xy) for text in axes.texts} == {
-        (p.manifest.policy, 100 * p.useful_share, 100 * p.hit_rate) for p in policies()
+        (p.about.policy, 100 * p.useful_share, 100 * p.hit_rate) for p in policies()
     }
     assert sum(len(line.get_xdata()) for line in axes.lines) == len(policies())
 
 
 def test_bandwidth_tells_three_kinds_apart() -> None:
-    kinds = {p.manifest.policy: kind_of(p) for p in policies()}
+    kinds = {p.about.policy: kind_of(p) for p in policies()}
     assert kinds["prefetch-all"] == "prefetches"
     assert kinds["on-demand-lru"] == "loads on demand only"
     assert kinds["oracle"] == kinds["gpu-only"] == "yardstick"

@@ -88,7 +88,7 @@ def test_the_ceiling_is_above_a_miss_everywhere_by_what_the_host_hides() -> None
     case = Case(rotating(), Machine(HOST, 0, 0, 0, 0, 1000, 0, False), 2 * LAYERS)
     table, durations = case.decide("on-demand"), setting.durations(case)
     hidden = LAYERS * (HOST.launch_ns + HOST.launch_dense_ns)
-    assert ceiling_ns(table, durations, 1000) == mean_step_ns(table, durations) + hidden
+    assert ceiling_ns(durations, 1000) == mean_step_ns(table, durations) + hidden
 
 
 def test_a_perfect_prefetch_that_copies_faster_than_it_computes_costs_the_host_only() -> None:

@@ -140,7 +140,7 @@ def test_predicting_slower_is_never_faster_on_a_fifo_link(case: Case, name: str,
 def test_no_demand_only_result_is_above_the_ceiling(case: Case, name: str) -> None:
     table, durations, _ = timed(case, name)
     assume(not table.prefetch_loads and not sum(durations.predict))
-    assert mean_step_ns(table, durations) <= ceiling_ns(table, durations, case.machine.copy)
+    assert mean_step_ns(table, durations) <= ceiling_ns(durations, case.machine.copy)
 
 
 @property_of

@@ -13,20 +13,23 @@ def mean_step_ns(table: DecisionTable, durations: Durations) -> int:
     return round(int(step_end[-1]) / len(step_end))
 
 
-def ceiling_ns(table: DecisionTable, durations: Durations, copy: int) -> int:
+def ceiling_ns(durations: Durations, copy: int) -> int:
     """Mean step with every expert loaded on demand, one after the other, and nothing overlapped.
 
-    `table` is that of a policy that keeps nothing; `copy` is the time of one expert on the link.
+    `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
-    costs = durations.host
+    work = sum(durations.before) + sum(durations.expert) + sum(durations.after)
+    return ceiling_of(work, len(durations.before), len(durations.expert), len(durations.after), copy, durations)
+
+
+def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: Durations) -> int:
+    """The same of so much computing, ns, in all; `paid` tells what host and disk take."""
+    costs = paid.host
     dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
-    layer = dense + costs.sync_ns * durations.sync_each_layer + costs.bookkeeping_ns
-    load = costs.issue_ns + costs.begin_copy_ns + copy + durations.read + costs.event_ns
+    layer = dense + costs.sync_ns * paid.sync_each_layer + costs.bookkeeping_ns
+    load = costs.issue_ns + costs.begin_copy_ns + copy + paid.read + costs.event_ns
     use = load + costs.launch_ns + costs.begin_ns
-    total = sum(durations.before) + sum(durations.expert) + sum(durations.after)
-    total += layer * len(durations.before) + use * len(durations.expert)
-    total += dense * len(durations.after)
-    return round(total / len(durations.after))
+    return round((work + layer * events + use * uses + dense * steps) / steps)
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:

@@ -1,0 +1,105 @@
+"""Policies side by side where something else than a number varies: machines, models, traces, formats, tiers, links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from specmoe.analysis.changes import of_machine
+from specmoe.analysis.comparison import MS, bounds_of, caption, winner
+from specmoe.analysis.figures.drawn import Drawn
+from specmoe.analysis.figures.precision import ASSUMED
+from specmoe.analysis.figures.setting import Setting, told
+from specmoe.analysis.figures.words import ms, titled
+from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
+from specmoe.analysis.point import Point
+from specmoe.analysis.style import figure
+from specmoe.analysis.wrapping import finish
+from specmoe.sweep_table import SET
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROW = 0.5  # inches
+SPREAD = 0.6  # of a row: marks of policies that are equally fast stay visible
+WORDS = ("format", "tier", "home_format", "compressed_slots", "host", "link")
+BOUNDS: dict[str, Any] = {"floor": {"marker": "|", "markersize": 10}, "oracle": {"marker": "D", "markerfacecolor": "w"}}
+
+
+class Row(NamedTuple):
+    """One row of the figure and all policies there."""
+
+    name: str
+    points: list[Point]
+
+
+def of_settings(settings: Sequence[Setting]) -> Drawn | None:
+    """A row for each setting, at its own main values; None of a single one."""
+    rows = [Row(setting.told(), [cell.point for cell in setting.along()]) for setting in settings]
+    if len(rows) < 2:
+        return None
+    across = ("trace", "trace_kind", "phase", "profile", "shape", "format", "batch", "semantics", "num_layers")
+    title = "Fastest policies by setting"
+    return Drawn("settings", title, _reading(rows), _figure(rows, title, looks(_all(rows)), across))
+
+
+def of_choices(setting: Setting) -> list[Drawn]:
+    """A figure for each of `WORDS` and each parameter of policies that varies, with a row for each value."""
+    own = [name for name in setting.columns(SET) if not of_machine(name) and name != ASSUMED]
+    found = []
+    for column in (name for name in (*WORDS, *own) if name in setting.varying):
+        rows: dict[Any, list[Point]] = {}
+        for cell in setting.along(column):
+            rows.setdefault(cell.where[column], []).append(cell.point)
+        if len(rows) > 1:
+            found.append(_by_choice(setting, column, rows))
+    return found
+
+
+def _by_choice(setting: Setting, column: str, points: dict[Any, list[Point]]) -> Drawn:
+    plain = column.removeprefix(SET).replace("_", " ")
+    nothing = f"{plain}: the policy's own" if column.startswith(SET) else f"{plain}: none"
+    rows = [Row(told(column, value) or nothing, found) for value, found in points.items()]
+    title = titled(f"Fastest policies by {plain}", setting.told(column))
+    name = "by-" + plain.replace(" ", "-").replace(".", "-")  # another name than that of a number's figure
+    return Drawn(name, title, _reading(rows), _figure(rows, title, setting.looks, (column,)))
+
+
+def _all(rows: Sequence[Row]) -> list[Point]:
+    return [point for row in rows for point in row.points]
+
+
+def _reading(rows: Sequence[Row]) -> str:
+    """The best of all rows and of the worst of them."""
+    best = [(found.latency_ns, row.name, found.about.policy) for row in rows if (found := winner(row.points))]
+    if not best:
+        return "There are yardsticks only: no policy that could be built."
+    (least, name, policy), (most, other, theirs) = min(best), max(best)
+    return f"Fastest is {policy} with {name}, {ms(least)} a step; with {other} it is {theirs}, {ms(most)}."
+
+
+def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence[str]) -> Figure:
+    chart, axes = figure(1, 1, width=8.2, height=1.7 + ROW * len(rows))
+    shown = [point for point in _all(rows) if not point.yardstick]
+    for place, (name, look) in enumerate(told_apart.items()):
+        aside = SPREAD * (place / len(told_apart) - 0.5)
+        at = [
+            (p.latency_ns / MS, y + aside) for y, row in enumerate(rows) for p in row.points if p.about.policy == name
+        ]
+        if at:
+            axes.plot(*zip(*at, strict=True), label=name, **dict(look) | {"linestyle": "", "markersize": 6})
+    for name, look in BOUNDS.items():
+        at = [(bounds_of(row.points)[name] / MS, y) for y, row in enumerate(rows)]
+        axes.plot(*zip(*at, strict=True), linestyle="", color="black", label=name, zorder=1, **look)
+    for y in range(len(rows)):
+        axes.axhline(y, color="0.93", zorder=0)
+    if axes.dataLim.x1 >= DECADE * axes.dataLim.x0:
+        logarithmic(axes, "x")
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="mean time of a step, ms")
+    legend_beside(axes)
+    hidden = len({point.about.policy for point in shown} - set(told_apart))
+    note = f"\nNot shown: other policies ({hidden})." * (hidden > 0)
+    finish(chart, title, caption(_all(rows), across) + note)
+    return chart

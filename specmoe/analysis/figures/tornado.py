@@ -1,0 +1,145 @@
+"""Which number of the machine matters most: each changed alone, by the same factors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from specmoe.analysis.comparison import caption, ranked
+from specmoe.analysis.figures.drawn import Drawn
+from specmoe.analysis.figures.setting import Setting
+from specmoe.analysis.figures.words import percent, titled
+from specmoe.analysis.lines import baseline
+from specmoe.analysis.style import COLOURS, figure
+from specmoe.analysis.wrapping import finish
+from specmoe.sweep_table import SCALE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = 3  # policies at most
+BARS = 12  # numbers at most
+LESS: dict[str, Any] = {"color": COLOURS[5], "hatch": "////"}
+MORE: dict[str, Any] = {"color": COLOURS[1]}
+
+
+class Swing(NamedTuple):
+    """How the mean step changes, as a share, with a number at the smaller and at the larger factor."""
+
+    name: str
+    less: float
+    more: float
+
+    @property
+    def width(self) -> float:
+        """What the number is worth."""
+        return max(abs(self.less), abs(self.more))
+
+
+def of_tornado(setting: Setting) -> Drawn | None:
+    """A panel for each of the fastest policies and the baseline; None unless two numbers were changed one at a time."""
+    factors = _factors(setting)
+    if factors is None:
+        return None
+    swings = {policy: swings_of(setting, policy, factors) for policy in policies(setting)}
+    swings = {policy: found for policy, found in swings.items() if len(found) > 1}
+    if not swings:
+        return None
+    title = titled("Which number of the machine matters most", setting.told(*setting.columns(SCALE)))
+    return Drawn("tornado", title, _reading(swings, factors), _figure(setting, swings, factors, title))
+
+
+def policies(setting: Setting) -> list[str]:
+    """The fastest real ones, and the one they are compared with; fastest first."""
+    points = [cell.point for cell in setting.along() if not cell.point.yardstick]
+    compared, order = baseline(points), [point.about.policy for point in ranked(points)]
+    chosen = [name for name in order if name != compared][: PANELS - (compared is not None)]
+    return [name for name in order if name in chosen or name == compared]
+
+
+def swings_of(setting: Setting, policy: str, factors: tuple[float, float]) -> list[Swing]:
+    """Of every number that was changed by both factors; the one that matters most first, ties by name."""
+    (base,) = (cell.point.latency_ns for cell in setting.along() if cell.policy == policy)
+    found = []
+    for column in setting.columns(SCALE):
+        at = {c.where[column]: c.point.latency_ns for c in setting.along(column) if c.policy == policy}
+        if all(factor in at for factor in factors):
+            found.append(Swing(column.removeprefix(SCALE), *(at[factor] / base - 1 for factor in factors)))
+    return sorted(found, key=lambda swing: (-swing.width, swing.name))
+
+
+def _factors(setting: Setting) -> tuple[float, float] | None:
+    """The commonest factor below 1 and the commonest above it; None unless two numbers are scaled."""
+    columns = setting.columns(SCALE)
+    found = [{cell.where[column] for cell in setting.cells} for column in columns]
+    below, above = (Counter(f for values in found for f in values if sign * (f - 1) > 0) for sign in (-1, 1))
+    if len(columns) < 2 or not below or not above:
+        return None
+    return max(below, key=lambda f: (below[f], f)), min(above, key=lambda f: (-above[f], f))
+
+
+def _told(factors: tuple[float, float]) -> str:
+    """±20 %, or what else the factors are."""
+    less, more = (round(abs(factor - 1), 9) for factor in factors)
+    return (
+        f"\N{PLUS-MINUS SIGN}{100 * more:.4g} %" if less == more else f"a factor {factors[0]:.4g} or {factors[1]:.4g}"
+    )
+
+
+def _reading(swings: dict[str, list[Swing]], factors: tuple[float, float]) -> str:
+    policy, found = next(iter(swings.items()))
+    first, second = found[:2]
+    return (
+        f"With {_told(factors)}, {first.name} matters most to {policy} ({_signed(first.less)} to {_signed(first.more)} "
+        f"of its mean step), then {second.name} ({_signed(second.less)} to {_signed(second.more)})."
+    )
+
+
+def _signed(share: float) -> str:
+    return f"{'+' if share > 0 else ''}{percent(share)}"
+
+
+def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[float, float], title: str) -> Figure:
+    names = _names(list(swings.values()))
+    most = max(swing.width for found in swings.values() for swing in found)
+    chart, panels = figure(1, len(swings), width=2.3 + 5.4 / len(swings), height=1.7 + 0.3 * len(names))
+    for place, (policy, found) in enumerate(swings.items()):
+        axes = panels[place] if len(swings) > 1 else panels
+        by_name = {swing.name: swing for swing in found}
+        for row, name in enumerate(names):
+            if name in by_name:
+                _bars(axes, row, by_name[name], factors, most)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(xlim=(-135 * most, 135 * most), ylim=(len(names) - 0.4, -0.6), title=policy)
+        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names))
+        axes.tick_params(axis="y", length=0)
+        axes.title.set_fontsize(9)
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    hidden = len({swing.name for found in swings.values() for swing in found}) - len(names)
+    note = f"Bars: change of the mean time of a step, %, with one number of the profile changed by {_told(factors)}."
+    note += f" Not shown: what matters less ({hidden})." * (hidden > 0)
+    points = [cell.point for cell in setting.along() if cell.policy in swings]
+    finish(chart, title, f"{note}\n{caption(points)}")
+    return chart
+
+
+def _names(swings: Sequence[Sequence[Swing]]) -> list[str]:
+    """The numbers that matter most to any of the policies, by that."""
+    most: dict[str, float] = {}
+    for swing in (swing for found in swings for swing in found):
+        most[swing.name] = max(swing.width, most.get(swing.name, 0))
+    return sorted(most, key=lambda name: (-most[name], name))[:BARS]
+
+
+def _bars(axes: Any, row: int, swing: Swing, factors: tuple[float, float], most: float) -> None:
+    """Both bars of a number; where they point the same way the shorter is in front."""
+    sides = [(swing.less, factors[0], LESS), (swing.more, factors[1], MORE)]
+    for value, factor, look in sorted(sides, key=lambda side: -abs(side[0])):
+        label = "_" if row else f"x {factor:.4g}"  # one entry of the legend for all rows
+        axes.barh(row, 100 * value, height=0.66, label=label, edgecolor="white", **look)
+    low, high = min(0.0, swing.less, swing.more), max(0.0, swing.less, swing.more)
+    for value, align, offset in ((low, "right", -3), (high, "left", 3)):
+        if abs(value) >= most / 200:
+            look = {"textcoords": "offset points", "fontsize": 7.5, "va": "center", "ha": align}
+            axes.annotate(f"{100 * value:+.1f}", (100 * value, row), (offset, 0), **look)

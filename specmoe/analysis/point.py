@@ -1,0 +1,166 @@
+"""One run as figures see it: what was run, and the means of its steps.
+
+A point comes from a whole result (`point`) or from a row of a sweep (`point_of_row`); both tell the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from specmoe.analysis.changes import changes
+from specmoe.results import Manifest, RunResult, summary
+
+GIB = 2**30  # bytes
+BOUND_NAMES = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns")
+COPIED = ("policy", "trace", "trace_kind", "phase", "profile", "shape", "format", "semantics", "evidence")
+COUNTED = ("slots", "batch", "num_layers", "expert_bytes", "vram_peak_bytes")
+
+
+@dataclass(frozen=True)
+class About:
+    """What was run; the fields bear the names that `Manifest` gives them."""
+
+    policy: str
+    trace: str
+    trace_kind: str
+    phase: str
+    profile: str
+    shape: str
+    format: str
+    semantics: str
+    evidence: str
+    slots: int
+    batch: int
+    num_layers: int
+    expert_bytes: int  # in its slot
+    vram_peak_bytes: int
+    yardstick: bool  # no runtime could do this with the model
+    all_resident: bool  # no slots were shared, as every expert had one
+    warnings: tuple[str, ...] = ()
+    cliff_slots: int | None = None  # up to which an LRU over all layers hits nothing, where it is told
+    changed: tuple[str, ...] = ()  # values that are not the profile's or the policy's own: name=value
+    bounds: Mapping[str, float] = field(default_factory=dict)  # mean step, ns, by `BOUND_NAMES`
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Percentiles of a step's time, ns."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+UNKNOWN = Tail(math.nan, math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run: mean times of a step in ns, shares from 0 to 1."""
+
+    about: About
+    steps: int
+    compute_ns: float
+    stall_ns: float
+    idle_ns: float
+    hit_rate: float
+    useful_share: float  # of the bytes loaded, those of experts that were then used; 1 if nothing was loaded
+    prefetches: bool
+    precision: float | None = None  # share of the prefetched experts that were used; None if none was prefetched
+    tokens_per_second: float = math.nan
+    bytes_loaded: float = math.nan  # in a step
+    tail: Tail = UNKNOWN
+
+    @property
+    def latency_ns(self) -> float:
+        """Mean time of a step."""
+        return self.compute_ns + self.stall_ns + self.idle_ns
+
+    @property
+    def vram_gib(self) -> float:
+        """VRAM for experts."""
+        return self.about.slots * self.about.expert_bytes / GIB
+
+    @property
+    def peak_gib(self) -> float:
+        """VRAM for all weights."""
+        return self.about.vram_peak_bytes / GIB
+
+    @property
+    def all_resident(self) -> bool:
+        """Whether no slots were shared, as every expert had one."""
+        return self.about.all_resident
+
+    @property
+    def yardstick(self) -> bool:
+        """Whether no runtime could do this with the model: it holds every expert, knows what is to come (if only
+        partly), or needs a model trained for it (pre-gated)."""
+        return self.about.yardstick
+
+    def bound_ns(self, name: str) -> float:
+        """Mean step of floor, oracle, ceiling or link; nan if the result does not tell."""
+        return float(self.about.bounds.get(f"{name}_ns", math.nan))
+
+
+def about(manifest: Manifest) -> About:
+    """What a result's manifest says."""
+    chosen = manifest.parameters
+    resident = chosen.get("sharing") == "all-resident"
+    knows = chosen.get("predictor") in ("oracle", "noisy_oracle", "pregated")
+    peeks = str(chosen.get("eviction")).startswith("belady")
+    return About(
+        **{name: getattr(manifest, name) for name in (*COPIED, *COUNTED, "bounds")},
+        yardstick=resident or knows or peeks,
+        all_resident=resident,
+        warnings=tuple(manifest.warnings),
+        changed=tuple(chosen.get("set", ())),
+    )
+
+
+def point(result: RunResult) -> Point:
+    """What a result of at least one step says of its policy."""
+    flat = summary(result)
+    latency = {f"latency_{name}_ns": value for name, value in flat["latency_ns"].items()}
+    steps = result.table["end_ns"][result.manifest.num_layers - 1 :: result.manifest.num_layers]
+    begins = result.table["begin_ns"][:: result.manifest.num_layers]
+    return _point(about(result.manifest), flat | latency, int((steps - begins).sum()) / len(steps))
+
+
+def point_of_row(row: Mapping[str, Any]) -> Point:
+    """What a row of a sweep says, one that has figures."""
+    copied: dict[str, Any] = {name: str(row[name]) for name in COPIED} | {name: int(row[name]) for name in COUNTED}
+    subject = About(
+        **copied,
+        yardstick=bool(row["yardstick"]),
+        all_resident=bool(row["yardstick"]) and row["bytes_loaded"] == 0,  # whoever shares slots has to load
+        warnings=tuple(row["warnings"]),
+        cliff_slots=int(row["cliff_slots"]),
+        changed=changes(row),
+        bounds={name: float(row[name]) for name in BOUND_NAMES},
+    )
+    return _point(subject, row, float(row["latency_mean_ns"]))
+
+
+def _point(subject: About, row: Mapping[str, Any], mean_ns: float) -> Point:
+    """From figures under the names that a sweep's table gives them."""
+    steps, loaded = int(row["steps"]), int(row["bytes_loaded"])
+    loads = int(row["prefetch_loads"]) + int(row["demand_loads"])
+    prefetched, compute, stall = int(row["prefetch_loads"]), row["compute_ns"] / steps, row["stall_ns"] / steps
+    return Point(
+        about=subject,
+        steps=steps,
+        compute_ns=compute,
+        stall_ns=stall,
+        idle_ns=mean_ns - compute - stall,
+        hit_rate=float(row["hit_rate"]),
+        useful_share=1 - int(row["prefetch_wasted"]) / loads if loads else 1.0,
+        prefetches=prefetched > 0,
+        precision=float(row["precision"]) if prefetched else None,
+        tokens_per_second=float(row["tokens_per_second"]),
+        bytes_loaded=loaded / steps,
+        tail=Tail(*(float(row[f"latency_{name}_ns"]) for name in ("p50", "p95", "p99", "max"))),
+    )

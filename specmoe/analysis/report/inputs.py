@@ -1,0 +1,141 @@
+"""What lies in the directories that a report is made of, each thing known by what is in it.
+
+A directory may hold a sweep, results of single runs, timelines, validations and an analysis of a trace, in any mixture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmoe.analysis.report.judged import Validation, is_validation, read_validation
+from specmoe.analysis.report.runs import table_of
+from specmoe.analysis.trace.job import Analysis
+from specmoe.analysis.trace.store import FACTS, load_analysis
+from specmoe.errors import InputError
+from specmoe.results import METADATA_KEY, RunResult
+from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
+
+TIMELINE = '{"traceEvents"'  # how one begins
+EXPECTED = "a sweep, results of runs, a timeline, a validation or an analysis of a trace"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that were asked for together: a sweep, or the single runs in a directory."""
+
+    name: str
+    table: SweepTable
+
+    @property
+    def version(self) -> str:
+        """Of the specmoe that simulated them."""
+        return str(self.table.manifest.get("version", ""))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that was found, in the order of the directories, and in each by file name; names of studies are unique."""
+
+    studies: tuple[Study, ...]
+    analyses: tuple[Analysis, ...]
+    validations: tuple[Validation, ...]
+    timelines: tuple[Path, ...]
+
+
+Found = Study | Analysis | Validation | Path
+
+
+def read_inputs(directories: Sequence[Path]) -> Inputs:
+    """Raises InputError for a directory with nothing in it, a damaged file, and results of different versions."""
+    found: list[Found] = []
+    for directory in dict.fromkeys(directories):
+        here = list(_read(directory))
+        if not here:
+            raise InputError(f"{directory}: nothing to report in it: {EXPECTED} expected")
+        found += here
+    studies = tuple(each for each in found if isinstance(each, Study))
+    same_version(studies)
+    return Inputs(
+        tuple(_named_apart(studies)),
+        tuple(each for each in found if isinstance(each, Analysis)),
+        tuple(each for each in found if isinstance(each, Validation)),
+        tuple(each for each in found if isinstance(each, Path)),
+    )
+
+
+def _named_apart(studies: Sequence[Study]) -> Iterator[Study]:
+    """Of several with one name all but the first get a number."""
+    seen: Counter[str] = Counter()
+    for study in studies:
+        seen[study.name] += 1
+        times = seen[study.name]
+        yield study if times == 1 else replace(study, name=f"{study.name} ({times})")
+
+
+def same_version(studies: Sequence[Study]) -> None:
+    """Raises InputError, naming two, if results were made by different versions of specmoe."""
+    for one, other in pairwise(studies):
+        if one.version != other.version:
+            made = " and ".join(f"{each.name} by specmoe {each.version or 'unknown'}" for each in (one, other))
+            raise InputError(f"{made}: results of one version expected; run one of them again")
+
+
+def _read(directory: Path) -> Iterator[Found]:
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory")
+    name = directory.resolve().name
+    if (directory / MANIFEST).exists() or (directory / TABLE).exists():
+        yield Study(name, load_sweep(directory))
+    yield from _runs(name, directory)
+    for path in sorted(directory.glob("*.json")):
+        yield from _described(path)
+
+
+def _runs(name: str, directory: Path) -> Iterator[Study]:
+    """Results, those of each version by themselves."""
+    paths = [path for path in sorted(directory.glob("*.parquet")) if is_result(path)]
+    versions: dict[str, dict[Path, RunResult]] = {}
+    for path in paths:
+        result = RunResult.load(path)
+        versions.setdefault(result.manifest.versions.get("specmoe", ""), {})[path] = result
+    for results in versions.values():
+        yield Study(f"{name}/{next(iter(results)).name}" if len(versions) > 1 else name, table_of(results))
+
+
+def is_result(path: Path) -> bool:
+    """Whether it calls itself a run's; raises InputError for what is no Parquet file."""
+    try:
+        told = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+    except (OSError, pa.ArrowException, ValueError):
+        raise InputError(f"{path}: not a Parquet file, or only a part of one") from None
+    return isinstance(told, dict) and {"policy", "profile"} <= told.keys()
+
+
+def _described(path: Path) -> Iterator[Found]:
+    if path.name == FACTS:
+        yield load_analysis(path.parent)
+    elif path.name != MANIFEST:
+        yield from _validation_or_timeline(path)
+
+
+def _validation_or_timeline(path: Path) -> Iterator[Found]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            start = file.read(len(TIMELINE))
+            if start == TIMELINE:
+                yield path
+                return
+            told: Any = json.loads(start + file.read())
+    except (OSError, ValueError):
+        raise InputError(f"{path}: not a JSON file, or only a part of one") from None
+    if is_validation(told):
+        yield read_validation(path, told)

@@ -1,0 +1,67 @@
+"""The part of a trace that the studies look at: the experts used, without the other candidates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.traces.schema import Block, TraceMeta, no_lookahead
+from specmoe.traces.store import Trace
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Routing(NamedTuple):
+    """n tokens in the trace's order, L layers, k = `meta.top_k` experts a token and layer."""
+
+    meta: TraceMeta
+    sequence: NDArray[np.int32]  # [n]
+    source: NDArray[np.int16]  # [n], codes into `meta.sources`
+    token: NDArray[np.int32]  # [n]
+    used: NDArray[np.int16]  # [n, L, k]; -1 where a full expert dropped the token
+
+    @property
+    def first(self) -> NDArray[np.int16]:
+        """The first-choice experts, [n, L]."""
+        return self.used[:, :, 0]
+
+
+def read_routing(trace: Trace) -> Routing:
+    """Stream a trace and keep `10 + 2 * L * k` bytes a token. Raises TraceError if the file is damaged."""
+    meta = trace.meta
+    used = np.empty((len(trace), meta.num_layers, meta.top_k), np.int16)
+    sequence, token = np.empty((2, len(trace)), np.int32)
+    source = np.empty(len(trace), np.int16)
+    start = 0
+    for block in trace.blocks(["sequence", "source", "token", "experts"]):
+        rows = slice(start, start + len(block.sequence))
+        used[rows] = block.experts[:, :, : meta.top_k]
+        sequence[rows], source[rows], token[rows] = block.sequence, block.source, block.token
+        start = rows.stop
+    return Routing(meta, sequence, source, token, used)
+
+
+def as_block(routing: Routing) -> Block:
+    """The same as rows of a trace with top_k candidates; positions count from 0, nothing else is known."""
+    within = places(routing.sequence)[1]
+    unknown = np.full(routing.used.shape, np.nan, np.float16)
+    columns = (routing.sequence, within.astype(np.int32), routing.source, routing.token)
+    return Block(*columns, routing.used, unknown, no_lookahead(routing.used))
+
+
+def places(sequence: NDArray[np.int32]) -> tuple[Ints, Ints]:
+    """Of each token the sequence's number, 0, 1, 2, ... in the order of the rows, and its place in it, [n] each."""
+    rows = np.arange(len(sequence))
+    begins = np.ones(len(sequence), np.bool_)
+    begins[1:] = sequence[1:] != sequence[:-1]
+    return np.cumsum(begins) - 1, rows - np.maximum.accumulate(np.where(begins, rows, 0))
+
+
+def source_of_sequence(routing: Routing) -> tuple[NDArray[np.int32], NDArray[np.int16], Ints]:
+    """Name, source and number of tokens of each sequence, [S] each."""
+    within = places(routing.sequence)[1]
+    begins = np.flatnonzero(within == 0)
+    return routing.sequence[begins], routing.source[begins], np.diff(begins, append=len(within))

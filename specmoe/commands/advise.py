@@ -1,0 +1,135 @@
+"""`specmoe advise`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+from specmoe.commands.values import choice, parse_bytes
+from specmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from specmoe.hwprofiles.formats import Format
+    from specmoe.sim.advise.advice import Advice
+    from specmoe.sim.advise.levers import Lever
+    from specmoe.sim.advise.trials import Trial
+
+
+def advise(
+    model: Annotated[str, typer.Option(help="Model: a shipped shape (specmoe profile shapes) or a .toml file.")],
+    profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")],
+    vram: Annotated[str, typer.Option(help="VRAM for all weights, such as 8GiB; caches and activations come on top.")],
+    trace: Annotated[
+        str | None, typer.Option(help="Routing of such a model; without: the bundled one that fits, or drawn routing.")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="Trace that popularity and predictors are learnt from.")] = None,
+    target: Annotated[str | None, typer.Option(help="What is wanted, such as 20tok/s, of all sequences.")] = None,
+    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    format: Annotated[  # noqa: A002  # the option's name
+        list[str] | None,
+        typer.Option(
+            help="A format that experts may be held in; may be repeated. Without: the model's own only, as fewer bits "
+            "are a risk to quality; what they would give is told."
+        ),
+    ] = None,
+    home_format: Annotated[
+        list[str] | None, typer.Option(help="A format that they may be kept in at home, expanded on the GPU.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="To simulate; without: enough to fill the slots a dozen times.")
+    ] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """What to run in this much VRAM, how fast it will be, and what would make it faster: five lines."""
+    from specmoe.sim.advise.advice import advise as answer
+    from specmoe.sim.advise.question import Question
+    from specmoe.sim.advise.wording import lines
+
+    question = Question(
+        shape=model,
+        profile=profile,
+        vram=parse_bytes(vram),
+        trace=trace,
+        train=train,
+        batch=batch,
+        target=None if target is None else parse_rate(target),
+        formats=_formats("format", format),
+        home_formats=_formats("home-format", home_format),
+        steps=steps,
+    )
+    with console.progress("runs") as bar:
+        task = bar.add_task("simulating", total=None)
+
+        def on_run(runs: int) -> None:
+            bar.update(task, completed=runs)
+
+        advice = answer(question, on_run)
+    if as_json:
+        console.print_json(_plain(advice) | {"lines": lines(advice)})
+        return
+    for line in lines(advice):
+        head, _, rest = line.partition(":")
+        typer.echo(f"{typer.style(head, bold=True)}:{rest}")
+
+
+def parse_rate(text: str) -> float:
+    """20, 20tok/s, 20 tokens/s; raises InputError."""
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(?:(?:t|tok|tokens)/s)?\s*", text.lower())
+    if found is None:
+        raise InputError(f"--target {text}: tokens a second such as 20tok/s expected")
+    return float(found[1])
+
+
+def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:
+    from specmoe.hwprofiles.formats import FORMATS
+
+    return tuple(dict.fromkeys(choice(option, name, FORMATS) for name in names or ()))
+
+
+def _plain(advice: Advice) -> dict[str, Any]:
+    """For programs; rates are tokens a second."""
+    best, setting = advice.found.best, advice.setting
+    row, low_high = best.row, advice.expected.rates(best.rate)
+    return {
+        "best": _configuration(best),
+        "ranking": [_configuration(trial) for trial in advice.found.ranking],
+        "expected": advice.expected._asdict() | {"low": low_high[0], "high": low_high[1]},
+        "extremes": advice.extremes,
+        "levers": [_lever(lever) for lever in advice.levers],
+        "target": _reach(advice),
+        "evidence": row["evidence"],
+        "assumed": row["assumed"],
+        "warnings": row["warnings"],
+        "trace": "" if setting.routings.drawn else setting.routings.trace,
+        "trace_kind": row["trace_kind"],
+        "semantics": row["semantics"],
+        "steps": row["steps"],
+        "configurations": advice.runs,
+        "not_tried": advice.failures,
+    }
+
+
+def _configuration(trial: Trial) -> dict[str, Any]:
+    figures = ("hit_rate", "latency_mean_ns", "floor_ns", "oracle_ns", "vram_peak_bytes")
+    one = trial.configuration
+    return (
+        one._asdict()
+        | {"settings": dict(one.settings), "tokens_per_second": trial.rate}
+        | {name: trial.row[name] for name in figures}
+    )
+
+
+def _lever(lever: Lever) -> dict[str, Any]:
+    best = None if lever.best is None else lever.best._asdict() | {"settings": dict(lever.best.settings)}
+    return lever._asdict() | {"best": best}
+
+
+def _reach(advice: Advice) -> dict[str, Any] | None:
+    found = advice.reach
+    if found is None:
+        return None
+    most = None if found.most is None else _lever(found.most)
+    return found._asdict() | {"ways": [_lever(way) for way in found.ways], "most": most}

@@ -1,0 +1,90 @@
+"""`specmoe analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+
+if TYPE_CHECKING:
+    from specmoe.analysis.trace.job import Analysis
+
+
+def analyze(
+    trace: Annotated[str, typer.Argument(help="A trace file, or a bundled name such as switch-mini-128/decode/test.")],
+    out: Annotated[Path, typer.Option(help="Directory for analysis.json, the tables and the figures.")],
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Sequences at once, for reuse and misses; may be repeated. Without: 1.")
+    ] = None,
+    as_json: console.JsonFlag = False,
+) -> None:
+    """What a trace says by itself: use of experts, order, misses against slots, batches, text domains."""
+    from specmoe import traces
+    from specmoe.analysis.trace.figures import save_figures
+    from specmoe.analysis.trace.job import analyze as study
+    from specmoe.analysis.trace.job import work
+    from specmoe.analysis.trace.store import save
+    from specmoe.commands.trace_tables import warn
+    from specmoe.files import directory_for
+
+    opened, batches = traces.open(trace), batch or [1]
+    with directory_for(out), console.progress("studies") as bar:
+        task = bar.add_task("analysing", total=work(batches))
+        analysis = study(opened, lambda done: bar.advance(task, done), name=trace, batches=batches)
+        bar.update(task, completed=work(batches), description="drawing")
+        written = [*save_figures(analysis, out), *save(analysis, out)]
+    warn(opened.meta)
+    if as_json:
+        console.print_json(analysis.facts)
+    else:
+        show(analysis)
+        typer.echo(f"\nwritten to {out}: {', '.join(path.name for path in written)}")
+
+
+def show(analysis: Analysis) -> None:
+    """A row a layer, what the columns are, and the findings."""
+    facts = analysis.facts
+    trace = facts["trace"]
+    typer.secho(
+        f"{trace['name']} ({trace['kind']}), {trace['phase']}: {facts['tokens']:,} tokens of {facts['sequences']} "
+        f"sequences, top-{trace['top_k']} of {trace['num_experts']} experts; semantics: {facts['semantics']}",
+        bold=True,
+    )
+    if facts["layers"]:
+        console.table([_cells(layer, trace["num_experts"]) for layer in facts["layers"]])
+        typer.echo(
+            "mean to kurt.: of the experts' numbers of uses; bits: entropy of use; top, repeat: % of uses by the most\n"
+            "used expert, by the token before's; domain: bits told by the text domain; ahead: % found by look-ahead"
+        )
+    typer.echo()
+    for sentence in facts["findings"]:
+        typer.secho(f"- {sentence}", fg="green")
+
+
+def _cells(layer: dict[str, Any], experts: int) -> dict[str, str]:
+    return {
+        "layer": str(layer["layer"]),
+        "uses": f"{layer['total']:,}",
+        "active": f"{layer['active']}/{experts}",
+        "mean": _number(layer["mean"], 1),
+        "std": _number(layer["std"], 1),
+        "CV": _number(layer["cv"], 2),
+        "min": str(layer["min"]),
+        "median": _number(layer["median"], 1),
+        "IQR": _number(layer["iqr"], 1),
+        "max": str(layer["max"]),
+        "skew": _number(layer["skewness"], 2),
+        "kurt.": _number(layer["kurtosis"], 2),
+        "bits": _number(layer["entropy_bits"], 2),
+        "top": _number(layer["top_share"], 1, 100),
+        "repeat": _number(layer["persistence"], 1, 100),
+        "domain": _number(layer["domain_bits"], 2),
+        "ahead": _number(layer["lookahead_top1"], 0, 100),
+    }
+
+
+def _number(value: float | None, decimals: int, scale: float = 1) -> str:
+    return "-" if value is None else f"{scale * value:.{decimals}f}"

@@ -1,0 +1,116 @@
+"""`specmoe status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specmoe.commands import console
+
+if TYPE_CHECKING:
+    from specmoe.inventory import Extra, Inventory
+
+GIB = 1 << 30
+
+
+def status(
+    directory: Annotated[
+        Path, typer.Argument(help="Where traces of your own are looked for, and one level below.")
+    ] = Path(),
+    as_json: console.JsonFlag = False,
+) -> None:
+    """What is installed, which traces, profiles, predictors and validations are there, and whether a GPU is usable."""
+    from specmoe.errors import InputError
+    from specmoe.inventory import inventory
+    from specmoe.next_steps import next_steps
+
+    if not directory.is_dir():
+        raise InputError(f"{directory}: a directory expected")
+    found = inventory(directory)
+    if as_json:
+        console.print_json(_plain(found, next_steps(found)))
+        return
+    _show_installed(found)
+    _show_gpu(found)
+    console.table([_trace_row(entry._asdict()) for entry in found.traces], title="Traces")
+    console.table([_profile_row(entry._asdict()) for entry in found.profiles], title="Profiles")
+    console.table([_validation_row(row._asdict()) for row in found.validations], title="Validations: mean steps")
+    if found.predictors:
+        rows = [entry._asdict() | {"top1": _percent(entry.top1)} for entry in found.predictors]
+        console.table(rows, title="Trained predictors: first guess right, one layer ahead")
+    typer.echo(f"{len(found.shapes)} model shapes: {', '.join(found.shapes)}\n")
+    typer.secho("Next", bold=True)
+    for step in next_steps(found):
+        typer.echo(f"  {step}")
+
+
+def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
+    """For programs."""
+    rows = {name: [entry._asdict() for entry in getattr(found, name)] for name in ("traces", "profiles", "predictors")}
+    devices = [
+        device._asdict() | {"profile": name} for device, name in zip(found.gpu.devices, found.matches, strict=True)
+    ]
+    return {
+        "version": found.version,
+        "python": found.python,
+        "required": found.required,
+        "extras": [extra._asdict() | {"missing": extra.missing} for extra in found.extras],
+        "gpu": {"usable": bool(devices), "reason": found.gpu.reason, "devices": devices},
+        **rows,
+        "shapes": found.shapes,
+        "validations": [row._asdict() for row in found.validations],
+        "next": steps,
+    }
+
+
+def _show_installed(found: Inventory) -> None:
+    typer.secho(f"specmoe {found.version}, Python {found.python}", bold=True)
+    typer.echo(f"  {_listed(found.required)}")
+    console.table([_extra_row(extra) for extra in found.extras], title="Extras")
+
+
+def _show_gpu(found: Inventory) -> None:
+    for device, name in zip(found.gpu.devices, found.matches, strict=True):
+        known = f"profile {name}" if name else "no shipped profile is of this card"
+        memory = f"{device.free_bytes / GIB:.1f} of {device.vram_bytes / GIB:.1f} GiB free"
+        typer.secho(f"GPU: {device.name}, {memory}; {known}\n", fg="green")
+    if found.gpu.reason:
+        typer.secho(f"GPU: none usable: {found.gpu.reason}\n", fg="yellow")
+
+
+def _listed(libraries: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} {found or '(missing)'}" for name, found in libraries.items())
+
+
+def _extra_row(extra: Extra) -> dict[str, str]:
+    state = f"missing: {', '.join(extra.missing)}" if extra.missing else "installed"
+    return {"extra": extra.name, "state": state, "libraries": _listed(extra.libraries), "for": extra.purpose}
+
+
+def _trace_row(entry: dict[str, Any]) -> dict[str, str]:
+    routing = f"{entry['layers']} layers of {entry['experts']}, top {entry['top_k']}"
+    return {name: str(entry[name]) for name in ("name", "where", "phase", "kind", "tokens")} | {"routing": routing}
+
+
+def _profile_row(entry: dict[str, Any]) -> dict[str, str]:
+    calibrations = {None: "none", True: "met its target", False: "missed its target"}
+    return {
+        "profile": entry["name"],
+        "card": entry["title"],
+        "VRAM GiB": f"{entry['vram_bytes'] / GIB:.1f}",
+        "evidence": entry["evidence"],
+        "assumed": f"{entry['assumed']} of {entry['numbers']}",
+        "calibration": calibrations[entry["calibration_met"]],
+    }
+
+
+def _validation_row(row: dict[str, Any]) -> dict[str, str]:
+    errors = {name: _percent(row[f"{name}_abs_error"], 2) for name in ("median", "p95", "worst")}
+    cells = f"{row['cells']} {'held out' if row['held_out'] else 'all'}"
+    return {"replayed on": row["profile"], "constants": row["constants"], "cells": cells, **errors}
+
+
+def _percent(share: float, decimals: int = 0) -> str:
+    return f"{100 * share:.{decimals}f} %"

@@ -1,0 +1,53 @@
+"""Whether there is a GPU that measuring, replaying and training can use, and if not, why."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+
+class Device(NamedTuple):
+    """A CUDA device."""
+
+    name: str
+    vram_bytes: int
+    free_bytes: int
+
+
+class Usable(NamedTuple):
+    """Devices that answer, or why there are none."""
+
+    devices: tuple[Device, ...]
+    reason: str | None
+
+
+def usable_devices() -> Usable:
+    """Ask torch, which is imported only now, if it is installed at all."""
+    if find_spec("torch") is None:
+        return Usable((), "torch is not installed: pip install 'specmoe[torch]'")
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Usable((), f"torch cannot be imported: {_line(error)}")
+    return seen_by(torch)
+
+
+def seen_by(torch: Any) -> Usable:
+    """What a torch sees; a device counts once it has told its free memory, for which it must work."""
+    if not torch.cuda.is_available():
+        built = f"torch {torch.__version__} is built without CUDA" if torch.version.cuda is None else None
+        return Usable((), built or f"torch {torch.__version__} finds no CUDA device, or no driver for it")
+    try:
+        devices = tuple(_device(torch, index) for index in range(torch.cuda.device_count()))
+    except RuntimeError as error:
+        return Usable((), f"a CUDA device does not work: {_line(error)}")
+    return Usable(devices, None)
+
+
+def _device(torch: Any, index: int) -> Device:
+    free, total = torch.cuda.mem_get_info(index)
+    return Device(torch.cuda.get_device_name(index), total, free)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,52 @@
+"""What a sweep says in a few lines: the fastest policy of each setting, and what failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from specmoe.hwprofiles.quantity import EVIDENCE
+from specmoe.sim.overrides import is_of_policy
+from specmoe.sweep_table import KEYS, SET, SweepTable
+
+FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns")
+
+
+def digest(table: SweepTable) -> dict[str, Any]:
+    """Rows' number, how many failed and why (each reason once), evidence, semantics, and `best`."""
+    good, failed = table.good, table.rows[table.rows["error"] != ""]
+    return {
+        "cells": len(table.rows),
+        "failed": len(failed),
+        "errors": list(dict.fromkeys(failed["error"])),
+        "evidence": max(good["evidence"], key=EVIDENCE.index, default=""),
+        "semantics": ", ".join(dict.fromkeys(good["semantics"])),
+        "warnings": sorted({warning for lines in good["warnings"] for warning in lines}),
+        "best": best(table),
+    }
+
+
+def best(table: SweepTable) -> list[dict[str, Any]]:
+    """The fastest policy of each setting that is no yardstick: what sets the settings apart, the policy, figures."""
+    good = table.good[~table.good["yardstick"].astype(bool)]
+    names = [name for name in (*KEYS, *table.varied) if name != "policy" and not _of_policy(name)]
+    apart = [name for name in names if good[name].nunique(dropna=False) > 1]
+    own = [name for name in table.varied if _of_policy(name)]
+    parts = [part for _, part in good.groupby(apart, sort=False, dropna=False)] if apart else [good]
+    rows = [part.sort_values(["latency_mean_ns", "policy"], kind="stable").iloc[0] for part in parts if len(part)]
+    return [_plain(row[[*apart, "policy", *own, *FIGURES]]) for row in rows]
+
+
+def _of_policy(name: str) -> bool:
+    return name.startswith(SET) and is_of_policy(name.removeprefix(SET))
+
+
+def _plain(row: pd.Series[Any]) -> dict[str, Any]:
+    """Python's own values; None where there is none."""
+    return {str(name): None if pd.isna(value) else _own(value) for name, value in row.items()}
+
+
+def _own(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,174 @@
+"""Rows of cells: predicted once, decided once, and all machines that share decisions timed in one pass.
+
+Cells of one routing share predictions; of them, those of one policy and number of slots share decisions, whatever
+machine, model's shape or format they are of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from specmoe.results import summary
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.routing import Routing
+from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.bounds import bounds_of
+from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep.figures import counts_of, figures, of_summary
+from specmoe.sim.sweep.retiming import compiled, timings
+from specmoe.sim.sweep.rows import Job, Outcome, Row, failed_row, good_row
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+Numbered = tuple[int, Row]
+Rows = Iterator[Numbered]
+Timer = Callable[[Sequence[Job], DecisionTable], Rows]
+
+
+def evaluate(
+    cells: Sequence[Cell], predictions: Path | None = None, on_cell: Callable[[int], None] = lambda done: None
+) -> list[Row]:
+    """A row of `sweep_table` for each cell, in their order; a cell that fails is a row that says why.
+
+    `predictions` is a directory that keeps predictions; `on_cell` is told how many cells are done.
+    """
+    rows: dict[int, Row] = {}
+    for number, row in Evaluation(cells, predictions).rows():
+        rows[number] = row
+        on_cell(len(rows))
+    return [rows[number] for number in range(len(cells))]
+
+
+class Evaluation:
+    """Cells, and what is read and prepared for them."""
+
+    def __init__(self, cells: Sequence[Cell], predictions: Path | None) -> None:
+        self._cells, self._predictions = cells, predictions
+        self._contents = Contents()
+
+    def rows(self) -> Rows:
+        """Every cell's number and row, in the order in which they are done."""
+        for key, numbers in grouped(range(len(self._cells)), lambda number: self._cells[number].routing):
+            try:
+                routing = Routing(*key, self._predictions)
+            except Exception as error:
+                yield from (self._failed(number, error) for number in numbers)
+            else:
+                yield from self._of_routing(routing, numbers)
+
+    def _of_routing(self, routing: Routing, numbers: Iterable[int]) -> Rows:
+        jobs: list[Job] = []
+        scenarios: dict[Cell, Scenario | Exception] = {}
+        for number in numbers:
+            job = self._job(number, routing, scenarios)
+            if isinstance(job, Job):
+                jobs.append(job)
+            else:
+                yield self._failed(number, job)
+        for _, alike in grouped(jobs, _pass):
+            yield from self._of_slots(alike)
+
+    def _job(self, number: int, routing: Routing, scenarios: dict[Cell, Scenario | Exception]) -> Job | Exception:
+        """What can be run, or why it cannot be; `scenarios` are those of former cells."""
+        cell = self._cells[number]
+        machine = dataclasses.replace(cell, policy="")
+        if machine not in scenarios:
+            scenarios[machine] = self._scenario(machine, routing)
+        scenario = scenarios[machine]
+        if isinstance(scenario, Exception):
+            return scenario
+        try:
+            return Job(number, cell, self._contents.key(cell), scenario, scenario.policy(cell.policy))
+        except Exception as error:
+            return error
+
+    def _scenario(self, cell: Cell, routing: Routing) -> Scenario | Exception:
+        try:
+            return Scenario(self._contents.spec(cell, self._predictions), routing)
+        except Exception as error:
+            return error
+
+    def _of_slots(self, jobs: Sequence[Job]) -> Rows:
+        """Jobs of one routing, number of slots and context."""
+        scenarios = list({id(job.scenario): job.scenario for job in jobs}.values())
+        slots = scenarios[0].slots
+        try:
+            for scenario, bounds in zip(scenarios, bounds_of(scenarios, slots), strict=True):
+                scenario.set_bounds(slots, bounds)
+        except Exception as error:
+            yield from self._apart(jobs, error, lambda job: id(job.scenario), self._of_slots)
+            return
+        for _, alike in grouped(jobs, lambda job: repr(job.chosen)):
+            yield from self._of_decisions(alike)
+
+    def _of_decisions(self, jobs: Sequence[Job]) -> Rows:
+        """Jobs whose decisions are the same."""
+        try:
+            decisions = jobs[0].scenario.decide(jobs[0].chosen, jobs[0].scenario.slots)
+        except Exception as error:
+            yield from (self._failed(job.number, error) for job in jobs)
+            return
+        for passes, alike in grouped(jobs, lambda job: compiled() and job.cell.link == "fifo"):
+            yield from self._timed(alike, decisions, _retimed if passes else _simulated)
+
+    def _timed(self, jobs: Sequence[Job], decisions: DecisionTable, how: Timer) -> Rows:
+        try:
+            yield from list(how(jobs, decisions))
+        except Exception as error:
+            yield from self._apart(jobs, error, lambda job: job.number, lambda one: self._timed(one, decisions, how))
+
+    def _apart(
+        self, jobs: Sequence[Job], error: Exception, key: Callable[[Job], int], again: Callable[[Sequence[Job]], Rows]
+    ) -> Rows:
+        """After an error of some jobs together: each alone, so that the others of them do not fail."""
+        parts = list(grouped(jobs, key))
+        if len(parts) == 1:
+            yield from (self._failed(job.number, error) for job in jobs)
+            return
+        for _, part in parts:
+            yield from again(part)
+
+    def _failed(self, number: int, error: Exception) -> Numbered:
+        cell = self._cells[number]
+        try:
+            key = self._contents.key(cell)
+        except Exception:
+            key = ""  # a file that it depends on cannot be read: that is the error
+        return number, failed_row(cell, key, error)
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple[Key, list[Item]]]:
+    """Items of equal keys together, in the order of each key's first."""
+    found: dict[Key, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    yield from found.items()
+
+
+def _pass(job: Job) -> tuple[int, int, bool]:
+    """What is alike in scenarios that are timed in one pass."""
+    scenario = job.scenario
+    return scenario.slots, scenario.spec.home.compressed_slots, scenario.attends_across
+
+
+def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
+    """All at once, by the re-timer."""
+    counts = counts_of(jobs[0].scenario.routed.workload, decisions)
+    runs = timings(decisions, [job.scenario for job in jobs], jobs[0].chosen)
+    for job, run in zip(jobs, runs, strict=True):
+        warnings = job.scenario.warnings(job.chosen, decisions, run.prefetching_ns, run.run_ns)
+        outcome = Outcome(figures(counts, run.sums), run.cost, warnings, "re-timer")
+        yield job.number, good_row(job, decisions, job.scenario.bounds(job.scenario.slots), outcome)
+
+
+def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
+    """One after the other, by the engine."""
+    for job in jobs:
+        scenario = job.scenario
+        result = scenario.run_decided(job.chosen, decisions, scenario.slots).result
+        outcome = Outcome(of_summary(summary(result)), scenario.charge(job.chosen), result.manifest.warnings, "engine")
+        yield job.number, good_row(job, decisions, scenario.bounds(scenario.slots), outcome)

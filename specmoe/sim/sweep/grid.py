@@ -1,0 +1,104 @@
+"""From what a sweep asks to its cells: every combination, and around each, if wanted, one number at a time changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.reading import hint
+from specmoe.hwprofiles.scaling import SPEEDS, scalable, settable
+from specmoe.sim.decide.policies import policy
+from specmoe.sim.overrides import names_of_policies
+from specmoe.sim.routing import Routing
+from specmoe.sim.run import AT_HOME, Scenario
+from specmoe.sim.sweep.cell import Cell, RoutingKey
+from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
+from specmoe.sim.timing.durations import Home
+from specmoe.traces.store import open as open_trace
+
+BASE: dict[str, Any] = {
+    "host": "graph",
+    "tier": AT_HOME.tier,
+    "home-format": AT_HOME.format,
+    "compressed-slots": 0,
+    "format": None,
+}
+
+
+def cells_of(question: Question) -> list[Cell]:
+    """All cells, none twice; raises InputError where there are none, and for names that nothing has."""
+    grids = [merged(merged(DEFAULTS, _shared(question)), part) for part in question.get(LIST, [{}])]
+    for grid in grids:
+        _check(grid)
+    cells = list(dict.fromkeys(cell for grid in grids for cell in _combinations(grid)))
+    aside = question.get(ASIDE)
+    return cells if aside is None else list(dict.fromkeys(_with_changes(cells, aside)))
+
+
+def _shared(question: Question) -> Question:
+    return {name: value for name, value in question.items() if name not in (LIST, ASIDE)}
+
+
+def _check(grid: Question) -> None:
+    """Raise InputError for what is missing or has no meaning for any cell."""
+    for name in ("trace", "policy"):
+        if not grid.get(name):
+            raise InputError(f"an empty grid: no {name}: --{name}, or {name} = ... in the file, expected")
+    for name in grid["trace"]:
+        open_trace(name)
+    for name in grid["policy"]:
+        policy(name)
+    for name in grid["shape"]:
+        load_shape(name)
+    known = {part for name in grid["profile"] for part in settable(load_profile(name))}
+    allowed = {"set": {*known, *names_of_policies()}, "scale": {*known, *SPEEDS}}
+    for part in BY_NAME:
+        for dotted in grid.get(part, {}):
+            if dotted not in allowed[part] and not (part == "set" and dotted.startswith("predictor.")):
+                raise InputError(f"--{part} {dotted}: no such name: {hint(dotted, allowed[part])}")
+
+
+def _combinations(grid: Question) -> Iterator[Cell]:
+    axes = {name: [value] for name, value in BASE.items()} | {name: grid[name] for name in AXES if name in grid}
+    room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]
+    scales, settings = (list(_pairs(grid.get(part, {}))) for part in ("scale", "set"))
+    once = {name: grid[name] for name in ONCE if name in grid}
+    policies = axes.pop("policy")  # last, and so together in the table
+    for *values, scale, setting, size, name in product(*axes.values(), scales, settings, room, policies):
+        chosen = dict(zip(axes, values, strict=True))
+        home = Home(chosen.pop("tier"), chosen.pop("home-format"), chosen.pop("compressed-slots"))
+        host = chosen.pop("host")
+        rest = chosen | size | once
+        yield Cell(policy=name, settings=setting, scales=scale, home=home, host_set=host, **rest)
+
+
+def _pairs(named: dict[str, list[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]:
+    """Every combination of values of dotted names; one that is empty of no names."""
+    for values in product(*named.values()):
+        yield tuple(zip(named, values, strict=True))
+
+
+def _with_changes(cells: list[Cell], share: float) -> Iterator[Cell]:
+    """Each cell, and behind it itself with one number changed, less and more, for every number that matters."""
+    contents, routings = Contents(), dict[RoutingKey, Routing]()
+    for cell in cells:
+        yield cell
+        if cell.routing not in routings:
+            routings[cell.routing] = Routing(*cell.routing)
+        scenario = Scenario(contents.spec(cell), routings[cell.routing])
+        held = dict(cell.settings)
+        size = ("device.vram",) if cell.slots is None and cell.vram is None else ()
+        for name in (*size, *scalable(scenario.costs)):
+            for factor in (1 - share, 1 + share):
+                if name not in held:
+                    yield _scaled(cell, name, factor)
+
+
+def _scaled(cell: Cell, name: str, factor: float) -> Cell:
+    scales = dict(cell.scales)
+    return dataclasses.replace(cell, scales=tuple((scales | {name: scales.get(name, 1) * factor}).items()))

@@ -1,0 +1,89 @@
+"""Rows that are done while a sweep is not: a file for each unit of work, whole or not there at all, named by its hash.
+
+OUT/parts/<hash>.parquet       rows; the hash is that of what they say
+OUT/parts/predictions/         what predictors said
+OUT/sweep.parquet, sweep.json  at the end, in place of all that
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmoe.errors import InputError
+from specmoe.files import directory_for, replacing
+from specmoe.sim.sweep.rows import Row
+from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, TABLE, load_sweep, to_arrow
+
+OWN = (*KEYS, *FIGURES, *ORIGIN)
+
+
+class Parts:
+    """The files of one sweep's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._place = directory / "parts"
+
+    @property
+    def predictions(self) -> Path:
+        """Directory that keeps predictions while the sweep runs."""
+        return self._place / "predictions"
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """The directories are there; gone again if the block raises and has written nothing. Raises InputError."""
+        return directory_for(self.predictions)
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Write down rows; raises InputError."""
+        table = _table(rows)
+        with replacing(self._place / f"{_hash(table)}.parquet") as fresh:
+            pq.write_table(table, fresh)
+
+    def kept(self) -> dict[str, Row]:
+        """Rows with figures by their cell's key: of a sweep that was stopped, and of one that was finished.
+
+        Without what is set or scaled, which the cell itself tells. What is damaged counts as not there.
+        """
+        tables = [*self._finished(), *self._unfinished()]
+        rows = [row for table in tables for row in table.select(list(OWN)).to_pylist()]
+        return {row["cell"]: row for row in rows if not row["error"]}
+
+    def clear(self) -> None:
+        """Remove what a finished sweep no longer needs."""
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def _finished(self) -> Iterator[pa.Table]:
+        if (self.directory / TABLE).exists():
+            try:
+                load_sweep(self.directory)
+                yield pq.read_table(self.directory / TABLE)
+            except InputError:
+                return
+
+    def _unfinished(self) -> Iterator[pa.Table]:
+        for path in sorted(self._place.glob("*.parquet")):
+            try:
+                table = pq.read_table(path)
+            except (OSError, pa.ArrowException):
+                continue
+            if set(OWN) <= set(table.column_names) and _hash(table) == path.stem:
+                yield table
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    return to_arrow(pd.DataFrame([{name: row[name] for name in OWN} for row in rows], dtype=object))
+
+
+def _hash(table: pa.Table) -> str:
+    said: list[dict[str, Any]] = table.select(list(OWN)).to_pylist()
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""Decisions timed for many scenarios in one pass: on FIFO links, by the re-timer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.figures import Sums
+from specmoe.sim.timing.actions import actions_of
+from specmoe.sim.timing.durations import Durations, durations_of
+from specmoe.sim.timing.prediction import NO_CHARGE, Charge, charge, charged
+from specmoe.sim.timing.retimer import Retimed, timed
+from specmoe.sim.timing.sample import Sample, sample_of
+from specmoe.sim.timing.variants import Variants
+
+MOST_STEPS = 1 << 24  # of all variants that are timed together: 128 MiB for their ends
+
+
+class Timed(NamedTuple):
+    """A run of decisions in one scenario."""
+
+    sums: Sums
+    cost: Charge  # of the sample's predictions: not one of every event
+    prefetching_ns: int  # copies of prefetches
+    run_ns: int
+
+
+def compiled() -> bool:
+    """Whether the re-timer can run here."""
+    return find_spec("numba") is not None
+
+
+def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Policy | None = None) -> Iterator[Timed]:
+    """Runs of decisions in scenarios of one routing, context and number of compressed slots.
+
+    `chosen` is the policy whose predictions are charged; without, none are. Raises InputError.
+    """
+    first = scenarios[0]
+    workload = first.routed.workload
+    part = sample_of(workload, decisions, first.spec.home, first.contexts)
+    copies = _Copies.of(decisions, part)
+    many = max(1, MOST_STEPS // decisions.num_steps)
+    for start in range(0, len(scenarios), many):
+        some = scenarios[start : start + many]
+        costs = [_cost(scenario, part, chosen) for scenario in some]
+        variants = part.variants([_durations(*pair, part) for pair in zip(some, costs, strict=True)])
+        retimed = timed(actions_of(decisions, bool(variants.predict.values.any())), variants)
+        for number, (scenario, cost) in enumerate(zip(some, costs, strict=True)):
+            yield _timed(retimed, variants, number, scenario, cost, copies)
+
+
+def durations_in(scenario: Scenario, part: Sample) -> Durations:
+    """What the sample's rows take, predictions aside."""
+    return durations_of(part.workload, part.table, scenario.costs, scenario.spec.home, part.context)
+
+
+def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
+    return NO_CHARGE if chosen is None else charge(chosen, part.workload, scenario.costs, scenario.predict_ns)
+
+
+def _durations(scenario: Scenario, cost: Charge, part: Sample) -> Durations:
+    return charged(durations_in(scenario, part), cost)
+
+
+class _Copies(NamedTuple):
+    """Numbers of loads of each code: all, those of prefetches, and of them those that nobody used."""
+
+    all: np.ndarray
+    prefetched: np.ndarray
+    wasted: np.ndarray
+    events: np.ndarray  # not of loads: of each code of an event's prediction
+
+    @classmethod
+    def of(cls, decisions: DecisionTable, part: Sample) -> _Copies:
+        codes, ahead = part.codes["copy"], ~decisions.loads.demand
+        return cls(
+            all=np.bincount(codes, minlength=2),
+            prefetched=np.bincount(codes[ahead], minlength=2),
+            wasted=np.bincount(codes[ahead & ~decisions.loads.used], minlength=2),
+            events=np.bincount(part.codes["predict"]),
+        )
+
+
+def _timed(
+    retimed: Retimed, variants: Variants, number: int, scenario: Scenario, cost: Charge, copies: _Copies
+) -> Timed:
+    values = variants.copy.values[:, number]
+    crosses = values > 0
+    size = scenario.copied_bytes
+    sums = Sums(
+        latencies=np.diff(retimed.step_end[number], prepend=0),
+        late_hits=int(retimed.late_hits[number]),
+        bytes_loaded=int(copies.all @ crosses) * size,
+        bytes_wasted=int(copies.wasted @ crosses) * size,
+        predict_ns=_mean(cost, copies.events),
+        compute_ns=int(retimed.compute[number]),
+        stall_ns=int(retimed.stall[number]),
+        host_ns=int(retimed.host[number]),
+        link_busy_ns=int(retimed.link[number]),
+    )
+    return Timed(sums, cost, int(copies.prefetched @ values), int(retimed.step_end[number, -1]))
+
+
+def _mean(cost: Charge, events: np.ndarray) -> int:
+    """Of an event of the whole run, where `events` is the number that each of the sample's stands for."""
+    return round(float(events @ np.array(cost.ns, np.int64)) / int(events.sum())) if cost.ns else 0

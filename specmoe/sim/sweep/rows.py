@@ -1,0 +1,107 @@
+"""A cell's row: what was asked, what came out, what it rests on (see `specmoe.sweep_table`)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from specmoe.errors import SpecmoeError
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.run import SEMANTICS, Scenario
+from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.figures import cliff_of
+from specmoe.sim.timing.prediction import Charge
+from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET
+
+Row = dict[str, Any]
+KNOWING = ("oracle", "noisy_oracle", "pregated")  # predictors that know what is to come, or need a model made for them
+
+
+class Job(NamedTuple):
+    """A cell that can be run: its number in the order asked for, and what was prepared."""
+
+    number: int
+    cell: Cell
+    key: str
+    scenario: Scenario
+    chosen: Policy
+
+
+class Outcome(NamedTuple):
+    """What came out of a job: figures of a run, what its predictions cost, what to know before believing it."""
+
+    figures: dict[str, Any]
+    cost: Charge
+    warnings: tuple[str, ...]
+    timed_by: Literal["engine", "re-timer"]
+
+
+def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
+    """Of a run."""
+    scenario, meta = job.scenario, job.scenario.trace.meta
+    row = {
+        **_asked(job.cell),
+        "profile": scenario.profile.name,
+        "shape": scenario.shape.name,
+        "format": scenario.format,
+        "slots": decisions.slots,
+        **outcome.figures,
+        **bounds,
+        "vram_peak_bytes": scenario.room.with_slots(decisions.slots),
+        "expert_bytes": scenario.expert_bytes,
+        "num_layers": meta.num_layers,
+        "cliff_slots": cliff_of(decisions),
+        "yardstick": is_yardstick(job.chosen),
+        "cell": job.key,
+        "trace_kind": meta.kind,
+        "phase": meta.phase,
+        "semantics": SEMANTICS,
+        "evidence": scenario.costs.evidence,
+        "assumed": list(scenario.assumed(job.chosen, outcome.cost)),
+        "warnings": list(outcome.warnings),
+        "timed_by": outcome.timed_by,
+        "error": "",
+    }
+    return {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | varied(job.cell)
+
+
+def failed_row(cell: Cell, key: str, error: Exception) -> Row:
+    """Of a cell without figures."""
+    nothing = dict.fromkeys((*KEYS, *FIGURES, *ORIGIN))
+    origin = {"cell": key, "trace_kind": "", "phase": "", "semantics": SEMANTICS, "evidence": "", "timed_by": ""}
+    return nothing | _asked(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
+
+
+def varied(cell: Cell) -> dict[str, Any]:
+    """The columns of what is set and scaled."""
+    return {f"{SET}{name}": value for name, value in cell.settings} | {f"{SCALE}{n}": f for n, f in cell.scales}
+
+
+def is_yardstick(chosen: Policy) -> bool:
+    """Whether no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model."""
+    resident = chosen.sharing == "all-resident"
+    return resident or chosen.predictor in KNOWING or chosen.eviction.startswith("belady")
+
+
+def _asked(cell: Cell) -> Row:
+    """`KEYS` as far as the cell itself tells."""
+    return {
+        "trace": cell.trace,
+        "policy": cell.policy,
+        "profile": cell.profile,
+        "shape": cell.shape,
+        "format": cell.format or "",
+        "slots": cell.slots,
+        "batch": cell.batch,
+        "link": cell.link,
+        "host": cell.host_set,
+        "tier": cell.home.tier,
+        "home_format": cell.home.format or "",
+        "compressed_slots": cell.home.compressed_slots,
+    }
+
+
+def _line(error: Exception) -> str:
+    """One line, which names the kind of an error that nobody foresaw."""
+    text = (str(error).splitlines() or [""])[0]
+    return text if isinstance(error, SpecmoeError) else f"{type(error).__name__}: {text}"

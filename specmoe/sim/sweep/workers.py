@@ -1,0 +1,91 @@
+"""Who does the work: processes of this machine, or workers of a dask cluster. Both are `concurrent.futures` executors.
+
+A process of ours ends with the one that started it, however that ends: it holds one end of a pipe whose other end
+nobody else has.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, TypeVar
+
+from specmoe.errors import InputError, MissingExtraError
+
+PATIENCE = 5  # s, for a scheduler to answer
+ADDRESS = re.compile(r"(\w+://)?[^/\s]+:\d+")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers(NamedTuple):
+    """An executor, and how many work for it."""
+
+    executor: Executor
+    number: int
+
+    def each(self, work: Callable[..., Result], items: Sequence[Item], *more: Any) -> Iterator[tuple[Item, Result]]:
+        """`work(item, *more)` of every item as it is done; raises InputError when workers fail."""
+        futures = {self.executor.submit(work, item, *more): item for item in items}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenExecutor:
+            raise InputError("a worker died, of too little memory perhaps: fewer --workers expected") from None
+        except Exception as error:  # of the executor: the work itself tells its errors in rows
+            why = (str(error).splitlines() or [""])[0]
+            raise InputError(f"the workers failed: {type(error).__name__} {why}") from None
+
+
+@contextmanager
+def processes(number: int) -> Iterator[Workers]:
+    """So many processes; they end at once when the block is left by an exception."""
+    context = multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(number, context, _attach, (theirs,))
+    try:
+        yield Workers(executor, number)
+        executor.shutdown()
+    finally:
+        ours.close()
+        executor.shutdown(cancel_futures=True)
+        theirs.close()
+
+
+@contextmanager
+def dask_workers(address: str) -> Iterator[Workers]:
+    """Those of a scheduler such as tcp://host:8786; raises InputError if it does not answer."""
+    try:
+        import distributed
+    except ModuleNotFoundError:
+        raise MissingExtraError("distributed", "scale") from None
+    if not ADDRESS.fullmatch(address):
+        raise InputError(f"--dask {address}: tcp://host:port expected")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its errors come as exceptions
+    try:
+        client: Any = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--dask {address}: no scheduler answers ({why})") from None
+    with client:
+        yield Workers(client.get_executor(), sum(client.nthreads().values()))
+
+
+def _attach(lifeline: Connection) -> None:
+    """Begin of a worker: an interrupt of the terminal is its parent's business, whose end is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    lifeline.poll(None)  # until the other end is closed
+    os._exit(0)

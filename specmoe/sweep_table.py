@@ -1,0 +1,126 @@
+"""What a sweep gives: one row for each cell, a configuration that was simulated, and a manifest beside it.
+
+A row says what was asked (`KEYS`, and a column `set.NAME` or `scale.NAME` for each value that is varied by dotted
+name), what came out (`FIGURES`, under the names that `results.summary` gives them), and what it rests on (`ORIGIN`).
+A cell that failed is a row too: its `error` says why, its figures are empty.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from specmoe.errors import InputError
+from specmoe.files import replacing
+
+TABLE, MANIFEST = "sweep.parquet", "sweep.json"  # names of the two files in a sweep's directory
+SCHEMA = 1  # of both; one of another version is refused
+SET, SCALE = "set.", "scale."  # the value a dotted name was set to, in base units; the factor it was multiplied by
+
+KEYS: dict[str, pa.DataType] = {
+    "trace": pa.string(),
+    "policy": pa.string(),
+    "profile": pa.string(),
+    "shape": pa.string(),
+    "format": pa.string(),
+    "slots": pa.int64(),
+    "batch": pa.int64(),
+    "link": pa.string(),
+    "host": pa.string(),
+    "tier": pa.string(),
+    "home_format": pa.string(),  # empty where it is the slots'
+    "compressed_slots": pa.int64(),
+}
+FIGURES: dict[str, pa.DataType] = {
+    **dict.fromkeys(("steps", "tokens"), pa.int64()),
+    **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
+    **dict.fromkeys(("latency_max_ns", "moe_layer_ns"), pa.int64()),
+    "tokens_per_second": pa.float64(),
+    **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
+    **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
+    **dict.fromkeys(("hit_rate", "precision", "recall"), pa.float64()),  # the latter empty where there were none
+    **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns"), pa.int64()),
+    **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
+    **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
+    "yardstick": pa.bool_(),  # no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model
+}
+ORIGIN: dict[str, pa.DataType] = {
+    "cell": pa.string(),  # SHA-256 of all that the row depends on
+    **dict.fromkeys(("trace_kind", "phase", "semantics", "evidence"), pa.string()),
+    "assumed": pa.list_(pa.string()),
+    "warnings": pa.list_(pa.string()),
+    "timed_by": pa.string(),  # engine or re-timer: equal integers
+    "error": pa.string(),  # empty in a row with figures
+}
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """The rows and what the sweep was."""
+
+    rows: pd.DataFrame
+    manifest: dict[str, Any]
+
+    @property
+    def good(self) -> pd.DataFrame:
+        """Rows that have figures."""
+        return self.rows[self.rows["error"] == ""]
+
+    @property
+    def varied(self) -> list[str]:
+        """Names of the columns `set.*` and `scale.*`."""
+        return [name for name in self.rows.columns if name.startswith((SET, SCALE))]
+
+
+def schema_of(varied: dict[str, pa.DataType]) -> pa.Schema:
+    """Of a table that has these columns `set.*` and `scale.*`, numbers or words or empty, besides the others."""
+    return pa.schema(list({**KEYS, **varied, **FIGURES, **ORIGIN}.items()))
+
+
+def to_arrow(rows: pd.DataFrame) -> pa.Table:
+    """Rows in their schema; where a varied column holds a word, all its values are words."""
+    varied = {name: rows[name] for name in rows.columns if name.startswith((SET, SCALE))}
+    words = {name: _words(column) for name, column in varied.items() if column.map(_is_word).any()}
+    types = {name: pa.string() if name in words else pa.float64() for name in varied}
+    table = pa.Table.from_pandas(rows.assign(**words), schema_of(types), preserve_index=False)
+    return table.replace_schema_metadata(None)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str | bool)
+
+
+def _words(column: pd.Series[Any]) -> pd.Series[Any]:
+    """As the command line has them; nothing stays nothing."""
+    return column.map(
+        lambda value: None if pd.isna(value) else str(value).lower() if value in (True, False) else str(value)
+    )
+
+
+def save_sweep(table: SweepTable, directory: Path) -> None:
+    """Write both files, each whole or not at all, the manifest last."""
+    with replacing(directory / TABLE) as fresh:
+        pq.write_table(to_arrow(table.rows), fresh, compression="zstd")
+    with replacing(directory / MANIFEST) as fresh:
+        fresh.write_text(json.dumps({"schema": SCHEMA, **table.manifest}, indent=2, sort_keys=True) + "\n")
+
+
+def load_sweep(directory: Path) -> SweepTable:
+    """Read what `save_sweep` wrote; raises InputError for anything else, and for another version's."""
+    try:
+        manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
+        found = manifest.pop("schema")
+        if found != SCHEMA:
+            raise InputError(f"{directory / MANIFEST}: schema {found}: {SCHEMA} expected; run the sweep again")
+        frame = pq.read_table(directory / TABLE)
+        types = {name: frame.schema.field(name).type for name in frame.column_names if name.startswith((SET, SCALE))}
+        return SweepTable(frame.select(schema_of(types).names).to_pandas(), manifest)
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{directory}: not a sweep of specmoe ({why})") from None

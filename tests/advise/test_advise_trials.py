@@ -1,0 +1,96 @@
+"""Configurations run as `Scenario` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import specmoe.traces
+from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.formats import Format
+from specmoe.results import summary
+from specmoe.sim.advise.question import Question
+from specmoe.sim.advise.routings import Routings
+from specmoe.sim.advise.setting import Setting
+from specmoe.sim.advise.trials import Configuration, Trials
+from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.timing.durations import Home
+
+H100 = load_profile("h100-sxm5-80gb")
+BASE = Configuration("on-demand-lru", "fp16", 40, 1 << 30, 1)
+COPY = "host_to_device.pinned"
+
+
+@pytest.fixture
+def here(make_trace: Callable[..., Path]) -> Setting:
+    path = str(make_trace(60, num_layers=6, num_experts=128, top_k=1, has_lookahead=True))
+    question = Question("switch-base-128", "h100-sxm5-80gb", 1 << 30, trace=path, steps=16)
+    return Setting(question, load_shape(question.shape), H100, Routings(path, specmoe.traces.open(path).meta))
+
+
+def simulated(here: Setting, one: Configuration, **changes: Any) -> dict[str, Any]:
+    spec = RunSpec(
+        **{
+            "trace": here.routings.trace,
+            "profile": H100,
+            "format": one.format,
+            "slots": one.slots,
+            "batch": one.batch,
+            "steps": 16,
+            "overrides": dict(one.settings),
+        }
+        | changes
+    )
+    return summary(Scenario(spec).run(one.policy).result)
+
+
+@pytest.mark.parametrize(
+    ("changed", "spec"),
+    [
+        ({}, {}),
+        ({"policy": "lookahead"}, {}),
+        ({"settings": (("sharing", "per-layer"),)}, {}),
+        ({"policy": "lookahead", "settings": (("prefetch.limit", 4),)}, {}),
+        ({"format": "fp32", "slots": 12}, {}),
+        ({"home": "int8"}, {"home": Home(format="int8")}),
+        ({"link": 2.0}, {"profile": H100.with_plateau(COPY, 2 * H100.plateau(COPY))}),
+        ({"batch": 2}, {"steps": 8}),
+    ],
+)
+def test_a_trial_is_a_simulation(changed: dict[str, Any], spec: dict[str, Any], here: Setting, tmp_path: Path) -> None:
+    one = BASE._replace(**changed)
+    (trial,) = Trials(here, tmp_path).run([one])
+    expected = simulated(here, one, **spec)
+    assert trial.step_ms * 1e6 == expected["latency_ns"]["mean"]
+    assert trial.rate == pytest.approx(expected["tokens_per_second"])
+    assert trial.stall_ms * 1e6 * expected["steps"] == pytest.approx(expected["stall_ns"])
+    assert trial.rate_at("oracle_ns") == pytest.approx(
+        expected["tokens"] / expected["steps"] / expected["bounds"]["oracle_ns"] * 1e9
+    )
+
+
+@pytest.mark.parametrize("policy", ["on-demand-lru", "lookahead"])
+def test_the_rate_on_another_trace_is_a_simulation_too(policy: str, here: Setting, tmp_path: Path) -> None:
+    one = BASE._replace(policy=policy)
+    expected = simulated(here, one)
+    assert Trials(here, tmp_path).elsewhere(here.routings.trace, one) == pytest.approx(expected["tokens_per_second"])
+
+
+def test_progress_counts_on_from_run_to_run(here: Setting, tmp_path: Path) -> None:
+    told: list[int] = []
+    trials = Trials(here, tmp_path, told.append)
+    trials.run([BASE, BASE._replace(slots=30)])
+    trials.run([BASE, BASE._replace(slots=20)])
+    assert told == [1, 2, 3]
+
+
+def test_a_setting_that_makes_no_sense_is_no_row_of_figures(here: Setting, tmp_path: Path) -> None:
+    formats: tuple[Format, ...] = ("fp16",)
+    trials = Trials(here, tmp_path)
+    bad = BASE._replace(policy="lookahead", settings=(("prefetch.depth", 9),), format=formats[0])
+    assert [trial.configuration for trial in trials.run([bad, BASE])] == [BASE]
+    assert trials.failures.keys() == {"lookahead"}
+    assert trials.runs == 1

@@ -1,0 +1,133 @@
+"""The five lines, on made-up findings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from advise_cases import GIB, FormulaTrials, setting
+
+from specmoe.hwprofiles.accuracy import Expected
+from specmoe.sim.advise.advice import Advice
+from specmoe.sim.advise.levers import levers
+from specmoe.sim.advise.space import search
+from specmoe.sim.advise.target import reach
+from specmoe.sim.advise.trials import Configuration
+from specmoe.sim.advise.wording import described, lines, rate
+
+SURE, UNSURE = Expected(0.02, True, "95% of 73 cells"), Expected(0.11, False, "not validated, as it is a guess")
+
+
+def advice(expected: Expected = SURE, target: float | None = None, drawn: bool = False, **changes: Any) -> Advice:
+    here = setting(drawn=drawn, target=target, **changes)
+    trials = FormulaTrials(here)
+    found = search(trials, here)
+    return Advice(
+        setting=here,
+        found=found,
+        expected=expected,
+        levers=tuple(levers(trials, here, found)),
+        reach=None if target is None else reach(trials, here, found, target),
+        extremes=tuple(trials.elsewhere(name, found.best.configuration) for name in here.routings.extremes),
+        runs=trials.runs,
+        failures=trials.failures,
+    )
+
+
+def told(**changes: Any) -> dict[str, str]:
+    """The lines by their heads."""
+    heads = (line.partition(": ") for line in lines(advice(**changes)))
+    return {head: rest for head, _, rest in heads}
+
+
+def test_there_are_five_lines_that_end() -> None:
+    for changes in ({}, {"target": 100}, {"drawn": True}, {"vram": 64 * GIB}):
+        found = lines(advice(**changes))
+        assert len(found) == 5
+        assert all(line.endswith(".") and "\n" not in line for line in found)
+
+
+def test_the_best_and_why() -> None:
+    line = told()["Best"]
+    assert line.startswith("lookahead in fp32, 209 slots (50% of what is left for experts: both stacks want it): ")
+    assert "27% hits, 81% of a step waits for loads; 41% faster than adaptive, the next." in line
+
+
+def test_settings_and_homes_are_named() -> None:
+    one = Configuration("lookahead", "fp16", 5, GIB, 1, (("prefetch.limit", 4),), "int8")
+    assert described(one) == "lookahead in fp16 (int8 at home), 5 slots, prefetch.limit=4"
+
+
+def test_where_all_fits_nothing_is_offloaded() -> None:
+    assert told(vram=64 * GIB)["Best"] == "no offloading: the whole model in fp32 fits."
+
+
+def test_a_validated_prediction_has_its_band() -> None:
+    assert told()["Predicted"] == "186 tokens/s, 5.37 ms a step of batch 1; ±2.0% (183 .. 190: 95% of 73 cells)."
+
+
+def test_an_unvalidated_one_says_that_it_may_be_worse() -> None:
+    assert "±11.0% or worse (166 .. 207: not validated, as it is a guess)" in told(expected=UNSURE)["Predicted"]
+
+
+def test_the_two_best_levers_with_what_they_give() -> None:
+    line = told()["Next"]
+    assert line.count("tokens/s") == 2
+    first, second = line.split("; ")
+    assert first == "experts in fp16: 436 tokens/s (+134%, if its quality is acceptable)"
+    assert second == "a batch of 2: 366 tokens/s (+96%, all sequences together)."
+
+
+def test_nothing_to_gain_is_told() -> None:
+    found = dataclasses.replace(advice(), levers=())
+    assert lines(found)[2] == "Next: nothing that was tried gives more than a percent."
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (None, "none told (--target 20tok/s); with every expert in VRAM it would be 1,000 tokens/s."),
+        (100, "100 tokens/s is reached, with 86% to spare."),
+        (185, "185 tokens/s is reached, with 1% to spare, but not at the low end of the error."),
+        (1500, "1,500 tokens/s is missed by 88%; reached with a batch of 16 (2,330 tokens/s, all sequences together)."),
+        (1e6, "1,000,000 tokens/s: nothing that was tried reaches it. With every expert in VRAM it is 1,000 at "),
+    ],
+)
+def test_the_target(target: float | None, line: str) -> None:
+    assert told(target=target)["Target"].startswith(line)
+
+
+def test_all_ways_to_the_target_are_told() -> None:
+    line = told(target=300)["Target"]
+    for way in ("24 GiB of VRAM", "a link twice as fast", "experts in fp16", "a batch of 2", "a perfect predictor"):
+        assert way in line
+
+
+def test_evidence_names_what_all_rests_on() -> None:
+    line = told()["Evidence"]
+    for part in (
+        "assumed (1 value assumed) for rtx3090",
+        "routing: switch-mini-128/decode/test (trained-here)",
+        "event-atomic, 10 steps",
+        "8 GiB of weights alone",
+        "15 policies in fp32, ",
+        "not tried: learned ones, mixtral-offloading",
+        "mind the gap",
+    ):
+        assert part in line
+
+
+def test_drawn_routing_is_told_in_three_lines() -> None:
+    found = told(drawn=True)
+    assert found["Best, on drawn routing"].startswith("on-demand-lru in fp32")
+    assert "; 66.2 .. 265 as routing may be, timing ±2.0%" in found["Predicted"]
+    evidence = found["Evidence"]
+    assert "no trace of switch-base-128 is at hand, so it is drawn" in evidence
+    assert "with probability 0.2 (0 .. 0.4), which no predictor is judged on (--trace gives a real one)" in evidence
+    assert "routing is synthetic" not in evidence
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.01234, "0.0123"), (9.876, "9.88"), (99.96, "100"), (1234.5, "1,234")])
+def test_rates(value: float, shown: str) -> None:
+    assert rate(value) == shown

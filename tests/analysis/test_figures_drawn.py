@@ -1,0 +1,386 @@
+"""The figures of a sweep: which there are, what is drawn, what they say, and that it can be read."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from sweep_rows import LINK, MS, crowd, failed, grid, guess, oracle, resident, row, table
+
+from specmoe.analysis.figures import Drawn, figures_of
+from specmoe.analysis.figures.precision import spread_out
+from specmoe.analysis.figures.setting import settings_of
+from specmoe.analysis.figures.tornado import swings_of
+from specmoe.analysis.lines import Line
+from specmoe.analysis.wrapping import broken
+from specmoe.errors import InputError
+from specmoe.sweep_table import SweepTable
+
+ASSUMED = "set.predictor.assumed_precision"
+FLOOR, ISSUE, SYNC = "scale.dense.layer_floor", "scale.host.graph.issue", "scale.host.graph.sync"
+
+
+def drawn(made: SweepTable) -> dict[str, Drawn]:
+    found = figures_of(made)
+    assert len({one.name for one in found}) == len(found)
+    return {one.name: one for one in found}
+
+
+def curves(axes: Any) -> dict[str, list[tuple[float, float]]]:
+    return {str(line.get_label()): [tuple(xy) for xy in np.asarray(line.get_xydata())] for line in axes.lines}
+
+
+def batches() -> SweepTable:
+    rows = [
+        values
+        for batch in (1, 4, 16)
+        for values in (
+            row("on-demand-lru", 4.0 * batch, batch=batch, tokens_per_second=250),
+            guess("lookahead", 2.0 * batch**0.5, batch=batch, tokens_per_second=500 * batch**0.5),
+        )
+    ]
+    return table(*rows, oracle(2.0, batch=1))
+
+
+def one_at_a_time() -> SweepTable:
+    """A faster link gives most to one policy, a smaller floor to the other."""
+    scaled = {
+        "lookahead": {FLOOR: (2.7, 3.3), ISSUE: (2.97, 3.03), SYNC: (3.0, 3.6)},
+        "on-demand-lru": {FLOOR: (3.8, 4.2), ISSUE: (3.6, 4.4), SYNC: (4.0, 4.0)},
+    }
+    rows = [row("on-demand-lru", 4.0), guess("lookahead", 3.0), guess("frequency", 5.0), oracle(2.0)]
+    for policy, numbers in scaled.items():
+        for name, times in numbers.items():
+            rows += [row(policy, ms, **{name: f}) for f, ms in zip((0.8, 1.2), times, strict=True)]
+    return table(*rows)
+
+
+def guesses() -> SweepTable:
+    """Guesses begin to pay at 40 % precision."""
+    rows = [row("on-demand-lru", 4.0), guess("lookahead", 3.5, 0.7), resident()]
+    for assumed, ms in ((0.0, 5.0), (0.5, 4.0 / 1.1), (1.0, 2.0)):
+        precision = 0.2 + 0.6 * assumed
+        rows.append(guess("noisy-oracle", ms, precision, yardstick=True, **{ASSUMED: assumed}))
+    return table(*rows)
+
+
+def machines() -> SweepTable:
+    rows = [
+        values
+        for profile, ms in (("slow", 9.0), ("fast", 3.0))
+        for tier, more in (("host-pinned", 0.0), ("nvme", 30.0))
+        for values in (row(ms=ms + more, profile=profile, tier=tier), guess("lookahead", ms / 2, 0.5, profile=profile))
+    ]
+    return table(*rows)
+
+
+TABLES = {
+    "grid": grid,
+    "crowd": crowd,
+    "batches": batches,
+    "one-at-a-time": one_at_a_time,
+    "guesses": guesses,
+    "machines": machines,
+}
+DRAWN = {name: drawn(make()) for name, make in TABLES.items()}
+ALL = [pytest.param(one, id=f"{table}-{one.name}") for table, found in DRAWN.items() for one in found.values()]
+
+
+def test_the_figures_are_those_that_the_variation_supports() -> None:
+    grown = ["memory", "hit-rate", "distance"]
+    assert list(DRAWN["grid"]) == ["latency", *grown, "link", "pareto-vram", "copies", "tail"]
+    assert list(DRAWN["batches"]) == ["latency", "copies", "tail", "batch"]
+    assert list(DRAWN["one-at-a-time"]) == ["latency", "pareto-bytes", "copies", "tornado", "tail"]
+    assert list(DRAWN["guesses"]) == ["latency", "precision", "copies", "tail"]
+    assert list(drawn(table(row()))) == []
+    each = ["latency", "copies", "tail", "by-tier"]
+    assert list(DRAWN["machines"]) == ["settings", *(f"{name}-{n}" for n in (1, 2) for name in each)]
+
+
+def test_yardsticks_alone_are_drawn_without_a_winner() -> None:
+    sizes: dict[str, Any] = {"slots": 128, "batch": 8, LINK: 1e10, FLOOR: 0.8}
+    found = drawn(table(oracle(), resident(), *(oracle(**{name: value}) for name, value in sizes.items())))
+    assert list(found) == ["latency", "tail"]
+    assert {one.reading for one in found.values()} == {"There are yardsticks only: no policy that could be built."}
+
+
+def test_parameters_of_policies_are_choices_too() -> None:
+    rows = [guess("lookahead", ms, **{"set.eviction": word}) for word, ms in (("lru", 3.0), ("lfu", 2.0))]
+    one = drawn(table(row(), *rows, row(**{"set.eviction": "lfu"})))["by-eviction"]
+    assert one.reading.startswith("Fastest is lookahead with eviction=lfu, 2.00 ms a step;")
+
+
+def test_every_figure_has_a_name_of_its_own() -> None:
+    """A link's order is no link's bandwidth."""
+    links = itertools.product((1e10, 2e10), ("fifo", "priority"))
+    cells = [made(3.0, **{LINK: v, "link": order}) for v, order in links for made in (_lru, _lookahead)]
+    names = [one.name for one in figures_of(table(*cells))]
+    assert {"link", "by-link"} < set(names) and len(set(names)) == len(names)
+
+
+def _lru(ms: float, **changes: Any) -> dict[str, Any]:
+    return row(ms=ms, **changes)
+
+
+def _lookahead(ms: float, **changes: Any) -> dict[str, Any]:
+    return guess("lookahead", ms, **changes)
+
+
+def test_a_table_of_failures_is_refused() -> None:
+    with pytest.raises(InputError, match="no cell"):
+        figures_of(table(failed("x")))
+
+
+@pytest.mark.parametrize("one", ALL)
+def test_every_figure_says_what_was_run_and_how_good_it_is(one: Drawn) -> None:
+    caption = one.figure.get_supxlabel().replace("\n", " ")
+    for part in ("a/decode/test (trained-here)", "(evidence: assumed)", "replay event-atomic", "steps of batch"):
+        assert part in caption
+    assert one.figure.get_suptitle().replace("\n", " ") == one.title
+    assert one.reading.endswith(".")
+    assert "\n" not in one.reading + one.title
+
+
+@pytest.mark.parametrize("one", ALL)
+def test_all_words_of_every_figure_are_inside_it_and_apart(one: Drawn) -> None:
+    chart = one.figure
+    chart.draw_without_rendering()
+    words = [t for t in chart.findobj(Text) if any(map(str.isalpha, t.get_text())) and t.get_visible()]
+    boxes = [(text.get_text(), Text.get_window_extent(text)) for text in words]
+    for text, box in boxes:
+        assert min(box.x0, box.y0) >= -1, text
+        assert box.x1 <= chart.bbox.x1 + 1, text
+        assert box.y1 <= chart.bbox.y1 + 1, text
+    shrunk = [(text, box.padded(-1.5)) for text, box in boxes]
+    for (text, box), (other, its) in itertools.combinations(shrunk, 2):
+        assert not box.overlaps(its), (text, other)
+
+
+def test_warnings_that_hold_for_all_are_in_the_caption() -> None:
+    warned = {"warnings": ["routing of a timed with the shape of b"]}
+    (one, *_) = figures_of(table(row(**warned), guess("lookahead", 3.0, **warned)))
+    assert "Warning: routing of a timed with the shape of b." in one.figure.get_supxlabel()
+
+
+def test_by_hand_latency() -> None:
+    one = DRAWN["grid"]["latency"]
+    assert one.title == "Mean time of a step by policy: 128 slots, host_to_device.pinned.bandwidth=10 GB/s"
+    assert (
+        one.reading
+        == "lookahead is fastest: 3.50 ms a step, 12 % less than on-demand-lru, and 1.75 times what the oracle needs."
+    )
+    names = [label.get_text() for label in one.figure.axes[0].get_yticklabels()]
+    assert names == ["gpu-only", "oracle", "lookahead", "on-demand-lru"]
+
+
+def test_by_hand_memory() -> None:
+    (axes,) = DRAWN["grid"]["memory"].figure.axes
+    found = curves(axes)
+    assert found["on-demand-lru"] == [(1, 6), (2, 4), (4, 3)]
+    assert found["lookahead"] == [(1, 5), (2, 3.5), (4, 2.75)]
+    assert found["floor"] == [(1, 1), (2, 1), (4, 1)]
+    assert DRAWN["grid"]["memory"].reading == (
+        "No policy comes within 10 % of the floor: the nearest is lookahead with 4.00 GiB, 2.75 times it."
+    )
+
+
+def test_by_hand_the_memory_that_is_enough() -> None:
+    rows = [
+        row(slots=64),
+        row(slots=128, ms=1.09),
+        guess("lookahead", 1.2, slots=64),
+        guess("lookahead", 1.1, slots=256),
+    ]
+    assert drawn(table(*rows))["memory"].reading == (
+        "on-demand-lru needs 2.00 GiB for experts to come within 10 % of the floor, the least of all."
+    )
+
+
+def test_by_hand_hits_and_distance() -> None:
+    assert DRAWN["grid"]["hit-rate"].reading == (
+        "With 1.00 GiB lookahead hits 70 % of the demands and on-demand-lru 50 %: "
+        "nowhere does the policy matter more to hits."
+    )
+    assert DRAWN["grid"]["distance"].reading == (
+        "Perfect knowledge would gain most with 1.00 GiB for experts, where the best policy, lookahead, "
+        "takes 2.50 times the oracle's time, and least with 4.00 GiB (1.38 times)."
+    )
+
+
+def test_by_hand_speed_up_against_the_link() -> None:
+    one = DRAWN["grid"]["link"]
+    found = curves(one.figure.axes[0])
+    assert found["lookahead"] == [(10, pytest.approx(4 / 3.5)), (20, pytest.approx(3 / 2.75))]
+    assert found["oracle"] == [(10, 2.0), (20, 1.5)]
+    assert one.title == "Speed-up over on-demand-lru against the link: 128 slots"
+    assert one.reading == (
+        "At 10 GB/s lookahead is fastest, 1.14 times as fast as on-demand-lru; "
+        "at 20 GB/s lookahead is fastest, 1.09 times as fast as on-demand-lru."
+    )
+
+
+def test_a_link_on_which_nothing_beats_the_baseline() -> None:
+    rows = [(1e10, 3.0, 4.0), (2e10, 2.5, 2.0)]
+    cells = [values for v, a, b in rows for values in (row(ms=a, **{LINK: v}), guess("lookahead", b, **{LINK: v}))]
+    cells += [guess("prefetch-all", 300, **{LINK: v}) for v, _, _ in rows]
+    one = drawn(table(*cells))["link"]
+    assert one.reading == (
+        "At 10 GB/s nothing beats on-demand-lru; at 20 GB/s lookahead is fastest, 1.25 times as fast as on-demand-lru."
+    )
+    assert "Too slow to draw: prefetch-all, at most 0.0100 times as fast." in one.figure.get_supxlabel()
+
+
+def test_without_a_baseline_there_is_no_speed_up() -> None:
+    cells = [guess("lookahead", 4.0, **{LINK: link}) for link in (1e10, 2e10)]
+    assert "link" not in drawn(table(*cells))
+
+
+def test_by_hand_break_even_precision() -> None:
+    one = DRAWN["guesses"]["precision"]
+    found = curves(one.figure.axes[0])
+    assert found["noisy oracle"] == [(20, pytest.approx(-20)), (50, pytest.approx(10)), (80, pytest.approx(100))]
+    assert found["policies"] == [(70, pytest.approx(100 * (4 / 3.5 - 1)))]
+    assert one.reading == "Prefetching one expert ahead pays above 40 %."
+    assert {text.get_text() for text in one.figure.axes[0].texts} == {"40 %", "lookahead"}
+
+
+@pytest.mark.parametrize(("ms", "told"), [((3.0, 2.0), "at any precision"), ((6.0, 5.0), "at none")])
+def test_break_even_where_there_is_none(ms: tuple[float, float], told: str) -> None:
+    rows = [row("on-demand-lru", 4.0)]
+    rows += [guess("noisy-oracle", t, p, yardstick=True, **{ASSUMED: p}) for t, p in zip(ms, (0.2, 0.9), strict=True)]
+    assert drawn(table(*rows))["precision"].reading == f"Prefetching one expert ahead pays {told}."
+
+
+def test_break_even_has_a_line_for_each_link() -> None:
+    rows = [row("on-demand-lru", 4.0, **{LINK: link}) for link in (1e10, 2e10)]
+    rows += [guess("lookahead", 3.0, **{LINK: link}) for link in (1e10, 2e10)]
+    for link, ms in ((1e10, (5.0, 3.0)), (2e10, (3.0, 2.0))):
+        for t, p in zip(ms, (0.2, 0.9), strict=True):
+            rows.append(guess("noisy-oracle", t, p, yardstick=True, **{ASSUMED: p, LINK: link}))
+    one = drawn(table(*rows))["precision"]
+    assert one.reading == "Prefetching one expert ahead pays above 46 % (10 GB/s); at any precision (20 GB/s)."
+    assert {"10 GB/s", "20 GB/s", "policies (10 GB/s)"} <= set(curves(one.figure.axes[0]))
+    assert "bandwidth" not in one.figure.get_supxlabel()
+
+
+def test_of_many_links_the_ends_and_some_between_are_drawn() -> None:
+    lines = [Line(str(n), [], []) for n in range(9)]
+    assert [line.name for line in spread_out(lines, 7)] == ["0", "1", "3", "4", "5", "7", "8"]
+    assert spread_out(lines[:7], 7) == lines[:7]
+
+
+def test_by_hand_front_of_latency_and_vram() -> None:
+    one = DRAWN["grid"]["pareto-vram"]
+    found = curves(one.figure.axes[0])
+    assert found["beaten by none"] == [(1, 5), (2, 3.5), (4, 2.75)]
+    assert found["beaten"] == [(1, 6), (2, 4), (4, 3)]
+    assert one.reading == (
+        "3 of 6 configurations are beaten by none: from lookahead (1.00 GiB, 5.00 ms) to lookahead (4.00 GiB, 2.75 ms)."
+    )
+    assert [text.get_text() for text in one.figure.axes[0].texts] == ["lookahead"]
+
+
+def test_a_front_over_formats_names_them() -> None:
+    rows = [row(ms=4.0, slots=slots) for slots in (64, 65)]  # of one name, so that not all are named
+    rows += [row(ms=3.0, format="int8", vram_peak_bytes=2**29), row("a", ms=2.0, vram_peak_bytes=2**31)]
+    one = drawn(table(*rows))["pareto-vram"]
+    assert [text.get_text() for text in one.figure.axes[0].texts] == ["on-demand-lru, int8", "a, fp16"]
+    assert "fp16, int8" in one.figure.get_supxlabel()
+
+
+def test_by_hand_front_of_latency_and_bytes() -> None:
+    moved = {"a": (4.0, 10), "b": (3.0, 20), "c": (3.0, 22), "d": (9.9, 15), "e": (2.0, 25)}
+    rows = [row(name, ms, bytes_loaded=mb * 100 * 10**6) for name, (ms, mb) in moved.items()]
+    one = drawn(table(*rows, oracle(1.5, bytes_loaded=10**9), resident()))["pareto-bytes"]
+    found = curves(one.figure.axes[0])
+    assert found["beaten by none"] == [(10, 4), (20, 3), (25, 2)]
+    assert sorted(found["beaten"]) == [(22, 3)]
+    assert found["yardstick"] == [(10, 1.5)]
+    assert one.reading == "a moves least (10.0 MB a step); e moves 150 % more and takes 50 % less time."
+    assert "Not shown: configurations slower than 4.00 ms (1)." in one.figure.get_supxlabel()
+
+
+def test_by_hand_tornado() -> None:
+    one = DRAWN["one-at-a-time"]["tornado"]
+    assert one.reading == (
+        "With \N{PLUS-MINUS SIGN}20 %, host.graph.sync matters most to lookahead (0 % to +20 % of its mean step), "
+        "then dense.layer_floor (-10 % to +10 %)."
+    )
+    assert [axes.get_title() for axes in one.figure.axes] == ["lookahead", "on-demand-lru"]
+    names = [label.get_text() for label in one.figure.axes[0].get_yticklabels()]
+    assert names == ["host.graph.sync", "dense.layer_floor", "host.graph.issue"]
+    (setting,) = settings_of(one_at_a_time())
+    swings = swings_of(setting, "on-demand-lru", (0.8, 1.2))
+    assert [swing.name for swing in swings] == ["host.graph.issue", "dense.layer_floor", "host.graph.sync"]
+    assert [swing.more for swing in swings] == pytest.approx([0.1, 0.05, 0.0])
+
+
+def test_a_tornado_needs_two_numbers_and_both_factors() -> None:
+    rows = [row(), guess("lookahead", 3.0)]
+    alone = [row(ms=5.0, **{FLOOR: 0.8}), row(ms=6.0, **{FLOOR: 1.2})]
+    less = [row(ms=5.0, **{ISSUE: 0.8}), row(ms=5.0, **{SYNC: 0.8})]
+    assert "tornado" not in drawn(table(*rows, *alone))
+    assert "tornado" not in drawn(table(*rows, *less))
+
+
+def test_by_hand_tail() -> None:
+    rows = [row(ms=4.0, latency_p99_ns=4.1 * MS), guess("lookahead", 3.0, latency_p99_ns=5 * MS)]
+    one = drawn(table(*rows, guess("prefetch-all", 400)))["tail"]
+    assert one.reading == (
+        "One step in a hundred of lookahead, the fastest on average, takes 5.00 ms or more, 1.67 times its median; "
+        "the lowest 99th percentile is that of on-demand-lru, 4.10 ms."
+    )
+    found = curves(one.figure.axes[0])
+    assert found["p50"] == [(3, 0), (4, 1)]
+    assert found["max"] == [(9, 0), (12, 1)]
+    assert "p50 400, max 1200 \N{RIGHTWARDS ARROW}" in [text.get_text() for text in one.figure.axes[0].texts]
+    assert "rests on the slowest 1 of 100 steps" in one.figure.get_supxlabel()
+
+
+def test_by_hand_batches() -> None:
+    one = DRAWN["batches"]["batch"]
+    rates, times = one.figure.axes
+    assert curves(rates)["lookahead"] == [(1, 500), (4, 1000), (16, 2000)]
+    assert curves(times)["lookahead"] == [(1, 2), (4, 4), (16, 8)]
+    assert curves(times)["floor"] == [(1, 1), (4, 1), (16, 1)]
+    assert curves(rates)["floor"][0] == (1, 1000), "tokens of a step over the floor"
+    assert "steps of batch 1 to 16" in one.figure.get_supxlabel()
+    assert one.reading == (
+        "From batch 1 to 16 the throughput of the best policy grows 4.00 times, from 500 (lookahead) to 2000 tokens/s "
+        "(lookahead), and its step takes 4.00 times as long."
+    )
+
+
+def test_by_hand_settings_and_choices() -> None:
+    one = DRAWN["machines"]["settings"]
+    assert one.reading == (
+        "Fastest is lookahead with fast, host-pinned, 1.50 ms a step; with slow, host-pinned it is lookahead, 4.50 ms."
+    )
+    assert "on fast, slow (evidence: assumed)" in one.figure.get_supxlabel()
+    tier = DRAWN["machines"]["by-tier-1"]
+    assert tier.title == "Fastest policies by tier: slow"
+    assert [label.get_text() for label in tier.figure.axes[0].get_yticklabels()] == ["host-pinned", "nvme"]
+
+
+def test_bounds_of_settings_are_those_of_the_slots() -> None:
+    rows = [values for name in "ab" for values in (resident(profile=name, oracle_ns=7 * MS), row(profile=name))]
+    found = curves(drawn(table(*rows))["settings"].figure.axes[0])
+    assert found["oracle"] == [(2, 0), (2, 1)]
+
+
+def test_far_values_do_not_set_the_scale() -> None:
+    for name in ("latency", "memory", "distance", "pareto-vram", "pareto-bytes"):
+        one = DRAWN["crowd"][name]
+        axis = one.figure.axes[0].get_xlim() if name == "latency" else one.figure.axes[0].get_ylim()
+        assert axis[1] < 20, name
+    caption = DRAWN["crowd"]["memory"].figure.get_supxlabel()
+    assert "Too slow to draw: prefetch-all, 400 ms." in caption
+
+
+def test_texts_are_broken_between_words_and_not_between_number_and_unit() -> None:
+    assert broken("aa bb 12 GB/s", 10) == "aa bb\n12 GB/s"
+    assert broken("one\ntwo three", 5) == "one\ntwo\nthree"
+    assert broken("", 5) == ""

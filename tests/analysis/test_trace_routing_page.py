@@ -1,0 +1,52 @@
+"""The page that statistics of routing fill."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from random_traces import META, random_block
+
+from specmoe.analysis.trace.router import lookahead_accuracy
+from specmoe.traces import write_trace
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def page_script() -> Any:
+    spec = importlib.util.spec_from_file_location("build_routing", DOCS / "build_routing.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_lookahead_is_measured_at_three_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = page_script()
+    meta = dataclasses.replace(META, num_layers=6, candidates=8, lookahead_depth=3)
+    traces = {phase: random_block(50, meta, seed) for seed, phase in enumerate(script.PHASES)}
+    for phase, rows in traces.items():
+        write_trace(tmp_path / f"{phase}.parquet", dataclasses.replace(meta, phase=phase), [rows])
+    monkeypatch.setattr(script, "RUNS", tmp_path)
+    (tmp_path / script.MODEL).mkdir()
+    script.write_lookahead(tmp_path)
+    measured = json.loads((tmp_path / script.MODEL / "lookahead.json").read_text())
+    committed = json.loads((DOCS / "runs" / script.MODEL / "lookahead.json").read_text())
+    for phase, rows in traces.items():
+        for depth in (1, 2, 3):
+            found = measured[phase][str(depth)]
+            assert found.keys() == committed[phase][str(depth)].keys()
+            assert found["top4"] == lookahead_accuracy(rows, depth, 4).tolist()
+            assert len(found["top1"]) == len(committed[phase][str(depth)]["top1"]) == 6 - depth
+
+
+def test_the_page_is_what_the_data_give() -> None:
+    script = page_script()
+    page = (DOCS / "routing.md").read_text()
+    assert "| 5 | 6." in page
+    assert script.filled(page, *script.measure()) == page

@@ -1,0 +1,160 @@
+"""Results of single runs as a table, and the commands that repeat them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparison_points import manifest, result
+from report_cases import parsed, rows_of
+from sweep_rows import stored
+from typer.testing import CliRunner
+
+from specmoe.analysis.answer import answer_of
+from specmoe.analysis.report.cells_table import study_table
+from specmoe.analysis.report.runs import commands, table_of
+from specmoe.cli import app
+from specmoe.errors import InputError
+from specmoe.results import Manifest, RunResult, summary
+from specmoe.sim.run import RunSpec, Scenario
+
+TRACE = "switch-mini-128/decode/test"
+USUAL = {"predictor": "none", "eviction": "lru", "sharing": "shared", "set": []}
+
+
+def run(of: Manifest, steps: int = 2) -> RunResult:
+    """Steps of two layers, 1 ms each; two tokens, which want three experts."""
+    events = 2 * steps
+    ends = [10**6 * (event + 1) for event in range(events)]
+    columns = {"step": [event // 2 for event in range(events)], "end_ns": ends, "tokens": [2] * events}
+    return result(of, **columns, begin_ns=[end - 10**6 for end in ends], demands=[3] * events)
+
+
+def of(policy: str = "on-demand-lru", **changes: Any) -> Manifest:
+    return manifest(policy, **{"num_layers": 2, "hashes": {"trace": "1", "profile": "2"}} | changes)
+
+
+def test_a_row_says_what_the_summary_says() -> None:
+    scenario = Scenario(RunSpec(TRACE, slots=60, steps=30, format="fp16"))
+    runs = {Path(f"{name}.parquet"): scenario.run(name).result for name in ("lookahead", "gpu-only")}
+    table = table_of(runs)
+    for row, found in zip(table.rows.to_dict("records"), runs.values(), strict=True):
+        told = summary(found)
+        for name in (
+            "policy",
+            "slots",
+            "hit_rate",
+            "tokens_per_second",
+            "bytes_loaded",
+            "stall_ns",
+            "evidence",
+            "semantics",
+        ):
+            assert row[name] == told[name], name
+        assert row["latency_mean_ns"] == told["latency_ns"]["mean"]
+        assert row["oracle_ns"] == told["bounds"]["oracle_ns"]
+        assert row["assumed"] == list(told["assumed"])
+        assert row["cliff_slots"] == 5  # five layers of one expert
+        assert row["error"] == ""
+    assert list(table.rows["yardstick"]) == [False, True]
+
+
+def test_the_table_is_a_sweeps(tmp_path: Path) -> None:
+    made = table_of({Path("a"): run(of()), Path("b"): run(of("static", parameters=USUAL | {"set": ["x.y=2"]}))})
+    read = stored(tmp_path, made)
+    assert set(read.rows.columns) == set(made.rows.columns)
+    assert answer_of(read).sentences == answer_of(made).sentences
+
+
+def test_values_that_were_set(tmp_path: Path) -> None:
+    changed = USUAL | {"set": ["device.memory_bandwidth=6e11", "eviction=lfu"]}
+    made = table_of({Path("a"): run(of(parameters=changed)), Path("b"): run(of("static"))})
+    number, word = (made.rows[f"set.{name}"] for name in ("device.memory_bandwidth", "eviction"))
+    assert (number[0], word[0]) == (6e11, "lfu")
+    assert math.isnan(number[1])
+    header, first, second = rows_of(next(parsed(study_table("key", stored(tmp_path, made))).iter("table")))
+    assert [cells[1:3] for cells in (header, first, second)] == [
+        ["device.memory_bandwidth, GB/s", "eviction"],
+        ["600", "lfu"],
+        ["\N{EN DASH}", "\N{EN DASH}"],
+    ]
+
+
+def test_unknown_bounds_are_unknown() -> None:
+    made = table_of({Path("a"): run(of(bounds={"floor_ns": 5}))})
+    assert made.rows["floor_ns"][0] == 5
+    assert math.isnan(made.rows["oracle_ns"][0])
+
+
+def test_hashes_of_what_was_read() -> None:
+    made = table_of({Path("a"): run(of()), Path("b"): run(of(profile="other", hashes={"profile": "3"}))})
+    assert made.manifest["hashes"] == {
+        "trace": {"switch-mini-128/decode/test": "1"},
+        "profile": {"rtx3090": "2", "other": "3"},
+    }
+
+
+def test_a_run_without_steps() -> None:
+    with pytest.raises(InputError, match=r"^a\.parquet: no step was simulated"):
+        table_of({Path("a.parquet"): run(of(), steps=0)})
+
+
+# Commands
+
+
+def one_line(command: str) -> str:
+    return command.replace(" \\\n    ", " ")
+
+
+def test_policies_that_share_the_rest_share_a_command() -> None:
+    (told,) = commands([run(of("lookahead")), run(of("static"))])
+    assert one_line(told) == (
+        "specmoe simulate switch-mini-128/decode/test --policy lookahead --policy static --profile rtx3090 "
+        "--shape switch-base-128 --format fp16 --batch 1 --steps 2 --slots 128"
+    )
+
+
+def test_a_policy_that_holds_everything_goes_with_any_slots() -> None:
+    resident = manifest("gpu-only", num_layers=2, slots=768, parameters=USUAL | {"sharing": "all-resident"})
+    assert len(commands([run(resident), run(of())])) == 1
+    assert one_line(commands([run(resident)])[0]).endswith("--slots 768")
+
+
+def test_different_slots_are_different_commands() -> None:
+    assert [one_line(told)[-10:] for told in commands([run(of(slots=64)), run(of(slots=96))])] == [
+        "--slots 64",
+        "--slots 96",
+    ]
+
+
+def test_unusual_choices_are_told() -> None:
+    chosen = USUAL | {"link": "priority", "host": "eager", "tier": "nvme", "home_format": "int8", "compressed_slots": 4}
+    (told,) = commands([run(of(parameters=chosen | {"set": ["prefetch.limit=2"]}))])
+    for part in (
+        *("--link priority", "--host eager", "--tier nvme", "--home-format int8", "--compressed-slots 4"),
+        "--set prefetch.limit=2",
+    ):
+        assert part in one_line(told)
+
+
+def test_names_are_quoted() -> None:
+    (told,) = commands([run(of(trace="my trace; rm -rf ~"))])
+    assert shlex.split(one_line(told))[2] == "my trace; rm -rf ~"
+
+
+def test_the_command_gives_the_same_results(tmp_path: Path) -> None:
+    options = ["--slots", "60", "--steps", "20", "--link", "priority", "--set", "host_to_device.pinned.bandwidth=2e10"]
+    policies = ["--policy", "gpu-only", "--policy", "lookahead"]
+    simulate = CliRunner().invoke(app, ["simulate", TRACE, *policies, *options, "--out", str(tmp_path / "one")])
+    assert simulate.exit_code == 0, simulate.output
+    results = [RunResult.load(path) for path in sorted((tmp_path / "one").glob("*.parquet"))]
+    (told,) = commands(results)
+    again = CliRunner().invoke(app, [*shlex.split(one_line(told))[1:], "--out", str(tmp_path / "two")])
+    assert again.exit_code == 0, again.output
+    for path in (tmp_path / "one").glob("*.parquet"):
+        one, two = RunResult.load(path), RunResult.load(tmp_path / "two" / path.name)
+        assert one.manifest == two.manifest
+        assert all((one.table[name] == two.table[name]).all() for name in one.table)

@@ -1,0 +1,160 @@
+"""Profiles with numbers set or multiplied: what changes, by how much, and what is no such number."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
+from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.dense import Steps
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.scaling import scalable, scaled, settable, with_values
+from specmoe.sim.run import RunSpec, Scenario
+
+LINK = "host_to_device.pinned.bandwidth"
+LINE, CURVE = load_profile("rtx3090"), load_profile("h100-sxm5-80gb")
+SHAPE = load_shape("switch-base-128")
+STEPS = Steps("decode", Range(1, 512), 256)
+
+
+def costs(profile: HardwareProfile, held: Any = "fp16", **more: Any) -> Costs:
+    return Costs(profile, SHAPE, held, **{"steps": STEPS, **more})
+
+
+def everything(known: Costs) -> tuple[Any, ...]:
+    """What a run of one token a step, or of hundreds, may ask."""
+    moves = [known.load_ns("nvme" if move == "nvme" else move) for move in known.moves]  # type: ignore[arg-type]
+    parts = [
+        (known.before_ns("decode", tokens, 256), known.head_ns("decode", tokens), known.use_ns(tokens))
+        for tokens in (1, 512)
+    ]
+    beside = (known.profile.interference, known.router_ns(1))
+    return (*known.host, *moves, *parts, *beside)
+
+
+def test_a_quantity() -> None:
+    assert scaled(LINE, {"host.graph.sync": 3}).ns("host.graph.sync") == 3 * LINE.ns("host.graph.sync")
+    assert "host.graph.sync" in scaled(LINE, {"host.graph.sync": 3}).assumed()
+    assert scaled(LINE, {}) == LINE
+
+
+@pytest.mark.parametrize("profile", [LINE, CURVE], ids=lambda profile: profile.name)
+def test_a_link_twice_as_fast(profile: HardwareProfile) -> None:
+    faster = scaled(profile, {LINK: 2})
+    assert faster.plateau("host_to_device.pinned") == pytest.approx(
+        2 * profile.plateau("host_to_device.pinned"), rel=1e-5
+    )
+    amount, latency = 64 << 20, profile.ns("host_to_device.pinned.latency")
+    before, after = (each.curve("host_to_device.pinned")(amount) - latency for each in (profile, faster))
+    assert after == pytest.approx(before / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("profile", [LINE, CURVE], ids=lambda profile: profile.name)
+def test_a_link_that_is_set(profile: HardwareProfile) -> None:
+    assert with_values(profile, {LINK: 2e10}).plateau("host_to_device.pinned") == pytest.approx(2e10, rel=1e-5)
+    assert LINK in settable(profile)
+
+
+def test_a_latency_is_set_before_the_curve_is_stretched_from_it() -> None:
+    both = with_values(CURVE, {LINK: 2e10, "host_to_device.pinned.latency": 50_000})
+    assert both == with_values(CURVE.with_overrides({"host_to_device.pinned.latency": 50_000}), {LINK: 2e10})
+    assert both.plateau("host_to_device.pinned") == pytest.approx(2e10, rel=1e-5)
+
+
+def test_an_expansion_that_is_a_curve() -> None:
+    assert "dequantise.int8.points" in CURVE.points
+    before, after = (
+        costs(profile, "int8").dequantise_ns() for profile in (CURVE, scaled(CURVE, {"dequantise.int8.rate": 0.5}))
+    )
+    assert 1.3 * before < after < 2 * before  # the kernel's floor stays
+
+
+def test_faster_experts_where_they_were_measured() -> None:
+    faster = costs(scaled(CURVE, {"expert.speed": 2}))
+    assert faster.use_ns(1) == pytest.approx(costs(CURVE).use_ns(1) / 2, abs=1)
+    assert faster.before_ns("decode", 1, 256) == costs(CURVE).before_ns("decode", 1, 256)
+    assert "expert_curve" in faster.assumed
+
+
+def test_faster_dense_parts_where_they_were_measured() -> None:
+    faster = costs(scaled(CURVE, {"dense.speed": 2}))
+    assert faster.before_ns("decode", 1, 256) == pytest.approx(costs(CURVE).before_ns("decode", 1, 256) / 2, abs=1)
+    assert faster.use_ns(1) == costs(CURVE).use_ns(1)
+
+
+@pytest.mark.parametrize("name", ["expert.speed", "dense.speed"])
+def test_without_measured_curves_a_speed_is_the_rooflines(name: str) -> None:
+    slow, fast = costs(LINE), costs(scaled(LINE, {name: 1e6}))
+    assert fast.use_ns(1) == pytest.approx(2 * LINE.ns("device.kernel_floor"), abs=2)
+    assert fast.use_ns(1) < slow.use_ns(1)
+    assert fast.before_ns("decode", 1, 256) < slow.before_ns("decode", 1, 256)
+
+
+@pytest.mark.parametrize("held", ["fp16", "int4"])
+@pytest.mark.parametrize("name", profile_names())
+def test_every_scalable_number_matters_and_no_other_does(name: str, held: Any) -> None:
+    profile = load_profile(name)
+    known = costs(profile, held)
+    names = scalable(known)
+    assert len(set(names)) == len(names)
+
+    def matters(each: str) -> bool:
+        return everything(dataclasses.replace(known, profile=scaled(profile, {each: 0.5}))) != everything(known)
+
+    assert [each for each in names if not matters(each)] == []
+    others = set(settable(profile)) - {*names, "gemm.fp16.efficiency"}  # which is its rate's factor
+    assert [each for each in sorted(others) if matters(each)] == []
+
+
+def test_numbers_of_what_is_asked_for_only() -> None:
+    assert "host_to_device.pageable.bandwidth" in scalable(costs(CURVE, moves=("host-pageable",)))
+    assert {"nvme.bandwidth", "nvme.latency"} <= set(scalable(costs(LINE, moves=("host-pinned", "nvme"))))
+    assert "host.eager.sync" in scalable(costs(LINE, host_set="eager"))
+    assert "dequantise.int4.rate" in scalable(costs(CURVE, also_held=("int4",)))
+
+
+@pytest.mark.parametrize(
+    ("factors", "told"),
+    [
+        ({"host.graph.snyc": 2}, "h100-sxm5-80gb: host.graph.snyc: nothing to scale: did you mean 'host.graph.sync'"),
+        ({"dense.sped": 2}, "did you mean 'dense.speed'"),
+        ({LINK: 0}, f"--scale {LINK}=0: a finite number above 0"),
+        ({LINK: float("inf")}, "a finite number above 0"),
+        ({LINK: 1e9}, "more than 0 and below"),
+        ({"gemm.fp16.efficiency": 5}, "at most 1"),
+    ],
+)
+def test_what_cannot_be_scaled(factors: dict[str, float], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        scaled(CURVE, factors)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"host_to_device.pinned.bandwith": 1e9}, f"no such quantity: did you mean '{LINK}'"),
+        ({LINK: -1}, "more than 0"),
+        ({LINK: 1e30}, "below"),
+        ({"expert.speed": 2}, "no such quantity"),
+    ],
+)
+def test_what_cannot_be_set(values: dict[str, float], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        with_values(CURVE, values)
+
+
+def test_a_run_may_set_the_link_of_a_measured_machine() -> None:
+    spec = RunSpec("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+    own = Scenario(spec)
+    same = Scenario(dataclasses.replace(spec, overrides={LINK: own.profile.plateau("host_to_device.pinned")}))
+    slow = Scenario(dataclasses.replace(spec, overrides={LINK: 5e9}))
+    means = [int(each.run("on-demand-lru").timing.step_end[-1]) for each in (own, same, slow)]
+    assert means[0] == means[1] < means[2]
+    assert slow.run("on-demand-lru").result.manifest.evidence == "assumed"
+    with pytest.raises(InputError, match=f"did you mean '{LINK}'"):
+        Scenario(dataclasses.replace(spec, overrides={"host_to_device.pined.bandwidth": 5e9}))
