@@ -31,6 +31,7 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.retimer
+	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.predictors
 
 figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, speculation.md, validation.md

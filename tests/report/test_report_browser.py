@@ -159,6 +159,7 @@ def test_the_keyboard_sorts(browser: Browser, page: Path) -> None:
 
 def test_the_filter_filters(browser: Browser, page: Path) -> None:
     browser.open(page)
+    assert browser.value("document.querySelector('.filter').checkVisibility()") is True
     assert filter_by(browser, "LOOKahead 128") == "2 of 25 rows"
     assert column(browser, 0) == ["lookahead"] * 2
     assert filter_by(browser, "no train split") == "1 of 25 rows"

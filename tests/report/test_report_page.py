@@ -311,6 +311,11 @@ def test_nothing_is_loaded(everything: str, page: Element) -> None:
     assert re.findall(r"url\((?!#)", everything) == []
 
 
+def test_phones_show_it_at_their_own_width(page: Element) -> None:
+    metas = {meta.get("name"): meta.get("content") for meta in page.iter("meta")}
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+
+
 def test_only_the_pages_own_script_may_run(everything: str, page: Element) -> None:
     (script,) = page.iter("script")
     (policy,) = [m.get("content", "") for m in page.iter("meta") if m.get("http-equiv") == "Content-Security-Policy"]
