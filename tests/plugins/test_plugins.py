@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from specmoe.sim.brought import brought
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.overrides import sorted_overrides
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
+from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.contents import Contents
 
 TABLES = {"policies": POLICIES, "evictions": EVICTIONS, "predictors": PREDICTORS}
 MODULE = '''
@@ -193,3 +197,14 @@ def test_the_command_line_says_it_in_one_line(site: Path) -> None:
     assert done.exit_code == 1
     expected = "error: odd-one 0.1: specmoe.policies 'odd': ModuleNotFoundError: No module named 'nowhere'\n"
     assert done.stderr == expected
+
+
+def test_what_rests_on_a_plug_in_is_known_by_its_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps keep cells, and results tell what made them."""
+    install(site, "mine-and-yours", GOOD, {"mine": MODULE}, "2.1")
+    brought_one = Cell("switch-mini-128/decode/test", "on-demand-lru", "rtx3090", slots=8, steps=5)
+    mine = dataclasses.replace(brought_one, settings=(("eviction", "mine"),))
+    keys = [mine.key, brought_one.key]
+    assert Scenario(Contents().spec(mine)).run("on-demand-lru").result.manifest.versions["mine-and-yours"] == "2.1"
+    monkeypatch.setattr(EVICTIONS, "versions", lambda name: {"mine-and-yours": "2.2"} if name == "mine" else {})
+    assert mine.key != keys[0] and brought_one.key == keys[1]

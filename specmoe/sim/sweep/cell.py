@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from specmoe.sim.decide.policies import policy
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.overrides import PREDICT_NS, is_of_policy
 from specmoe.sim.run import AT_HOME
 from specmoe.sim.timing.durations import Home
 from specmoe.sim.timing.engine import Order
@@ -60,3 +63,9 @@ class Cell:
         from specmoe.sim.sweep.contents import Contents
 
         return Contents().key(self)
+
+
+def policy_of(cell: Cell) -> Policy:
+    """Its policy with what the cell sets of it; raises InputError for an unknown one."""
+    settings = {name: value for name, value in cell.settings if is_of_policy(name) and name != PREDICT_NS}
+    return policy(cell.policy, settings)

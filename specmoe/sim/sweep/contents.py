@@ -12,9 +12,10 @@ from specmoe import __version__
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.scaling import scaled
+from specmoe.sim.brought import brought
 from specmoe.sim.run import RunSpec
 from specmoe.sim.speculate.train_split import train_beside
-from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.cell import Cell, policy_of
 from specmoe.traces.bundled import path_of
 
 CHECKPOINT = "predictor.checkpoint"  # the one setting that names files
@@ -54,7 +55,7 @@ class Contents:
 
     def key(self, cell: Cell) -> str:
         """See `Cell.key`."""
-        return _hash_of([__version__, dataclasses.asdict(cell), self.hashes(cell)])
+        return _hash_of([__version__, brought(policy_of(cell)), dataclasses.asdict(cell), self.hashes(cell)])
 
     def hashes(self, cell: Cell) -> dict[str, str]:
         """Of the files that a cell reads, by what they are."""

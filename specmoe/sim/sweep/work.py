@@ -7,12 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from specmoe.errors import SpecmoeError
-from specmoe.sim.decide.policies import policy
-from specmoe.sim.decide.policy import Policy
-from specmoe.sim.overrides import PREDICT_NS, is_of_policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.running_time import FREE
-from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.cell import Cell, policy_of
 from specmoe.sim.sweep.evaluate import evaluate, grouped
 from specmoe.sim.sweep.rows import Row
 from specmoe.sim.sweep.units import Unit
@@ -27,7 +24,7 @@ def predict(cell: Cell, predictions: Path) -> None:
     """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
     if predictions.is_dir():
         with suppress(Exception):
-            Routing(*cell.routing, predictions).predictions.of(_policy(cell))
+            Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
 
 
 def shared_predictions(units: Sequence[Unit]) -> list[Cell]:
@@ -37,20 +34,15 @@ def shared_predictions(units: Sequence[Unit]) -> list[Cell]:
     return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
 
 
-def _policy(cell: Cell) -> Policy:
-    settings = {name: value for name, value in cell.settings if is_of_policy(name) and name != PREDICT_NS}
-    return policy(cell.policy, settings)
-
-
 def _asks(cell: Cell) -> bool:
     """Whether it takes time to know what its predictor says."""
     try:
-        return _policy(cell).predictor not in FREE
+        return policy_of(cell).predictor not in FREE
     except SpecmoeError:
         return False  # which its row tells
 
 
 def _predictor(cell: Cell) -> tuple[object, ...]:
-    chosen = _policy(cell)
+    chosen = policy_of(cell)
     depth = chosen.prefetch.depth if chosen.prefetch else 1
     return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth
