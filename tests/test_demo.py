@@ -77,9 +77,14 @@ def test_command_writes_pictures_and_timeline(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert [len(setting["policies"]) for setting in told] == [len(demo.SHOWN)] * 2
-    assert {file.name for file in out.iterdir()} == {"latency.png", "memory.png", "bandwidth.png", "timeline.json"}
+    pictures = {"latency.png", "memory.png", "bandwidth.png"}
+    assert {file.name for file in out.iterdir()} == pictures | {"timeline.json", "report.html"}
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("latency.png", "memory.png"))
     assert json.loads((out / "timeline.json").read_text())["traceEvents"]
+    page = (out / "report.html").read_text()
+    assert "is fastest" in page and 'href="timeline.json"' in page and "specmoe demo --out" in page
+    both = 2 * len(demo.SHOWN) + (len(demo.BUDGETS_GIB) - 1) * len(demo.SWEPT)  # one budget is that of a setting
+    assert f"{both} cells, fastest first" in page
 
 
 def test_out_that_is_a_file_is_one_line(tmp_path: Path) -> None:

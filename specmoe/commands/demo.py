@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory for the plots and the timeline.")] = Path("out/demo"),
+    out: Annotated[Path, typer.Option(help="Directory for the report, the plots and the timeline.")] = Path("out/demo"),
     steps: Annotated[int, typer.Option(help="Decoded tokens a run.", min=1)] = 1500,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -40,6 +40,7 @@ def demo(
     winner = last.winner
     write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")
     files = [*_plots(answers, sweep, demonstration.cliff_slots(), out), out / "timeline.json"]
+    page = _report([run.result for answer in answers[::-1] for run in answer.runs.values()] + sweep, steps, out)
     if as_json:
         console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
         return
@@ -48,6 +49,7 @@ def demo(
         show(answer.summaries)
         typer.secho(answer.reason, fg="green")
     typer.echo(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
+    typer.secho(f"all of it on one page: {page}", bold=True)
 
 
 def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:
@@ -63,3 +65,16 @@ def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path)
     plot_memory([point(result) for result in sweep], files[1], "fp16, 1 to 12 GiB left for experts", cliff)
     plot_bandwidth(points, files[2], last.setting.title)
     return files
+
+
+def _report(results: list[RunResult], steps: int, out: Path) -> Path:
+    """All runs as one study, each once: two of the settings share some."""
+    from specmoe.analysis.report import Inputs, Study, table_of, write_report
+
+    runs = {Path(f"{r.manifest.policy}, {r.manifest.format}, {r.manifest.slots} slots"): r for r in results}
+    inputs = Inputs((Study("demo", table_of(runs)),), (), (), (out / "timeline.json",))
+    command = ["specmoe", "demo", "--out", str(out), "--steps", str(steps)]
+    with console.progress("figures") as bar:
+        task = bar.add_task("drawing", total=None)
+        write_report(inputs, out / "report.html", command, lambda name: bar.update(task, advance=1, description=name))
+    return out / "report.html"

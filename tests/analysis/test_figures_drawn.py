@@ -129,6 +129,12 @@ def _lookahead(ms: float, **changes: Any) -> dict[str, Any]:
     return guess("lookahead", ms, **changes)
 
 
+def test_a_choice_of_which_only_one_has_policies_is_not_drawn() -> None:
+    rows = [row(format="fp16"), guess("lookahead", 3.0, format="fp16")]
+    assert "by-format" not in drawn(table(*rows, resident(format="fp32")))
+    assert "by-format" in drawn(table(*rows, row(format="fp32")))
+
+
 def test_a_table_of_failures_is_refused() -> None:
     with pytest.raises(InputError, match="no cell"):
         figures_of(table(failed("x")))

@@ -44,14 +44,17 @@ def of_settings(settings: Sequence[Setting]) -> Drawn | None:
 
 
 def of_choices(setting: Setting) -> list[Drawn]:
-    """A figure for each of `WORDS` and each parameter of policies that varies, with a row for each value."""
+    """A figure for each of `WORDS` and each parameter of policies that varies, with a row for each value.
+
+    None where fewer than two of the values have a policy that could be built.
+    """
     own = [name for name in setting.columns(SET) if not of_machine(name) and name != ASSUMED]
     found = []
     for column in (name for name in (*WORDS, *own) if name in setting.varying):
         rows: dict[Any, list[Point]] = {}
         for cell in setting.along(column):
             rows.setdefault(cell.where[column], []).append(cell.point)
-        if len(rows) > 1:
+        if sum(winner(points) is not None for points in rows.values()) > 1:
             found.append(_by_choice(setting, column, rows))
     return found
 

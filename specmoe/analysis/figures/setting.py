@@ -32,8 +32,10 @@ class Setting:
     def varying(self) -> list[str]:
         """Columns that take several values, in the order in which main values are chosen: those of hardware first."""
         columns = [name for name in reversed(list(self.cells[0].where)) if name not in SETTING]
-        real = [cell for cell in self.cells if not cell.point.all_resident]
-        return [name for name in columns if len({cell.where[name] for cell in real or self.cells}) > 1]
+        shared = [cell for cell in self.cells if not cell.point.all_resident] or self.cells  # of slots
+        return [
+            name for name in columns if len({c.where[name] for c in (shared if name == "slots" else self.cells)}) > 1
+        ]
 
     @cached_property
     def main(self) -> dict[str, Value]:
