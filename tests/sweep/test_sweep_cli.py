@@ -119,6 +119,14 @@ def test_some_fail(tmp_path: Path) -> None:
     assert "4 cells, 4 computed now, 1 failed" in result.stdout
 
 
+def test_whole_numbers_stay_whole_beside_a_row_without(tmp_path: Path) -> None:
+    found = json.loads(sweep(tmp_path, f"{SMALL} --policy static --slots 0,20 --json").stdout)
+    assert found["failed"] == 1
+    for best in found["best"]:
+        assert [type(best[name]) for name in ("slots", "latency_mean_ns", "oracle_ns", "floor_ns")] == [int] * 4
+        assert type(best["hit_rate"]) is float
+
+
 def test_all_fail(tmp_path: Path) -> None:
     result = sweep(tmp_path, f"{SMALL} --policy static --link priority --tier nvme")
     assert result.exit_code == 1

@@ -135,6 +135,25 @@ def test_an_empty_grid(name: str) -> None:
         cells_of(read_grid({other: value for other, value in ASKED.items() if other != name}))
 
 
+def test_an_empty_list_of_grids() -> None:
+    with pytest.raises(InputError, match="^an empty grid: cells holds no tables$"):
+        cells(cells=[])
+
+
+@pytest.mark.parametrize("more", [{"compressed_slots": [0, 9]}, {"compressed_slots": -1, "home_format": "int4"}])
+def test_compressed_slots_hold_something_compressed(more: dict[str, Any]) -> None:
+    with pytest.raises(
+        InputError, match="^--compressed-slots -?[19]: 0, or more together with --home-format, expected"
+    ):
+        cells(**more)
+
+
+def test_one_number_at_a_time_leaves_a_cell_that_fails_to_its_row() -> None:
+    found = cells(one_at_a_time=0.2, slots=[0, 60], batch=[0, 1])
+    assert [one for one in found if not one.scales] == cells(slots=[0, 60], batch=[0, 1])
+    assert {(one.slots, one.batch) for one in found if one.scales} == {(60, 1)}
+
+
 def test_a_name_that_one_of_the_profiles_has_is_no_mistake() -> None:
     found = cells(profile=["rtx3090", "h100-sxm5-80gb"], set={"link.interference": 0.1})
     assert len(found) == 2
@@ -180,6 +199,12 @@ def test_units_are_small_enough_to_lose(monkeypatch: pytest.MonkeyPatch) -> None
     found = units_of(asked, 1)
     assert max(len(unit) for unit in found if unit[0].link == "fifo") == 30
     assert max(len(unit) for unit in found if unit[0].link == "chunked") == units.MOST_ALONE
+
+
+def test_units_are_small_where_the_engine_times_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "compiled", lambda: False)
+    found = units_of([cell("static", {LINK: 1e9 + rate}) for rate in range(100)], 1)
+    assert max(map(len, found)) == units.MOST_ALONE
 
 
 def test_no_units_of_no_cells() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -207,3 +207,37 @@ def test_what_many_units_ask_is_predicted_first_and_once(tmp_path: Path, monkeyp
     run([*cells, cell("adaptive", steps=10)], tmp_path)  # which one unit alone asks
     assert sorted(asked) == ["lookahead", "transition"]
     assert cells[0].trace == TRACE
+
+
+def test_an_executor_that_is_broken_from_the_start_is_one_line(tmp_path: Path) -> None:
+    class Broken(Executor):
+        def submit(self, fn: Any, /, *args: Any, **more: Any) -> Future[Any]:
+            raise BrokenExecutor("a child was terminated")
+
+    with pytest.raises(InputError, match=r"^a worker died, of too little memory perhaps: fewer --workers expected$"):
+        run(FOUR, tmp_path, Broken())
+
+
+def test_killed_between_its_two_files_it_does_not_take_anothers_table_for_its_own(tmp_path: Path) -> None:
+    run(FOUR[1:3], tmp_path, tried=1)
+    manifest = (tmp_path / "sweep.json").read_bytes()
+    run(FOUR[::-1][:2] + FOUR[1:2], tmp_path, tried=2)
+    (tmp_path / "sweep.json").write_bytes(manifest)  # the second one's was never written
+    done = run(FOUR[1:3], tmp_path, tried=1)
+    assert (done.kept, done.computed) == (2, 0)
+    for table in (done.table, load_sweep(tmp_path)):
+        assert table.rows["cell"].tolist() == [one.key for one in FOUR[1:3]]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model"
+    file.write_text("")
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    cells = [cell("learned-contextual", {"predictor.checkpoint": str(file)}, steps=10)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        done = run(cells, tmp_path / "out")
+    assert done.table.rows["error"].tolist() == [f"{file}: cannot be read: Permission denied"]

@@ -61,13 +61,14 @@ def test_values_of_no_sense(written: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "amount"), [("8GiB", 8 << 30), ("500 MB", 500_000_000), (1024, 1024), ("1.5gib", 3 << 29)]
+    ("text", "amount"),
+    [("8GiB", 8 << 30), ("500 MB", 500_000_000), (1024, 1024), ("1.5gib", 3 << 29), (".5e3kB", 500_000)],
 )
 def test_sizes(text: Any, amount: int) -> None:
     assert size("vram", text) == amount
 
 
-@pytest.mark.parametrize("text", ["8 apples", "GiB", 1.5, True])
+@pytest.mark.parametrize("text", ["8 apples", "GiB", 1.5, True, "1.2.3GiB", ".GiB", "1e400GiB"])
 def test_no_sizes(text: Any) -> None:
     with pytest.raises(InputError, match=r"^vram: "):
         size("vram", text)

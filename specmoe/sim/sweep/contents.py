@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specmoe import __version__
+from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.scaling import scaled
@@ -94,7 +95,9 @@ def _hash_of_files(path: Path) -> str:
     """Of a file, or of all in a directory; of nothing where there is none, which whoever needs it will say."""
     files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     found = hashlib.sha256()
-    for file in files:
-        if file.exists():
+    try:
+        for file in (file for file in files if file.exists()):
             found.update(file.name.encode() + b"\0" + file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     return found.hexdigest()

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from specmoe.hwprofiles.quantity import EVIDENCE
 from specmoe.sim.overrides import is_of_policy
+from specmoe.sweep_table import FIGURES as COLUMNS
 from specmoe.sweep_table import KEYS, SET, SweepTable
 
+TYPES = KEYS | COLUMNS
 FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns")
 
 
@@ -45,8 +48,10 @@ def _of_policy(name: str) -> bool:
 
 def _plain(row: pd.Series[Any]) -> dict[str, Any]:
     """Python's own values; None where there is none."""
-    return {str(name): None if pd.isna(value) else _own(value) for name, value in row.items()}
+    return {str(name): None if pd.isna(value) else _own(str(name), value) for name, value in row.items()}
 
 
-def _own(value: Any) -> Any:
+def _own(name: str, value: Any) -> Any:
+    if TYPES.get(name) == pa.int64():
+        return int(value)  # which pandas makes a float where a row that failed has none
     return value.item() if isinstance(value, np.generic) else value

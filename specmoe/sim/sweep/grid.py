@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.scaling import SPEEDS, scalable, settable
 from specmoe.sim.decide.policies import policy
@@ -36,6 +38,8 @@ def cells_of(question: Question) -> list[Cell]:
     for grid in grids:
         _check(grid)
     cells = list(dict.fromkeys(cell for grid in grids for cell in _combinations(grid)))
+    if not cells:
+        raise InputError(f"an empty grid: {LIST} holds no tables")
     aside = question.get(ASIDE)
     return cells if aside is None else list(dict.fromkeys(_with_changes(cells, aside)))
 
@@ -49,6 +53,9 @@ def _check(grid: Question) -> None:
     for name in ("trace", "policy"):
         if not grid.get(name):
             raise InputError(f"an empty grid: no {name}: --{name}, or {name} = ... in the file, expected")
+    for number in grid.get("compressed-slots", []):
+        if number < 0 or (number and "home-format" not in grid):
+            raise InputError(f"--compressed-slots {number}: 0, or more together with --home-format, expected")
     for name in grid["trace"]:
         open_trace(name)
     for name in grid["policy"]:
@@ -88,15 +95,20 @@ def _with_changes(cells: list[Cell], share: float) -> Iterator[Cell]:
     contents, routings = Contents(), dict[RoutingKey, Routing]()
     for cell in cells:
         yield cell
-        if cell.routing not in routings:
-            routings[cell.routing] = Routing(*cell.routing)
-        scenario = Scenario(contents.spec(cell), routings[cell.routing])
-        held = dict(cell.settings)
-        size = ("device.vram",) if cell.slots is None and cell.vram is None else ()
-        for name in (*size, *scalable(scenario.costs)):
-            for factor in (1 - share, 1 + share):
-                if name not in held:
-                    yield _scaled(cell, name, factor)
+        with suppress(SpecmoeError):  # of a cell that fails, which its row tells
+            if cell.routing not in routings:
+                routings[cell.routing] = Routing(*cell.routing)
+            scenario = Scenario(contents.spec(cell), routings[cell.routing])
+            yield from _changes(cell, scenario.costs, share)
+
+
+def _changes(cell: Cell, costs: Costs, share: float) -> Iterator[Cell]:
+    held = dict(cell.settings)
+    size = ("device.vram",) if cell.slots is None and cell.vram is None else ()
+    for name in (*size, *scalable(costs)):
+        for factor in (1 - share, 1 + share):
+            if name not in held:
+                yield _scaled(cell, name, factor)
 
 
 def _scaled(cell: Cell, name: str, factor: float) -> Cell:

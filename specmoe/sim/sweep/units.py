@@ -9,6 +9,7 @@ from typing import Any
 from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.evaluate import grouped
+from specmoe.sim.sweep.retiming import compiled
 
 MOST = 2000  # cells of a unit that the re-timer times
 MOST_ALONE = 16  # of one that the engine times, seconds each
@@ -34,10 +35,15 @@ def _decided(cell: Cell) -> Hashable:
     return cell.routing, room, cell.link == "fifo"
 
 
+def _in_passes(cells: Sequence[Cell]) -> bool:
+    """Whether the re-timer times them together; all of them have one kind of link."""
+    return cells[0].link == "fifo" and compiled()
+
+
 def _pieces(part: Sequence[Cell], pieces: int) -> Iterator[Unit]:
     """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
     policies = [alike for _, alike in grouped(part, _policy)]
-    most = MOST if part[0].link == "fifo" else MOST_ALONE
+    most = MOST if _in_passes(part) else MOST_ALONE
     share = math.ceil(len(policies) / min(pieces, len(policies)))
     for start in range(0, len(policies), share):
         piece = [cell for alike in policies[start : start + share] for cell in alike]
@@ -51,4 +57,4 @@ def _policy(cell: Cell) -> Hashable:
 def _weight(unit: Unit) -> int:
     """About how long a unit takes, in decisions."""
     decisions = len({_policy(cell) for cell in unit}) + BOUNDS
-    return decisions if unit[0].link == "fifo" else decisions + len(unit)
+    return decisions if _in_passes(unit) else decisions + len(unit)

@@ -18,7 +18,7 @@ from specmoe.hwprofiles.quantity import UNITS
 
 Value = str | int | float | bool
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d+)(?P<log>log)?")
-SIZE = re.compile(r"\s*(?P<number>[0-9.]+(e[0-9]+)?)\s*(?P<unit>[A-Za-z]*)\s*")
+SIZE = re.compile(r"\s*(?P<number>([0-9]+\.?[0-9]*|\.[0-9]+)(e[0-9]{1,2})?)\s*(?P<unit>[A-Za-z]*)\s*")
 DIGITS = 6  # significant ones, of the values inside a range
 PARTS = ("from", "to", "count", "log")
 

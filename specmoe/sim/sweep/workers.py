@@ -35,8 +35,8 @@ class Workers(NamedTuple):
 
     def each(self, work: Callable[..., Result], items: Sequence[Item], *more: Any) -> Iterator[tuple[Item, Result]]:
         """`work(item, *more)` of every item as it is done; raises InputError when workers fail."""
-        futures = {self.executor.submit(work, item, *more): item for item in items}
         try:
+            futures = {self.executor.submit(work, item, *more): item for item in items}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenExecutor:

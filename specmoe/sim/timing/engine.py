@@ -87,7 +87,7 @@ class Engine:
         """All steps."""
         self.env.run(self.env.process(self.steps()))
         self.env.run(self.env.process(self.link.finish()))
-        events = unpacked(self.events).reshape(-1, 6).T.copy()
+        events = unpacked(self.events).reshape(-1, 6).T  # views: a copy would be a seventh of all memory
         link = self.link
         loads = (link.issued, link.fetched, link.started, link.landed)
         rest = map(unpacked, (self.step_end, self.use_start, self.use_end[:-1], *loads))
