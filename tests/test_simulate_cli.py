@@ -125,6 +125,7 @@ def test_one_policy_is_an_object_and_several_are_a_list() -> None:
     found = answer(*SMALL, "--policy", "lookahead")
     assert [row["policy"] for row in found] == ["on-demand-lru", "lookahead"]
     assert found[0] == answer(*SMALL)
+    assert found == answer("--steps", "5", "--slots", "40", "--policy", "on-demand-lru,lookahead")
 
 
 def test_all_policies_in_the_order_of_their_table_with_the_same_bounds(everything: dict[str, Any]) -> None:

@@ -102,6 +102,9 @@ def _advice(levers: Sequence[Lever]) -> list[str]:
     """What can be bought or chosen, the best first; and what predictions could give, which nobody sells."""
     first, *others = [lever.sentence for lever in levers if lever.name != PREDICTOR] or [""]
     helps = any(lever.gain > 0 for lever in levers if lever.name != PREDICTOR)
-    bought = [f"{'What helps most' if helps else 'Nothing that was tried helps'}: {first}"] if first else []
+    what = (
+        "Of the next steps in the table, which differ in size and price, most is saved by" if others else "What helps"
+    )
+    bought = [f"{what if helps else 'Nothing that was tried helps'}: {first}"] if first else []
     bound = [lever.sentence for lever in levers if lever.name == PREDICTOR]
     return [*bought, *(f"{text[0].upper()}{text[1:]}" for text in (*others, *bound))]

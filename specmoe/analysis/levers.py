@@ -63,6 +63,8 @@ def _predictor(setting: Setting, best: Point) -> Lever | None:
     if math.isnan(oracle):
         return None
     gain = 1 - oracle / best.latency_ns
+    if gain <= 0:
+        return Lever(PREDICTOR, gain, f"the oracle, which knows what is to come, is no faster ({ms(oracle)} a step).")
     most = f"with perfect knowledge (the oracle) in the same slots {_change(gain)} ({ms(oracle)} a step)."
     return Lever(PREDICTOR, gain, most)
 

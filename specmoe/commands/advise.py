@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console
-from specmoe.commands.values import choice, parse_bytes
+from specmoe.commands.values import choice, parse_bytes, several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def advise(
-    model: Annotated[str, typer.Option(help="Model: a shipped shape (specmoe profile shapes) or a .toml file.")],
+    model: Annotated[
+        str, typer.Option("--model", "--shape", help="A shipped shape (specmoe profile shapes) or a .toml file.")
+    ],
     profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")],
     vram: Annotated[str, typer.Option(help="VRAM for all weights, such as 8GiB; caches and activations come on top.")],
     trace: Annotated[
@@ -31,12 +33,12 @@ def advise(
     format: Annotated[  # noqa: A002  # the option's name
         list[str] | None,
         typer.Option(
-            help="A format that experts may be held in; may be repeated. Without: the model's own only, as fewer bits "
+            help="Formats that experts may be held in: a,b or repeated. Without: the model's own only, as fewer bits "
             "are a risk to quality; what they would give is told."
         ),
     ] = None,
     home_format: Annotated[
-        list[str] | None, typer.Option(help="A format that they may be kept in at home, expanded on the GPU.")
+        list[str] | None, typer.Option(help="Formats that they may be kept in at home, expanded on the GPU.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="To simulate; without: enough to fill the slots a dozen times.")
@@ -60,6 +62,7 @@ def advise(
         home_formats=_formats("home-format", home_format),
         steps=steps,
     )
+    console.tell_if_slow()
     with console.progress("runs") as bar:
         task = bar.add_task("simulating", total=None)
 
@@ -72,7 +75,7 @@ def advise(
         return
     for line in lines(advice):
         head, _, rest = line.partition(":")
-        typer.echo(f"{typer.style(head, bold=True)}:{rest}")
+        console.note(f"{typer.style(head, bold=True)}:{rest}")
 
 
 def parse_rate(text: str) -> float:
@@ -86,7 +89,7 @@ def parse_rate(text: str) -> float:
 def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:
     from specmoe.hwprofiles.formats import FORMATS
 
-    return tuple(dict.fromkeys(choice(option, name, FORMATS) for name in names or ()))
+    return tuple(dict.fromkeys(choice(option, name, FORMATS) for name in several(names)))
 
 
 def _plain(advice: Advice) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console
+from specmoe.commands.values import several
+from specmoe.errors import InputError
 
 if TYPE_CHECKING:
     from specmoe.analysis.trace.job import Analysis
@@ -17,7 +19,7 @@ def analyze(
     trace: Annotated[str, typer.Argument(help="A trace file, or a bundled name such as switch-mini-128/decode/test.")],
     out: Annotated[Path, typer.Option(help="Directory for analysis.json, the tables and the figures.")],
     batch: Annotated[
-        list[int] | None, typer.Option(help="Sequences at once, for reuse and misses; may be repeated. Without: 1.")
+        list[str] | None, typer.Option(help="Sequences at once, for reuse and misses: 1,8 or repeated. Without: 1.")
     ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
@@ -30,7 +32,7 @@ def analyze(
     from specmoe.commands.trace_tables import warn
     from specmoe.files import directory_for
 
-    opened, batches = traces.open(trace), batch or [1]
+    opened, batches = traces.open(trace), _numbers(several(batch)) or [1]
     with directory_for(out), console.progress("studies") as bar:
         task = bar.add_task("analysing", total=work(batches))
         analysis = study(opened, lambda done: bar.advance(task, done), name=trace, batches=batches)
@@ -42,6 +44,14 @@ def analyze(
     else:
         show(analysis)
         typer.echo(f"\nwritten to {out}: {', '.join(path.name for path in written)}")
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    """Whole numbers; raises InputError."""
+    for text in texts:
+        if not text.isdecimal():
+            raise InputError(f"--batch {text}: a whole number expected")
+    return list(map(int, texts))
 
 
 def show(analysis: Analysis) -> None:

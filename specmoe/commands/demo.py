@@ -44,6 +44,7 @@ def demo(
     if as_json:
         console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
         return
+    console.note("The model has two stacks of experts; the one simulated, the decoder's, gets half of the room.")
     for answer in answers:
         typer.secho(f"\n{answer.setting.title}", bold=True)
         show(answer.summaries)
@@ -62,7 +63,7 @@ def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path)
     last = answers[-1]
     points = [point(run.result) for run in last.runs.values()]
     plot_latency(points, files[0], last.setting.title)
-    plot_memory([point(result) for result in sweep], files[1], "fp16, 1 to 12 GiB left for experts", cliff)
+    plot_memory([point(result) for result in sweep], files[1], "fp16, half of 1 to 12 GiB left for experts", cliff)
     plot_bandwidth(points, files[2], last.setting.title)
     return files
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from specmoe.commands import console
-from specmoe.commands.values import parse_override
+from specmoe.commands.values import parse_override, several
 from specmoe.errors import InputError
 
 PREFIX = "predictor."
@@ -17,7 +17,7 @@ PREFIX = "predictor."
 def evaluate(
     trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file, of which nothing is learnt.")],
     predictor: Annotated[
-        list[str] | None, typer.Option(help="Predictor; may be repeated. Without: all that can run on this trace.")
+        list[str] | None, typer.Option(help="Predictors: a,b,c or repeated. Without: all that can run on this trace.")
     ] = None,
     train: Annotated[str | None, typer.Option(help="Trace that is learnt from; without: the one beside it.")] = None,
     depth: Annotated[int | None, typer.Option(help="Layers ahead, at most; without: 3.")] = None,
@@ -33,7 +33,7 @@ def evaluate(
     from specmoe.sim.speculate.scoring.asked import asked_for
     from specmoe.sim.speculate.scoring.evaluate import Examination, run
 
-    asked = asked_for(predictor or (), _parameters(override or []), checkpoint or ())
+    asked = asked_for(several(predictor), _parameters(override or []), checkpoint or ())
     if out is not None:
         make_directory(out)
     with console.progress("predictors") as bar:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console
+from specmoe.commands.values import several
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import Format, HardwareProfile
@@ -19,11 +20,11 @@ def measure(
     out: Annotated[Path, typer.Option(help="The profile's file, .toml.")],
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="Model shape; may be repeated. By default switch-base-128 and mixtral-8x7b."),
+        typer.Option(help="Model shapes: a,b or repeated. By default switch-base-128 and mixtral-8x7b."),
     ] = None,
     held: Annotated[
         list[str] | None,
-        typer.Option("--format", help="fp32, fp16, bf16, int8 or int4; may be repeated. All by default."),
+        typer.Option("--format", help="Of fp32, fp16, bf16, int8, int4: a,b or repeated. All by default."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the profile; by default the device's.")] = None,
     as_json: console.JsonFlag = False,
@@ -36,7 +37,7 @@ def measure(
     from specmoe.hwprofiles.measure.plan import SHAPES
     from specmoe.hwprofiles.writing import write_profile
 
-    shapes, formats = [load_shape(one) for one in shape or SHAPES], _formats(held)
+    shapes, formats = [load_shape(one) for one in several(shape) or SHAPES], _formats(several(held))
     job.require_measurable(shapes)
     _require_place(out)
     began, skipped = perf_counter(), []
@@ -54,15 +55,15 @@ def measure(
     _report(profile, out, skipped, perf_counter() - began, as_json)
 
 
-def _formats(names: list[str] | None) -> list[Format]:
+def _formats(names: list[str]) -> list[Format]:
     from specmoe.errors import InputError
     from specmoe.hwprofiles.formats import FORMATS
     from specmoe.hwprofiles.reading import hint
 
-    for name in names or []:
+    for name in names:
         if name not in FORMATS:
             raise InputError(f"--format {name}: {hint(name, FORMATS)}")
-    return [known for known in FORMATS if names is None or known in names]
+    return [known for known in FORMATS if not names or known in names]
 
 
 def _require_place(out: Path) -> None:

@@ -23,8 +23,13 @@ def plot(
 ) -> None:
     """Draw what a sweep found: every figure that its table supports, and what each says in one sentence."""
     from specmoe.analysis.answer import answer_of
-    from specmoe.sweep_table import load_sweep
+    from specmoe.sweep_table import MANIFEST, load_sweep
 
+    for directory in directories:
+        if directory.is_dir() and not (directory / MANIFEST).exists():
+            raise InputError(
+                f"{directory}: no sweep is in it; for pages of runs, validations and analyses: specmoe report"
+            )
     tables = {place: load_sweep(directory) for place, directory in _places(directories, out).items()}
     answers = {place: answer_of(table) for place, table in tables.items()}
     told = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specmoe.commands import console
+from specmoe.errors import InputError
 
 if TYPE_CHECKING:
     from specmoe.analysis.report import Report
@@ -28,6 +29,8 @@ def report(
     from specmoe.analysis.report import read_inputs, write_report
     from specmoe.files import directory_for
 
+    if out.suffix != ".html" and not out.is_dir():
+        raise InputError(f"--out {out}: a file name that ends in .html expected")
     command = ["specmoe", "report", *map(str, directories), "--out", str(out)]
     with console.progress("figures") as bar, directory_for(out.parent):
         task = bar.add_task("reading", total=None)

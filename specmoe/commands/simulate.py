@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console
-from specmoe.commands.values import choice, home_of, parse_bytes, parse_override
+from specmoe.commands.values import choice, home_of, parse_bytes, parse_override, several
 from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def simulate(
     trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
-    policy: Annotated[list[str], typer.Option(help="Policy; several make a comparison. `all` is every one.")],
+    policy: Annotated[list[str], typer.Option(help="Policies to compare: a,b,c or repeated; `all` is every one.")],
     profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")] = "rtx3090",
     shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
     phase: Annotated[str | None, typer.Option(help="decode or encode; must be the trace's.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Experts that VRAM holds.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Experts that VRAM holds (several: specmoe sweep).")] = None,
     vram: Annotated[str | None, typer.Option(help="VRAM for all weights, such as 8GiB; dense ones come first.")] = None,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
     format: Annotated[str | None, typer.Option(help="fp32, fp16, bf16, int8 or int4; without: the shape's.")] = None,  # noqa: A002  # the option's name
@@ -64,8 +64,9 @@ def simulate(
         break_even=break_even,
         overrides=dict(map(parse_override, override or [])),
     )
-    everything = policy == ["all"]
-    names = list(POLICIES) if everything else policy
+    asked = several(policy)
+    everything = asked == ["all"]
+    names = list(POLICIES) if everything else asked
     summaries, told, failures = _run(spec, phase, names, everything, out, timeline)
     if as_json:
         console.print_json(summaries[0] if len(names) == 1 else [*summaries, *failures])
@@ -101,8 +102,9 @@ def _run(
         if out is not None:
             make_directory(out)
         for number, name in enumerate(names):
-            bar.update(task, advance=1, description=name)
+            bar.update(task, description=name)
             run, error = _attempt(scenario, name)
+            bar.advance(task)
             if error is not None and (not lenient or (number == len(names) - 1 and not summaries)):
                 raise error
             if run is None:
@@ -159,19 +161,20 @@ def show(summaries: list[dict[str, Any]]) -> None:
     ]
     console.table(rows)
     limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in bounds.items())
-    typer.echo(
+    console.note(
         "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
         "stall: ms a step that the compute stream waits for loads"
     )
     typer.echo(f"bounds, ms a step: {limits}")
-    typer.echo(
+    console.note(
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
     assumed = max(len(row["assumed"]) for row in summaries)
-    typer.echo(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {assumed} values")
+    told = f"{assumed} value" if assumed == 1 else f"{assumed} values"
+    typer.echo(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {told}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
-        typer.secho(f"warning: {warning}", fg="yellow")
+        console.note(f"warning: {warning}", fg="yellow")
 
 
 def _percent(share: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console
+from specmoe.commands.values import several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ Several = list[str] | None
 def sweep(
     out: Annotated[Path, typer.Option(help="Directory for sweep.parquet and sweep.json.")],
     question: Annotated[Path | None, typer.Argument(metavar="[SWEEP.toml]", help="A file that says all this.")] = None,
-    trace: Annotated[Several, typer.Option(help="A bundled trace's name or a trace file; may be repeated.")] = None,
-    policy: Annotated[Several, typer.Option(help="Policies; `all` is every one.")] = None,
+    trace: Annotated[Several, typer.Option(help="A bundled trace's name or a trace file; a,b or repeated.")] = None,
+    policy: Annotated[Several, typer.Option(help="Policies: a,b,c or repeated; `all` is every one.")] = None,
     slots: Annotated[Several, typer.Option(help="Experts that VRAM holds, such as 64,154 or 50..500:10.")] = None,
     vram: Annotated[Several, typer.Option(help="VRAM for all weights, such as 4GiB,8GiB.")] = None,
     batch: Annotated[Several, typer.Option(help="Sequences at once.")] = None,
     format: Annotated[Several, typer.Option(help="fp32, fp16, bf16, int8 or int4.")] = None,  # noqa: A002  # the option's name
     profile: Annotated[
-        Several, typer.Option(help="Machine: a shipped profile or a .toml file; may be repeated.")
+        Several, typer.Option(help="Machine: a shipped profile or a .toml file; a,b or repeated.")
     ] = None,
-    shape: Annotated[Several, typer.Option(help="Model: a shipped shape or a .toml file; may be repeated.")] = None,
+    shape: Annotated[Several, typer.Option(help="Model: a shipped shape or a .toml file; a,b or repeated.")] = None,
     link: Annotated[Several, typer.Option(help="fifo, priority or chunked.")] = None,
     tier: Annotated[Several, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = None,
     home_format: Annotated[Several, typer.Option(help="Format of the experts at home.")] = None,
@@ -52,12 +53,12 @@ def sweep(
         typer.Option(
             "--set",
             help="Values of policy or profile, in base units: prefetch.limit=1,2,4, eviction=lru,lfu, or a range: "
-            "host_to_device.pinned.bandwidth=6e9..50e9:8 is 8 values, with 8log of equal ratios.",
+            "nvme.bandwidth=1e9..7e9:8 is 8 values, with 8log of equal ratios. Names: specmoe profile show.",
         ),
     ] = None,
     scale: Annotated[
         Several,
-        typer.Option(help="Factors of a profile's value: host_to_device.pinned.bandwidth=0.5,1,2, expert.speed=2."),
+        typer.Option(help="Factors of a profile's value: nvme.bandwidth=0.5,1,2, expert.speed=2."),
     ] = None,
     one_at_a_time: Annotated[
         float | None, typer.Option(help="Around each cell, each number that matters this share less and more: 0.2.")
@@ -90,7 +91,8 @@ def _told(
     paths: dict[str, Several], lists: dict[str, Several], single: dict[str, Any], named: dict[str, Several]
 ) -> dict[str, Any]:
     """What the options say, as a file would."""
-    whole = {name: values for name, values in (paths | single).items() if values is not None}
+    whole = {name: values for name, values in single.items() if values is not None}
+    whole |= {name: several(values) for name, values in paths.items() if values is not None}
     joined = {name: ",".join(values) for name, values in lists.items() if values is not None}
     tables = {part: dict(_pair(part, text) for text in pairs) for part, pairs in named.items() if pairs}
     return whole | joined | tables
@@ -124,6 +126,7 @@ def _staff(number: int | None, address: str | None) -> Callable[[], AbstractCont
 def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Workers]]) -> Done:
     from specmoe.sim.sweep.job import run_sweep
 
+    console.tell_if_slow()
     with console.progress("cells") as bar:
         task = bar.add_task("sweep", total=len(asked.cells))
         kept = [0]
@@ -172,4 +175,4 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

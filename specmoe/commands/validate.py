@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from specmoe.commands import console
-from specmoe.commands.values import home_of
-from specmoe.errors import InputError
+from specmoe.commands.values import home_of, several
+from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile
@@ -119,7 +120,7 @@ def calibrate(
 
 def checksums(
     trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
-    policy: Annotated[list[str] | None, typer.Option(help="Policy, any number; without: all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Policies: a,b,c or repeated. Without: all.")] = None,
     shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
     format: Annotated[str | None, typer.Option(help="Of the slots; without: the shape's.")] = None,  # noqa: A002  # the option's name
     home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
@@ -129,6 +130,7 @@ def checksums(
     as_json: console.JsonFlag = False,
 ) -> None:
     """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
+    _require_torch()
     from specmoe.sim.decide.policies import POLICIES
     from specmoe.sim.run import RunSpec, Scenario
     from specmoe.validate.check import check_policies
@@ -137,7 +139,8 @@ def checksums(
     home = home_of("host-pinned", home_format, 0)
     spec = RunSpec(trace, shape=shape, format=format, slots=slots, batch=batch, steps=steps, home=home, padded=True)
     scenario = Scenario(spec)
-    names = policy or list(POLICIES)
+    asked = several(policy)
+    names = list(POLICIES) if asked in ([], ["all"]) else asked
     for chosen in names:
         scenario.policy(chosen)  # a wrong name is found before the first run
     rows = []
@@ -156,6 +159,7 @@ def _replay(
     traces: list[str], profile: HardwareProfile, grid_name: str, repeats: int, emulate: str | None, force: bool
 ) -> tuple[Plan, list[CellFidelity], dict[Cell, Measured], Facts]:
     """Plan, run and judge."""
+    _require_torch()
     import dataclasses
 
     from specmoe.hwprofiles import load_profile
@@ -196,8 +200,14 @@ def _circumstances(plan: Plan, name: str, device: Facts, seconds: float) -> Circ
     from specmoe.traces.store import library_versions
     from specmoe.validate.validation import circumstances
 
-    today, versions = date.today().isoformat(), library_versions("numpy", "simpy", "torch")
-    return circumstances(plan, name, device, seconds, today, versions)
+    libraries = ["numpy", "simpy", *(["torch"] if find_spec("torch") else [])]  # replays are judged without it, too
+    today = date.today().isoformat()
+    return circumstances(plan, name, device, seconds, today, library_versions(*libraries))
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "torch")
 
 
 def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:

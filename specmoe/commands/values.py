@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specmoe.errors import InputError
@@ -51,6 +52,18 @@ def parse_override(pair: str) -> tuple[str, Any]:
         except ValueError:
             continue
     return name, text
+
+
+def several(texts: list[str] | None) -> list[str]:
+    """The values of an option that may be repeated, and may name several with commas; a file's name may have commas."""
+    return [part for text in texts or () for part in ([text] if _is_there(text) else text.split(","))]
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # longer than any path
+        return False
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> Any:

@@ -21,7 +21,7 @@ from specmoe.hwprofiles.quantity import Source
 from specmoe.hwprofiles.shape import ModelShape
 
 OWN, UNCALIBRATED = "own", "microbenchmarks"  # constants that were fitted on the machine; that were only measured
-SHIPPED = "{} as shipped"  # a profile's, on another machine of its kind
+SHIPPED = " as shipped"  # ends: a profile's, on another machine of its kind
 OF_THE_MACHINE = ("measured", "derived")  # sources of numbers that belong to the machine
 SAME = 1e-6  # errors that differ by less are those of the same calibration
 
@@ -67,10 +67,11 @@ def expected_error(
 ) -> Expected:
     """What is to be expected of predictions of a model with its experts in slots of format `held`.
 
-    A shipped profile has the errors that were seen on another machine of its kind, if there was one, as the asker's
-    is another too; one's own calibrated profile has those of its calibration, and one that was only measured those of
-    others like it. What rests on published, assumed or overridden numbers, or on kernels that were not measured, is not
-    validated: the largest error that was seen with constants of another machine is the least to expect.
+    A shipped profile has the errors that were seen on another machine of its kind, or else of another kind, as the
+    asker's is another too; one's own calibrated profile has those of its calibration, and one that was only measured
+    those of others like it. What rests on published, assumed or overridden numbers, or on kernels that were not
+    measured, is not validated: the largest error that was seen with constants of another machine is the least to
+    expect.
     """
     rows = accuracies() if known is None else known
     unmeasured = _why_unvalidated(profile, shape, held)
@@ -121,11 +122,11 @@ def _calibrated(rows: Sequence[Accuracy], profile: HardwareProfile) -> Expected:
 
 def _shipped(rows: Sequence[Accuracy], own: Accuracy) -> Expected:
     basis = f"95% of {own.cells} held-out cells replayed on {own.profile}"
-    others = [row for row in rows if row.constants == SHIPPED.format(own.profile)]
-    if not others:
+    elsewhere = [row for row in rows if row.constants.endswith(SHIPPED)]
+    mine = [row for row in elsewhere if row.constants == own.profile + SHIPPED]
+    if not elsewhere:
         return Expected(own.p95_abs_error, True, basis)
-    worst = max(others, key=lambda row: row.p95_abs_error)
-    told = (
-        f"95% of {worst.cells} cells on another machine of this kind; {own.p95_abs_error:.1%} where it was calibrated"
-    )
+    worst = max(mine or elsewhere, key=lambda row: row.p95_abs_error)
+    kind = "this kind" if mine else f"the kind of {worst.constants.removesuffix(SHIPPED)}, as of no other of this"
+    told = f"95% of {worst.cells} cells on another machine of {kind}; {own.p95_abs_error:.1%} where it was calibrated"
     return Expected(max(worst.p95_abs_error, own.p95_abs_error), True, told)

@@ -88,7 +88,8 @@ def test_the_best_three_that_prefetch_are_tuned() -> None:
     found = list(tuned([trial(name, 100 - 5 * rank) for rank, name in enumerate(names)]))
     assert {one.policy for one in found} == {"lookahead", "frequency", "transition"}
     settings = [dict(one.settings) for one in found if one.policy == "frequency"]  # named with a limit of 2
-    assert len(settings) == 6
+    assert len(settings) == 7
+    assert {"sharing": "per-layer"} in settings
     assert {"prefetch.limit": 4, "prefetch.depth": 2} in settings
     assert {} in settings
     assert not any(chosen.get("prefetch.limit") == 2 for chosen in settings)
@@ -103,8 +104,21 @@ def test_a_search_finds_the_best() -> None:
     _, found = searched_in(setting())
     assert found.best.configuration.policy == "lookahead"
     assert found.ranking[0] == found.best
-    assert [one.configuration.policy for one in found.contenders] == ["lookahead", "adaptive", "on-demand-lru"]
+    names = [one.configuration.policy for one in found.contenders]
+    assert names == ["lookahead", "adaptive", "frequency", "frequency-decayed", "on-demand-lru"]
     assert found.simplest.configuration.policy == "on-demand-lru"
+
+
+def test_changes_are_tried_with_what_hits_most_too() -> None:
+    names = ("transition", "on-demand-lru", "frequency", "lookahead", "mixtral-offloading")
+    trials = [trial(name, 100 - rank) for rank, name in enumerate(names)]
+    trials[3].row["hit_rate"], trials[4].row["hit_rate"] = 0.9, 0.95  # the last is too slow to win
+    assert [one.configuration.policy for one in Found(trials[0], trials).few] == [
+        "transition",
+        "on-demand-lru",
+        "lookahead",
+    ]
+    assert Found(trials[3], trials[3:]).few == [trials[3], trials[4]]
 
 
 def test_what_cannot_run_is_named_and_does_no_harm() -> None:

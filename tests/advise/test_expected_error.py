@@ -49,6 +49,15 @@ def test_another_machine_of_the_kind_counts_where_it_is_worse(elsewhere: float, 
     assert "another machine of this kind; 2.0% where it was calibrated" in found.basis
 
 
+def test_where_no_other_machine_of_the_kind_was_seen_one_of_another_kind_counts() -> None:
+    rows = [*KNOWN, made("a-two", "a100 as shipped", 0.04, cells=5), made("b-two", "b200 as shipped", 0.03)]
+    found = expected_error(H100, SWITCH, "fp32", rows)
+    assert (found.error, found.validated) == (0.04, True)
+    assert found.basis == (
+        "95% of 5 cells on another machine of the kind of a100, as of no other of this; 2.0% where it was calibrated"
+    )
+
+
 def test_ones_own_calibration_counts_by_its_own_worst_cell() -> None:
     assert H100.calibration is not None
     mine = dataclasses.replace(H100, calibration=dataclasses.replace(H100.calibration, worst_abs_error=0.07, cells=9))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from sweep_rows import LINK, failed, grid, guess, oracle, resident, row, table
+from sweep_rows import LINK, MS, failed, grid, guess, oracle, resident, row, table
 
 from specmoe.analysis.answer import SettingAnswer, answer_of
 from specmoe.errors import InputError
@@ -41,11 +41,24 @@ def test_by_hand_levers_are_neighbouring_cells() -> None:
         ("link", 0.214),
     ]
     assert found.sentences[1:] == (
-        "What helps most: 256 slots instead of 128 (2.00 GiB more): a step takes 21 % less time (2.75 ms a step).",
+        "Of the next steps in the table, which differ in size and price, most is saved by: 256 slots instead of 128 "
+        "(2.00 GiB more): a step takes 21 % less time (2.75 ms a step).",
         "A faster link (host_to_device.pinned.bandwidth=20 GB/s, from 10 GB/s): a step takes 21 % less time "
         "(2.75 ms a step).",
         "With perfect knowledge (the oracle) in the same slots a step takes 43 % less time (2.00 ms a step).",
     )
+
+
+def test_a_single_lever_is_not_called_the_best() -> None:
+    found = only(row(ms=4.0), row(ms=3.0, slots=128))
+    assert found.sentences[1] == (
+        "What helps: 128 slots instead of 64 (1.00 GiB more): a step takes 25 % less time (3.00 ms a step)."
+    )
+
+
+def test_an_oracle_that_is_beaten_is_not_said_to_cost_time() -> None:
+    found = only(row(ms=2.0, oracle_ns=2.5 * MS))
+    assert found.sentences[1:] == ("The oracle, which knows what is to come, is no faster (2.50 ms a step).",)
 
 
 def test_a_lever_counts_the_policy_that_is_fastest_there() -> None:

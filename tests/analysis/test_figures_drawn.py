@@ -216,6 +216,35 @@ def test_by_hand_hits_and_distance() -> None:
     )
 
 
+def test_the_most_hits_where_no_policy_is_better_than_the_baseline() -> None:
+    rows = [row(ms=4.0, hit_rate=0.2), row(ms=3.0, slots=128, hit_rate=0.6), row(ms=2.0, slots=256, hit_rate=0.6)]
+    assert drawn(table(*rows))["hit-rate"].reading == (
+        "With 2.00 GiB on-demand-lru hits 60 % of the demands, the most of all."
+    )
+
+
+def test_hits_are_not_compared_where_the_baseline_is_unknown() -> None:
+    rows = [row(hit_rate=0.2), guess("lookahead", 3.0, hit_rate=0.5), row(slots=128, hit_rate=0.6)]
+    rows.append(guess("lookahead", 3.0, slots=256, hit_rate=0.7))
+    assert drawn(table(*rows))["hit-rate"].reading == (
+        "With 1.00 GiB lookahead hits 50 % of the demands and on-demand-lru 20 %: nowhere does the policy matter more "
+        "to hits."
+    )
+
+
+def test_slow_policies_may_hit_most() -> None:
+    """Of a crowd the slow ones are told apart by no colour."""
+    rows = [*crowd().rows.to_dict("records"), *(guess("slow", 90.0, slots=slots, hit_rate=0.9) for slots in (64, 128))]
+    assert "GiB slow hits 90 %" in drawn(table(*rows))["hit-rate"].reading
+
+
+def test_an_oracle_that_is_beaten_everywhere() -> None:
+    rows = [row(ms=2.0, slots=slots, oracle_ns=2.5 * MS) for slots in (64, 128)]
+    assert drawn(table(*rows))["distance"].reading == (
+        "Perfect knowledge, as the oracle uses it, would gain nothing over the best policy with any VRAM."
+    )
+
+
 def test_by_hand_speed_up_against_the_link() -> None:
     one = DRAWN["grid"]["link"]
     found = curves(one.figure.axes[0])
@@ -237,6 +266,18 @@ def test_a_link_on_which_nothing_beats_the_baseline() -> None:
         "At 10 GB/s nothing beats on-demand-lru; at 20 GB/s lookahead is fastest, 1.25 times as fast as on-demand-lru."
     )
     assert "Too slow to draw: prefetch-all, at most 0.0100 times as fast." in one.figure.get_supxlabel()
+
+
+def test_as_fast_as_the_baseline_is_not_faster() -> None:
+    cells = [values for v in (1e10, 2e10) for values in (row(ms=4, **{LINK: v}), guess("lookahead", 4, **{LINK: v}))]
+    assert drawn(table(*cells))["link"].reading == (
+        "At 10 GB/s nothing beats on-demand-lru; at 20 GB/s nothing beats on-demand-lru."
+    )
+
+
+def test_one_speed_up_is_no_line() -> None:
+    cells = [row(ms=4, **{LINK: 1e10}), row(ms=3, **{LINK: 2e10}), guess("lookahead", 2, **{LINK: 1e10})]
+    assert "link" not in drawn(table(*cells))
 
 
 def test_without_a_baseline_there_is_no_speed_up() -> None:
@@ -332,6 +373,21 @@ def test_a_tornado_needs_two_numbers_and_both_factors() -> None:
     assert "tornado" not in drawn(table(*rows, *less))
 
 
+def test_a_tornado_says_which_numbers_it_knows_nothing_of() -> None:
+    """A cell of the number that matters most failed; every panel has a legend's entries all the same."""
+    rows = [row(), guess("lookahead", 5.0)]
+    for name, factor, ms in (("a", 0.8, 4.4), ("a", 1.2, 3.6), ("b", 0.8, 4.2), ("b", 1.2, 3.8), ("c", 0.8, 8.0)):
+        changed: dict[str, Any] = {f"scale.{name}": factor}
+        rows.append(row(ms=ms, **changed))
+    for name, factor in itertools.product("bc", (0.8, 1.2)):
+        rows.append(guess("lookahead", 5.1, **{f"scale.{name}": factor}))
+    one = drawn(table(*rows))["tornado"]
+    assert one.reading.endswith("then b (+5.0 % to -5.0 %); not known of c.")
+    legend = one.figure.axes[-1].get_legend()
+    assert legend is not None
+    assert {text.get_text() for text in legend.get_texts()} == {"x 0.8", "x 1.2"}
+
+
 def test_by_hand_tail() -> None:
     rows = [row(ms=4.0, latency_p99_ns=4.1 * MS), guess("lookahead", 3.0, latency_p99_ns=5 * MS)]
     one = drawn(table(*rows, guess("prefetch-all", 400)))["tail"]
@@ -355,8 +411,8 @@ def test_by_hand_batches() -> None:
     assert curves(rates)["floor"][0] == (1, 1000), "tokens of a step over the floor"
     assert "steps of batch 1 to 16" in one.figure.get_supxlabel()
     assert one.reading == (
-        "From batch 1 to 16 the throughput of the best policy grows 4.00 times, from 500 (lookahead) to 2000 tokens/s "
-        "(lookahead), and its step takes 4.00 times as long."
+        "Batch 16 gives 4.00 times the throughput of batch 1, each with its best policy: 2000 tokens/s (lookahead) and "
+        "500 (lookahead); a step takes 4.00 times as long."
     )
 
 
@@ -366,6 +422,11 @@ def test_by_hand_settings_and_choices() -> None:
         "Fastest is lookahead with fast, host-pinned, 1.50 ms a step; with slow, host-pinned it is lookahead, 4.50 ms."
     )
     assert "on fast, slow (evidence: assumed)" in one.figure.get_supxlabel()
+    both = drawn(table(row(), row(ms=90.0, trace="a/encode/test", phase="encode")))["settings"]
+    assert both.reading == (
+        "Fastest is on-demand-lru with a/decode/test, 4.00 ms a step; with a/encode/test it is on-demand-lru, 90.0 ms: "
+        "steps of different work."
+    )
     tier = DRAWN["machines"]["by-tier-1"]
     assert tier.title == "Fastest policies by tier: slow"
     assert [label.get_text() for label in tier.figure.axes[0].get_yticklabels()] == ["host-pinned", "nvme"]

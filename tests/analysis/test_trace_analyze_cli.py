@@ -21,7 +21,7 @@ def run(*arguments: object) -> Any:
 
 
 def test_report(make_trace: Maker, tmp_path: Path) -> None:
-    result = run(make_trace(60), "--out", tmp_path / "out" / "deep", "--batch", 1, "--batch", 2)
+    result = run(make_trace(60), "--out", tmp_path / "out" / "deep", "--batch", "1,2")
     assert result.exit_code == 0, result.output
     assert "WARNING: routing of tiny is random" in result.stderr
     assert "16/16" in result.stdout
@@ -53,6 +53,7 @@ def test_empty_trace(make_trace: Maker, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["{trace}", "--batch", "0"], "batch 0: 1 or more expected"),
+        (["{trace}", "--batch", "1,two"], "--batch two: a whole number expected"),
         (["switch-mini-128/decode/tset"], "nearest bundled names: switch-mini-128/decode/test"),
         (["{parent}"], "is a directory: a trace file or a bundled name expected"),
     ],

@@ -142,7 +142,7 @@ GOLDEN = [
     "where the best possible without prefetching is 60 %.",
     "Of the experts that a token uses, 4.5 % are those of the token before it (0.9 % by chance).",
     "An expert holds 6.9 bits of surprise; told at most: 1.6 by the token before, 2.7 by the layer before and 4.6 "
-    "by the token id; a router asked one layer early names 59 % of experts.",
+    "by the token id; a router asked one layer early names 59 % of first choices.",
     "A sequence uses 173 of all 768 experts (22 %), 8 tokens in a row 40.",
     "Loading each expert once for a batch of 64 saves 24 % of the loads that its tokens would need by themselves "
     "(21 % if they chose independently of each other).",
@@ -155,6 +155,16 @@ def test_findings_say_what_part_they_are_of(tmp_path: Path, monkeypatch: pytest.
     seen = made.facts["reuse"][0]["tokens"]
     assert 0 < seen < 60
     assert made.facts["findings"][1].startswith(f"At batch 1, over the first {seen} tokens, an LRU over all layers")
+
+
+def test_estimates_below_nothing_are_told_as_nothing(tmp_path: Path) -> None:
+    """Bias-corrected bits may come out a little below 0."""
+    write_trace(tmp_path / "t.parquet", *random_trace(60))
+    facts = analyze(Trace(tmp_path / "t.parquet")).facts
+    low = [{**known, "told": -0.01} for known in facts["predictability"]]
+    told = findings({**facts, "predictability": low, "domains": {**facts["domains"], "bits": -0.001}})
+    assert "tells 0.00 bits" in told[0]
+    assert not any("-0.0" in sentence for sentence in told)
 
 
 def test_findings_of_an_empty_trace() -> None:

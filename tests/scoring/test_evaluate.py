@@ -193,7 +193,7 @@ def test_one_predictor_is_one_object_and_more_are_a_list(pair: tuple[Path, Path]
     trace, train = pair
     one = answer(trace, "--train", train, "--predictor", "frequency")
     assert (one["predictor"], one["train"], one["phase"]) == ("frequency", str(train), "decode")
-    two = answer(trace, "--predictor", "frequency", "--predictor", "layer_minus_1", "--depth", 1)
+    two = answer(trace, "--predictor", "frequency,layer_minus_1", "--depth", 1)
     assert {row["predictor"] for row in two} == {"frequency", "layer_minus_1"}
     assert {row["depth"] for row in two} == {1}
 

@@ -88,6 +88,14 @@ def test_cells_that_share_nothing_or_little() -> None:
         assert row["timed_by"] == ("re-timer" if one.link == "fifo" else "engine")
 
 
+def test_compressed_slots_of_many_numbers_beside_each_other() -> None:
+    cells = [cell("lookahead", home=Home("host-pinned", "int4", number)) for number in (8, 0, 40)]
+    rows = evaluate(cells)
+    for one, row in zip(cells, rows, strict=True):
+        require_same(row, one)
+    assert len({row["latency_mean_ns"] for row in rows}) == 3
+
+
 def test_warnings_come_along() -> None:
     rows = evaluate([cell("prefetch-all", {LINK: 1e9}, slots=640, steps=3), cell(slots=4), cell(train=BASE.trace)])
     for row, told in zip(rows, ("the link is saturated", "its cliff", "learnt from the very trace"), strict=True):

@@ -136,22 +136,26 @@ def test_an_empty_grid(name: str) -> None:
 
 
 def test_an_empty_list_of_grids() -> None:
-    with pytest.raises(InputError, match="^an empty grid: cells holds no tables$"):
+    with pytest.raises(InputError, match=r"^an empty grid: cells holds no tables$"):
         cells(cells=[])
 
 
 @pytest.mark.parametrize("more", [{"compressed_slots": [0, 9]}, {"compressed_slots": -1, "home_format": "int4"}])
 def test_compressed_slots_hold_something_compressed(more: dict[str, Any]) -> None:
     with pytest.raises(
-        InputError, match="^--compressed-slots -?[19]: 0, or more together with --home-format, expected"
+        InputError, match=r"^--compressed-slots -?[19]: 0, or more together with --home-format, expected"
     ):
         cells(**more)
 
 
 def test_one_number_at_a_time_leaves_a_cell_that_fails_to_its_row() -> None:
-    found = cells(one_at_a_time=0.2, slots=[0, 60], batch=[0, 1])
-    assert [one for one in found if not one.scales] == cells(slots=[0, 60], batch=[0, 1])
-    assert {(one.slots, one.batch) for one in found if one.scales} == {(60, 1)}
+    asked = {name: value for name, value in ASKED.items() if name != "slots"} | {
+        "vram": [1000, "3GiB"],
+        "batch": [0, 1],
+    }
+    found = cells_of(read_grid(asked | {"one-at-a-time": 0.2}))
+    assert [one for one in found if not one.scales] == cells_of(read_grid(asked))
+    assert {(one.vram, one.batch) for one in found if one.scales} == {(3 << 30, 1)}
 
 
 def test_a_name_that_one_of_the_profiles_has_is_no_mistake() -> None:

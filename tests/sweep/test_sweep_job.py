@@ -232,12 +232,13 @@ def test_killed_between_its_two_files_it_does_not_take_anothers_table_for_its_ow
 def test_a_checkpoint_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model"
     file.write_text("")
+    honest = Path.read_bytes
 
     def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+        if self == file:
+            raise PermissionError(13, "Permission denied")
+        return honest(self)
 
-    cells = [cell("learned-contextual", {"predictor.checkpoint": str(file)}, steps=10)]
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", refuse)
-        done = run(cells, tmp_path / "out")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    done = run([cell("learned-contextual", {"predictor.checkpoint": str(file)}, steps=10)], tmp_path / "out")
     assert done.table.rows["error"].tolist() == [f"{file}: cannot be read: Permission denied"]

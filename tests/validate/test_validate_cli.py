@@ -122,6 +122,11 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specmoe.commands.validate.find_spec", lambda name: None)
+
+
 # validate, on the fake machine
 
 PLOTS = ("predicted", "errors", "parts", "timeline")
@@ -250,6 +255,20 @@ def test_replays_are_judged_again_without_a_device(
     assert load(tmp_path / "fake.json").cells == load(home.out / "fake.json").cells
     assert load(tmp_path / "fake.json").circumstances.device == {"device": NAME}
     assert all((tmp_path / f"fake.{name}.png").stat().st_size > 5000 for name in ("predicted", "errors", "parts"))
+
+
+def test_replays_are_judged_without_torch(
+    validated: Result, no_torch: None, no_pictures: None, home: Home, tmp_path: Path
+) -> None:
+    result = specmoe("validate", DECODE, ENCODE, *on(home, tmp_path), "--replayed", home.steps)
+    assert result.exit_code == 0, result.output
+    assert set(load(tmp_path / "fake.json").circumstances.versions) == {"numpy", "simpy", "specmoe"}
+
+
+def test_what_needs_torch_says_so(no_torch: None, home: Home, tmp_path: Path) -> None:
+    for arguments in (("validate", DECODE, *on(home, tmp_path / "out")), ("checksums", DECODE)):
+        assert "torch is not installed: pip install 'specmoe[torch]'" in complaint(*arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_profile_by_the_same_replays(validated: Result, no_cuda: None, home: Home, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def _reading(cells: Sequence[Cell], small: int, large: int) -> str:
     first, last = (found for size in (small, large) if (found := winner(at[size])) is not None)
     rates = [point.tokens_per_second for point in (first, last)]
     return (
-        f"From batch {small} to {large} the throughput of the best policy grows {times(rates[1] / rates[0])}, from "
-        f"{three_digits(rates[0])} ({first.about.policy}) to {three_digits(rates[1])} tokens/s ({last.about.policy}), "
-        f"and its step takes {times(last.latency_ns / first.latency_ns)} as long."
+        f"Batch {large} gives {times(rates[1] / rates[0])} the throughput of batch {small}, each with its best policy: "
+        f"{three_digits(rates[1])} tokens/s ({last.about.policy}) and {three_digits(rates[0])} ({first.about.policy}); "
+        f"a step takes {times(last.latency_ns / first.latency_ns)} as long."
     )
 
 

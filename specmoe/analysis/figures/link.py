@@ -34,7 +34,7 @@ def of_link(setting: Setting) -> Drawn | None:
         return None
     title = titled(f"Speed-up over {compared} against the link", setting.told(column))
     lines = speed_ups(cells, column, compared)
-    if len(lines) < 2:
+    if len({value for line in lines[:-1] for value in line.x}) < 2:
         return None
     return Drawn("link", title, _reading(lines[:-1], compared, column), _figure(setting, cells, lines, column, title))
 
@@ -73,7 +73,7 @@ def _reading(lines: Sequence[Line], compared: str, column: str) -> str:
 def _best(lines: Sequence[Line], at: float, compared: str) -> str:
     found = [(line.y[line.x.index(at)], line.name) for line in lines if at in line.x]
     ratio, name = max(found)
-    return f"nothing beats {compared}" if ratio < 1 else f"{name} is fastest, {times(ratio)} as fast as {compared}"
+    return f"nothing beats {compared}" if ratio <= 1 else f"{name} is fastest, {times(ratio)} as fast as {compared}"
 
 
 def _told(value: float, column: str) -> str:

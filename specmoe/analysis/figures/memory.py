@@ -54,18 +54,17 @@ def enough(points: Points) -> str:
 
 
 def most_hits(points: Points) -> str:
-    """Where having a better policy gives most hits over the baseline, or at the least VRAM without one."""
+    """Where having a better policy gives most hits over the baseline, or where most is hit if it never does."""
     compared = baseline(points)
-    gains = []
+    pairs = []
     for group in _by_memory(points):
         best = max(group, key=lambda point: (point.hit_rate, point.about.policy))
-        base = next((point for point in group if point.about.policy == compared), None)
-        gains.append((best.hit_rate - (base.hit_rate if base else 0.0), best, base))
-    _, best, base = max(gains, key=lambda gain: gain[0])
-    text = f"With {three_digits(best.vram_gib)} GiB {best.about.policy} hits {percent(best.hit_rate)} of the demands"
-    if base is None or base is best:
-        return f"{text}, the most of all."
-    return f"{text} and {base.about.policy} {percent(base.hit_rate)}: nowhere does the policy matter more to hits."
+        pairs += [(best, base) for base in group if base.about.policy == compared and best.hit_rate > base.hit_rate]
+    if not pairs:
+        best = max(points, key=lambda point: (point.hit_rate, -point.vram_gib))
+        return f"{_hits(best)}, the most of all."
+    best, base = max(pairs, key=lambda pair: pair[0].hit_rate - pair[1].hit_rate)
+    return f"{_hits(best)} and {compared} {percent(base.hit_rate)}: nowhere does the policy matter more to hits."
 
 
 def what_is_left(points: Points) -> str:
@@ -73,6 +72,8 @@ def what_is_left(points: Points) -> str:
     best = [min(group, key=lambda point: point.latency_ns) for group in _by_memory(points)]
     ratios = sorted((p.latency_ns / p.bound_ns("oracle"), p.vram_gib, p.about.policy) for p in best)
     (least, small, _), (most, large, name) = ratios[0], ratios[-1]
+    if most <= 1:
+        return "Perfect knowledge, as the oracle uses it, would gain nothing over the best policy with any VRAM."
     return (
         f"Perfect knowledge would gain most with {three_digits(large)} GiB for experts, where the best policy, {name}, "
         f"takes {times(most)} the oracle's time, and least with {three_digits(small)} GiB ({times(least)})."
@@ -86,8 +87,11 @@ def _drawn(setting: Setting, name: str, what: str, reading: Callable[[Points], s
         return None
     title = titled(what, setting.told("slots"))
     cliff = max(point.about.cliff_slots or 0 for point in real)
-    named = [point for point in real if point.about.policy in setting.looks]  # what a reader can find in the figure
-    return Drawn(name, title, reading(named), draw(points, title, cliff, setting.looks))
+    return Drawn(name, title, reading(real), draw(points, title, cliff, setting.looks))
+
+
+def _hits(point: Point) -> str:
+    return f"With {three_digits(point.vram_gib)} GiB {point.about.policy} hits {percent(point.hit_rate)} of the demands"
 
 
 def _by_memory(points: Points) -> list[Points]:

@@ -78,7 +78,9 @@ def _reading(rows: Sequence[Row]) -> str:
     if not best:
         return "There are yardsticks only: no policy that could be built."
     (least, name, policy), (most, other, theirs) = min(best), max(best)
-    return f"Fastest is {policy} with {name}, {ms(least)} a step; with {other} it is {theirs}, {ms(most)}."
+    text = f"Fastest is {policy} with {name}, {ms(least)} a step; with {other} it is {theirs}, {ms(most)}"
+    work = {(p.about.trace, p.about.phase, p.about.batch, p.about.shape) for p in _all(rows)}
+    return f"{text}." if len(work) == 1 else f"{text}: steps of different work."
 
 
 def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence[str]) -> Figure:

@@ -47,7 +47,7 @@ def of_tornado(setting: Setting) -> Drawn | None:
     if not swings:
         return None
     title = titled("Which number of the machine matters most", setting.told(*setting.columns(SCALE)))
-    return Drawn("tornado", title, _reading(swings, factors), _figure(setting, swings, factors, title))
+    return Drawn("tornado", title, _reading(setting, swings, factors), _figure(setting, swings, factors, title))
 
 
 def policies(setting: Setting) -> list[str]:
@@ -87,12 +87,15 @@ def _told(factors: tuple[float, float]) -> str:
     )
 
 
-def _reading(swings: dict[str, list[Swing]], factors: tuple[float, float]) -> str:
+def _reading(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[float, float]) -> str:
     policy, found = next(iter(swings.items()))
     first, second = found[:2]
+    told = {SCALE + swing.name for swing in found}
+    unknown = [name.removeprefix(SCALE) for name in setting.columns(SCALE) if name not in told]
+    but = f"; not known of {', '.join(unknown)}" if unknown else ""
     return (
         f"With {_told(factors)}, {first.name} matters most to {policy} ({_signed(first.less)} to {_signed(first.more)} "
-        f"of its mean step), then {second.name} ({_signed(second.less)} to {_signed(second.more)})."
+        f"of its mean step), then {second.name} ({_signed(second.less)} to {_signed(second.more)}){but}."
     )
 
 
@@ -107,9 +110,9 @@ def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[flo
     for place, (policy, found) in enumerate(swings.items()):
         axes = panels[place] if len(swings) > 1 else panels
         by_name = {swing.name: swing for swing in found}
-        for row, name in enumerate(names):
-            if name in by_name:
-                _bars(axes, row, by_name[name], factors, most)
+        drawn = [row for row, name in enumerate(names) if name in by_name]
+        for row in drawn:
+            _bars(axes, row, by_name[names[row]], factors, most, row == drawn[0])
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(xlim=(-135 * most, 135 * most), ylim=(len(names) - 0.4, -0.6), title=policy)
         axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names))
@@ -132,11 +135,11 @@ def _names(swings: Sequence[Sequence[Swing]]) -> list[str]:
     return sorted(most, key=lambda name: (-most[name], name))[:BARS]
 
 
-def _bars(axes: Any, row: int, swing: Swing, factors: tuple[float, float], most: float) -> None:
-    """Both bars of a number; where they point the same way the shorter is in front."""
+def _bars(axes: Any, row: int, swing: Swing, factors: tuple[float, float], most: float, named: bool) -> None:
+    """Both bars of a number; where they point the same way the shorter is in front. One row is named in the legend."""
     sides = [(swing.less, factors[0], LESS), (swing.more, factors[1], MORE)]
     for value, factor, look in sorted(sides, key=lambda side: -abs(side[0])):
-        label = "_" if row else f"x {factor:.4g}"  # one entry of the legend for all rows
+        label = f"x {factor:.4g}" if named else "_"
         axes.barh(row, 100 * value, height=0.66, label=label, edgecolor="white", **look)
     low, high = min(0.0, swing.less, swing.more), max(0.0, swing.less, swing.more)
     for value, align, offset in ((low, "right", -3), (high, "left", 3)):

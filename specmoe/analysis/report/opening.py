@@ -40,7 +40,7 @@ def opening(inputs: Inputs, answers: Sequence[Answer]) -> Opening:
         return _of_study(inputs.studies[0].table, answers[0])
     if inputs.validations:
         worst = max(each.worst for each in inputs.validations)
-        return _plain(f"Simulated steps are within {percent(worst)} of measured ones")
+        return _plain(f"Simulated mean steps are within {percent(worst)} of measured ones")
     if inputs.analyses:
         return _plain(f"How the experts of {inputs.analyses[0].facts['trace']['model']} are used")
     return _plain("Timelines")
@@ -85,7 +85,7 @@ def _facts(answer: SettingAnswer, best: Point) -> Html:
     if not math.isnan(answer.of_oracle):
         ratio = f"{three_digits(answer.of_oracle)} \N{MULTIPLICATION SIGN} the oracle"
         best_ns = answer.latency_ns / answer.of_oracle
-        facts.append(("Behind the best possible", ratio, f"which takes {ms(best_ns)} with perfect knowledge"))
+        facts.append(("Beside perfect knowledge", ratio, f"which takes {ms(best_ns)} in the same slots"))
     facts += [_advice(lever) for lever in _helpful(answer.levers)[:1]]
     return tag(
         "dl", *(tag("div", tag("dt", a), tag("dd", b), tag("dd", breakable(c))) for a, b, c in facts), class_="facts"

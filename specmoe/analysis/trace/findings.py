@@ -26,7 +26,7 @@ def _use(facts: Facts) -> Iterator[str]:
     even = min(bits) >= EVEN * most
     verdict = "use is even and popularity tells little" if even else "use is uneven and popularity tells"
     domains = facts["domains"]
-    domain = f"; the text's domain tells {domains['bits']:.2f} bits" if domains["sources"] > 1 else ""
+    domain = f"; the text's domain tells {max(0.0, domains['bits']):.2f} bits" if domains["sources"] > 1 else ""
     active, top = ([layer[name] for layer in layers] for name in ("active", "top_share"))
     yield (
         f"A layer uses {_span(active)} of {experts} experts, with {_span(bits, '.2f')} of {most:.2f} bits and "
@@ -63,10 +63,10 @@ def _order(facts: Facts) -> Iterator[str]:
 def _surprise(facts: Facts) -> Iterator[str]:
     rows = sorted(facts["predictability"], key=lambda row: row["told"])
     if rows:
-        told = [f"{row['told']:.1f} by the {row['context']}" for row in rows]
+        told = [f"{max(0.0, row['told']):.1f} by the {row['context']}" for row in rows]
         bits = max(row["bits"] for row in rows)
         ahead = [layer["lookahead_top1"] for layer in facts["layers"] if layer["lookahead_top1"] is not None]
-        found = f"; a router asked one layer early names {100 * _mean(ahead):.0f} % of experts" if ahead else ""
+        found = f"; a router asked one layer early names {100 * _mean(ahead):.0f} % of first choices" if ahead else ""
         yield f"An expert holds {bits:.1f} bits of surprise; told at most: {_listed(told)}{found}."
 
 

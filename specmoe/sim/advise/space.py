@@ -10,13 +10,14 @@ from specmoe.sim.advise.setting import Setting
 from specmoe.sim.advise.trials import Configuration, Trial, Trials, best_of, by_policy
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
+from specmoe.sim.sweep.cell import Pairs
 from specmoe.sim.sweep.rows import is_yardstick
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")
 LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # of prefetching
 TUNED = 3  # policies that are tried with all of these
-RIVALS = 2  # that may win when something changes
+RIVALS = 4  # that may win when something changes
 LEARNED = "learned"  # begins the names of networks, which take longer to ask than an answer may take
 
 
@@ -58,13 +59,14 @@ def placed(setting: Setting, wanted: Iterable[Configuration]) -> Iterator[Config
 
 
 def tuned(trials: Sequence[Trial]) -> Iterator[Configuration]:
-    """The best policies that prefetch, with every limit and depth."""
+    """The best policies that prefetch, with every limit and depth, and with an LRU for each layer."""
     prefetching = [trial.configuration for trial in by_policy(trials) if trial.configuration.chosen.prefetch]
+    rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))
+    ways: list[Pairs] = [*map(tuple, rules), (PER_LAYER,)]
     for one in prefetching[:TUNED]:
-        for limit, depth in product(LIMITS, DEPTHS):
-            wanted = {"prefetch.limit": limit, "prefetch.depth": depth}
-            own = one.chosen
-            yield one._replace(settings=tuple((n, v) for n, v in wanted.items() if policy(one.policy, {n: v}) != own))
+        for wanted in ways:
+            unlike = (pair for pair in wanted if policy(one.policy, dict([pair])) != one.chosen)
+            yield one._replace(settings=tuple(unlike))
 
 
 class Found(NamedTuple):
@@ -78,6 +80,12 @@ class Found(NamedTuple):
         """Those that may win when something changes: the best, the fastest few, and the simplest of all."""
         every = (self.best, *self.ranking[:RIVALS], self.simplest)
         return list({trial.configuration: trial for trial in every}.values())
+
+    @property
+    def few(self) -> list[Trial]:
+        """The best, the simplest and, of those that may win, the one that hits most: it gains most where copies do."""
+        hits = max(self.contenders, key=lambda trial: float(trial.row["hit_rate"]))
+        return list({trial.configuration: trial for trial in (self.best, self.simplest, hits)}.values())
 
     @property
     def simplest(self) -> Trial:

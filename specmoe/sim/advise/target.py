@@ -100,5 +100,5 @@ def _both(one: Change, other: Change) -> Change:
 
 
 def _few(found: Found) -> Sequence[Configuration]:
-    """The best and the simplest: what a ladder is climbed with."""
-    return list(dict.fromkeys((found.best.configuration, found.simplest.configuration)))
+    """What a ladder is climbed with."""
+    return [trial.configuration for trial in found.few]
