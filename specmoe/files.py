@@ -33,6 +33,25 @@ def directory_for(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone_in(directory: Path, what: str) -> Iterator[None]:
+    """No other process that asks for the same is in the directory meanwhile; one that dies leaves it free.
+
+    Raises InputError, naming `what` is there, if another one is.
+    """
+    import fcntl
+
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{directory}: {what} is running there: wait for its end, or take another place") from None
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; rename it to `target` on a clean exit, remove it on any other.
 

@@ -9,7 +9,9 @@ def next_steps(found: Inventory) -> list[str]:
     """One line each, the most useful first."""
     first = next((name for name in found.matches if name), "rtx3090")
     steps = [f"specmoe advise --model switch-base-128 --profile {first} --vram 8GiB --target 600tok/s"]
-    steps += [f"pip install 'specmoe[{extra.name}]' for {extra.purpose}" for extra in found.extras if extra.missing]
+    missing = [extra.name for extra in found.extras if extra.missing]
+    if missing:
+        steps.append(f"pip install 'specmoe[{','.join(missing)}]' for what the extras above are for")
     if found.gpu.devices:
         steps.append(_for_device(found))
     return steps

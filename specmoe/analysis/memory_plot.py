@@ -27,9 +27,9 @@ def plot_memory(points: Sequence[Point], png: Path, title: str, cliff_slots: int
 def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
     """A line for each policy that is no yardstick, in the legend slowest first at its least VRAM; floor and oracle.
 
-    Up to `cliff_slots`, (layers - 1) * top_k * batch, an LRU over all layers hits nothing. Axes that span a decade are
-    logarithmic. Policies always slower than `visible_limit` are named below instead, and what of the others is slower
-    is cut off.
+    Up to `cliff_slots`, (layers - 1) * top_k * batch, an LRU over all layers hits nothing at batch 1, decoding, and
+    little otherwise. Axes that span a decade are logarithmic. Policies always slower than `visible_limit` are named
+    below instead, and what of the others is slower is cut off.
     """
     found = policy_lines(points, lambda point: point.latency_ns / MS)
     lines, beyond = split_far(found)
@@ -103,10 +103,10 @@ def _range(line: Line) -> str:
 
 
 def _cliff(axes: Any, slots: int, expert_bytes: int) -> None:
-    """A line up to which an LRU hits nothing, or a note if that is left of all points."""
+    """A line up to which an LRU hits hardly anything, or a note if that is left of all points."""
     cliff = slots * expert_bytes / GIB
     low, high = axes.get_xlim()
-    text = f"LRU hits nothing up to {slots} slots ({three_digits(cliff)} GiB)"
+    text = f"an LRU's cliff: {slots} slots ({three_digits(cliff)} GiB)"
     if cliff > high:
         return
     if cliff >= low:

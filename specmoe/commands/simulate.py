@@ -14,6 +14,8 @@ from specmoe.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from specmoe.sim.run import Run, RunSpec, Scenario
 
+NAMED = 3  # values that are named; of more, the number
+
 
 def simulate(
     trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
@@ -170,11 +172,15 @@ def show(summaries: list[dict[str, Any]]) -> None:
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
-    assumed = max(len(row["assumed"]) for row in summaries)
-    told = f"{assumed} value" if assumed == 1 else f"{assumed} values"
-    typer.echo(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {told}")
+    console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
+
+
+def _assumed(summaries: list[dict[str, Any]]) -> str:
+    """What somebody only assumed: by name where it is little."""
+    names = max((row["assumed"] for row in summaries), key=len)
+    return ", ".join(names) or "nothing" if len(names) <= NAMED else f"{len(names)} values"
 
 
 def _percent(share: float | None) -> str:

@@ -11,6 +11,7 @@ from specmoe.traces.schema import TraceMeta
 
 GIB = 1 << 30
 SATURATED = 0.9  # share of a run that its prefetches' copies would fill
+WASTED = 0.1  # of the prefetches: a perfect predictor saturates a slow link, too, and that is no fault
 
 
 def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
@@ -45,9 +46,9 @@ def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
 
 
 def about_link(decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> Iterator[str]:
-    """A link that does little else than prefetch."""
-    if prefetching_ns > SATURATED * run_ns:
-        wasted = 1 - decisions.prefetch_useful / decisions.prefetch_loads
+    """A link that does little else than prefetch, in vain."""
+    wasted = 1 - decisions.prefetch_useful / max(1, decisions.prefetch_loads)
+    if prefetching_ns > SATURATED * run_ns and wasted >= WASTED:
         yield f"the link is saturated by prefetches, {wasted:.0%} of them wasted"
 
 

@@ -62,7 +62,7 @@ def settings() -> list[Setting]:
     left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
     return [
         Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
-        Setting("fp16, 4 GiB left for experts", "fp16", 4 * GIB),
+        Setting("fp16, 4 GiB left for experts, half of it the decoder's", "fp16", 4 * GIB),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
@@ -9,7 +10,8 @@ from specmoe.hwprofiles.formats import bytes_of, compute_format
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.timing.durations import Home
 
-RESERVED_BYTES = 1 << 30  # of VRAM, for activations, caches and the runtime, unless told otherwise
+GIB = 1 << 30
+RESERVED_BYTES = GIB  # of VRAM, for activations, caches and the runtime, unless told otherwise
 
 
 class Room(NamedTuple):
@@ -53,6 +55,7 @@ def slots_for(room: Room, slots: int | None, vram: int | None, device: int, most
     fitting = (budget - room.with_slots(0)) // room.expert_bytes
     if fitting < 1:
         raise InputError(
-            f"{budget} bytes of VRAM hold no expert: with all that stays, one slot needs {room.with_slots(1)}"
+            f"{budget / GIB:.2f} GiB of VRAM hold no expert: with all that stays, one slot needs "
+            f"{math.ceil(room.with_slots(1) / GIB * 100) / 100:.2f} GiB"
         )
     return min(int(fitting), most)

@@ -196,7 +196,7 @@ def test_memory_is_logarithmic_from_a_decade(slots: tuple[int, ...], scale: str)
 
 @pytest.mark.parametrize(
     ("cliff", "upright", "text"),
-    [(5, 0, "\N{LEFTWARDS ARROW} LRU"), (160, 1, "LRU hits nothing up to 160 slots (1.25 GiB)"), (10**6, 0, "")],
+    [(5, 0, "\N{LEFTWARDS ARROW} an LRU"), (160, 1, "an LRU's cliff: 160 slots (1.25 GiB)"), (10**6, 0, "")],
 )
 def test_memory_marks_the_cliff(cliff: int, upright: int, text: str) -> None:
     (axes,) = memory_figure(sweep(128, 256), "T", cliff).axes

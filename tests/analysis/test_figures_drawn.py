@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -15,6 +17,7 @@ from specmoe.analysis.figures.precision import spread_out
 from specmoe.analysis.figures.setting import settings_of
 from specmoe.analysis.figures.tornado import swings_of
 from specmoe.analysis.lines import Line
+from specmoe.analysis.style import save
 from specmoe.analysis.wrapping import broken
 from specmoe.errors import InputError
 from specmoe.sweep_table import SweepTable
@@ -451,3 +454,13 @@ def test_texts_are_broken_between_words_and_not_between_number_and_unit() -> Non
     assert broken("aa bb 12 GB/s", 10) == "aa bb\n12 GB/s"
     assert broken("one\ntwo three", 5) == "one\ntwo\nthree"
     assert broken("", 5) == ""
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    """What matplotlib could not parse is drawn as it stands, and later figures of others parse theirs."""
+    odd = "a$r_^$"
+    cells = [row(odd, trace=odd), guess("lookahead", 3.0, trace=odd), row(odd, trace=odd, **{LINK: 1e10})]
+    for one in figures_of(table(*cells)):
+        save(one.figure, tmp_path / "a.png")
+    assert odd in one.figure.get_supxlabel()
+    assert matplotlib.rcParams["text.parse_math"]

@@ -15,6 +15,7 @@ import pytest
 from sweep_cases import LINK, TRACE, cell
 
 from specmoe.errors import InputError
+from specmoe.files import alone_in
 from specmoe.sim.sweep import contents, job
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.evaluate import evaluate
@@ -242,3 +243,10 @@ def test_a_checkpoint_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     done = run([cell("learned-contextual", {"predictor.checkpoint": str(file)}, steps=10)], tmp_path / "out")
     assert done.table.rows["error"].tolist() == [f"{file}: cannot be read: Permission denied"]
+
+
+def test_two_at_once_do_not_share_a_place(tmp_path: Path) -> None:
+    with alone_in(tmp_path, "another sweep"), pytest.raises(InputError, match="another sweep is running there"):
+        run(FOUR, tmp_path)
+    assert names_in(tmp_path) == []
+    assert run(FOUR, tmp_path).computed == 4

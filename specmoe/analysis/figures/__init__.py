@@ -15,6 +15,7 @@ from specmoe.analysis.figures.precision import of_precision
 from specmoe.analysis.figures.setting import Setting, settings_of
 from specmoe.analysis.figures.tail import of_tail
 from specmoe.analysis.figures.tornado import of_tornado
+from specmoe.analysis.style import plain_text
 from specmoe.sweep_table import SweepTable
 
 __all__ = ["Drawn", "each_figure", "figures_of"]
@@ -48,7 +49,8 @@ def figures_of(table: SweepTable) -> list[Drawn]:
 def each_figure(table: SweepTable) -> Iterator[Drawn]:
     """`figures_of`, one by one."""
     settings = settings_of(table)
-    overall = of_settings(settings)
+    with plain_text():
+        overall = of_settings(settings)
     if overall is not None:
         yield overall
     for number, setting in enumerate(settings[:MOST], 1):
@@ -58,7 +60,10 @@ def each_figure(table: SweepTable) -> Iterator[Drawn]:
 
 def _own(setting: Setting) -> Iterator[Drawn]:
     for draw in FIGURES:
-        drawn = draw(setting)
+        with plain_text():
+            drawn = draw(setting)
         if drawn is not None:
             yield drawn
-    yield from of_choices(setting)
+    with plain_text():
+        rest = of_choices(setting)
+    yield from rest

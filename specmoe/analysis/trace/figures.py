@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from specmoe.analysis.style import save
+from specmoe.analysis.style import plain_text, save
 from specmoe.analysis.trace.deduplication_plot import deduplication_figure
 from specmoe.analysis.trace.domains_plot import domains_figure
 from specmoe.analysis.trace.frequency_plot import frequency_figure, usage_figure
@@ -50,7 +50,8 @@ def figures(analysis: Analysis) -> list[tuple[str, str, Figure]]:
     if not analysis.facts["uses"]:
         return []
     shown = (drawing for drawing in DRAWINGS if len(analysis.tables[drawing.table]))
-    return [(drawing.name, drawing.title, drawing.draw(analysis)) for drawing in shown]
+    with plain_text():
+        return [(drawing.name, drawing.title, drawing.draw(analysis)) for drawing in shown]
 
 
 def save_figures(analysis: Analysis, directory: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
-from specmoe.files import directory_for, replacing
+from specmoe.files import alone_in, directory_for, replacing
 from specmoe.sim.sweep.rows import Row
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, TABLE, load_sweep, to_arrow
 
@@ -39,9 +39,14 @@ class Parts:
         """Directory that keeps predictions while the sweep runs."""
         return self._place / "predictions"
 
-    def prepared(self) -> AbstractContextManager[None]:
-        """The directories are there; gone again if the block raises and has written nothing. Raises InputError."""
-        return directory_for(self.predictions)
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """The directories are there; gone again if the block raises and has written nothing.
+
+        Raises InputError, also if another sweep is at work there.
+        """
+        with directory_for(self.predictions), alone_in(self.directory, "another sweep"):
+            yield
 
     def keep(self, rows: Sequence[Row]) -> None:
         """Write down rows; raises InputError."""
