@@ -77,7 +77,7 @@ def test_where_the_answer_holds(page: Element) -> None:
     (lead,) = of_class(page, "lead")
     assert text(lead) == (
         "model in fp16 on box, host_to_device.pinned.bandwidth=10 GB/s; decode of batch 1 with 128 slots "
-        "(2.00 GiB of experts); routing: a/decode/test (trained-here)."
+        "(2.00 GiB of experts); routing: a/decode/test (trained-here). Other values of what was varied are below."
     )
 
 

@@ -158,3 +158,9 @@ def test_options_go_before_the_file_name_by_name() -> None:
         "steps": 5,
     }
     assert merged(under, {}) == under
+
+
+def test_a_range_without_a_count_says_what_is_missing() -> None:
+    with pytest.raises(InputError, match=r"slots: 50\.\.500: how many values\? FROM\.\.TO:COUNT expected"):
+        values_of("slots", "50..500")
+    assert values_of("trace", "../traces/a.parquet,1..x") == ["../traces/a.parquet", "1..x"]

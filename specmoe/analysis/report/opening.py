@@ -55,22 +55,23 @@ def _of_study(table: SweepTable, answer: Answer) -> Opening:
     if not answer.settings:
         return _plain("There are yardsticks only: no policy that could be built")
     first, several = answer.settings[0], len(answer.settings)
-    slices = ([cell.point for cell in setting.along()] for setting in settings_of(table))
-    points = next(points for points in slices if winner(points) is not None)
+    slices = ((setting, [cell.point for cell in setting.along()]) for setting in settings_of(table))
+    setting, points = next((setting, points) for setting, points in slices if winner(points) is not None)
     order = [point for point in ranked(points) if not point.yardstick]
     said = f" is fastest: {three_digits(first.tokens_per_second)} tokens/s"
     heading = tag("h1", tag("span", first.policy, class_="accent"), said)
-    where = tag("p", _where(order[0], several), class_="lead")
+    where = tag("p", _where(order[0], several, bool(setting.varying)), class_="lead")
     return Opening(
         first.policy + said, join([heading, where, _facts(first, order[0]), _bars(order, bounds_of(points))])
     )
 
 
-def _where(best: Point, several: int) -> str:
-    """What the answer holds for."""
+def _where(best: Point, several: int, varied: bool) -> str:
+    """What the answer holds for; `varied` if there are other values of what it names."""
     it = best.about
     changed = "".join(f", {change}" for change in it.changed)
-    more = f" The first of {several} settings; the others are below." if several > 1 else ""
+    more = " Other values of what was varied are below." if varied else ""
+    more += f" The first of {several} settings; the others are below." if several > 1 else ""
     return (
         f"{it.shape} in {it.format} on {it.profile}{changed}; {it.phase} of batch {it.batch} with {it.slots} slots "
         f"({three_digits(best.vram_gib)} GiB of experts); routing: {it.trace} ({it.trace_kind}).{more}"

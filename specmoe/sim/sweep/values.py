@@ -18,6 +18,7 @@ from specmoe.hwprofiles.quantity import UNITS
 
 Value = str | int | float | bool
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d+)(?P<log>log)?")
+UNCOUNTED = re.compile(r"[0-9.e+-]*[0-9]\.\.[0-9][0-9.e+-]*")
 SIZE = re.compile(r"\s*(?P<number>([0-9]+\.?[0-9]*|\.[0-9]+)(e[0-9]{1,2})?)\s*(?P<unit>[A-Za-z]*)\s*")
 DIGITS = 6  # significant ones, of the values inside a range
 PARTS = ("from", "to", "count", "log")
@@ -70,6 +71,8 @@ def _split(text: str) -> list[str]:
 
 def _of_text(name: str, text: str) -> list[Value]:
     found = RANGE.fullmatch(text)
+    if found is None and UNCOUNTED.fullmatch(text):
+        raise InputError(f"{name}: {text}: how many values? FROM..TO:COUNT expected, such as 50..500:10")
     if found is None:
         return [scalar(text)]
     ends = {end: scalar(found[end]) for end in ("from", "to")}
