@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,27 @@ def result(of: Manifest, **columns: list[int]) -> RunResult:
     """Columns not told are 0."""
     events = len(next(iter(columns.values())))
     return RunResult({name: np.array(columns.get(name, [0] * events), np.int64) for name in COLUMNS}, of)
+
+
+def two_steps(of: Manifest) -> RunResult:
+    """Two steps of two layers, 250 and 200 ns."""
+    return result(
+        dataclasses.replace(of, num_layers=2),
+        begin_ns=[0, 100, 250, 300],
+        end_ns=[100, 250, 300, 450],
+        host_ns=[90, 140, 40, 130],  # mostly beside the compute stream's work
+        compute_ns=[60, 80, 40, 50],
+        stall_ns=[20, 40, 0, 10],
+        tokens=[1, 1, 1, 1],
+        demands=[1, 1, 1, 1],
+        hits=[0, 1, 1, 1],
+        demand_loads=[1, 0, 0, 0],
+        prefetch_loads=[2, 1, 0, 0],
+        prefetch_useful=[1, 1, 0, 0],
+        prefetch_wasted=[1, 0, 0, 0],
+        bytes_loaded=[3 << 30, 1 << 30, 0, 0],
+        bytes_wasted=[1 << 30, 0, 0, 0],
+    )
 
 
 def policies() -> list[Point]:

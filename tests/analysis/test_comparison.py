@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from comparison_points import made, manifest, policies, result, yardstick
+from comparison_points import made, manifest, policies, result, two_steps, yardstick
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,24 +26,7 @@ TIMES = st.floats(0, 1e12, allow_nan=False)
 
 
 def by_hand() -> RunResult:
-    """Two steps of two layers, 250 and 200 ns."""
-    return result(
-        manifest(num_layers=2, slots=4, expert_bytes=2**30),
-        begin_ns=[0, 100, 250, 300],
-        end_ns=[100, 250, 300, 450],
-        host_ns=[90, 140, 40, 130],  # mostly beside the compute stream's work
-        compute_ns=[60, 80, 40, 50],
-        stall_ns=[20, 40, 0, 10],
-        tokens=[1, 1, 1, 1],
-        demands=[1, 1, 1, 1],
-        hits=[0, 1, 1, 1],
-        demand_loads=[1, 0, 0, 0],
-        prefetch_loads=[2, 1, 0, 0],
-        prefetch_useful=[1, 1, 0, 0],
-        prefetch_wasted=[1, 0, 0, 0],
-        bytes_loaded=[3 << 30, 1 << 30, 0, 0],
-        bytes_wasted=[1 << 30, 0, 0, 0],
-    )
+    return two_steps(manifest(slots=4, expert_bytes=2**30))
 
 
 def test_by_hand_parts_add_up() -> None:

@@ -7,33 +7,12 @@ import math
 from typing import Any
 
 import pytest
-from comparison_points import manifest, result, yardstick
+from comparison_points import manifest, two_steps, yardstick
 from sweep_rows import LINK, failed, resident, row, table
 
 from specmoe.analysis.changes import changes, shown, unit_of
 from specmoe.analysis.point import Point, point, point_of_row
 from specmoe.results import Manifest, RunResult, summary
-
-
-def run(of: Manifest) -> RunResult:
-    """Two steps of two layers, 250 and 200 ns."""
-    return result(
-        dataclasses.replace(of, num_layers=2),
-        begin_ns=[0, 100, 250, 300],
-        end_ns=[100, 250, 300, 450],
-        host_ns=[90, 140, 40, 130],
-        compute_ns=[60, 80, 40, 50],
-        stall_ns=[20, 40, 0, 10],
-        tokens=[1, 1, 1, 1],
-        demands=[1, 1, 1, 1],
-        hits=[0, 1, 1, 1],
-        demand_loads=[1, 0, 0, 0],
-        prefetch_loads=[2, 1, 0, 0],
-        prefetch_useful=[1, 1, 0, 0],
-        prefetch_wasted=[1, 0, 0, 0],
-        bytes_loaded=[3 << 30, 1 << 30, 0, 0],
-        bytes_wasted=[1 << 30, 0, 0, 0],
-    )
 
 
 def as_row(of: RunResult, is_yardstick: bool) -> dict[str, Any]:
@@ -47,7 +26,7 @@ def as_row(of: RunResult, is_yardstick: bool) -> dict[str, Any]:
 
 @pytest.mark.parametrize("of", [manifest(), yardstick("oracle", predictor="oracle", eviction="belady")])
 def test_differential_both_sources_tell_the_same(of: Manifest) -> None:
-    whole = run(of)
+    whole = two_steps(of)
     one, other = point(whole), point_of_row(as_row(whole, point(whole).yardstick))
     for field in dataclasses.fields(Point):
         if field.name != "about":
