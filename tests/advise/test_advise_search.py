@@ -7,11 +7,11 @@ from advise_cases import GIB, FormulaTrials, configuration, setting, trial
 
 from specmoe.errors import InputError
 from specmoe.sim.advise.changes import fewer_bytes, larger_batch, lower, more_vram
-from specmoe.sim.advise.levers import levers
+from specmoe.sim.advise.levers import Lever, levers
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.advise.space import Found, placed, screened, search, searched, tuned
 from specmoe.sim.advise.target import Reach, reach
-from specmoe.sim.advise.trials import best_of, by_policy
+from specmoe.sim.advise.trials import LEVEL, best_of, by_policy
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.sweep.rows import is_yardstick
 
@@ -223,6 +223,16 @@ def test_what_gives_nothing_is_no_lever() -> None:
     trials, found = searched_in(here)
     assert all(lever.gain > 0.01 for lever in levers(trials, here, found))
     assert "format" not in {lever.kind for lever in levers(trials, here, found)}
+
+
+def test_what_a_prediction_cannot_tell_apart_is_no_lever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gains at the threshold and below."""
+    here = setting()
+    trials, found = searched_in(here)
+    made = [Lever("predictor", "better guesses", "", 1.0, 1.0, gain, 1.0, None) for gain in (0.005, LEVEL, 0.011)]
+    monkeypatch.setattr("specmoe.sim.advise.levers.doubled", lambda setting, found: iter(()))
+    monkeypatch.setattr("specmoe.sim.advise.levers.foreseen", lambda found: made)
+    assert levers(trials, here, found) == [made[2]]
 
 
 # A target
