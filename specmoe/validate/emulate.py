@@ -37,11 +37,15 @@ def emulated(profile: HardwareProfile, other: HardwareProfile) -> HardwareProfil
 def stretch(profile: HardwareProfile, other: HardwareProfile, expert_bytes: int) -> float:
     """How many times its bytes an expert's copy must have here to take as long as there.
 
-    Raises InputError if the other link is the faster one.
+    Raises InputError if the other link is the faster one, or so slow that no copy of `MOST_BYTES` here takes as long.
     """
     mine, wanted = profile.curve(LINK), other.curve(LINK)(expert_bytes)
     if mine(expert_bytes) > wanted:
         raise InputError(f"{other.name}'s link is faster than {profile.name}'s: it cannot be emulated here")
+    if mine(MOST_BYTES) < wanted:
+        raise InputError(
+            f"{other.name}'s link cannot be emulated here: an expert's copy takes {wanted / 1e9:.3g} s there"
+        )
     return _amount(mine, wanted, expert_bytes) / expert_bytes
 
 
@@ -55,12 +59,8 @@ def _fits(cell: Cell, scenario: Scenario, vram: int) -> bool:
 
 
 def _amount(curve: Curve, wanted_ns: int, least: int) -> int:
-    """The smallest amount, `least` or more, whose copy takes so long."""
-    most = least
-    while curve(most) < wanted_ns:
-        if most > MOST_BYTES:
-            raise InputError(f"no copy here takes the {wanted_ns} ns that one of an expert takes there")
-        most *= 2
+    """The smallest amount, `least` or more, whose copy takes that long; `MOST_BYTES` must suffice."""
+    most = MOST_BYTES
     while least < most:
         middle = (least + most) // 2
         least, most = (middle + 1, most) if curve(middle) < wanted_ns else (least, middle)

@@ -18,7 +18,7 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.memory import RESERVED_BYTES, Room
 from specmoe.sim.run import AT_HOME
 from specmoe.validate.cells import Cell, Group
-from specmoe.validate.emulate import LINK, NOT_EMULATED, emulated, fitting, stretch
+from specmoe.validate.emulate import LINK, MOST_BYTES, NOT_EMULATED, emulated, fitting, stretch
 from specmoe.validate.fake import FakeDevice
 from specmoe.validate.resimulate import Resimulation
 from specmoe.validate.validation import Machine, emulating, validate
@@ -57,12 +57,17 @@ links = st.one_of(lines, curves)
 @given(mine=links, other=links, size=st.integers(1, 20 * MB))
 @example(mine=linked(8_000, 54e9), other=linked(10_000, 12e9), size=9_437_184)
 @example(mine=linked(0, 50e9), other=linked(20_000, 50e9), size=1)
+@example(mine=measured(0, [(1, 1), (1, 1)]), other=measured(0, [(1, 1), (1, 131_073)]), size=8_388_609)
 def test_so_many_bytes_take_here_what_an_expert_takes_there(
     mine: HardwareProfile, other: HardwareProfile, size: int
 ) -> None:
     """And one byte less takes less, or is less than an expert."""
     here, wanted = mine.curve(LINK), other.curve(LINK)(size)
     assume(here(size) <= wanted)
+    if here(MOST_BYTES) < wanted:
+        with pytest.raises(InputError, match="cannot be emulated here: an expert's copy takes"):
+            stretch(mine, other, size)
+        return
     copied = round(size * stretch(mine, other, size))
     assert copied >= size
     assert here(copied) >= wanted
@@ -83,6 +88,14 @@ def test_a_faster_link_cannot_be_emulated() -> None:
     slow = linked(0, 10e9, name="slow")
     with pytest.raises(InputError, match="fast's link is faster than slow's: it cannot be emulated here"):
         stretch(slow, linked(0, 11e9, name="fast"), 10 * MB)
+
+
+def test_a_link_may_be_too_slow() -> None:
+    """The longest copy here is 1 TiB, which takes 1.1 s at 1 TB/s: 10 MB there do too at 9.1 MB/s."""
+    fast, rate = linked(0, 1e12, name="fast"), 10 * MB / (MOST_BYTES / 1e12)
+    assert stretch(fast, linked(0, rate * 1.001), 10 * MB) == pytest.approx(MOST_BYTES / (10 * MB), rel=2e-3)
+    with pytest.raises(InputError, match=r"slow's link cannot be emulated here: an expert's copy takes 1\.1 s there"):
+        stretch(fast, linked(0, rate / 1.001, name="slow"), 10 * MB)
 
 
 OTHER = measured(9_000, [(MB, 90_000), (9 * MB, 900_000)], "other").with_overrides({"device.vram": 10e9})
