@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from examples import load_profile
 from random_traces import META, random_block
 
 from specmoe.traces import Block, TraceMeta, write_trace
 
-# No deadlines, for a busy machine is no defect; and in CI the same examples every time, new ones at a desk.
-settings.register_profile("specmoe", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("specmoe")
+load_profile()
 
 
 @pytest.fixture(scope="session")

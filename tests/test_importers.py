@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from random_traces import META, random_block
 
@@ -197,7 +198,7 @@ def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
         import_trace(path, "hf", tmp_path / "out.parquet", SIXTEEN)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(n=st.integers(1, 30), layers=st.integers(1, 4), k=st.integers(1, 4), seed=st.integers(0, 99))
 def test_any_shuffled_long_table_comes_back(
     tmp_path_factory: pytest.TempPathFactory, n: int, layers: int, k: int, seed: int

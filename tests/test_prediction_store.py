@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
@@ -31,7 +32,7 @@ def table(events: int = 5, depth: int = 2, width: int = 3, seed: int = 0) -> Pre
     return PredictionTable(rng.integers(-1, 9, shape).astype(np.int16), rng.random(shape).astype(np.float32))
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(shape=st.tuples(st.integers(0, 6), st.integers(1, 3), st.integers(0, 4)), peeks=st.booleans())
 def test_what_was_saved_is_loaded(shape: tuple[int, int, int], peeks: bool, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("p") / "t.parquet"

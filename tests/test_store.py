@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from random_traces import META, random_block
 
@@ -38,7 +39,7 @@ def assert_equal(one: Block, other: Block) -> None:
 # Round trips
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     sizes=st.lists(st.integers(0, 40), max_size=4),
     layers=st.integers(1, 4),

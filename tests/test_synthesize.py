@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
@@ -54,7 +55,7 @@ def test_everything_says_that_it_is_synthetic(tmp_path: Path) -> None:
     assert "synthetic" in meta.warnings[0]
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     tokens=st.integers(1, 300),
     data=st.data(),

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 from decide_cases import Case, accesses_of, cases, workload_of
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from random_traces import META, random_block
 from trace_cases import random_routing
@@ -87,7 +88,7 @@ def test_differential_distances(case: Case) -> None:
 
 
 @given(cases(), st.integers(0, 15))
-@settings(max_examples=200)
+@examples(200)
 def test_differential_lru_and_belady_are_what_is_decided(case: Case, more: int) -> None:
     workload = case.workload
     slots = least_slots(workload) + more

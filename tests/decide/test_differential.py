@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import textbook
 from decide_cases import hits_of, workload_of
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.decide.director import decide
@@ -42,7 +43,7 @@ def long_run(length: int, keys: int, seed: int) -> list[int]:
 
 
 @pytest.mark.parametrize("eviction", REFERENCES)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
 def test_small_caches_hit_when_the_reference_does(eviction: str, accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, eviction) == REFERENCES[eviction](accesses, slots)
@@ -57,19 +58,16 @@ def test_long_runs_hit_when_the_reference_does(eviction: str, slots: int) -> Non
     assert 0 < sum(hits) < len(hits)
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9), share=st.sampled_from([0.0, 0.5, 1.0]))
 def test_shares_of_slru(accesses: list[int], slots: int, share: float) -> None:
     assert hits_of(accesses, slots, "slru", protected=share) == textbook.slru(accesses, slots, share)
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
 def test_slru_without_protection_is_lru(accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, "slru", protected=0.0) == hits_of(accesses, slots, "lru")
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9), half_life=st.sampled_from([1.5, 7.3, 50.1]))
 def test_decayed_counts(accesses: list[int], slots: int, half_life: float) -> None:
     """Half-lives for which no two different histories weigh the same."""
@@ -77,25 +75,21 @@ def test_decayed_counts(accesses: list[int], slots: int, half_life: float) -> No
     assert hits == textbook.lfu_decayed(accesses, slots, half_life)
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
 def test_counts_that_halve_at_every_event_are_lru(accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, "lfu-decayed", half_life=1.0) == hits_of(accesses, slots, "lru")
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9), popularity=st.lists(st.integers(0, 3), min_size=10, max_size=10))
 def test_static_popularity(accesses: list[int], slots: int, popularity: list[int]) -> None:
     assert hits_of(accesses, slots, "static", popularity) == textbook.static(accesses, slots, popularity)
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
 def test_static_without_popularity_goes_by_key(accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, "static") == textbook.static(accesses, slots, [0] * 10)
 
 
-@settings(deadline=None)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
 def test_what_nobody_predicts_is_lru(accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, "predicted") == hits_of(accesses, slots, "lru")
@@ -104,7 +98,7 @@ def test_what_nobody_predicts_is_lru(accesses: list[int], slots: int) -> None:
 # Belady
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(accesses=st.lists(st.integers(0, 4), min_size=1, max_size=12), slots=st.integers(1, 4))
 def test_belady_misses_as_rarely_as_can_be(accesses: list[int], slots: int) -> None:
     misses = hits_of(accesses, slots, "belady").count(False)
@@ -112,7 +106,7 @@ def test_belady_misses_as_rarely_as_can_be(accesses: list[int], slots: int) -> N
     assert misses >= textbook.fewest_misses(accesses, slots, may_refuse=True)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(seed=st.integers(0, 10**6), keys=st.integers(6, 9), slots=st.integers(2, 5))
 def test_bypass_is_the_textbook_with_one_slot_less(seed: int, keys: int, slots: int) -> None:
     """But for hits on what was given up last and is still there."""
@@ -122,7 +116,7 @@ def test_bypass_is_the_textbook_with_one_slot_less(seed: int, keys: int, slots: 
     assert hits_of(accesses, slots, "belady-bypass") == hits
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(accesses=st.lists(st.integers(0, 4), min_size=1, max_size=12), slots=st.integers(2, 4))
 def test_where_bypass_stands(accesses: list[int], slots: int) -> None:
     belady, bypass = (hits_of(accesses, slots, name).count(False) for name in ("belady", "belady-bypass"))
@@ -146,7 +140,7 @@ def lru_by_event(demand: list[list[list[int]]], slots: int) -> list[int]:
     return hits
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(seed=st.integers(0, 10**6), layers=st.integers(1, 3), slots=st.integers(4, 12))
 def test_batches_hit_as_a_list_does(seed: int, layers: int, slots: int) -> None:
     rng = np.random.default_rng(seed)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from decide_cases import certain, decisions, hits_of, loads_of, predictions_of, workload_of
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.decide.eviction import NEVER, Context, Eviction, Future
@@ -82,7 +83,7 @@ def choices(eviction: Eviction, calls: list[Call], capacity: int, look: bool = F
 
 
 @every_eviction
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(calls=CALLS, capacity=st.integers(1, 5))
 def test_a_victim_is_resident_and_not_pinned(eviction: str, calls: list[Call], capacity: int) -> None:
     for victim, allowed in choices(make_eviction(eviction, some_context(), capacity, {}), calls, capacity):
@@ -90,7 +91,7 @@ def test_a_victim_is_resident_and_not_pinned(eviction: str, calls: list[Call], c
 
 
 @every_eviction
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(calls=CALLS, capacity=st.integers(1, 5))
 def test_asking_for_a_victim_changes_nothing(eviction: str, calls: list[Call], capacity: int) -> None:
     one, other = (make_eviction(eviction, some_context(), capacity, {}) for _ in range(2))

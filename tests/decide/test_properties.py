@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from decide_cases import Case, cases, loads_of, uses_of
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.decide.evictions import EVICTIONS
@@ -86,7 +87,7 @@ def demand_at(case: Case, event: int) -> Counter[int]:
 
 
 @every_eviction
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases())
 def test_a_machine_can_do_what_is_decided(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
@@ -111,7 +112,7 @@ def test_a_machine_can_do_what_is_decided(eviction: str, case: Case) -> None:
 
 
 @every_eviction
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(case=cases())
 def test_counts_agree(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
@@ -130,7 +131,7 @@ def test_counts_agree(eviction: str, case: Case) -> None:
 
 
 @every_eviction
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(case=cases())
 def test_equal_input_gives_equal_decisions(eviction: str, case: Case) -> None:
     assert_equal(case.decide(eviction=eviction), case.decide(eviction=eviction))
@@ -150,7 +151,7 @@ def past(table: DecisionTable, event: int) -> tuple[list[Any], list[Any]]:
 
 
 @pytest.mark.parametrize("eviction", [name for name, kind in EVICTIONS.items() if not kind.peeks])
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(case=cases(), step=st.integers(0, 8), shift=st.integers(1, 4))
 def test_the_future_does_not_change_the_past(eviction: str, case: Case, step: int, shift: int) -> None:
     """From a step on, demand and guesses are of other experts."""
@@ -169,7 +170,7 @@ def others(case: Case, wanted: list[int], shift: int) -> list[int]:
 
 
 @pytest.mark.parametrize("eviction", [name for name in EVICTIONS if name != "belady"])
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases(prefetch=False), sharing=st.sampled_from(["shared", "per-layer"]), keep=st.booleans())
 def test_belady_misses_least_without_prefetching(eviction: str, case: Case, sharing: str, keep: bool) -> None:
     demand = [[wanted[:1] for wanted in step] for step in case.demand]
@@ -180,7 +181,7 @@ def test_belady_misses_least_without_prefetching(eviction: str, case: Case, shar
 
 
 @every_eviction
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(case=cases())
 def test_a_prefetch_rule_without_predictions_does_nothing(eviction: str, case: Case) -> None:
     unguided = dataclasses.replace(case, guesses={}, fields={**case.fields, "predictor": "none"})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decide_cases import Case, cases, decisions, hits_of, loads_of
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.decide.tiers import found_compressed
@@ -17,7 +18,7 @@ def test_what_left_the_slots_is_found_compressed() -> None:
     assert not found_compressed(table, 0).any()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases(), slots=st.integers(1, 9))
 def test_it_is_an_lru_over_the_loads(case: Case, slots: int) -> None:
     table = case.decide()

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from random_traces import META, random_block
 
@@ -126,7 +127,7 @@ any_workload = given(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @any_workload
 def test_every_row_runs_once_and_in_order(phase: Phase, n: int, batch: int, seed: int) -> None:
     block, _, workload = built(phase, n, batch, seed)
@@ -143,7 +144,7 @@ def test_every_row_runs_once_and_in_order(phase: Phase, n: int, batch: int, seed
     assert np.all(np.diff(step)[same] == (1 if phase == "decode" else 0))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @any_workload
 def test_demand_is_what_the_rows_ask_for(phase: Phase, n: int, batch: int, seed: int) -> None:
     block, meta, workload = built(phase, n, batch, seed)
@@ -158,7 +159,7 @@ def test_demand_is_what_the_rows_ask_for(phase: Phase, n: int, batch: int, seed:
             assert sum(got.values()) == (len(rows) - dropped) * meta.top_k
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(n=st.integers(1, 60), batch=st.integers(1, 9), seed=st.integers(0, 99))
 def test_places_are_never_idle_while_a_sequence_waits(n: int, batch: int, seed: int) -> None:
     block, _, workload = built("decode", n, batch, seed)
@@ -168,7 +169,7 @@ def test_places_are_never_idle_while_a_sequence_waits(n: int, batch: int, seed: 
     assert np.all(workload.step_tokens[: starts[-1]] == min(batch, len(starts)))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(n=st.integers(1, 60), batch=st.integers(1, 9), seed=st.integers(0, 99), steps=st.integers(1, 20))
 def test_limited_steps_are_the_first_steps(n: int, batch: int, seed: int, steps: int) -> None:
     block, meta, whole = built("decode", n, batch, seed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.speculate.predictor import best_of, targets
@@ -27,7 +28,7 @@ def test_no_wider_than_there_are_experts_and_no_surer_than_sure() -> None:
     assert found.confidence.tolist() == [1, 0.5, 0]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(scores=st.lists(st.sampled_from([0.0, 1e-6, 0.1, 0.3, 0.30001, 1.0]), min_size=1, max_size=40), data=st.data())
 def test_against_plain_sorting(scores: list[float], data: st.DataObject) -> None:
     width = data.draw(st.integers(1, len(scores)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_routed import tiny_routed
@@ -55,7 +56,7 @@ def test_an_event_is_no_wider_than_there_are_experts() -> None:
     assert best.shape == (1, 1, 8)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 1000), batch=st.integers(1, 4), depth=st.integers(1, 3))
 def test_against_plain_loops(seed: int, batch: int, depth: int) -> None:
     routed = tiny_routed(12, batch=batch, seed=seed, num_experts=6, candidates=3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from naive import as_lists, naive
 from timing_cases import RUNNABLE, Case, cases
@@ -16,7 +17,7 @@ every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 
 
 @every_policy
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(case=cases(), interference=st.sampled_from([0.0, 0.07, 0.5]))
 def test_fifo(policy: str, case: Case, interference: float) -> None:
     case = case._replace(interference=interference)
@@ -26,7 +27,7 @@ def test_fifo(policy: str, case: Case, interference: float) -> None:
 
 
 @every_policy
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(case=cases(read=False), order=st.sampled_from(["priority", "chunked"]), chunk=st.integers(1, 50))
 def test_priority_and_chunks(policy: str, case: Case, order: Any, chunk: int) -> None:
     table = case.decide(policy)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, machines
 
@@ -22,7 +23,7 @@ from specmoe.sim.timing.timeline import uninterrupted
 
 names = st.sampled_from(RUNNABLE)
 orders = st.sampled_from(["fifo", "priority", "chunked"])
-property_of = settings(max_examples=120, deadline=None)
+property_of = examples(120)
 
 
 def timed(case: Case, name: str, order: Any = "fifo", chunk: int = 7) -> tuple[DecisionTable, Durations, Timing]:

@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from retimer_cases import Draw, as_lists, durations_in, engines
 from timing_cases import RUNNABLE, Case, cases, table_of
@@ -21,7 +22,7 @@ names = st.sampled_from(RUNNABLE)
 
 
 @every_policy
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(case=cases(), variants=Draw.variants)
 def test_equal_to_the_engine(policy: str, case: Case, variants: Any) -> None:
     table = case.decide(policy)
@@ -29,7 +30,7 @@ def test_equal_to_the_engine(policy: str, case: Case, variants: Any) -> None:
     assert as_lists(retime(table, durations)) == engines(table, durations)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases(), policy=names, variants=Draw.variants)
 def test_several_variants_at_once_are_what_each_is_alone(case: Case, policy: str, variants: Any) -> None:
     table = case.decide(policy)
@@ -40,7 +41,7 @@ def test_several_variants_at_once_are_what_each_is_alone(case: Case, policy: str
         assert {name: [column[number]] for name, column in together.items()} == alone
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases(), policy=names, variants=Draw.variants, seed=st.integers(0, 100))
 def test_the_order_of_variants_does_not_matter(case: Case, policy: str, variants: Any, seed: int) -> None:
     table = case.decide(policy)
@@ -51,7 +52,7 @@ def test_the_order_of_variants_does_not_matter(case: Case, policy: str, variants
         assert column.tolist() == expected[order].tolist()
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(case=cases(), policy=names, variant=Draw.variant)
 def test_more_variants_than_run_beside_each_other(case: Case, policy: str, variant: Any) -> None:
     table = case.decide(policy)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from retimer_cases import as_lists, engines
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
@@ -33,7 +34,7 @@ def expanded(variants: Variants, number: int) -> dict[str, list[int]]:
     return {name: column.values[column.codes, number].tolist() for name, column in columns.items()}
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(copies=st.lists(lists, min_size=1, max_size=5))
 def test_coded_lists_are_those_lists_in_as_few_codes_as_can_be(copies: list[list[int]]) -> None:
     plain = durations_by_hand(table_of([], [], 1, 1, 1))
@@ -66,7 +67,7 @@ homes = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases(), policy=st.sampled_from(RUNNABLE), home=homes, pads=st.booleans(), seed=st.integers(0, 99))
 def test_a_sample_gives_every_row_of_every_machine(case: Case, policy: str, home: Home, pads: bool, seed: int) -> None:
     workload, table, chosen = case.routed.workload, case.decide(policy), POLICIES[policy]

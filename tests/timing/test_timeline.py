@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
@@ -87,7 +88,7 @@ def test_a_prefetch_that_gave_way_is_cut_where_it_did() -> None:
     assert list(uninterrupted([])) == []
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80, HealthCheck.function_scoped_fixture)
 @given(case=cases(), name=st.sampled_from(RUNNABLE), order=st.sampled_from(["fifo", "priority", "chunked"]))
 def test_nothing_overlaps_within_a_lane(tmp_path: Path, case: Case, name: str, order: Any) -> None:
     order = "fifo" if case.machine.read else order
@@ -140,7 +141,7 @@ def test_runs_without_spans_have_their_lanes(tmp_path: Path) -> None:
     assert lanes_of(tmp_path / "t.json") == {lane: [] for lane in LANES}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, HealthCheck.function_scoped_fixture)
 @given(case=cases(), name=st.sampled_from(RUNNABLE))
 def test_a_file_holds_the_spans_of_the_run(tmp_path: Path, case: Case, name: str) -> None:
     table = case.decide(name)

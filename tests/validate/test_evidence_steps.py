@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from made_cells import cell, steps
 
@@ -135,7 +136,7 @@ def test_a_full_grid_is_small(tmp_path: Path) -> None:
     assert (tmp_path / "steps.parquet").stat().st_size < 1.2e6
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, HealthCheck.function_scoped_fixture)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 5)), min_size=1, max_size=5),
     scale=st.sampled_from([1, 2**31, 2**45]),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from examples import examples
 from fake_cases import costs_from, decided, replayed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, Machine, cases, durations_by_hand, table_of
 from tiny_routed import tiny_routed
@@ -55,7 +56,7 @@ def by_event(table: DecisionTable, outputs: np.ndarray) -> list[int]:
 
 
 @every_policy
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(case=cases(read=False), seed=st.integers(0, 99))
 def test_computes_what_the_all_resident_run_computes(policy: str, case: Case, seed: int) -> None:
     table, durations = decided(case, policy)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import examples
 from fake_cases import WAVES, decided, replayed
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from timing_cases import RUNNABLE, Case, cases
 
 from specmoe.sim.timing.durations import Durations
@@ -37,7 +38,7 @@ def of_the_engine(timing: Timing, names: Any) -> dict[str, list[int]]:
 
 
 @every_policy
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(case=cases(read=False))
 @example(case=WAVES)
 @example(case=WAVES._replace(late=True))
@@ -49,7 +50,7 @@ def test_same_integers_as_the_engine(policy: str, case: Case) -> None:
 
 
 @every_policy
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(case=cases(read=False))
 def test_the_host_works_as_long_as_in_the_engine(policy: str, case: Case) -> None:
     table, durations = decided(case, policy)

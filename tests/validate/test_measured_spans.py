@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
@@ -60,7 +61,7 @@ def moved(spans: list[Span]) -> list[tuple[str, str, int, int, object]]:
     return [(s.lane, s.name, s.start_ns - LATER, s.end_ns - LATER, dict(s.args)) for s in spans]
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(case=cases(read=False), name=st.sampled_from(RUNNABLE), steps=st.integers(1, 4))
 def test_a_device_that_does_what_the_simulator_says_gives_the_same_spans(case: Case, name: str, steps: int) -> None:
     case = case._replace(machine=case.machine._replace(sync_each_layer=False))

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import examples
 from fake_cases import WAVES, decided, replayed, two_layers, work_from
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
@@ -47,7 +48,7 @@ every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 
 
 @every_policy
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(case=cases(read=False))
 @example(case=WAVES)
 def test_decisions_bytes_and_the_hosts_clock_are_the_simulators(policy: str, case: Case) -> None:
@@ -57,7 +58,7 @@ def test_decisions_bytes_and_the_hosts_clock_are_the_simulators(policy: str, cas
 
 
 @every_policy
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(case=cases(read=False))
 @example(case=WAVES)
 @example(case=SLOW_LINK)
@@ -71,7 +72,7 @@ def test_a_prompt_host_gives_the_simulators_compute_and_stall(policy: str, case:
 
 
 @every_policy
-@settings(max_examples=5, deadline=None)
+@examples(5)
 @given(case=cases(read=False))
 def test_the_compute_stream_does_one_thing_at_a_time(policy: str, case: Case) -> None:
     """Whatever calls cost, work and waiting fit into the steps, and neither is negative."""
