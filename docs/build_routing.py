@@ -177,7 +177,7 @@ def loss_table() -> str:
         tokens = recipe["steps"] * recipe["batch"] * (256 + 58) / 1e6
         rows.append([run, str(recipe["experts"]), str(recipe["steps"]), f"{tokens:.0f} M", f"{held_out['loss']:.3f}"])
     rows.append(["unigram guess", "", "", "", f"{load(MODEL, 'specmoe')['held_out']['unigram']:.3f}"])
-    return markdown(["model", "experts", "steps", "tokens seen", "held-out loss, nats a target token"], rows)
+    return markdown(["model", "experts", "steps", "tokens seen", "held-out loss, nats per target token"], rows)
 
 
 def usage_table(counts: Counts) -> str:
@@ -203,14 +203,14 @@ def predictability_table(predicted: Predicted) -> str:
         rows.append([way, *(f"{np.nanmin(c):.0f} to {np.nanmax(c):.0f} %" for c in cells)])
     for name, measure in (
         (
-            "bits the text domain tells of the expert",
+            "mutual information of text domain and expert, bits",
             lambda block: domain_information(block.source, block.experts[:, :, 0], EXPERTS),
         ),
-        ("median probability of the expert chosen", lambda block: confidence(block.probs[:, :, 0])),
+        ("median probability of the chosen expert", lambda block: confidence(block.probs[:, :, 0])),
     ):
         cells = [measure(join([read(f"{MODEL}/{phase}/{split}") for split in SPLITS])) for phase in PHASES]
         rows.append([name, *(f"{c.min():.2f} to {c.max():.2f}" for c in cells)])
-    return markdown(["over the layers, least to most", *PHASES], rows)
+    return markdown(["range over the layers", *PHASES], rows)
 
 
 if __name__ == "__main__":
