@@ -195,11 +195,11 @@ def accuracy_row(row: dict[str, Any], several: bool) -> list[str]:
 def ceilings_table(found: dict[str, Any]) -> str:
     """What is left to guess when something is known."""
     header = [
-        "known",
-        "bits left, train (low)",
-        "bits left, held out (high)",
-        "top-1 by a table",
-        "top-1 at most (Fano)",
+        "context",
+        "entropy, bits, train (low)",
+        "entropy, bits, held out (high)",
+        "top-1 of a table",
+        "top-1 limit (Fano)",
     ]
     return markdown(
         header,
@@ -222,7 +222,7 @@ def latency_table(found: dict[str, list[dict[str, Any]]]) -> str:
         row["policy"]: {slots: {r["policy"]: r for r in rows}[row["policy"]] for slots, rows in found.items()}
         for row in found[str(min(BUDGETS))]
     }
-    header = ["policy", "predicting, µs"]
+    header = ["policy", "prediction, µs"]
     for slots, budget in BUDGETS.items():
         header += [f"{budget} ({slots} slots), ms", "captured", "if free"]
     most = str(max(BUDGETS))
