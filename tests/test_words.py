@@ -104,7 +104,7 @@ SCOPES: dict[str, Callable[[], Iterator[Text]]] = {
     "docstrings": docstrings,
     "errors": errors,
 }
-ENFORCED = ("project files",)
+ENFORCED = ("docs", "project files")
 
 
 def banned(texts: Iterator[Text]) -> list[str]:
