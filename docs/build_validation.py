@@ -157,7 +157,8 @@ def _overall_table() -> str:
 def _group_table(name: str) -> str:
     """Held-out cells by group."""
     cells = held_out(load(HOME / f"{name}.json").cells)
-    lines = ["| group | held-out cells | step, ms | median error | worst error | worst cell |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    head = "| group | held-out cells | step, ms | median error | worst error | worst cell |"
+    lines = [head, "| --- | ---: | ---: | ---: | ---: | --- |"]
     for group in dict.fromkeys(cell.cell.group for cell in cells):
         mine = [cell for cell in cells if cell.cell.group == group]
         found: Overall = overall(mine)

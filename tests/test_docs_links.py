@@ -9,6 +9,7 @@ import pytest
 from doc_pages import FENCE, ROOT, pages
 
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?\)")
+SOURCE = re.compile(r"`((?:specmoe|tests|benchmarks|docs|validation)/[\w./-]*)`")
 ELSEWHERE = ("http://", "https://", "mailto:")
 
 
@@ -39,6 +40,17 @@ def wrong(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", pages(), ids=str)
 def test_relative_links_lead_somewhere(page: Path) -> None:
     assert not wrong(ROOT / page)
+
+
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_named_files_exist(page: Path) -> None:
+    paths = SOURCE.findall(FENCE.sub("", (ROOT / page).read_text()))
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_the_design_names_the_files_to_read_first() -> None:
+    guide = (ROOT / "docs/design.md").read_text().partition("\n## Where the code is\n")[2].partition("\n## ")[0]
+    assert {Path(path).name for path in SOURCE.findall(guide)} >= {"director.py", "engine.py", "retimer_kernel.py"}
 
 
 def test_there_are_links_at_all() -> None:
