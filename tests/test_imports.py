@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,6 +109,7 @@ def test_torch_is_used_in_its_rooms_only(module: str) -> None:
         assert not wrong, f"{module} imports {wrong}"
 
 
+@cache
 def needs_torch_at_top() -> set[str]:
     """Modules that cannot be imported without the extra: those that import it at their top, and who imports those."""
     tops = {
