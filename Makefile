@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench figures docs
+.PHONY: demo test lint types tests bench figures docs
 
 .venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,11 +17,18 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 demo: .venv/base ## the main job on the bundled real trace; needs no torch
 	$(BIN)/specmoe demo --out out/demo
 
-test: .venv/ready ## lint, types, tests
+test: .venv/ready ## lint, types, tests; at most 6 minutes on two cores
+	$(MAKE) -j3 lint types tests
+
+lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/ready
 	$(BIN)/mypy
-	$(BIN)/pytest
+
+tests: .venv/ready ## one process per core, one thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal --durations=10
 
 docs: .venv/ready ## pages in out/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/docs
