@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from fake_cases import costs_from, replayed
@@ -15,8 +14,10 @@ from tiny_routed import tiny_routed
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.packed import packed
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.actions import Actions, actions_of
 from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.engine import simulate
+from specmoe.sim.timing.retimer import timed
+from specmoe.sim.timing.variants import variants_of
 from specmoe.validate.calibrate import MILLION, Constants
 from specmoe.validate.cells import Cell, Group, Role
 from specmoe.validate.fake import FakeDevice, noisy
@@ -57,6 +58,11 @@ def decided(cell: Cell) -> tuple[DecisionTable, Durations]:
     return table, case.durations(cell.policy, table)
 
 
+@cache
+def actions(cell: Cell) -> Actions:
+    return actions_of(decided(cell)[0], predicts=True)
+
+
 def lasting(durations: Durations, constants: Constants) -> Durations:
     """With these costs of the host, copies so much longer, and slowing kernels so much."""
     copy = packed(np.round(np.array(durations.copy) * (constants.contention / MILLION)))
@@ -86,9 +92,9 @@ def simulated(some: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
 
 
 def _simulated(cell: Cell, constants: Constants) -> Steps:
-    table, durations = decided(cell)
-    timing: Any = simulate(table, lasting(durations, constants))
-    latency = (timing.step_end - timing.begin[:: table.num_layers])[None]
+    """By the re-timer, whose times are the engine's: fits ask for thousands of cells."""
+    durations = lasting(decided(cell)[1], constants)
+    latency = timed(actions(cell), variants_of([durations])).latencies
     return Steps(latency, latency, latency, decisions_of(cell))
 
 
