@@ -48,7 +48,7 @@ app.add_typer(reproduce.app, name="reproduce", rich_help_panel=HARDWARE)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"specmoe {__version__}")
+        console.say(f"specmoe {__version__}")
         raise typer.Exit
 
 

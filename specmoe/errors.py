@@ -9,6 +9,8 @@ SpecmoeError            anything a user can put right; the CLI prints it in one 
 
 from __future__ import annotations
 
+from specmoe.text import install
+
 
 class SpecmoeError(Exception):
     """Base of every error that specmoe raises on purpose; its message is one line."""
@@ -30,4 +32,4 @@ class MissingExtraError(SpecmoeError):
     """An optional dependency is missing."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'specmoe[{extra}]'")
+        super().__init__(f"{package} is not installed: {install([extra])}")

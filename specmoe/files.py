@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import signal
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from specmoe.errors import InputError
+
+KINDS = {  # what cannot be replaced by a file
+    stat.S_ISDIR: "directory",
+    stat.S_ISCHR: "device",
+    stat.S_ISBLK: "device",
+    stat.S_ISFIFO: "pipe",
+    stat.S_ISSOCK: "socket",
+}
 
 
 def make_directory(path: Path) -> None:
@@ -38,8 +51,6 @@ def alone_in(directory: Path, what: str) -> Iterator[None]:
 
     Raises InputError, naming `what` is there, if another one is.
     """
-    import fcntl
-
     held = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -55,16 +66,81 @@ def alone_in(directory: Path, what: str) -> Iterator[None]:
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary path beside `target`; rename it to `target` on a clean exit, remove it on any other.
 
-    Readers of `target` see the old file or the whole new one. Raises InputError if the place cannot be written.
+    Readers of `target` see the old file or the whole new one. A symbolic link stays one: the file that it names is
+    written. Temporary files that dead processes left for the same target are removed. Raises InputError if `target` is
+    no place for a regular file, or cannot be written.
     """
-    if target.is_dir() or not target.parent.is_dir():
-        problem = "is a directory" if target.is_dir() else f"there is no directory {target.parent}"
-        raise InputError(f"{target}: {problem}: a file name in an existing directory expected")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    place = _place_of(target)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        temporary.replace(target)
+        with _marked(temporary):
+            _remove_stale(place)
+            yield temporary
+            temporary.replace(place)
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _place_of(target: Path) -> Path:
+    """Where a target's file is, links followed; raises InputError if no regular file can be there."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}: a file name expected") from None
+    place = Path(os.path.realpath(target))
+    if stat.S_ISREG(mode) and place.parent.is_dir():
+        return place
+    kinds = (kind for is_one, kind in KINDS.items() if is_one(mode))
+    problem = next((f"is a {kind}" for kind in kinds), f"there is no directory {place.parent}")
+    raise InputError(f"{target}: {problem}: a file name in an existing directory expected")
+
+
+@contextmanager
+def _marked(temporary: Path) -> Iterator[None]:
+    """The file is there and locked, which tells other processes that its writer lives."""
+    held = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove temporary files of a place that no process holds a lock on."""
+    pattern = re.compile(rf"\.{re.escape(place.name)}\.\d+\.tmp")
+    for path in [path for path in place.parent.iterdir() if pattern.fullmatch(path.name)]:
+        with suppress(OSError):
+            held = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(held)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block like an exception, so that it cleans up; one that is ignored stays ignored."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    alone = threading.current_thread() is threading.main_thread()
+    ours = [number for number in signals if alone and signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, frame: object) -> None:
+        for other in ours:
+            signal.signal(other, signal.SIG_IGN)  # cleaning up is not interrupted
+        raise SystemExit(128 + number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

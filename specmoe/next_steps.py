@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specmoe.inventory import Inventory
+from specmoe.text import install
 
 
 def next_steps(found: Inventory) -> list[str]:
@@ -11,7 +12,7 @@ def next_steps(found: Inventory) -> list[str]:
     steps = [f"specmoe advise --model switch-base-128 --profile {first} --vram 8GiB --target 600tok/s"]
     missing = [extra.name for extra in found.extras if extra.missing]
     if missing:
-        steps.append(f"pip install 'specmoe[{','.join(missing)}]' for what the extras above are for")
+        steps.append(f"{install(missing)} for what the extras above are for")
     if found.gpu.devices:
         steps.append(_for_device(found))
     return steps

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,7 @@ from random_traces import META, random_block
 
 from specmoe import traces
 from specmoe.errors import InputError, SpecmoeError, TraceError
-from specmoe.files import replacing
+from specmoe.files import ended_by_signals, replacing
 from specmoe.traces import Block, Trace, TraceWriter, bundled, write_trace
 from specmoe.traces.blocks import join, limit_lookahead, regroup, select
 from specmoe.traces.export import export, first_tokens
@@ -165,6 +170,81 @@ def test_a_target_is_replaced_only_at_the_end(tmp_path: Path) -> None:
         assert target.read_text() == "old"
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "far" / "f")  # which is not there yet
+    for text in ("first", "second"):
+        with replacing(link) as temporary:
+            temporary.write_text(text)
+        assert link.is_symlink()
+        assert (tmp_path / "far" / "f").read_text() == text
+    assert [path.name for path in tmp_path.rglob("*")].count("f") == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "loop"])
+def test_what_is_no_file_is_never_replaced(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / kind
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "pipe":
+            os.mkfifo(place)
+        elif kind == "socket":
+            server.bind(str(place))
+        elif kind == "device":
+            place.symlink_to(os.devnull)
+        else:
+            place.symlink_to(place)
+        before = place.lstat()
+        expected = "symbolic links" if kind == "loop" else f"is a {kind}"
+        with pytest.raises(InputError, match=rf"{kind}: .*{expected}.*: a file name"), replacing(place) as temporary:
+            temporary.write_text("new")
+        assert place.lstat() == before
+        assert list(tmp_path.iterdir()) == [place]
+
+
+def test_what_a_dead_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "f[1]"
+    code = "import sys, time; from specmoe.files import ended_by_signals, replacing\nfrom pathlib import Path\n"
+    code += "with replacing(Path(sys.argv[1])) as t: t.write_text('half'); print('ready', flush=True); time.sleep(60)"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE) for _ in range(2)]
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+    writers[0].kill()
+    writers[0].wait()
+    (tmp_path / ".other.1.tmp").touch()
+    with replacing(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"f[1]", ".other.1.tmp", f".f[1].{writers[1].pid}.tmp"}
+    writers[1].kill()
+    for writer in writers:
+        writer.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_write_like_an_exception(number: signal.Signals, tmp_path: Path) -> None:
+    code = "import sys, os; from specmoe.files import ended_by_signals, replacing\nfrom pathlib import Path\n"
+    code += "with ended_by_signals(), replacing(Path(sys.argv[1])) as t: t.write_text('half'); "
+    code += "os.kill(os.getpid(), int(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "f"), str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + number, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

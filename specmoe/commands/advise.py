@@ -75,7 +75,7 @@ def advise(
         return
     for line in lines(advice):
         head, _, rest = line.partition(":")
-        console.note(f"{typer.style(head, bold=True)}:{rest}")
+        console.note(f":{rest}", head=head)
 
 
 def parse_rate(text: str) -> float:

@@ -43,7 +43,7 @@ def analyze(
         console.print_json(analysis.facts)
     else:
         show(analysis)
-        typer.echo(f"\nwritten to {out}: {', '.join(path.name for path in written)}")
+        console.say(f"\nwritten to {out}: {', '.join(path.name for path in written)}")
 
 
 def _numbers(texts: list[str]) -> list[int]:
@@ -58,20 +58,20 @@ def show(analysis: Analysis) -> None:
     """A row a layer, what the columns are, and the findings."""
     facts = analysis.facts
     trace = facts["trace"]
-    typer.secho(
+    console.say(
         f"{trace['name']} ({trace['kind']}), {trace['phase']}: {facts['tokens']:,} tokens of {facts['sequences']} "
         f"sequences, top-{trace['top_k']} of {trace['num_experts']} experts; semantics: {facts['semantics']}",
         bold=True,
     )
     if facts["layers"]:
         console.table([_cells(layer, trace["num_experts"]) for layer in facts["layers"]])
-        typer.echo(
+        console.say(
             "mean to kurt.: of the experts' numbers of uses; bits: entropy of use; top, repeat: % of uses by the most\n"
             "used expert, by the token before's; domain: bits told by the text domain; ahead: % found by look-ahead"
         )
-    typer.echo()
+    console.say()
     for sentence in facts["findings"]:
-        typer.secho(f"- {sentence}", fg="green")
+        console.say(f"- {sentence}", fg="green")
 
 
 def _cells(layer: dict[str, Any], experts: int) -> dict[str, str]:

@@ -2,38 +2,88 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from specmoe.errors import SpecmoeError
+from specmoe.files import ended_by_signals
+from specmoe.text import install, one_line, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 
 WIDE = 130  # columns of a table that goes to a file or a pipe
 SLOW = 10  # units a second, below which the rate has a decimal
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # without a file's name: output
+PERIOD = 5.0  # seconds between two lines about progress where there is no terminal
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 class Commands(TyperGroup):
-    """A command group whose library errors become one line and exit status 1."""
+    """A command group whose library errors become one line and exit status 1; so does an output that takes no more."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program."""
+        with ended_by_signals():
+            try:
+                try:
+                    return super().main(*args, **kwargs)
+                finally:
+                    sys.stdout.flush()
+            except OSError as error:
+                sys.exit(_failed(error))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read this group's own options."""
+        with _visible_usage():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
-            return super().invoke(ctx)
+            with _visible_usage():
+                return super().invoke(ctx)
         except SpecmoeError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            say(one_line(f"error: {error}"), err=True, fg="red")
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def _visible_usage() -> Iterator[None]:
+    """Errors of usage repeat what was typed: made visible."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            error.message = visible(message)  # type: ignore[attr-defined]
+        raise
+
+
+def _failed(error: OSError) -> int:
+    """The exit status after an error of the system, said in a line unless nobody reads the output any more."""
+    with suppress(OSError):
+        if not isinstance(error, BrokenPipeError):
+            place = error.filename or ("standard output" if error.errno in UNWRITABLE else type(error).__name__)
+            say(one_line(f"error: {place}: {error.strerror or error}"), err=True, fg="red")
+    with suppress(OSError, ValueError):  # what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def group(help_text: str) -> typer.Typer:
@@ -54,6 +104,8 @@ def table(rows: list[dict[str, Any]], title: str | None = None) -> None:
     """
     from rich.console import Console
 
+    if not rows:
+        return
     console = Console(width=None if _on_terminal() else WIDE)
     roomy = _table(rows, title, tight=False)
     fits = console.measure(roomy, options=console.options.update(max_width=10**4)).maximum <= console.width
@@ -67,18 +119,26 @@ def _table(rows: list[dict[str, Any]], title: str | None, tight: bool) -> Table:
     from rich.table import Table
 
     padding = (0, 0) if tight else (0, 1)
+    heading = None if title is None else _plain(title, "table.title")
     out = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=not tight
+        title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=not tight
     )
     columns = zip(rows[0].items(), zip(*(row.values() for row in rows), strict=True), strict=True)
     for place, ((name, value), cells) in enumerate(columns):
         number = isinstance(value, int | float) or str(value)[:1].isdigit()
         whole = [*name.split(), *(map(str, cells) if number or place == 0 else ())]
-        least = max(map(len, whole), default=0) if tight else None
-        out.add_column(name, justify="right" if number else "left", overflow="fold", min_width=least)
+        least = max((_plain(text).cell_len for text in whole), default=0) if tight else None
+        out.add_column(_plain(name), justify="right" if number else "left", overflow="fold", min_width=least)
     for row in rows:
-        out.add_row(*(str(value) for value in row.values()))
+        out.add_row(*map(_plain, row.values()))
     return out
+
+
+def _plain(value: object, style: str = "") -> Text:
+    """A value as text in which nothing is markup."""
+    from rich.text import Text
+
+    return Text(visible(str(value)), style=style)
 
 
 def _on_terminal() -> bool:
@@ -88,36 +148,65 @@ def _on_terminal() -> bool:
 def tell_if_slow() -> None:
     """Say on a terminal, before minutes are spent, that an extra would spare them."""
     if sys.stderr.isatty() and find_spec("numba") is None:
-        typer.secho(
-            "without numba this takes several times as long: pip install 'specmoe[fast]'", err=True, fg="yellow"
-        )
+        say(f"without numba this takes several times as long: {install(['fast'])}", err=True, fg="yellow")
 
 
-def note(text: str, **style: Any) -> None:
-    """Print a paragraph; on a terminal, lines end between words."""
+def say(text: str = "", *, head: str = "", err: bool = False, **style: Any) -> None:
+    """Print a text after a bold `head`; in both, what a terminal would obey is visible. No colours with NO_COLOR."""
+    emphatic = typer.style(visible(head), bold=True) if head else ""
+    colours = False if os.environ.get("NO_COLOR") else None
+    typer.echo(emphatic + typer.style(visible(text), **style), err=err, color=colours)
+
+
+def note(text: str, *, head: str = "", **style: Any) -> None:
+    """`say` a paragraph; on a terminal, lines end between words."""
+    head, whole = visible(head), visible(head + text)
     if _on_terminal():
-        text = textwrap.fill(text, max(shutil.get_terminal_size().columns, 40), break_on_hyphens=False)
-    typer.secho(text, **style)
+        whole = textwrap.fill(whole, max(shutil.get_terminal_size().columns, 40), break_on_hyphens=False)
+    say(whole.removeprefix(head), head=head, **style)
 
 
-def progress(unit: str) -> Progress:
-    """A progress bar on standard error with rate and time left; silent when that is not a terminal."""
+@contextmanager
+def progress(unit: str) -> Iterator[Progress]:
+    """Progress on standard error: a bar with rate and time left on a terminal, a line every few seconds elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
+
+    class Name(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return _plain(task.description)
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed or 0
-            return Text(f"{speed:,.{0 if speed >= SLOW else 1}f} {unit}/s")
+            return _plain(f"{speed:,.{0 if speed >= SLOW else 1}f} {unit}/s")
 
     terminal = Console(stderr=True)
-    return Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=terminal,
-        disable=not terminal.is_terminal,
-    )
+    columns = (Name(), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as bar:
+        if terminal.is_terminal:
+            yield bar
+        else:
+            with _lines(bar, unit):
+                yield bar
+
+
+@contextmanager
+def _lines(bar: Progress, unit: str) -> Iterator[None]:
+    """A line about each unfinished task every PERIOD."""
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(PERIOD):
+            for task in [task for task in bar.tasks if task.visible and not task.finished]:
+                total = "" if task.total is None else f" of {task.total:,.0f}"
+                with suppress(OSError, ValueError):  # nobody listens
+                    say(f"{one_line(task.description)}: {task.completed:,.0f}{total} {unit}", err=True)
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

@@ -46,11 +46,11 @@ def demo(
         return
     console.note("The model has two stacks of experts; the one simulated, the decoder's, gets half of the room.")
     for answer in answers:
-        typer.secho(f"\n{answer.setting.title}", bold=True)
+        console.say(f"\n{answer.setting.title}", bold=True)
         show(answer.summaries)
-        typer.secho(answer.reason, fg="green")
-    typer.echo(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
-    typer.secho(f"all of it on one page: {page}", bold=True)
+        console.say(answer.reason, fg="green")
+    console.say(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
+    console.say(f"all of it on one page: {page}", bold=True)
 
 
 def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:

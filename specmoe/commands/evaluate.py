@@ -73,23 +73,23 @@ def show(rows: list[dict[str, Any]]) -> None:
     scored = sorted((row for row in rows if "error" not in row), key=lambda row: bool(row["peeks"]))
     if scored:
         console.table([_cells(row) for row in scored])
-    typer.echo(
+    console.say(
         "top-N: first-choice experts among the N best one layer ahead, within the step, %, ± half a 95 % interval\n"
         "d2, d3: top-1 two, three layers ahead; wrap: top-1 of the next token's first layer\n"
         "prec.: of prefetching at the policy's limit; CPU, GPU: ms for one (step, layer); *: peeks"
     )
     for line in ceiling_lines(rows[0]):
-        typer.echo(line)
+        console.say(line)
     first = rows[0]
-    typer.echo(
+    console.say(
         f"{first['trace']} ({first['trace_kind']}), {first['phase']}: {first['tokens']} tokens of {first['sequences']} "
         f"sequences, batch 1; learnt from {first['train'] or 'nothing'}"
     )
     for row in rows:
         if "error" in row:
-            typer.secho(f"not scored: {row['label']}: {row['error'].removeprefix(row['label'] + ': ')}", fg="yellow")
+            console.say(f"not scored: {row['label']}: {row['error'].removeprefix(row['label'] + ': ')}", fg="yellow")
     for warning in first["warnings"]:
-        typer.secho(f"warning: {warning}", fg="yellow")
+        console.say(f"warning: {warning}", fg="yellow")
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:

@@ -97,9 +97,9 @@ def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: fl
         return
     console.table(_rows(profile, shaky), title=f"{profile.name}: {profile.title}")
     for why in skipped:
-        typer.echo(f"left out: {why}")
+        console.say(f"left out: {why}")
     flagged = f", {len(shaky)} of them unstable: is the machine busy?" if shaky else ""
-    typer.echo(f"{out}: measured in {seconds:.0f} s{flagged}")
+    console.say(f"{out}: measured in {seconds:.0f} s{flagged}")
 
 
 def _rows(profile: HardwareProfile, shaky: tuple[str, ...]) -> list[dict[str, Any]]:

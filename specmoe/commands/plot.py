@@ -71,8 +71,8 @@ def _drawn(table: SweepTable, place: Path) -> list[dict[str, str]]:
 
 
 def _show(sweep: dict[str, Any]) -> None:
-    typer.secho(f"\n{sweep['sweep']}", bold=True)
+    console.say(f"\n{sweep['sweep']}", bold=True)
     for sentence in sweep["answer"]:
-        typer.secho(sentence, fg="green")
+        console.say(sentence, fg="green")
     for drawn in sweep["figures"]:
-        typer.echo(f"{drawn['file']}: {drawn['reading']}")
+        console.say(f"{drawn['file']}: {drawn['reading']}")

@@ -43,7 +43,7 @@ def pretrain(
         console.print_json(card)
     else:
         loss = card["held_out"]
-        typer.echo(f"{out}: held-out loss {loss['loss']:.3f} nats a token (unigram guess {loss['unigram']:.3f})")
+        console.say(f"{out}: held-out loss {loss['loss']:.3f} nats a token (unigram guess {loss['unigram']:.3f})")
 
 
 def _overrides(pairs: list[str]) -> tuple[tuple[str, float], ...]:

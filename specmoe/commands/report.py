@@ -42,14 +42,14 @@ def report(
         console.print_json({"file": str(out), "title": written.title, "answers": answers, "notes": notes})
         return
     _show(written)
-    typer.echo(f"written: {out}")
+    console.say(f"written: {out}")
 
 
 def _show(written: Report) -> None:
-    typer.secho(written.title, bold=True)
+    console.say(written.title, bold=True)
     for name, answer in written.answers.items():
-        typer.secho(f"\n{name}", bold=True)
+        console.say(f"\n{name}", bold=True)
         for sentence in answer.sentences:
-            typer.secho(sentence, fg="green")
+            console.say(sentence, fg="green")
     for note in written.notes:
-        typer.secho(f"warning: {note}", fg="yellow")
+        console.say(f"warning: {note}", fg="yellow")

@@ -23,4 +23,4 @@ def isca24(
     from specmoe.sim.reproduce.report import to_json, to_markdown
 
     made = reproduce(shape)
-    console.print_json(to_json(made)) if as_json else typer.echo(to_markdown(made))
+    console.print_json(to_json(made)) if as_json else console.say(to_markdown(made))

@@ -75,9 +75,9 @@ def simulate(
         return
     show(summaries)
     for failure in failures:
-        typer.echo(f"not run: {failure['policy']}: {failure['error']}")
+        console.say(f"not run: {failure['policy']}: {failure['error']}")
     if told:
-        typer.secho(told, fg="green")
+        console.say(told, fg="green")
 
 
 def _run(
@@ -167,7 +167,7 @@ def show(summaries: list[dict[str, Any]]) -> None:
         "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
         "stall: ms a step that the compute stream waits for loads"
     )
-    typer.echo(f"bounds, ms a step: {limits}")
+    console.say(f"bounds, ms a step: {limits}")
     console.note(
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"

@@ -40,10 +40,10 @@ def status(
     if found.predictors:
         rows = [entry._asdict() | {"top1": _percent(entry.top1)} for entry in found.predictors]
         console.table(rows, title="Trained predictors: first guess right, one layer ahead")
-    typer.echo(f"{len(found.shapes)} model shapes: {', '.join(found.shapes)}\n")
-    typer.secho("Next", bold=True)
+    console.say(f"{len(found.shapes)} model shapes: {', '.join(found.shapes)}\n")
+    console.say("Next", bold=True)
     for step in next_steps(found):
-        typer.echo(f"  {step}")
+        console.say(f"  {step}")
 
 
 def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
@@ -66,8 +66,8 @@ def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
 
 
 def _show_installed(found: Inventory) -> None:
-    typer.secho(f"specmoe {found.version}, Python {found.python}", bold=True)
-    typer.echo(f"  {_listed(found.required)}")
+    console.say(f"specmoe {found.version}, Python {found.python}", bold=True)
+    console.say(f"  {_listed(found.required)}")
     console.table([_extra_row(extra) for extra in found.extras], title="Extras")
 
 
@@ -75,9 +75,9 @@ def _show_gpu(found: Inventory) -> None:
     for device, name in zip(found.gpu.devices, found.matches, strict=True):
         known = f"profile {name}" if name else "no shipped profile is of this card"
         memory = f"{device.free_bytes / GIB:.1f} of {device.vram_bytes / GIB:.1f} GiB free"
-        typer.secho(f"GPU: {device.name}, {memory}; {known}\n", fg="green")
+        console.say(f"GPU: {device.name}, {memory}; {known}\n", fg="green")
     if found.gpu.reason:
-        typer.secho(f"GPU: none usable: {found.gpu.reason}\n", fg="yellow")
+        console.say(f"GPU: none usable: {found.gpu.reason}\n", fg="yellow")
 
 
 def _listed(libraries: dict[str, str | None]) -> str:

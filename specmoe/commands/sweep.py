@@ -139,7 +139,7 @@ def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Wor
             return run_sweep(asked, out, staff, on_cells)
         except KeyboardInterrupt:
             bar.stop()
-            typer.echo(
+            console.say(
                 f"stopped: {kept[0]} of {len(asked.cells)} cells are kept in {out}; run it again to continue", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
@@ -150,14 +150,14 @@ def _show(done: Done, found: dict[str, Any], out: Path) -> None:
     if found["best"]:
         console.table([_line(row) for row in found["best"][:MOST_ROWS]], "the fastest policy that a runtime could have")
         if (more := len(found["best"]) - MOST_ROWS) > 0:
-            typer.echo(f"and {more} more settings")
+            console.say(f"and {more} more settings")
     for error in found["errors"][:MOST_ROWS]:
-        typer.secho(f"failed: {error}", fg="red")
+        console.say(f"failed: {error}", fg="red")
     for warning in found["warnings"][:MOST_ROWS]:
-        typer.secho(f"warning: {warning}", fg="yellow")
-    typer.echo(f"{found['cells']} cells, {done.computed} computed now, {found['failed']} failed")
-    typer.echo(f"evidence: {found['evidence'] or 'none'}; semantics: {found['semantics'] or 'none'}")
-    typer.secho(f"written: {out}/sweep.parquet, {out}/sweep.json", fg="green")
+        console.say(f"warning: {warning}", fg="yellow")
+    console.say(f"{found['cells']} cells, {done.computed} computed now, {found['failed']} failed")
+    console.say(f"evidence: {found['evidence'] or 'none'}; semantics: {found['semantics'] or 'none'}")
+    console.say(f"written: {out}/sweep.parquet, {out}/sweep.json", fg="green")
 
 
 def _line(row: dict[str, Any]) -> dict[str, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from specmoe.commands import console
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 def warn(meta: TraceMeta) -> None:
     """Say on standard error what every result made from the trace must repeat."""
     for warning in meta.warnings:
-        typer.secho(f"WARNING: {warning}", err=True, fg="red", bold=True)
+        console.say(f"WARNING: {warning}", err=True, fg="red", bold=True)
 
 
 def print_info(trace: Trace, summary: Summary) -> None:

@@ -39,7 +39,7 @@ def list_traces(
         try:
             rows.append(overview(Trace(path), name))
         except SpecmoeError as error:
-            typer.secho(f"left out: {error}", err=True, fg="yellow")
+            console.say(f"left out: {error}", err=True, fg="yellow")
     _show(rows, as_json)
 
 

@@ -62,7 +62,7 @@ def _latest(history: list[dict[str, float]]) -> str:
 def _report(out: Path, metrics: dict[str, Any]) -> None:
     found = metrics["validation"]["within_step"]
     console.table([{"ahead": depth.removeprefix("depth"), **tops} for depth, tops in found.items()])
-    typer.echo(f"{out}: best of {len(metrics['epochs'])} epochs: {metrics['best_epoch']}, {metrics['seconds']:.0f} s")
+    console.say(f"{out}: best of {len(metrics['epochs'])} epochs: {metrics['best_epoch']}, {metrics['seconds']:.0f} s")
 
 
 def _require_torch() -> None:

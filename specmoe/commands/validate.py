@@ -90,7 +90,7 @@ def validate(
         console.print_json(verdict(cells) | {"files": [str(path) for path in paths]})
         return
     _show(cells, told)
-    typer.echo("written: " + ", ".join(str(path) for path in paths))
+    console.say("written: " + ", ".join(str(path) for path in paths))
 
 
 def calibrate(
@@ -114,7 +114,7 @@ def calibrate(
     rows = [{"constant": name, **values} for name, values in found.table().items()]
     console.table(rows, title=f"{found.profile.name}: what {len(found.fitted.cells)} cells say")
     for warning in (*found.notes, *found.fitted.warnings):
-        typer.secho(f"warning: {warning}", fg="yellow")
+        console.say(f"warning: {warning}", fg="yellow")
     _verdict(found.cells)
 
 
@@ -253,9 +253,9 @@ def _show(cells: list[CellFidelity], told: Circumstances) -> None:
     shown = [{title: row[name] for title, name in COLUMNS.items()} for row in rows(cells)]
     console.table(shown, title=f"{told.profile} on {told.device.get('device')}")
     _verdict(cells)
-    typer.echo(f"evidence of the simulation: {told.evidence}; semantics: {told.semantics}")
+    console.say(f"evidence of the simulation: {told.evidence}; semantics: {told.semantics}")
     for note in told.notes:
-        typer.secho(f"note: {note}", fg="yellow")
+        console.say(f"note: {note}", fg="yellow")
 
 
 def _verdict(cells: list[CellFidelity]) -> None:
@@ -265,13 +265,13 @@ def _verdict(cells: list[CellFidelity]) -> None:
     for role, title in (("held_out", "held out"), ("fit", "fitted on")):
         mine = [cell for cell in cells if cell.cell.role == role]
         if mine:
-            typer.echo(f"{title}: {_in_words(overall(mine))}")
+            console.say(f"{title}: {_in_words(overall(mine))}")
     held_out = [cell for cell in cells if cell.cell.role == "held_out"]
     missed = failed(overall(held_out) if held_out else None)
     for line in missed:
-        typer.secho(f"FAILED: {line}", fg="red")
+        console.say(f"FAILED: {line}", fg="red")
     if not missed:
-        typer.secho("all targets met", fg="green")
+        console.say("all targets met", fg="green")
 
 
 def _in_words(found: Overall) -> str:

@@ -3,14 +3,16 @@
     T.parquet.partial/job.json                what determines the output, and the day it was begun
     T.parquet.partial/decode-00000.parquet    a whole trace file with the first sequences, and so on
 
-A part is renamed into place when it is whole, so what exists is finished.
+A part is renamed into place when it is whole, so what exists is finished. The record is the first to be written and
+the first to be removed: parts without one are nobody's, and are removed before a collection begins.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from specmoe.files import replacing
 from specmoe.traces.blocks import regroup
 from specmoe.traces.schema import Block, Phase, TraceMeta
 from specmoe.traces.store import Trace, today, write_trace
+
+RECORD = "job.json"
+OWN = re.compile(r"(encode|decode)-\d{5,}\.parquet|\..*\.\d+\.tmp")  # names of parts and of what a kill leaves of one
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Parts:
             target.parent.mkdir(exist_ok=True)
             parts = (Trace(self._path(phase, number)) for number in range(count))
             write_trace(target, metas[phase], regroup(block for part in parts for block in part.blocks()))
-        shutil.rmtree(self.directory)
+        _clear(self.directory)
 
     def _path(self, phase: Phase, number: int) -> Path:
         return self.directory / f"{phase}-{number:05}.parquet"
@@ -55,16 +60,25 @@ def open_parts(directory: Path, settings: dict[str, Any], restart: bool) -> Part
 
     Raises InputError, naming a setting that differs, unless `restart` says to throw the finished parts away.
     """
-    record = directory / "job.json"
-    if restart and record.exists():
-        shutil.rmtree(directory)
-    if not record.exists():
+    record = directory / RECORD
+    if restart or not record.exists():
+        if directory.is_dir():
+            _clear(directory)
         _begin(record, settings)
     begun = _read(record)
     for name, value in settings.items():
         if begun["settings"].get(name) != value:
             raise InputError(f"{directory}: begun with another {name}: delete it, or pass --restart to begin again")
     return Parts(directory, begun["date"])
+
+
+def _clear(directory: Path) -> None:
+    """Remove the record, then the parts, which belong to no collection without it; then the directory, if empty."""
+    (directory / RECORD).unlink(missing_ok=True)
+    for path in [path for path in directory.glob("*") if OWN.fullmatch(path.name)]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _begin(record: Path, settings: dict[str, Any]) -> None:

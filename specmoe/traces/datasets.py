@@ -1,7 +1,7 @@
 """Text of public data sets, prompted as T5-style models were trained to be prompted.
 
 Prompts and answers are those of Raffel et al. 2020, appendix D. A data set with an answer gives (prompt, answer) pairs;
-one without is plain text. Everything goes through the `datasets` library (extra `specmoe[hub]`), row by row.
+one without is plain text. Everything goes through the `datasets` library (extra `hub`), row by row.
 """
 
 from __future__ import annotations

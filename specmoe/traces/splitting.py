@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.files import make_directory
 from specmoe.traces.blocks import limit_lookahead, regroup, round_probs, select
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.store import Trace, write_trace
@@ -61,7 +62,7 @@ def split_trace(
     domains = [trace.meta.sources[code] for code in trace.source[first]]
     split = deal(domains, fractions, np.random.default_rng(seed))
     _require_all(trace, split)
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     written = {}
     for number, name in enumerate(SPLITS):
         written[name] = out / f"{name}.parquet"

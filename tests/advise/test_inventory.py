@@ -63,7 +63,7 @@ def test_why_there_is_none(torch: Any, reason: str) -> None:
 
 def test_without_torch_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usable, "find_spec", lambda name: None)
-    assert usable_devices() == Usable((), "torch is not installed: pip install 'specmoe[torch]'")
+    assert usable_devices() == Usable((), "torch is not installed: pip install -e '.[torch]'")
 
 
 def test_a_torch_that_cannot_be_imported_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_next_without_a_gpu_is_advice_only() -> None:
 def test_next_names_what_is_missing() -> None:
     missing = (inventory.Extra("fast", "sweeps", {"numba": None}),)
     missing += (inventory.Extra("hub", "data", {"datasets": None}),)
-    assert any(step.startswith("pip install 'specmoe[fast,hub]'") for step in next_steps(found_with(extras=missing)))
+    assert any(step.startswith("pip install -e '.[fast,hub]'") for step in next_steps(found_with(extras=missing)))
 
 
 @pytest.mark.parametrize(

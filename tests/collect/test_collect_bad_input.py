@@ -193,7 +193,7 @@ def test_missing_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("specmoe.traces.collect_model.version", version)
-    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install 'specmoe\[torch\]'"):
+    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install -e '.\[torch\]'"):
         require_libraries()
 
 

@@ -129,6 +129,42 @@ def test_restart_throws_the_parts_away(interrupted: Path, run: Collected) -> Non
     assert same(traces["decode"], run(out="other", seed=1)["decode"])
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_parts_without_a_record_are_never_used(
+    restart: bool, interrupted: Path, tmp_path: Path, run: Collected
+) -> None:
+    partial = tmp_path / "out.partial"
+    (partial / "job.json").unlink()  # killed while it removed its parts
+    (partial / ".decode-00001.parquet.1.tmp").touch()
+    assert list(partial.glob("decode-*.parquet"))
+    traces = run(out="out", seed=1, restart=restart)
+    assert same(traces["decode"], run(out="other", seed=1)["decode"])
+    assert not partial.exists()
+
+
+def test_a_record_is_removed_before_the_parts(run: Collected, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = []
+    unlink = Path.unlink
+
+    def watched(self: Path, missing_ok: bool = False) -> None:
+        if self.parent.name == "out.partial" and self.suffix != ".tmp":
+            removed.append(self.name)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    run(out="out")
+    assert removed[0] == "job.json"
+    assert {"decode-00000.parquet", "encode-00000.parquet"} < set(removed[1:])
+
+
+def test_what_is_not_of_a_collection_stays(tmp_path: Path, run: Collected) -> None:
+    mine = tmp_path / "out.partial" / "notes.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    run(out="out", restart=True)
+    assert mine.exists()
+
+
 def test_a_damaged_job_record_is_one_line(interrupted: Path, run: Collected) -> None:
     (interrupted.parent / "out.partial" / "job.json").write_text("{")
     with pytest.raises(InputError, match=r"job\.json: damaged: .* --restart"):

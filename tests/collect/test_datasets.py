@@ -120,7 +120,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match=r"datasets is not installed: pip install 'specmoe\[hub\]'"):
+    with pytest.raises(MissingExtraError, match=r"datasets is not installed: pip install -e '.\[hub\]'"):
         read_dataset("squad")
 
 

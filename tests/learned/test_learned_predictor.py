@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint(damage: str, trained: Trained, tmp_path: Path) -> 
 
 def test_without_torch(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install 'specmoe\[torch\]'"):
+    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install -e '.\[torch\]'"):
         Learned(1, "contextual", str(trained("contextual"))).guess(routed(*learnable(20)))
 
 

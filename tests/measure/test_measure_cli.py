@@ -132,4 +132,4 @@ def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = invoke("--out", tmp_path / "m.toml")
-    assert (result.exit_code, result.stderr) == (1, "error: torch is not installed: pip install 'specmoe[torch]'\n")
+    assert (result.exit_code, result.stderr) == (1, "error: torch is not installed: pip install -e '.[torch]'\n")

@@ -192,6 +192,6 @@ def test_missing_torch_says_what_to_install(run: Run, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("specmoe.traces.collect_model.version", version)
     monkeypatch.setitem(sys.modules, "specmoe.traces.pretrain_loop", None)
-    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install 'specmoe\[torch\]'"):
+    with pytest.raises(MissingExtraError, match=r"torch is not installed: pip install -e '.\[torch\]'"):
         run()
     assert list(tmp_path.iterdir()) == []

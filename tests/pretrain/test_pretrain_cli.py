@@ -93,7 +93,7 @@ def test_missing_torch_says_what_to_install(home: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("specmoe.traces.collect_model.version", version)
     for module in ("torch", "transformers", "specmoe.traces.pretrain_loop"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert_one_line(pretrain(home, tmp_path / "out"), "torch is not installed: pip install 'specmoe[torch]'")
+    assert_one_line(pretrain(home, tmp_path / "out"), "torch is not installed: pip install -e '.[torch]'")
 
 
 def test_ctrl_c_is_no_traceback(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,3 +181,13 @@ def test_an_image_is_in_the_page() -> None:
 def test_positions_are_rounded(drawing: str) -> None:
     outside = re.sub(r'(style|href)="[^"]*"', "", drawing)
     assert re.findall(r"\d\.\d{3,}", outside) == []
+
+
+def test_control_characters_of_a_name_are_visible_in_the_page() -> None:
+    name = "a\x1b[31m\u202eb\x9bc"
+    assert tag("p", name, title=name) == r'<p title="a\x1b[31m\u202eb\x9bc">a\x1b[31m\u202eb\x9bc</p>'
+    figure = Figure()
+    figure.suptitle(name)
+    drawn = inline_svg(figure, "k", name)
+    assert drawn.count(r"a\x1b[31m\u202eb\x9bc") == 2
+    assert "\x1b" not in drawn

@@ -109,5 +109,5 @@ def test_a_scheduler_that_is_not_there(address: str, tmp_path: Path) -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'specmoe\[scale\]'"), dask_workers("tcp://127.0.0.1:9"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e '.\[scale\]'"), dask_workers("tcp://127.0.0.1:9"):
         pass

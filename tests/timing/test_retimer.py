@@ -135,7 +135,7 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "specmoe.sim.timing.retimer_kernel", raising=False)
     table = by_hand()
-    with pytest.raises(MissingExtraError, match=r"numba is not installed: pip install 'specmoe\[fast\]'"):
+    with pytest.raises(MissingExtraError, match=r"numba is not installed: pip install -e '.\[fast\]'"):
         retime(table, [durations_by_hand(table)])
 
 

@@ -195,7 +195,7 @@ def test_other_decisions_are_refused() -> None:
 
 def test_scipy_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(MissingExtraError, match=r"scipy is not installed: pip install 'specmoe\[calibrate\]'"):
+    with pytest.raises(MissingExtraError, match=r"scipy is not installed: pip install -e '.\[calibrate\]'"):
         fit(measured(FIT[:1], 0.0), predicting(FIT[:1]), ISOLATED)
 
 

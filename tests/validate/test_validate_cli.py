@@ -267,7 +267,7 @@ def test_replays_are_judged_without_torch(
 
 def test_what_needs_torch_says_so(no_torch: None, home: Home, tmp_path: Path) -> None:
     for arguments in (("validate", DECODE, *on(home, tmp_path / "out")), ("checksums", DECODE)):
-        assert "torch is not installed: pip install 'specmoe[torch]'" in complaint(*arguments)
+        assert "torch is not installed: pip install -e '.[torch]'" in complaint(*arguments)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from html import escape
 
+from specmoe.text import visible
+
 VOID = frozenset(("col", "input", "link", "meta", "br", "wbr"))
 
 
@@ -19,7 +21,7 @@ def html(value: object) -> Html:
     """A value as HTML: escaped, unless it is that already; nothing for None."""
     if isinstance(value, Html):
         return value
-    return Html("" if value is None else escape(str(value)))
+    return Html("" if value is None else escape(visible(str(value))))
 
 
 def join(parts: Iterable[object]) -> Html:
@@ -44,4 +46,4 @@ def _attribute(key: str, value: object) -> str:
     if value is None:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
+    return f" {name}" if value is True else f' {name}="{escape(visible(str(value)))}"'

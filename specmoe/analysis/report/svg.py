@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from specmoe.analysis.report.markup import Html, html
+from specmoe.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def _drawn(chart: Figure, key: str) -> str:
     page = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
         chart.savefig(page, format="svg")
-    return page.getvalue()
+    return visible(page.getvalue())  # a control character in a name is no XML
 
 
 def _drop(root: Element) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from specmoe.text import install
+
 
 class Device(NamedTuple):
     """A CUDA device."""
@@ -24,7 +26,7 @@ class Usable(NamedTuple):
 def usable_devices() -> Usable:
     """Ask torch, which is imported only now, if it is installed at all."""
     if find_spec("torch") is None:
-        return Usable((), "torch is not installed: pip install 'specmoe[torch]'")
+        return Usable((), f"torch is not installed: {install(['torch'])}")
     try:
         import torch
     except (ImportError, OSError) as error:
