@@ -11,9 +11,16 @@ import pytest
 from examples import load_profile
 from random_traces import META, random_block
 
+from specmoe.commands import console
 from specmoe.traces import Block, TraceMeta, write_trace
 
 load_profile()
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command prints does not depend on how fast this machine is."""
+    monkeypatch.setattr(console, "PERIOD", 3600.0)
 
 
 @pytest.fixture(scope="session")

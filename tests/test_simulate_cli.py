@@ -486,6 +486,22 @@ def test_the_timeline_is_a_chrome_trace(link: list[str], tmp_path: Path) -> None
     }
 
 
+def test_the_timeline_is_of_the_fastest_that_copies(tmp_path: Path) -> None:
+    path, policies = tmp_path / "t.json", "gpu-only,oracle,on-demand-lru,lookahead"
+    command = ["simulate", TRACE, "--policy", policies, "--slots", "40", "--steps", "12", "--timeline", str(path)]
+    told = CliRunner().invoke(app, command)
+    assert f"timeline: {path}: lookahead, the first 12 of 12 steps" in told.stdout
+    told = CliRunner().invoke(app, [*command, "--timeline-policy", "on-demand-lru", "--timeline-steps", "5"])
+    assert f"timeline: {path}: on-demand-lru, the first 5 of 12 steps" in told.stdout
+    told = CliRunner().invoke(app, [*command[:2], "--policy", "gpu-only", *command[4:]])
+    assert f"timeline: {path}: gpu-only, the first 12 of 12 steps" in told.stdout
+
+
+def test_timeline_options_that_do_not_fit(tmp_path: Path) -> None:
+    assert "--timeline-policy x: one of --policy expected" in complaint(*SMALL, "--timeline-policy", "x")
+    assert "--timeline FILE expected" in complaint(*SMALL, "--timeline-steps", "3")
+
+
 def test_sizes() -> None:
     sizes = {"8GiB": 8 << 30, "500 MB": 500 * 10**6, "1000000": 10**6, "1.5gib": 3 << 29, "64 k": 64_000, " 7 B ": 7}
     assert {text: parse_bytes(text) for text in sizes} == sizes

@@ -189,3 +189,7 @@ def test_bad_input_is_one_line(make_trace: Maker, tmp_path: Path, arguments: tup
     before = sorted(tmp_path.rglob("*"))
     assert message in fail(*(argument.format(**names) for argument in arguments))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_head_is_for_a_screen(make_trace: Maker) -> None:
+    assert "-n 99999999: at most 1000 expected" in fail("head", make_trace(9), "-n", 99999999)

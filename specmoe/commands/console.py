@@ -99,8 +99,8 @@ def print_json(value: Any) -> None:
 def table(rows: list[dict[str, Any]], title: str | None = None) -> None:
     """Print rows as a table; the first row's keys are the header, numbers are right-aligned.
 
-    Where it is wider than the terminal, gaps shrink and text is broken, between words where it has any; names in the
-    first column and numbers stay whole.
+    Where it is wider than the terminal, gaps shrink and text is broken, between words where it has any; policies, names
+    in the first column and numbers stay whole.
     """
     from rich.console import Console
 
@@ -126,7 +126,7 @@ def _table(rows: list[dict[str, Any]], title: str | None, tight: bool) -> Table:
     columns = zip(rows[0].items(), zip(*(row.values() for row in rows), strict=True), strict=True)
     for place, ((name, value), cells) in enumerate(columns):
         number = isinstance(value, int | float) or str(value)[:1].isdigit()
-        whole = [*name.split(), *(map(str, cells) if number or place == 0 else ())]
+        whole = [*name.split(), *(map(str, cells) if number or place == 0 or name == "policy" else ())]
         least = max((_plain(text).cell_len for text in whole), default=0) if tight else None
         out.add_column(_plain(name), justify="right" if number else "left", overflow="fold", min_width=least)
     for row in rows:

@@ -23,7 +23,7 @@ def demo(
     """Which policy is fastest for a 128-expert Switch on an RTX 3090, on recorded routing."""
     from specmoe.files import make_directory
     from specmoe.sim import demo as demonstration
-    from specmoe.sim.timing.timeline import write_timeline
+    from specmoe.sim.timing.timeline import STEPS, write_timeline
 
     make_directory(out)
     settings = demonstration.settings()
@@ -49,7 +49,8 @@ def demo(
         console.say(f"\n{answer.setting.title}", bold=True)
         show(answer.summaries)
         console.say(answer.reason, fg="green")
-    console.say(f"\nwritten: {', '.join(map(str, files))} (open the timeline in ui.perfetto.dev)")
+    console.say(f"\nwritten: {', '.join(map(str, files))} (timelines open in ui.perfetto.dev)")
+    console.say(f"timeline: {winner.result.manifest.policy}, the first {min(STEPS, steps)} of {steps} steps")
     console.say(f"all of it on one page: {page}", bold=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from specmoe.sim.sweep.workers import Workers
 
 MOST_ROWS = 20  # of the table that is printed
+MOST_VARIED = 3  # columns of it for values of machine and policy; of more, one says which differ
 INTERRUPTED = 130  # exit status
 
 Several = list[str] | None
@@ -148,7 +150,9 @@ def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Wor
 def _show(done: Done, found: dict[str, Any], out: Path) -> None:
     """The best policy of each setting, what failed, and what it all rests on."""
     if found["best"]:
-        console.table([_line(row) for row in found["best"][:MOST_ROWS]], "the fastest policy that a runtime could have")
+        console.table(
+            [_line(row) for row in _narrow(found["best"])[:MOST_ROWS]], "the fastest policy that a runtime could have"
+        )
         if (more := len(found["best"]) - MOST_ROWS) > 0:
             console.say(f"and {more} more settings")
     for error in found["errors"][:MOST_ROWS]:
@@ -158,6 +162,22 @@ def _show(done: Done, found: dict[str, Any], out: Path) -> None:
     console.say(f"{found['cells']} cells, {done.computed} computed now, {found['failed']} failed")
     console.say(f"evidence: {found['evidence'] or 'none'}; semantics: {found['semantics'] or 'none'}")
     console.say(f"written: {out}/sweep.parquet, {out}/sweep.json", fg="green")
+
+
+def _narrow(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose many varied values are one column: those that differ from what most rows have."""
+    varied = [name for name in rows[0] if name.startswith(("set.", "scale."))]
+    if len(varied) <= MOST_VARIED:
+        return rows
+    usual = {name: Counter(row[name] for row in rows).most_common(1)[0][0] for name in varied}
+    rest = [{name: value for name, value in row.items() if name not in varied} for row in rows]
+    changed = [[_change(name, row[name]) for name in varied if row[name] != usual[name]] for row in rows]
+    return [{"changed": ", ".join(texts) or "nothing", **row} for texts, row in zip(changed, rest, strict=True)]
+
+
+def _change(name: str, value: Any) -> str:
+    how, _, name = name.partition(".")
+    return f"{name} {'x' if how == 'scale' else '='} {_short(value)}"
 
 
 def _line(row: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from specmoe.errors import InputError, SpecmoeError
 
 app = console.group("Look at, check, cut, convert and make traces: what a model's routers chose.")
 
+MOST_TOKENS = 1000  # that are printed
+
 TraceName = Annotated[str, typer.Argument(help="A trace file, or a bundled name such as switch-mini-128/decode/test.")]
 Out = Annotated[Path, typer.Option(help="The trace file to write.")]
 Phase = Annotated[Literal["encode", "decode"], typer.Option(help="Which phase the rows are of.")]
@@ -79,13 +81,15 @@ def validate(
 @app.command()
 def head(
     trace: TraceName,
-    tokens: Annotated[int, typer.Option("-n", help="How many tokens.")] = 3,
+    tokens: Annotated[int, typer.Option("-n", help=f"Number of tokens, at most {MOST_TOKENS}.")] = 3,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Show the first tokens, a row for each layer."""
     from specmoe import traces
     from specmoe.traces.export import first_tokens
 
+    if tokens > MOST_TOKENS:
+        raise InputError(f"-n {tokens}: at most {MOST_TOKENS} expected; `specmoe traces export` writes all tokens")
     rows = first_tokens(traces.open(trace), tokens)
     if as_json:
         console.print_json(rows)

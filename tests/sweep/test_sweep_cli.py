@@ -15,6 +15,7 @@ from sweep_cases import LINK, TRACE, cell, expected
 from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
+from specmoe.commands import console
 from specmoe.sim.sweep import workers
 from specmoe.sweep_table import load_sweep
 
@@ -47,6 +48,18 @@ def complaint(out: Path, arguments: str) -> str:
     assert result.stderr.count("\n") == 1
     assert not out.exists()
     return result.stderr
+
+
+def test_numbers_changed_one_at_a_time_are_one_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    result = sweep(tmp_path / "out", f"{SMALL} --policy on-demand-lru,lookahead --one-at-a-time 0.2")
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines[: lines.index("")])) <= 80
+    rows = [line.split() for line in lines[: lines.index("")] if {"lookahead", "on-demand-lru"} & set(line.split())]
+    assert len(rows) == 20
+    assert rows[0][0] == "nothing"
+    assert rows[1][:3] == [rows[2][0], "x", "0.8"]
 
 
 def test_processes_and_a_table_of_the_best_policy_of_each_setting(tmp_path: Path) -> None:
