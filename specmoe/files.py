@@ -1,19 +1,30 @@
-"""Writing a file all at once or not at all."""
+"""Reading what others wrote without trusting it; writing a file all at once or not at all.
+
+Every reader goes through `parsing`, which makes one InputError of all that a parser raises, or through what is built on
+it. Only regular files are read: a FIFO or a device would be waited for without end.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
 import stat
 import threading
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, SpecmoeError
 
+MIB = 1 << 20
+LARGEST_TOML, LARGEST_JSON, LARGEST_TABLE = 8 * MIB, 256 * MIB, 8192 * MIB  # bytes of a file that is read whole
+DEEPEST = 100  # brackets in brackets, of JSON that a parser without a limit of its own reads
+LONGEST = 300  # characters of a reason
 KINDS = {  # what cannot be replaced by a file
     stat.S_ISDIR: "directory",
     stat.S_ISCHR: "device",
@@ -21,6 +32,95 @@ KINDS = {  # what cannot be replaced by a file
     stat.S_ISFIFO: "pipe",
     stat.S_ISSOCK: "socket",
 }
+_STRING = re.compile(rb'"(?:[^"\\\n]|\\.)*"')
+_STEP = {b"["[0]: 1, b"{"[0]: 1, b"]"[0]: -1, b"}"[0]: -1}
+
+
+def require_regular(path: Path, what: str, most: int | None = None) -> None:
+    """Raise InputError, `path: not WHAT (reason)`, unless a path is a regular file of `most` bytes at most."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not {what} ({reason(error)})") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "is a directory" if stat.S_ISDIR(status.st_mode) else "is neither file nor directory"
+        raise InputError(f"{path}: not {what} ({kind})")
+    if most is not None and status.st_size > most:
+        raise InputError(f"{path}: not {what} ({status.st_size} bytes: at most {most // MIB} MiB expected)")
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in one line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, MemoryError):
+        return "more than memory holds"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}...") or type(error).__name__
+
+
+@contextmanager
+def parsing(path: Path, what: str, error_class: type[SpecmoeError] = InputError) -> Iterator[None]:
+    """Make one line, `path: not WHAT (reason)`, of whatever the block raises while it makes sense of a file.
+
+    A SpecmoeError passes as it is. Every other exception is taken for the file's fault, so the block should hold
+    parsing and nothing else.
+    """
+    try:
+        yield
+    except SpecmoeError:
+        raise
+    except Exception as error:  # parsers raise anything: RecursionError, UnicodeDecodeError, ArrowInvalid, TokenError
+        raise error_class(f"{path}: not {what} ({reason(error)})") from None
+
+
+def read_text(path: Path, what: str = "a text", most: int = LARGEST_JSON) -> str:
+    """A whole UTF-8 file of at most `most` bytes; raises InputError."""
+    require_regular(path, what, most)
+    with parsing(path, what):
+        return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path, what: str = "a JSON file") -> Any:
+    """The value of a JSON file; raises InputError."""
+    text = read_text(path, what)
+    with parsing(path, what):
+        return _shallow(json.loads(text))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table of a TOML file; raises InputError if it is not there or is no TOML."""
+    text = read_text(path, "a TOML file", LARGEST_TOML)
+    with parsing(path, "a TOML file"):
+        table: dict[str, Any] = _shallow(tomllib.loads(text))
+    return table
+
+
+def _shallow(value: Any) -> Any:
+    """The value itself; raises RecursionError if it is nested more than DEEPEST deep, for whoever walks through it."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for parts in inner for part in parts]
+        if not level:
+            return value
+    raise RecursionError
+
+
+def require_shallow(lines: Iterable[bytes]) -> None:
+    """Raise ValueError for JSON whose brackets are nested more than DEEPEST deep, which can crash its parser."""
+    depth = 0
+    for line in lines:
+        bare = _STRING.sub(b"", line)
+        opened = bare.count(b"[") + bare.count(b"{")
+        if not depth and opened <= DEEPEST and opened == bare.count(b"]") + bare.count(b"}"):
+            continue
+        for byte in bare:
+            depth = max(0, depth + _STEP.get(byte, 0))
+            if depth > DEEPEST:
+                raise ValueError("nested too deeply")
 
 
 def make_directory(path: Path) -> None:

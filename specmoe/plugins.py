@@ -87,7 +87,9 @@ class Table(MutableMapping[str, T]):
         try:
             value = point.load()
             why = self._wrong(point.name, value)
-        except Exception as error:  # whatever a stranger's module raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a stranger's module raises, SystemExit too
             return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         if not why:
             plug_ins[point.name] = value

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.files import parsing, replacing, require_regular
 
 DECISIONS = (
     "step",
@@ -93,15 +93,13 @@ class RunResult:
     @classmethod
     def load(cls, path: Path) -> RunResult:
         """Read what `save` wrote; raises InputError for anything else."""
-        try:
+        require_regular(path, "a result of specmoe")
+        with parsing(path, "a result of specmoe"):
             table = pq.read_table(path)
             raw: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
             columns = {name: table[name].to_numpy().astype(np.int64, casting="safe") for name in COLUMNS}
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             return cls(columns, Manifest(**fields))
-        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
-            why = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{path}: not a result of specmoe ({why})") from None
 
 
 def same_decisions(one: RunResult, other: RunResult) -> None:

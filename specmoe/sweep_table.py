@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.files import parsing, read_json, replacing, require_regular
 
 TABLE, MANIFEST = "sweep.parquet", "sweep.json"  # names of the two files in a sweep's directory
 SCHEMA = 1  # of both; one of another version is refused
@@ -113,14 +113,12 @@ def save_sweep(table: SweepTable, directory: Path) -> None:
 
 def load_sweep(directory: Path) -> SweepTable:
     """Read what `save_sweep` wrote; raises InputError for anything else, and for another version's."""
-    try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
+    manifest: dict[str, Any] = read_json(directory / MANIFEST, "a sweep of specmoe")
+    require_regular(directory / TABLE, "a sweep of specmoe")
+    with parsing(directory, "a sweep of specmoe"):
         found = manifest.pop("schema")
         if found != SCHEMA:
             raise InputError(f"{directory / MANIFEST}: schema {found}: {SCHEMA} expected; run the sweep again")
         frame = pq.read_table(directory / TABLE)
         types = {name: frame.schema.field(name).type for name in frame.column_names if name.startswith((SET, SCALE))}
         return SweepTable(frame.select(schema_of(types).names).to_pandas(), manifest)
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{directory}: not a sweep of specmoe ({why})") from None

@@ -128,7 +128,7 @@ def test_a_file_has_a_table_for_each_predictor_or_for_each_of_its_devices(tmp_pa
         (f"[a]\nfixed = {VALUE.format(-2)}\nper_token = {VALUE.format(1)}\n", "0 or more, expected"),
         (f"[a.cpu]\nfixed = {VALUE.format(2)}\n", "a.cpu.per_token: missing"),
         ("a = 3\n", "a table expected"),
-        ("[a\n", "not TOML"),
+        ("[a\n", "not a TOML file"),
     ],
 )
 def test_files_of_no_sense_are_one_line(text: str, told: str, tmp_path: Path) -> None:

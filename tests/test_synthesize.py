@@ -161,11 +161,11 @@ def test_numbers_out_of_range(tmp_path: Path, changes: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({}, "expert_counts: JSON of the form"),
-        ([], "expert_counts: JSON of the form"),
+        ({}, "JSON of the form"),
+        ([], "JSON of the form"),
         ({"expert_counts": {}}, "equally many"),
-        ({"expert_counts": {"a": {"0": 1}}}, "expert_counts: JSON"),
-        ({"expert_counts": {"0": {"0": 1, "2": 1}}}, "expert_counts: JSON"),
+        ({"expert_counts": {"a": {"0": 1}}}, "JSON of the form"),
+        ({"expert_counts": {"0": {"0": 1, "2": 1}}}, "JSON of the form"),
         ({"expert_counts": {"0": {"0": 1}, "1": {"0": 1, "1": 1}}}, "equally many"),
         ({"expert_counts": {"0": {"0": -1, "1": 2}}}, "layer 0: numbers of 0 or more"),
         ({"expert_counts": {"0": {"0": 0, "1": 0}}}, "layer 0: numbers of 0 or more, not all 0"),
@@ -179,5 +179,5 @@ def test_counts_that_are_none(tmp_path: Path, value: Any, message: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"not a JSON file \(No such file"):
         load_counts(tmp_path / "absent.json")

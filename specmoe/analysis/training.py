@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from specmoe.analysis.style import figure, save
-from specmoe.errors import InputError
+from specmoe.files import parsing, read_json
 
 
 def plot_training(history: Path, png: Path, unigram: float) -> None:
@@ -32,8 +31,6 @@ def plot_training(history: Path, png: Path, unigram: float) -> None:
 
 def _columns(history: Path, name: str, fields: tuple[str, ...]) -> dict[str, list[Any]]:
     """The points of a history by field."""
-    try:
-        points = json.loads(history.read_text())[name]
-        return {field: [point[field] for point in points] for field in fields}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{history}: not the history of a run") from None
+    points = read_json(history, "the history of a run")
+    with parsing(history, "the history of a run"):
+        return {field: [point[field] for point in points[name]] for field in fields}

@@ -22,7 +22,9 @@ def collect(
     phase: Annotated[str, typer.Option(help="encode, decode or both.")] = "decode",
     sequences: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     window: Annotated[int, typer.Option(help="Longest input in tokens.")] = 256,
-    candidates: Annotated[int, typer.Option(help="Router candidates kept per layer.")] = 8,
+    candidates: Annotated[
+        int | None, typer.Option(help="Router candidates kept per layer. Default: 8, or all experts if fewer.")
+    ] = None,
     lookahead_depth: Annotated[int, typer.Option(help="Record look-ahead over 1 to so many layers.")] = 1,
     batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Of span corruption and --random-init.")] = 0,
@@ -32,6 +34,7 @@ def collect(
     capacity: Annotated[int | None, typer.Option(help="Tokens of a sequence an expert takes; without: all.")] = None,
     random_init: Annotated[bool, typer.Option("--random-init", help="Ignore the weights, draw them.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what a killed run finished.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is there already.")] = False,
     as_json: console.JsonFlag = False,
 ) -> None:
     """Record the routing of an MoE model while it reads text.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from specmoe.errors import InputError
@@ -32,16 +30,6 @@ class Place(NamedTuple):
     def wrong(self, complaint: str) -> InputError:
         """The error to raise."""
         return InputError(f"{self}: {complaint}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A whole file; raises InputError if it is not there or is no TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}: a TOML file expected") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not TOML: {' '.join(str(error).split())}") from None
 
 
 def hint(word: str, known: Iterable[str]) -> str:

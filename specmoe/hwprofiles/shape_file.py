@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from specmoe.files import read_toml
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.reading import Place, hint, read_record, read_toml, require_names
+from specmoe.hwprofiles.reading import Place, hint, read_record, require_names
 from specmoe.hwprofiles.shape import Attention, Experts, ModelShape, Stack
 
 _OWN = ("name", "source", "format", "d_model", "vocab", "tied")

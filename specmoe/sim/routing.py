@@ -20,6 +20,7 @@ from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces.store import Trace
+from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import build
 
 
@@ -97,5 +98,5 @@ class Routing:
 
 
 def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
-    block = trace.read()
+    block = read_valid(trace)
     return Routed(build(block, trace.meta, batch, steps), block)

@@ -13,14 +13,15 @@ from specmoe.traces.text import Split
 
 @dataclass(frozen=True)
 class CollectJob:
-    """What to record, from what, and how; everything but `out`, `restart` and `part_rows` determines the routing.
+    """What to record, from what, and how; `out`, `restart`, `overwrite` and `part_rows` do not change the routing.
 
     `model` is a bundled name, a directory or a hub id; either `text` files or a `dataset` of `traces.datasets`. With
     phase "both", `out` is a directory for encode.parquet and decode.parquet. `sequences` limits their number, `window`
-    their input tokens. `lookahead_depth` is the furthest layer ahead whose router is asked early. `generate` runs up to
-    so many greedy decoding steps instead of teacher forcing; `capacity` is the tokens of a sequence that a Switch
-    expert takes before it drops some (None: it never does). `kind` overrides what the checkpoint says of its origin.
-    `part_rows` is about what a kill can cost.
+    their input tokens. `candidates` are kept of each layer, by default 8, or all experts where there are fewer.
+    `lookahead_depth` is the furthest layer ahead whose router is asked early. `generate` is the most greedy decoding
+    steps, which then replace teacher forcing; `capacity` is the tokens of a sequence that a Switch expert takes before
+    it drops some (None: it never does). `kind` overrides what the checkpoint says of its origin. `part_rows` is about
+    what a kill can cost.
     """
 
     model: str
@@ -31,7 +32,7 @@ class CollectJob:
     phase: Literal["encode", "decode", "both"] = "decode"
     sequences: int | None = None
     window: int = 256
-    candidates: int = 8
+    candidates: int | None = None
     lookahead_depth: int = 1
     batch: int = 8
     seed: int = 0
@@ -42,6 +43,7 @@ class CollectJob:
     random_init: bool = False
     kind: Kind | None = None
     restart: bool = False
+    overwrite: bool = False
     part_rows: int = 8192
 
     @property
@@ -73,6 +75,7 @@ class CollectJob:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: at least 1 expected")
         self._check_out()
+        self._check_finished()
 
     def _check_out(self) -> None:
         if not self.out.parent.is_dir():
@@ -81,3 +84,9 @@ class CollectJob:
             raise InputError(f"{self.out}: is a file: --phase both wants a directory")
         if self.phase != "both" and self.out.is_dir():
             raise InputError(f"{self.out}: is a directory: a file name expected")
+
+    def _check_finished(self) -> None:
+        """A finished trace is not lost by chance; what a killed run has begun goes on."""
+        for target in self.targets.values():
+            if target.exists() and not self.overwrite and not self.partial.exists():
+                raise InputError(f"{target}: is there already: another --out, or --overwrite, expected")

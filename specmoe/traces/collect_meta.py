@@ -14,6 +14,7 @@ from specmoe.traces.schema import Origin, Phase, TraceMeta
 from specmoe.traces.spans import MEAN_SPAN, NOISE_DENSITY
 from specmoe.traces.store import library_versions
 
+CANDIDATES = 8  # kept of each layer unless the job says otherwise
 LIBRARIES = ("numpy", "tokenizers", "torch", "transformers")
 SETTINGS = (
     "phase",
@@ -62,13 +63,16 @@ def settings(job: CollectJob, checkpoint: Checkpoint, corpus: Corpus) -> dict[st
 def trace_meta(job: CollectJob, checkpoint: Checkpoint, phase: Phase, corpus: Corpus) -> TraceMeta:
     """The metadata of one phase, but for the date.
 
-    Raises ModelError if the phase has no router, InputError for fewer candidates than experts in use.
+    Raises ModelError if the phase has no router, InputError for candidates or a look-ahead that it does not have.
     """
     layers = checkpoint.adapter.layers(checkpoint.model, phase)
     router: Any = layers[0].router
     top_k = getattr(router, "top_k", 1)  # Switch has none: it always takes one
-    if job.candidates < top_k:
-        raise InputError(f"--candidates {job.candidates}: {checkpoint.name} uses {top_k} experts a token")
+    if job.lookahead_depth > len(layers):
+        raise InputError(
+            f"--lookahead-depth {job.lookahead_depth}: {checkpoint.name} has {len(layers)} MoE layers in {phase}: "
+            f"at most {len(layers)} expected"
+        )
     config = checkpoint.model.config
     return TraceMeta(
         phase=phase,
@@ -78,7 +82,7 @@ def trace_meta(job: CollectJob, checkpoint: Checkpoint, phase: Phase, corpus: Co
         num_experts=router.num_experts,
         num_layers=len(layers),
         top_k=top_k,
-        candidates=min(job.candidates, router.num_experts),
+        candidates=_candidates(job, checkpoint.name, top_k, router.num_experts),
         lookahead_depth=job.lookahead_depth,
         sources=corpus.sources,
         corpus=corpus.description,
@@ -91,6 +95,18 @@ def trace_meta(job: CollectJob, checkpoint: Checkpoint, phase: Phase, corpus: Co
         versions=library_versions(*LIBRARIES),
         notes=_notes(job, checkpoint, corpus),
     )
+
+
+def _candidates(job: CollectJob, name: str, top_k: int, experts: int) -> int:
+    """How many are kept; raises InputError for fewer than are used and for more than there are."""
+    if job.candidates is None:
+        return min(max(CANDIDATES, top_k), experts)
+    if not top_k <= job.candidates <= experts:
+        raise InputError(
+            f"--candidates {job.candidates}: {name} uses {top_k} experts a token and has {experts} a layer: "
+            f"{top_k} to {experts} expected"
+        )
+    return job.candidates
 
 
 def _origin(job: CollectJob, phase: Phase) -> Origin:

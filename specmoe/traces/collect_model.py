@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.errors import InputError, MissingExtraError, ModelError
+from specmoe.errors import InputError, MissingExtraError, ModelError, SpecmoeError
+from specmoe.files import parsing, read_text, reason
 from specmoe.traces.adapters import Adapter, adapter_for
 from specmoe.traces.schema import Kind
 
@@ -113,13 +114,13 @@ def pick_device(device: str) -> torch.device:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{name}: cannot be read as a bundled, local or hub checkpoint: {first}") from None
+    except SpecmoeError:
+        raise
+    except Exception as error:  # of transformers, tokenizers, huggingface_hub, safetensors or torch
+        text = f"{name}: cannot be read as a bundled, local or hub checkpoint: {reason(error)}"
+        raise ModelError(text) from None
 
 
 def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:
@@ -192,10 +193,9 @@ def _declaration(where: Path | str) -> dict[str, Any]:
     """What `specmoe.json` beside a checkpoint says of its origin; nothing for a checkpoint of others."""
     if not isinstance(where, Path) or not (where / "specmoe.json").is_file():
         return {}
-    try:
-        return dict(json.loads((where / "specmoe.json").read_text()))
-    except ValueError as error:
-        raise ModelError(f"{where / 'specmoe.json'}: not a JSON object ({error})") from None
+    file = where / "specmoe.json"
+    with parsing(file, "a JSON object", ModelError):
+        return dict(json.loads(read_text(file)))
 
 
 def _fingerprint(where: Path | str, config: Any) -> str:

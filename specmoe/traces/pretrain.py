@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from specmoe.errors import InputError, ModelError
+from specmoe.files import parsing, read_json
 from specmoe.traces.collect_model import pick_device, require_libraries
 from specmoe.traces.pretrain_data import Batch, Corpus, unigram_loss
 from specmoe.traces.pretrain_job import STATE, PretrainJob, require_same
@@ -66,9 +67,10 @@ def _finished(job: PretrainJob, identity: dict[str, Any]) -> dict[str, Any]:
     """What the run that finished in `out` says of itself; raises InputError if it is not this one."""
     file = job.out / CARD
     try:
-        card = dict(json.loads(file.read_text()))
-        found = {**card, **card["recipe"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        with parsing(file, "the card of a checkpoint"):
+            card = dict(read_json(file))
+            found = {**card, **card["recipe"]}
+    except InputError:
         raise InputError(f"{job.out}: has a checkpoint that no `specmoe pretrain` made: choose another --out") from None
     require_same(file, found, identity)
     return card

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.errors import InputError, SpecmoeError
+from specmoe.files import reason, replacing
 from specmoe.traces.collect_model import pick_device
 from specmoe.traces.pretrain_data import Batch
 from specmoe.traces.pretrain_job import STATE, require_same
@@ -216,8 +216,10 @@ def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> 
 def _damage(file: Path) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: damaged ({error}): delete it to begin again") from None
+    except SpecmoeError:
+        raise
+    except Exception as error:  # of safetensors, JSON or torch
+        raise InputError(f"{file}: damaged ({reason(error)}): delete it to begin again") from None
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

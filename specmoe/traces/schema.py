@@ -28,6 +28,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.errors import TraceError
+from specmoe.files import reason
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"specmoe"
@@ -126,8 +127,10 @@ class TraceMeta:
             raw: dict[str, Any] = json.loads(text)
             known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             meta = cls(**known)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise TraceError(f"trace metadata: {error}") from None
+        except TraceError:
+            raise
+        except Exception as error:  # anything may be in another's JSON
+            raise TraceError(f"trace metadata: {reason(error)}") from None
         for name in get_type_hints(cls):
             wanted = cls.__dataclass_fields__[name].type
             if wanted in ("int", "bool", "str") and type(getattr(meta, name)).__name__ != wanted:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from specmoe import __version__
 from specmoe.errors import InputError, TraceError
-from specmoe.files import replacing
+from specmoe.files import parsing, replacing, require_regular
 from specmoe.traces import bundled
 from specmoe.traces.blocks import ROW_GROUP
 from specmoe.traces.schema import METADATA_KEY, Block, TraceMeta, arrow_schema, to_arrow
@@ -33,7 +34,6 @@ _DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i
 _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "token": "BYTE_STREAM_SPLIT"} | {
     f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LISTS
 }
-_UNREADABLE = (pa.ArrowException, OSError)
 
 
 def today() -> str:
@@ -45,7 +45,15 @@ def today() -> str:
 
 def library_versions(*packages: str) -> dict[str, str]:
     """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
-    return {package: version(package) for package in sorted({"specmoe", *packages})}
+    return {package: _version(package) for package in sorted({"specmoe", *packages})}
+
+
+def _version(package: str) -> str:
+    """Of specmoe itself, that of the source, which may be on the path without being installed."""
+    try:
+        return __version__ if package == "specmoe" else version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 class Trace:
@@ -117,11 +125,9 @@ class Trace:
         return self.meta.shapes.get(name, ())
 
     def _read_group(self, group: int, columns: list[str]) -> dict[str, NDArray[Any]]:
-        try:
+        with parsing(self.path, f"a whole trace: row group {group} is damaged", TraceError):
             table = self._file.read_row_group(group, columns=columns)
-        except _UNREADABLE as error:
-            raise TraceError(f"{self.path}: row group {group} is damaged: {_line(error)}") from None
-        return {name: self._to_numpy(name, table.column(name)) for name in columns}
+            return {name: self._to_numpy(name, table.column(name)) for name in columns}
 
     def _to_numpy(self, name: str, column: pa.ChunkedArray) -> NDArray[Any]:
         values = pa.concat_arrays(column.chunks) if column.num_chunks > 1 else column.chunk(0)
@@ -141,12 +147,13 @@ class Trace:
         return codes[indices]
 
     def _read_column(self, name: str) -> NDArray[Any]:
-        out = np.empty((self.num_tokens, *self._row_shape(name)), _DTYPES[name])
-        end = 0
-        for group in self._groups:
-            part = self._read_group(group, [name])[name]
-            start, end = end, end + len(part)
-            out[start:end] = part
+        with parsing(self.path, "a whole trace", TraceError):
+            out = np.empty((self.num_tokens, *self._row_shape(name)), _DTYPES[name])
+            end = 0
+            for group in self._groups:
+                part = self._read_group(group, [name])[name]
+                start, end = end, end + len(part)
+                out[start:end] = part
         out.flags.writeable = False
         return out
 
@@ -214,11 +221,10 @@ def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def _open_checked(path: Path) -> tuple[pq.ParquetFile, TraceMeta]:
     if path.is_dir():
         raise InputError(f"{path}: is a directory: a trace file or a bundled name expected")
-    try:
+    require_regular(path, "a trace")
+    with parsing(path, "a whole Parquet file", TraceError):
         file = pq.ParquetFile(path, page_checksum_verification=True)
-    except _UNREADABLE as error:
-        raise TraceError(f"{path}: not a whole Parquet file: {_line(error)}") from None
-    metadata = file.schema_arrow.metadata or {}
+        metadata = file.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise TraceError(
             f"{path}: metadata {METADATA_KEY.decode()!r} missing: not a trace (see `specmoe traces import`)"
@@ -227,7 +233,8 @@ def _open_checked(path: Path) -> tuple[pq.ParquetFile, TraceMeta]:
         meta = TraceMeta.from_json(metadata[METADATA_KEY])
     except TraceError as error:
         raise TraceError(f"{path}: {error}") from None
-    _check_columns(path, file.schema_arrow, arrow_schema(meta))
+    with parsing(path, "a trace", TraceError):
+        _check_columns(path, file.schema_arrow, arrow_schema(meta))
     return file, meta
 
 
@@ -240,7 +247,3 @@ def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
         if other.type != field.type or other.nullable:
             nulls = " with nulls" if other.nullable else ""
             raise TraceError(f"{path}: column {field.name} is {other.type}{nulls}: {field.type} without nulls expected")
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0].strip() if str(error) else type(error).__name__

@@ -8,15 +8,15 @@ by the counts without replacement (Gumbel top-k, Kool et al., 2019). There are n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.files import parsing, read_json
 from specmoe.traces.blocks import regroup
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import library_versions, today, write_trace
@@ -36,14 +36,9 @@ def load_counts(path: Path) -> Counts:
 
     Raises InputError naming the field at fault.
     """
-    try:
-        raw: Any = json.loads(path.read_text())
+    raw = read_json(path)
+    with parsing(path, 'JSON of the form {"expert_counts": {layer: {expert: count}}}'):
         layers = {int(layer): _by_expert(counts) for layer, counts in raw["expert_counts"].items()}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        expected = '{"expert_counts": {layer: {expert: count}}}'
-        raise InputError(f"{path}: expert_counts: JSON of the form {expected} expected") from None
     if not layers or len({len(counts) for counts in layers.values()}) != 1:
         raise InputError(f"{path}: expert_counts: layers of equally many experts expected")
     values = np.array([layers[layer] for layer in sorted(layers)])
@@ -56,7 +51,7 @@ def load_counts(path: Path) -> Counts:
 def _by_expert(counts: dict[str, float]) -> list[float]:
     numbered = {int(expert): float(count) for expert, count in counts.items()}
     if sorted(numbered) != list(range(len(numbered))):
-        raise ValueError
+        raise ValueError("experts 0, 1, 2, ... expected")
     return [numbered[expert] for expert in range(len(numbered))]
 
 

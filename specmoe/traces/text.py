@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.files import parsing, require_regular
 
 Split = Literal["all", "train", "validation", "test"]
 HELD_OUT_FRACTION = 0.05
@@ -104,13 +105,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> Iterator[Document]:
-    try:
+    require_regular(file, "a text")
+    with parsing(file, "UTF-8 text"):
         raw = lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
         text = raw.decode()
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not UTF-8 text ({error})") from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     source = file.name.split(".")[0]
     return (Document(source, piece.strip("\r\n")) for piece in SEPARATOR.split(text) if piece.strip())
 

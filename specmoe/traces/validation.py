@@ -42,6 +42,13 @@ def validate(trace: Trace, advance: Callable[[int], object] = lambda rows: None)
     return checked
 
 
+def read_valid(trace: Trace) -> Block:
+    """All rows of a trace, which are checked; raises TraceError naming file, row and field."""
+    block = trace.read()
+    check(block, trace.meta, str(trace.path))
+    return block
+
+
 def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tuple[int, int] | None = None) -> None:
     """Raise TraceError for the first rule that a block breaks.
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmoe.files import replacing
+from specmoe.files import parsing, replacing, require_regular
 from specmoe.validate.fidelity import PARTS, CellFidelity, Side
-from specmoe.validate.step_store import FOREIGN, cell_fields, cell_from, foreign
+from specmoe.validate.step_store import cell_fields, cell_from
 
 Row = dict[str, Any]
 INTEGERS = ("batch", "steps", "slots", "repeats")
@@ -28,10 +28,9 @@ def write_cells(path: Path, cells: Sequence[CellFidelity]) -> None:
 
 def read_cells(path: Path) -> tuple[CellFidelity, ...]:
     """What `write_cells` wrote; raises InputError for anything else."""
-    try:
+    require_regular(path, "judged cells of specmoe")
+    with parsing(path, "judged cells of specmoe"):
         return tuple(_cell(row) for row in pq.read_table(path).to_pylist())
-    except FOREIGN as error:
-        raise foreign(path, "judged cells", error) from None
 
 
 def _row(cell: CellFidelity) -> Row:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.files import parsing, read_json, replacing
 from specmoe.validate.cell_store import read_cells, write_cells
 from specmoe.validate.cells import Cell
 from specmoe.validate.fidelity import CellFidelity
 from specmoe.validate.overall import TARGETS, Overall, failed, overall
-from specmoe.validate.step_store import FOREIGN, foreign, write_steps
+from specmoe.validate.step_store import write_steps
 from specmoe.validate.steps import Steps
 
 CELLS, STEPS = ".cells.parquet", ".steps.parquet"
@@ -76,15 +76,13 @@ def save(
 
 def load(path: Path) -> Evidence:
     """A validation by its JSON; raises InputError if that, or a file beside it, is not what `save` wrote."""
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text())
+    with parsing(path, "a validation of specmoe"):
+        raw: dict[str, Any] = read_json(path, "a validation of specmoe")
         told = {field.name: raw[field.name] for field in dataclasses.fields(Circumstances)}
         circumstances = Circumstances(**told | {"notes": tuple(raw["notes"])})
         hashes: dict[str, str] = dict(raw["files"])
         _, cells, steps = paths_of(path.parent, circumstances.name)
         expected = {file: hashes[file.name] for file in (cells, steps)}
-    except FOREIGN as error:
-        raise foreign(path, "a validation", error) from None
     for file, known in expected.items():
         if not file.is_file() or _hash(file) != known:
             raise InputError(f"{file}: missing, or not the one that {path.name} belongs to")

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from specmoe.errors import InputError
+from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
-from specmoe.hwprofiles.reading import Place, hint, read_toml, require_names
+from specmoe.hwprofiles.reading import Place, hint, require_names
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.validate.cells import Cell, Group

@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.files import parsing, replacing, require_regular
 from specmoe.validate.cells import Cell, Group, Role
 from specmoe.validate.steps import Steps, Times
 
@@ -27,7 +26,6 @@ TIMES = ("latency_ns", "compute_ns", "stall_ns")
 SCHEMA = pa.schema(
     [("cell", pa.int16()), ("repeat", pa.int8()), ("step", pa.int32()), *((name, pa.int64()) for name in TIMES)]
 )
-FOREIGN = (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError)  # what reading may raise
 
 
 def write_steps(path: Path, measured: Mapping[Cell, Steps]) -> None:
@@ -53,15 +51,13 @@ def read_steps(path: Path, role: Role | None = None) -> dict[Cell, Steps]:
 
     Raises InputError for anything else.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            cells: list[dict[str, Any]] = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
-            if len(cells) != file.num_row_groups:
-                raise ValueError("not a row group for each cell")
-            chosen = [number for number, cell in enumerate(cells) if role in (None, cell["role"])]
-            return {cell_from(cells[number]): _read(file, number, cells[number]) for number in chosen}
-    except FOREIGN as error:
-        raise foreign(path, "measured steps", error) from None
+    require_regular(path, "measured steps of specmoe")
+    with parsing(path, "measured steps of specmoe"), pq.ParquetFile(path) as file:
+        cells: list[dict[str, Any]] = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
+        if len(cells) != file.num_row_groups:
+            raise ValueError("not a row group for each cell")
+        chosen = [number for number, cell in enumerate(cells) if role in (None, cell["role"])]
+        return {cell_from(cells[number]): _read(file, number, cells[number]) for number in chosen}
 
 
 def cell_fields(cell: Cell) -> dict[str, str | int | None]:
@@ -73,12 +69,6 @@ def cell_from(fields: Mapping[str, Any]) -> Cell:
     """The cell of such a row, which may hold more; raises KeyError if something is missing."""
     group = Group(**{field.name: fields[field.name] for field in dataclasses.fields(Group)})
     return Cell(group, fields["policy"], fields["slots"], fields["role"])
-
-
-def foreign(path: Path, what: str, error: Exception) -> InputError:
-    """The one line that is said of a file that specmoe did not write."""
-    why = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path}: not {what} of specmoe ({why})")
 
 
 def _table(number: int, steps: Steps, schema: pa.Schema) -> pa.Table:

@@ -37,6 +37,12 @@ from specmoe.traces.collect_run import Runner
         ({"text": (Path("/nowhere/at/all"),)}, InputError, "no such file"),
         ({"model": "nowhere"}, ModelError, "nowhere: no such checkpoint directory"),
         ({"model": "text"}, ModelError, "text: not a checkpoint: config.json is missing"),
+        ({"candidates": 100}, InputError, "--candidates 100: .* has 8 a layer: 1 to 8 expected"),
+        (
+            {"lookahead_depth": 99},
+            InputError,
+            "--lookahead-depth 99: .* 2 MoE layers in encode: at most 2 expected",
+        ),
         ({"kind": "dreamt"}, TraceError, "kind is 'dreamt'"),
     ],
 )
@@ -45,6 +51,21 @@ def test_bad_options_are_one_line(changes: dict[str, Any], error: Any, message: 
         run(**changes)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_trace_is_replaced_only_on_demand(run: Collected, tmp_path: Path) -> None:
+    (trace,) = run(phase="encode", out="t.parquet").values()
+    before = trace.path.read_bytes()
+    with pytest.raises(InputError, match=r"t\.parquet: is there already: another --out, or --overwrite, expected"):
+        run(phase="encode", out="t.parquet", seed=1)
+    assert trace.path.read_bytes() == before
+    run(phase="encode", out="t.parquet", seed=1, overwrite=True)
+    assert trace.path.read_bytes() != before
+
+
+def test_a_few_experts_are_all_candidates_by_default(run: Collected, tmp_path: Path) -> None:
+    small = save_tiny(tmp_path / "small", "switch_transformers", num_experts=4)
+    assert run(str(small), candidates=None)["encode"].meta.candidates == 4
 
 
 def break_weights(model: Path) -> None:

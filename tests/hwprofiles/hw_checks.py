@@ -8,12 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
+from specmoe.files import read_toml
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Move, Phase, Source
 from specmoe.hwprofiles.catalogue import SUFFIX
 from specmoe.hwprofiles.fields import COPIES, HOST_SETS
 from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import EVIDENCE
-from specmoe.hwprofiles.reading import read_toml
 
 MOVES: tuple[Move, ...] = get_args(Move)
 PHASES: tuple[Phase, ...] = get_args(Phase)

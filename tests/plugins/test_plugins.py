@@ -94,7 +94,7 @@ def test_nothing_is_imported_for_a_built_in_name(site: Path) -> None:
     bring(site, "policies", "loud", "raise SystemExit('imported')")
     assert policy("oracle").name == "oracle"
     assert "lru" in EVICTIONS
-    with pytest.raises(SystemExit, match="imported"):
+    with pytest.raises(InputError, match="SystemExit: imported"):
         policy("loud")
 
 
@@ -115,6 +115,8 @@ BROKEN = [
     ("policies", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
     ("policies", "raise RuntimeError('two\\nlines')", "RuntimeError: two"),
     ("policies", "def IT(:", "SyntaxError: "),
+    ("policies", "import sys\nsys.exit(3)", "SystemExit: 3"),
+    ("policies", "raise GeneratorExit", "GeneratorExit: "),
     ("policies", "that = 1", "AttributeError: .*IT"),
     ("policies", "IT = 'lru'", "str: a specmoe.sim.decide.policy.Policy expected"),
     ("policies", POLICY + "IT = Policy('other', '')", "a Policy named 'other': the entry point's name expected"),

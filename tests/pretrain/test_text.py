@@ -122,7 +122,7 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: py
 
     (tmp_path / "a.txt").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(InputError, match=r"a\.txt: cannot be read: Permission denied"):
+    with pytest.raises(InputError, match=r"a\.txt: not UTF-8 text \(Permission denied\)"):
         read_documents([tmp_path / "a.txt"])
 
 

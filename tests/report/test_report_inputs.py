@@ -106,13 +106,13 @@ def test_half_a_sweep(tmp_path: Path) -> None:
 def test_truncated_results(tmp_path: Path) -> None:
     (path,) = runs_dir(tmp_path, "lookahead").glob("*.parquet")
     path.write_bytes(path.read_bytes()[:200])
-    assert complaint(tmp_path) == f"{path}: not a Parquet file, or only a part of one"
+    assert complaint(tmp_path).startswith(f"{path}: not a Parquet file, or only a part of one (")
 
 
 def test_truncated_json(tmp_path: Path) -> None:
     path = validation_dir(tmp_path) / "box.json"
     path.write_text(path.read_text()[:50])
-    assert complaint(tmp_path) == f"{path}: not a JSON file, or only a part of one"
+    assert complaint(tmp_path).startswith(f"{path}: not a JSON file, or only a part of one (")
 
 
 def test_cells_of_another_validation(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_bad_input_is_one_line(pair: tuple[Path, Path], make_trace: MakeTrace, t
     assert "1 to 3 layers expected" in complaint(trace, "--depth", 0)
     assert "predictor.<keyword> expected" in complaint(trace, "--set", "prefetch.limit=2")
     assert "predictor.warmth" in complaint(trace, "--set", "predictor.warmth=2")
-    assert "trained predictor expected" in complaint(trace, "--checkpoint", empty)
+    assert "not the card of a trained predictor" in complaint(trace, "--checkpoint", empty)
     assert "guesses nothing" in complaint(trace, "--predictor", "oracle")
     assert "directory expected" in complaint(trace, "--predictor", "none", "--out", trace)
 

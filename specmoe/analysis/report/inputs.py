@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.analysis.report.judged import Validation, is_validation, read_validation
@@ -21,6 +19,7 @@ from specmoe.analysis.report.runs import table_of
 from specmoe.analysis.trace.job import Analysis
 from specmoe.analysis.trace.store import FACTS, load_analysis
 from specmoe.errors import InputError
+from specmoe.files import parsing, read_json, require_regular
 from specmoe.results import METADATA_KEY, RunResult
 from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
 
@@ -113,10 +112,9 @@ def _runs(name: str, directory: Path) -> Iterator[Study]:
 
 def is_result(path: Path) -> bool:
     """Whether it calls itself a run's; raises InputError for what is no Parquet file."""
-    try:
+    require_regular(path, "a Parquet file")
+    with parsing(path, "a Parquet file, or only a part of one"):
         told = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
-    except (OSError, pa.ArrowException, ValueError):
-        raise InputError(f"{path}: not a Parquet file, or only a part of one") from None
     return isinstance(told, dict) and {"policy", "profile"} <= told.keys()
 
 
@@ -128,14 +126,12 @@ def _described(path: Path) -> Iterator[Found]:
 
 
 def _validation_or_timeline(path: Path) -> Iterator[Found]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            start = file.read(len(TIMELINE))
-            if start == TIMELINE:
-                yield path
-                return
-            told: Any = json.loads(start + file.read())
-    except (OSError, ValueError):
-        raise InputError(f"{path}: not a JSON file, or only a part of one") from None
+    require_regular(path, "a JSON file")
+    with parsing(path, "a JSON file"), path.open(encoding="utf-8") as file:
+        start = file.read(len(TIMELINE))
+    if start == TIMELINE:
+        yield path
+        return
+    told = read_json(path, "a JSON file, or only a part of one")
     if is_validation(told):
         yield read_validation(path, told)

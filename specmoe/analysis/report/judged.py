@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
+from specmoe.files import parsing
 
 CELLS = ".cells.parquet"
 TOLD = (
@@ -95,12 +95,13 @@ def is_validation(told: Any) -> bool:
 def read_validation(path: Path, told: Mapping[str, Any]) -> Validation:
     """The one of this JSON; raises InputError unless the cells beside it are its own."""
     cells = path.with_name(f"{path.stem}{CELLS}")
-    if not cells.is_file() or hashlib.sha256(cells.read_bytes()).hexdigest() != told["files"].get(cells.name):
+    with parsing(path, "a validation of specmoe"):
+        expected = told["files"].get(cells.name)
+        str(told["device"].get("device"))
+    if not cells.is_file() or hashlib.sha256(cells.read_bytes()).hexdigest() != expected:
         raise InputError(f"{cells}: missing, or not the one that {path.name} belongs to")
-    try:
+    with parsing(cells, "judged cells of specmoe"):
         return Validation(told, tuple(map(_judged, pq.read_table(cells).to_pylist())))
-    except (pa.ArrowException, KeyError, TypeError) as error:
-        raise InputError(f"{cells}: not judged cells of specmoe ({error!r})") from None
 
 
 def _judged(row: Mapping[str, Any]) -> Judged:

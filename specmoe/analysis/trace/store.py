@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.analysis.trace.facts import SCHEMA
 from specmoe.analysis.trace.job import Analysis
 from specmoe.analysis.trace.tables import TABLES, schema_of, to_arrow
 from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.files import parsing, read_json, replacing, require_regular
 
 FACTS = "analysis.json"
 
@@ -33,8 +32,10 @@ def save(analysis: Analysis, directory: Path) -> list[Path]:
 
 def load_analysis(directory: Path) -> Analysis:
     """Read what `save` wrote; raises InputError for anything else, and for another version's."""
-    try:
-        facts: dict[str, Any] = json.loads((directory / FACTS).read_text())
+    facts: dict[str, Any] = read_json(directory / FACTS, "an analysis of specmoe")
+    for name in TABLES:
+        require_regular(directory / f"{name}.parquet", "an analysis of specmoe")
+    with parsing(directory, "an analysis of specmoe"):
         if facts["schema"] != SCHEMA:
             raise InputError(
                 f"{directory / FACTS}: schema {facts['schema']}: {SCHEMA} expected; run `specmoe analyze` again"
@@ -42,6 +43,3 @@ def load_analysis(directory: Path) -> Analysis:
         tables = {name: pq.read_table(directory / f"{name}.parquet") for name in TABLES}
         checked = {name: table.select(schema_of(name).names).cast(schema_of(name)) for name, table in tables.items()}
         return Analysis(facts, {name: table.to_pandas() for name, table in checked.items()})
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{directory}: not an analysis of specmoe ({why})") from None

@@ -7,13 +7,15 @@ of the model, or know by definition, take none.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import InputError
+from specmoe.files import parsing, read_json, read_toml
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
-from specmoe.hwprofiles.reading import Place, read_toml, require_names
+from specmoe.hwprofiles.reading import Place, require_names
 from specmoe.sim.speculate.predictor import Predictor, Routed
 
 Device = Literal["cpu", "cuda"]
@@ -95,11 +97,8 @@ def _made(fixed: Quantity, per_token: Quantity) -> RunningTime:
 
 def _of_checkpoint(checkpoint: Path, device: Device) -> RunningTime | None:
     """What was measured when it was trained; None if nothing was."""
-    import json
-
     path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / METRICS
-    try:
-        told = json.loads(path.read_text())["running_time"][device]
-        return RunningTime(round(told["fixed_ns"]), round(told["per_token_ns"]), f"measured: {path}")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    with suppress(InputError), parsing(path, "metrics of a training"):
+        times = read_json(path)["running_time"][device]
+        return RunningTime(round(times["fixed_ns"]), round(times["per_token_ns"]), f"measured: {path}")
+    return None

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import make_directory, replacing
+from specmoe.files import make_directory, parsing, replacing, require_regular
 from specmoe.sim.speculate.table import PredictionTable
 
 METADATA_KEY = b"specmoe-predictions"
@@ -51,7 +51,8 @@ def save(table: PredictionTable, path: Path, trace_hash: str, predictor_hash: st
 
 def load(path: Path, trace_hash: str, predictor_hash: str | None = None) -> PredictionTable:
     """Read what `save` wrote; raises InputError for any other file, trace or (if told) predictor."""
-    try:
+    require_regular(path, "a table of predictions")
+    with parsing(path, "a table of predictions"):
         raw = pq.read_table(path)
         about: dict[str, Any] = json.loads((raw.schema.metadata or {})[METADATA_KEY])
         shape = (about["events"], about["depth"], about["width"])
@@ -60,9 +61,6 @@ def load(path: Path, trace_hash: str, predictor_hash: str | None = None) -> Pred
         expected = {"format": FORMAT, "trace": trace_hash}
         expected |= {} if predictor_hash is None else {"predictor": predictor_hash}
         found = {name: about[name] for name in expected}
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a table of predictions ({why})") from None
     for name, value in expected.items():
         if found[name] != value:
             raise InputError(f"{path}: predictions of another {name}: {name} {value} expected, not {found[name]}")

@@ -19,7 +19,7 @@ def train_beside(trace: str) -> str | None:
 def open_train(name: str, meta: TraceMeta) -> Trace:
     """The train split for a trace with this metadata; raises InputError if it is of another phase or model size."""
     train = specmoe.traces.open(name)
-    for what in ("phase", "num_layers", "num_experts"):
+    for what in ("phase", "num_layers", "num_experts", "top_k"):
         if getattr(train.meta, what) != getattr(meta, what):
             raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
     return train

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from specmoe.errors import InputError
+from specmoe.files import read_toml
 from specmoe.hwprofiles.fields import HOST_SETS
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.reading import hint, read_toml
+from specmoe.hwprofiles.reading import hint
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.sweep.values import PARTS, Value, size, values_of, whole, word
 from specmoe.sim.timing.engine import Order

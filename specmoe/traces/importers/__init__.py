@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from specmoe.errors import InputError
+from specmoe.files import LARGEST_TABLE, parsing, require_regular
 from specmoe.traces.blocks import regroup
 from specmoe.traces.importers import gptoss, long, policylang, vllm
 from specmoe.traces.importers.common import Imported, Options
@@ -33,11 +34,13 @@ def import_trace(path: Path, format_name: str, out: Path, options: Options) -> T
     """
     if format_name not in FORMATS:
         raise InputError(f"format {format_name!r}: one of {', '.join(FORMATS)} expected")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file")
-    imported = FORMATS[format_name](path, options)
-    meta = _meta(imported, options, f"imported from {path.name}, format {format_name}")
-    block = imported.block()
+    require_regular(path, "a recording", LARGEST_TABLE)
+    with parsing(path, f"a recording of format {format_name}"):
+        imported = FORMATS[format_name](path, options)
+        meta = _meta(imported, options, f"imported from {path.name}, format {format_name}")
+        block = imported.block()
     check(block, meta, str(path))
     write_trace(out, meta, regroup([block]))
     return meta

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.files import parsing
 from specmoe.traces.importers.columns import integers, lists, required
 from specmoe.traces.importers.common import Imported, Options
 
@@ -27,10 +28,8 @@ _MODELS = {24: ("openai/gpt-oss-20b", 32), 36: ("openai/gpt-oss-120b", 128)}  # 
 
 def read(path: Path, options: Options) -> Imported:
     """Read a file of the form above."""
-    try:
+    with parsing(path, "a whole Parquet file"):
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file: {error}") from None
     required(path, table, "seq", "pos", "expert_ids", "expert_probs")
     ids, width = lists(path, table, "expert_ids", pa.int64())
     probs, _ = lists(path, table, "expert_probs", pa.float64())
@@ -38,8 +37,10 @@ def read(path: Path, options: Options) -> Imported:
         raise InputError(f"{path}: expert_ids of {width}, expert_probs of {probs.shape[1]}: layers * {TOP_K} expected")
     model, known = _MODELS.get(width // TOP_K, (None, None))
     sequence = integers(path, table, "seq")
-    metadata = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
-    source, sources = _sources(path, metadata.get("sequences", b"[]"), sequence)
+    metadata = table.schema.metadata or {}
+    source, sources = _sources(path, metadata.get(b"sequences", b"[]"), sequence)
+    with parsing(path, "a file whose metadata `origin` is a text in UTF-8"):
+        origin = metadata.get(b"origin", path.name.encode()).decode()
     return Imported(
         num_experts=options.experts_of(path, known),
         sequence=sequence,
@@ -48,17 +49,15 @@ def read(path: Path, options: Options) -> Imported:
         probs=probs.reshape(len(ids), -1, TOP_K),
         source=source,
         sources=sources,
-        corpus=metadata.get("origin", path.name.encode()).decode(),
+        corpus=origin,
         model=model,
         notes=("probabilities are normalised over the 4 experts chosen",),
     )
 
 
 def _sources(path: Path, described: bytes, sequence: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    try:
+    with parsing(path, "a file whose metadata `sequences` is a list of {seq, dataset, category}"):
         names = {entry["seq"]: f"{entry['dataset']}/{entry['category']}" for entry in json.loads(described)}
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path}: metadata sequences: a list of {{seq, dataset, category}} expected") from None
     numbers, row = np.unique(sequence, return_inverse=True)
     of_sequence = [names.get(number, "unknown") for number in numbers.tolist()]
     sources, code = np.unique(np.array(of_sequence, np.str_), return_inverse=True)

@@ -15,6 +15,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
+from specmoe.files import parsing, require_shallow
 from specmoe.traces.importers.common import Imported, Options
 from specmoe.traces.importers.packing import pack
 
@@ -29,6 +30,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "phase": ("phase",),
 }
 
+SUFFIXES = (".csv", ".jsonl", ".json", ".parquet")
+
 
 def read(path: Path, options: Options) -> Imported:
     """Read a file of the form above; the number of experts must be given."""
@@ -37,20 +40,20 @@ def read(path: Path, options: Options) -> Imported:
 
 def read_table(path: Path, skip_lines: int = 0) -> pa.Table:
     """A table by the file's suffix: .csv, .jsonl or .parquet; `skip_lines` of JSONL are left out."""
-    try:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: suffix {path.suffix!r}: .csv, .jsonl or .parquet expected")
+    with parsing(path, f"a whole {path.suffix} file"):
         if path.suffix == ".parquet":
             return pq.read_table(path)
         if path.suffix == ".csv":
             text = dict.fromkeys((*NAMES["experts"], *NAMES["weights"]), pa.string())
             return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=text))
-        if path.suffix in (".jsonl", ".json"):
-            with path.open("rb") as lines:
-                for _ in range(skip_lines):
-                    lines.readline()
-                return pyarrow.json.read_json(lines, pyarrow.json.ReadOptions(block_size=8 << 20))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-    raise InputError(f"{path}: suffix {path.suffix!r}: .csv, .jsonl or .parquet expected")
+        with path.open("rb") as lines:
+            require_shallow(lines)
+            lines.seek(0)
+            for _ in range(skip_lines):
+                lines.readline()
+            return pyarrow.json.read_json(lines, pyarrow.json.ReadOptions(block_size=8 << 20))
 
 
 def renamed(table: pa.Table, names: Mapping[str, tuple[str, ...]]) -> pa.Table:

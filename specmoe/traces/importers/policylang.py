@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.errors import InputError
+from specmoe.files import parsing
 from specmoe.traces.importers.common import Imported, Options
 from specmoe.traces.importers.long import read_table, renamed
 from specmoe.traces.importers.packing import pack
@@ -38,11 +39,8 @@ def read(path: Path, options: Options) -> Imported:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open() as lines:
-            header: dict[str, Any] = json.loads(lines.readline())
-        if isinstance(header["num_experts"], int) and isinstance(header["model_name"], str):
-            return header
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
+    with parsing(path, "a file whose first line is a JSON object"), path.open(encoding="utf-8") as lines:
+        header: dict[str, Any] = dict(json.loads(lines.readline()))
+    if type(header.get("num_experts")) is int and isinstance(header.get("model_name"), str):
+        return header
     raise InputError(f"{path}: first line: a JSON object with model_name and num_experts expected")

@@ -6,7 +6,6 @@ array. There are no probabilities and no tokens. See docs.vllm.ai, "Routed Exper
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.files import parsing
 from specmoe.traces.importers.common import Imported, Options
 
 
@@ -41,11 +41,9 @@ def read(path: Path, options: Options) -> Imported:
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
+    with parsing(path, "a whole .npy or .npz file of plain integers"):
         loaded = np.load(path, allow_pickle=False)
         arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: a whole .npy or .npz file of plain integers expected") from None
     if not arrays:
         raise InputError(f"{path}: holds no array: one a sequence expected")
     return arrays

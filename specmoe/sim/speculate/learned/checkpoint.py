@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from specmoe.errors import InputError
-from specmoe.files import replacing
+from specmoe.errors import InputError, SpecmoeError
+from specmoe.files import read_json, reason, replacing, require_regular
 from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.sim.speculate.learned.networks import network
 
@@ -51,7 +51,8 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     if not (directory / CARD).is_file() or not (directory / WEIGHTS).is_file():
         raise InputError(f"{directory}: no trained predictor: {CARD} and {WEIGHTS} expected")
     with damage(directory):
-        card = json.loads((directory / CARD).read_text())
+        card = read_json(directory / CARD, "the card of a trained predictor")
+        require_regular(directory / WEIGHTS, "weights")
         config = NetConfig.from_json(card["config"])
         with safe_open(directory / WEIGHTS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
@@ -101,9 +102,10 @@ def damage(where: Path) -> Iterator[None]:
     """Make one InputError of all that a damaged file can cause."""
     try:
         yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{where}: damaged ({first}): train it again") from None
+    except SpecmoeError:
+        raise
+    except Exception as error:  # of safetensors, JSON or torch
+        raise InputError(f"{where}: damaged ({reason(error)}): train it again") from None
 
 
 def stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

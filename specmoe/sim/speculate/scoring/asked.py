@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
+from specmoe.files import parsing, read_json
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords
 
 YARDSTICKS = ("none", "oracle", "all")  # they foretell nothing, so nobody scores them unless asked to
@@ -55,10 +55,8 @@ def _require_known(given: dict[str, Any], names: set[str]) -> None:
 
 
 def _of_checkpoint(path: Path) -> Asked:
-    try:
-        architecture = str(json.loads((path / CARD).read_text())["config"]["architecture"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: a directory with a trained predictor expected: no {CARD} there tells one") from None
+    with parsing(path, f"a directory with a trained predictor: {CARD} is wrong"):
+        architecture = str(read_json(path / CARD, "the card of a trained predictor")["config"]["architecture"])
     for name in (architecture, f"learned-{architecture}"):
         if name in PREDICTORS and "checkpoint" in keywords(name):
             return Asked(name, {"checkpoint": str(path)})

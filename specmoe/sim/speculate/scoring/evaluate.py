@@ -21,6 +21,7 @@ from specmoe.sim.speculate.scoring.cost import expert_bytes, milliseconds_cpu, m
 from specmoe.sim.speculate.scoring.events import prefetching, rule_of, table_of
 from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.traces.store import Trace
+from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import build
 
 DEPTH = 3  # layers ahead, unless told otherwise or the model has fewer
@@ -153,7 +154,7 @@ def run(
 
 
 def _routed(trace: Trace) -> Routed:
-    block = trace.read()
+    block = read_valid(trace)
     return Routed(build(block, trace.meta), block)
 
 
