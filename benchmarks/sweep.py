@@ -36,7 +36,7 @@ QUESTION = read_grid(
         "policy": list(POLICIES),
         "slots": [32, 64, 154, 227, 400],
         "format": "fp16",
-        "set": {LINK: "6e9..60e9:20log"},
+        "set": {LINK: "6GB/s..60GB/s:20log"},
     }
 )
 

@@ -9,7 +9,14 @@ SpecmoeError            anything a user can put right; the CLI prints it in one 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from specmoe.text import install
+
+CLOSE = 0.6  # likeness, 0 .. 1, from which a name is probably what was meant
+FEW = 16  # names that are all listed where none is close
+SHOWN = 5  # of more, the nearest
 
 
 class SpecmoeError(Exception):
@@ -33,3 +40,17 @@ class MissingExtraError(SpecmoeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: {install([extra])}")
+
+
+def hint(word: object, names: Iterable[str]) -> str:
+    """What would be right instead of `word`: the nearest name, all of a few names, or the nearest of many."""
+    known, text = sorted(map(str, names)), str(word)
+    folded = {name.lower(): name for name in known}
+    nearest = difflib.get_close_matches(text.lower(), folded, n=1, cutoff=CLOSE)
+    if nearest:
+        return f"did you mean {folded[nearest[0]]!r}?"
+    if len(known) <= FEW:
+        return f"one of {', '.join(known)} expected"
+    within = [name for name in known if text and text.lower() in name.lower()]
+    alike = within or [folded[name] for name in difflib.get_close_matches(text.lower(), folded, n=SHOWN, cutoff=0)]
+    return f"the nearest of {len(known)} names are {', '.join(alike[:SHOWN])}"

@@ -367,6 +367,6 @@ def test_the_manifest_says_what_was_chosen() -> None:
     assert manifest.parameters["prefetch"]["limit"] == 3
     assert manifest.parameters["link"] == "priority"
     assert manifest.parameters["host"] == "eager"
-    assert manifest.parameters["set"] == ["prefetch.limit=3", "host.eager.issue=12345"]
+    assert manifest.parameters["set"] == ["prefetch.limit=3", "host.eager.issue=12.345us"]
     assert "host.eager.issue" in manifest.assumed
     assert set(manifest.hashes) == {"trace", "profile", "shape"}

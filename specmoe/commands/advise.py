@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specmoe.commands import console
 from specmoe.commands.values import choice, parse_bytes, several
-from specmoe.errors import InputError
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles.formats import Format
@@ -53,7 +51,7 @@ def advise(
     question = Question(
         shape=model,
         profile=profile,
-        vram=parse_bytes(vram),
+        vram=parse_bytes("vram", vram),
         trace=trace,
         train=train,
         batch=batch,
@@ -79,11 +77,10 @@ def advise(
 
 
 def parse_rate(text: str) -> float:
-    """20, 20tok/s, 20 tokens/s; raises InputError."""
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(?:(?:t|tok|tokens)/s)?\s*", text.lower())
-    if found is None:
-        raise InputError(f"--target {text}: tokens a second such as 20tok/s expected")
-    return float(found[1])
+    """20tok/s, 20 tokens/s; raises InputError."""
+    from specmoe.units import quantity
+
+    return quantity(f"--target {text}", "the target", text, "token/s")
 
 
 def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:

@@ -56,9 +56,8 @@ def measure(
 
 
 def _formats(names: list[str]) -> list[Format]:
-    from specmoe.errors import InputError
+    from specmoe.errors import InputError, hint
     from specmoe.hwprofiles.formats import FORMATS
-    from specmoe.hwprofiles.reading import hint
 
     for name in names:
         if name not in FORMATS:
@@ -105,7 +104,7 @@ def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: fl
 def _rows(profile: HardwareProfile, shaky: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every number, and every curve by its ends."""
     from specmoe.hwprofiles.measure.records import named_points
-    from specmoe.hwprofiles.quantity import shown
+    from specmoe.units import shown
 
     values = {name: " ".join(shown(q.value, q.unit)).rstrip() for name, q in profile.quantities.items()}
     for name, points in named_points(profile).items():

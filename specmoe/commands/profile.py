@@ -13,7 +13,7 @@ from specmoe.commands.measure import measure
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile, ModelShape, Quantity
-    from specmoe.hwprofiles.quantity import Dimension
+    from specmoe.units import Dimension
 
 app = console.group("Look at machines and models: how long things take, how large they are, and who says so.")
 
@@ -149,7 +149,7 @@ def _quantity_row(name: str, quantity: Quantity) -> dict[str, str]:
 
 
 def _shown(value: float | None, unit: Dimension) -> tuple[str, str]:
-    from specmoe.hwprofiles.quantity import shown
+    from specmoe.units import shown
 
     return ("-", "") if value is None else shown(value, unit)
 

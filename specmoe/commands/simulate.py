@@ -41,7 +41,8 @@ def simulate(
         bool, typer.Option("--break-even", help="From which precision on prefetching pays; with --out, a picture.")
     ] = False,
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value of policy or profile: prefetch.limit=2, ...")
+        list[str] | None,
+        typer.Option("--set", help="Change a value of policy or profile: prefetch.limit=2, nvme.bandwidth=7GB/s, ..."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results, a Parquet file a policy.")] = None,
     timeline: Annotated[
@@ -64,7 +65,7 @@ def simulate(
         shape=shape,
         format=format,
         slots=slots,
-        vram=None if vram is None else parse_bytes(vram),
+        vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
         steps=steps,
         link=choice("link", link, ("fifo", "priority", "chunked")),

@@ -36,7 +36,7 @@ def sweep(
     trace: Annotated[Several, typer.Option(help="A bundled trace's name or a trace file; a,b or repeated.")] = None,
     policy: Annotated[Several, typer.Option(help="Policies: a,b,c or repeated; `all` is every one.")] = None,
     slots: Annotated[Several, typer.Option(help="Experts that VRAM holds, such as 64,154 or 50..500:10.")] = None,
-    vram: Annotated[Several, typer.Option(help="VRAM for all weights, such as 4GiB,8GiB.")] = None,
+    vram: Annotated[Several, typer.Option(help="VRAM for all weights, such as 4GiB,8GiB or 4GiB..24GiB:6.")] = None,
     batch: Annotated[Several, typer.Option(help="Sequences at once.")] = None,
     format: Annotated[Several, typer.Option(help="fp32, fp16, bf16, int8 or int4.")] = None,  # noqa: A002  # the option's name
     profile: Annotated[
@@ -54,8 +54,8 @@ def sweep(
         Several,
         typer.Option(
             "--set",
-            help="Values of policy or profile, in base units: prefetch.limit=1,2,4, eviction=lru,lfu, or a range: "
-            "nvme.bandwidth=1e9..7e9:8 is 8 values, with 8log of equal ratios. Names: specmoe profile show.",
+            help="Values of policy or profile: prefetch.limit=1,2,4, eviction=lru,lfu, or a range: "
+            "nvme.bandwidth=1GB/s..7GB/s:8 is 8 values, with 8log of equal ratios. Names: specmoe profile show.",
         ),
     ] = None,
     scale: Annotated[

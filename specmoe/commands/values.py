@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 
 if TYPE_CHECKING:
     from specmoe.sim.timing.durations import Home
-
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
@@ -29,29 +26,25 @@ def _format(name: str | None) -> Any:
     return None if name is None else choice("home-format", name, FORMATS)
 
 
-def parse_bytes(text: str) -> int:
-    """8GiB, 500 MB, 1000000; raises InputError."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*(|[kmg]i?)b?\s*", text.lower())
-    try:
-        assert found is not None
-        return int(float(found[1]) * UNITS[found[2]])
-    except (AssertionError, ValueError):
-        raise InputError(f"{text}: a number of bytes such as 8GiB or 500MB expected") from None
+def parse_bytes(option: str, text: str) -> int:
+    """8GiB, 500 MB; raises InputError."""
+    from specmoe.units import quantity
+
+    return int(quantity(f"--{option} {text}", option.upper(), text, "B"))
 
 
 def parse_override(pair: str) -> tuple[str, Any]:
-    """name=value; a number where it is one, true, false, or text; raises InputError."""
+    """name=value: text for a profile's number, which has a unit; else a number, true, false, or text.
+
+    Raises InputError.
+    """
+    from specmoe.hwprofiles.fields import QUANTITIES
+    from specmoe.units import scalar
+
     name, equals, text = pair.partition("=")
     if not equals or not name:
         raise InputError(f"--set {pair}: name=value expected")
-    if text in ("true", "false"):
-        return name, text == "true"
-    for number in (int, float):
-        try:
-            return name, number(text)
-        except ValueError:
-            continue
-    return name, text
+    return name, text if name in QUANTITIES else scalar(text)
 
 
 def several(texts: list[str] | None) -> list[str]:
@@ -69,5 +62,5 @@ def _is_there(text: str) -> bool:
 def choice(name: str, value: str, known: tuple[str, ...]) -> Any:
     """One of the known values; raises InputError."""
     if value not in known:
-        raise InputError(f"--{name} {value}: one of {', '.join(known)} expected")
+        raise InputError(f"--{name} {value}: {hint(value, known)}")
     return value

@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.profile_file import read_profile
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.hwprofiles.shape_file import read_shape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.quantity import Dimension
+from specmoe.units import Dimension
 
 
 class Difference(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
 from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, HOST_SETS, INTERFERENCE, OPTIONAL_HOST_COSTS, TILES
@@ -16,7 +16,6 @@ from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of,
 from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
 from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Evidence, weakest
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import ModelShape, Phase
 
 Tier = Literal["vram", "vram-compressed", "host-pinned", "host-pageable", "nvme"]

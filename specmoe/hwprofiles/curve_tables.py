@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar, get_args
 
+from specmoe.errors import hint
 from specmoe.hwprofiles.curves import Points, read_points, require_distinct
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, ExpertCurve
-from specmoe.hwprofiles.reading import Place, hint, require_names
+from specmoe.hwprofiles.reading import Place, require_names
 from specmoe.hwprofiles.shape import Phase
 
 Kind = Literal["size", "size or 0", "switch"]

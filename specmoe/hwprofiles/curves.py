@@ -13,18 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from specmoe.hwprofiles.quantity import (
-    OF_SOURCE,
-    Dimension,
-    Evidence,
-    Source,
-    in_base,
-    read_number,
-    read_origin,
-    read_scale,
-    shown,
-)
+from specmoe.hwprofiles.quantity import OF_SOURCE, Evidence, Source, in_base, read_number, read_origin, read_scale
 from specmoe.hwprofiles.reading import Place, require_names
+from specmoe.units import Dimension, shown
 
 
 class Range(NamedTuple):

@@ -45,7 +45,7 @@ Curves go before the roofline for their shape.
 
 from __future__ import annotations
 
-from specmoe.hwprofiles.quantity import Dimension
+from specmoe.units import Dimension
 
 COPIES = ("host_to_device.pinned", "host_to_device.pageable", "device_to_host", "device_copy", "allocation", "nvme")
 GEMMS = ("gemm.fp32", "gemm.fp16", "gemm.bf16")

@@ -16,7 +16,7 @@ from specmoe.hwprofiles import isca24
 from specmoe.hwprofiles.curves import Curve, Line, Points
 from specmoe.hwprofiles.fields import COPIES, GEMMS
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.quantity import shown
+from specmoe.units import shown
 
 
 class FitRow(NamedTuple):

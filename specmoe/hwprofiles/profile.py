@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
 from specmoe.hwprofiles.fields import CONTENTION, EXPANSIONS, INTERFERENCE, QUANTITIES, SHARES
 from specmoe.hwprofiles.formats import ComputeFormat, Format
 from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import Phase
 
 DensePart = Literal["before", "head", "router"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+from specmoe.errors import hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curve_tables import read_dense_curves, read_expert_curves
@@ -13,7 +14,7 @@ from specmoe.hwprofiles.curves import Points, read_points, require_rising
 from specmoe.hwprofiles.fields import COPIES, OPTIONAL, POINTS, QUANTITIES, REQUIRED, SHARES, SYSTEM_FITS, TILES
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
-from specmoe.hwprofiles.reading import Place, hint, read_record
+from specmoe.hwprofiles.reading import Place, read_record
 
 _TEXTS = ("name", "title")
 _BESIDE = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")

@@ -1,7 +1,4 @@
-"""A number that says what it is: value, unit, source and reference. Units end here.
-
-Inside, every quantity is in the base unit of its dimension: B, B/s, ns (whole), flop, flop/s, token, or 1 for a plain
-number. `MB` is 10^6 and `MiB` 2^20 bytes. Bandwidth is bytes moved one way.
+"""A number that says what it is: value, unit, source and reference. Units end here: see `specmoe.units`.
 
     source     what it means                                                             evidence
     measured   measured on this machine                                                  measured
@@ -17,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
-from specmoe.hwprofiles.reading import Place, hint, require_names
+from specmoe.errors import hint
+from specmoe.hwprofiles.reading import Place, require_names
+from specmoe.units import KIND, UNITS, WHOLE, Dimension
 
 Source = Literal["measured", "published", "derived", "assumed"]
 Evidence = Literal["measured", "fitted", "published", "extrapolated", "assumed"]
-Dimension = Literal["B", "B/s", "ns", "flop", "flop/s", "token", "1"]
 
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)  # strongest first
 OF_SOURCE: dict[Source, Evidence] = {
@@ -31,58 +29,6 @@ OF_SOURCE: dict[Source, Evidence] = {
     "derived": "fitted",
     "published": "published",
     "assumed": "assumed",
-}
-KIND: dict[Dimension, str] = {
-    "B": "bytes",
-    "B/s": "a bandwidth",
-    "ns": "a time",
-    "flop": "operations",
-    "flop/s": "an arithmetic rate",
-    "token": "tokens",
-    "1": "a plain number",
-}
-
-
-class Unit(NamedTuple):
-    """`scale` base units of a dimension."""
-
-    dimension: Dimension
-    scale: float
-
-
-UNITS: dict[str, Unit] = {
-    "B": Unit("B", 1),
-    "KiB": Unit("B", 2**10),
-    "MiB": Unit("B", 2**20),
-    "GiB": Unit("B", 2**30),
-    "kB": Unit("B", 1e3),
-    "MB": Unit("B", 1e6),
-    "GB": Unit("B", 1e9),
-    "B/s": Unit("B/s", 1),
-    "MB/s": Unit("B/s", 1e6),
-    "GB/s": Unit("B/s", 1e9),
-    "GiB/s": Unit("B/s", 2**30),
-    "TB/s": Unit("B/s", 1e12),
-    "ns": Unit("ns", 1),
-    "us": Unit("ns", 1e3),
-    "ms": Unit("ns", 1e6),
-    "s": Unit("ns", 1e9),
-    "flop": Unit("flop", 1),
-    "GFLOP": Unit("flop", 1e9),
-    "flop/s": Unit("flop/s", 1),
-    "GFLOP/s": Unit("flop/s", 1e9),
-    "TFLOP/s": Unit("flop/s", 1e12),
-    "token": Unit("token", 1),
-    "1": Unit("1", 1),
-}
-SHOWN: dict[Dimension, tuple[str, ...]] = {
-    "B": ("B", "KiB", "MiB", "GiB"),
-    "B/s": ("B/s", "MB/s", "GB/s", "TB/s"),
-    "ns": ("ns", "us", "ms", "s"),
-    "flop": ("flop", "GFLOP"),
-    "flop/s": ("flop/s", "GFLOP/s", "TFLOP/s"),
-    "token": ("token",),
-    "1": ("1",),
 }
 
 
@@ -104,13 +50,6 @@ class Quantity:
 def weakest(evidence: Iterable[Evidence]) -> Evidence:
     """The least trustworthy of some; `measured` of none."""
     return max(evidence, key=EVIDENCE.index, default="measured")
-
-
-def shown(value: float, dimension: Dimension) -> tuple[str, str]:
-    """Value and unit for people: the largest unit in which the value is 1 or more, and none for a plain number."""
-    names = SHOWN[dimension]
-    name = next((name for name in reversed(names) if value >= UNITS[name].scale), names[0])
-    return f"{value / UNITS[name].scale:.5g}", "" if dimension == "1" else name
 
 
 def read_quantity(place: Place, table: object, dimension: Dimension) -> Quantity:
@@ -154,7 +93,7 @@ def read_number(place: Place, value: object, dimension: Dimension) -> float:
 def in_base(place: Place, value: float, scale: float, dimension: Dimension) -> float:
     """A value in base units; times, bytes and tokens are whole. Raises InputError if what was more than 0 becomes 0."""
     base = value * scale
-    if dimension not in ("ns", "B", "token"):
+    if dimension not in WHOLE:
         return base
     if value and not round(base):
         raise place.wrong(f"{value}: at least 1 {dimension} expected")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 
 Record = TypeVar("Record")
 
@@ -30,13 +29,6 @@ class Place(NamedTuple):
     def wrong(self, complaint: str) -> InputError:
         """The error to raise."""
         return InputError(f"{self}: {complaint}")
-
-
-def hint(word: str, known: Iterable[str]) -> str:
-    """What would be right instead of `word`: the nearest name, or all of them."""
-    names = sorted(known)
-    nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"one of {', '.join(names)} expected"
 
 
 def require_names(place: Place, table: object, needed: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:

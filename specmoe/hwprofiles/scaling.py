@@ -18,13 +18,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar, get_args
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.fields import COPIES, EXPANSIONS, GEMMS, SHARES, TILES
 from specmoe.hwprofiles.fitting import Fitting
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.shape import Phase
 
 EXPERT_SPEED, DENSE_SPEED = "expert.speed", "dense.speed"

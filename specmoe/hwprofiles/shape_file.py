@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from specmoe.errors import hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.reading import Place, hint, read_record, require_names
+from specmoe.hwprofiles.reading import Place, read_record, require_names
 from specmoe.hwprofiles.shape import Attention, Experts, ModelShape, Stack
 
 _OWN = ("name", "source", "format", "d_model", "vocab", "tied")

@@ -14,8 +14,9 @@ from pathlib import Path
 from specmoe.files import replacing
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
-from specmoe.hwprofiles.quantity import SHOWN, UNITS, Dimension, Quantity, in_base
+from specmoe.hwprofiles.quantity import Quantity, in_base
 from specmoe.hwprofiles.reading import Place
+from specmoe.units import SHOWN, UNITS, Dimension
 
 
 def write_profile(profile: HardwareProfile, path: Path) -> None:

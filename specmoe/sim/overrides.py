@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, get_args
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
+from specmoe.hwprofiles.fields import QUANTITIES
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.scaling import settable
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policies import fields
 from specmoe.sim.decide.policy import Sharing
 from specmoe.sim.speculate.predictors import PREDICTORS
+from specmoe.units import Dimension, exact, quantity, within
+
+MOST = 10**12  # of what a policy counts
 
 
 class Kind(NamedTuple):
@@ -26,7 +29,6 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-NUMBER = Kind("a number", _number)
 COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
 SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 1)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
@@ -53,11 +55,29 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
             raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {hint(name, known)}")
         if name in NAMES:
             _require_name(name, value)
-        else:
-            _require(name, value, KINDS.get(name, COUNT) if is_of_policy(name) else NUMBER)
+        elif is_of_policy(name):
+            _require(name, value, KINDS.get(name, COUNT))
     mine = {name: value for name, value in overrides.items() if is_of_policy(name)}
     predict_ns = mine.pop(PREDICT_NS, None)
-    return Sorted(mine, {name: value for name, value in overrides.items() if not is_of_policy(name)}, predict_ns)
+    numbers = {name: in_base(name, value) for name, value in overrides.items() if not is_of_policy(name)}
+    return Sorted(mine, numbers, predict_ns)
+
+
+def in_base(name: str, value: Any) -> float:
+    """A profile's number in base units: a number as it is, text with its unit; raises InputError for no such number."""
+    where, dimension = f"--set {name}={value}", dimension_of(name) or "1"
+    return quantity(where, name, value, dimension) if isinstance(value, str) else within(where, value, dimension)
+
+
+def dimension_of(name: str) -> Dimension | None:
+    """The dimension of a profile's number by its dotted name; None for other names."""
+    return QUANTITIES.get(name)
+
+
+def pair_of(name: str, value: Any) -> str:
+    """name=value as `--set` accepts it: a profile's number with its unit."""
+    dimension = dimension_of(name)
+    return f"{name}={value}" if dimension is None else f"{name}={exact(in_base(name, value), dimension)}"
 
 
 def names_of_policies() -> tuple[str, ...]:
@@ -78,3 +98,5 @@ def _require_name(name: str, value: Any) -> None:
 def _require(name: str, value: Any, kind: Kind) -> None:
     if not kind.fits(value):
         raise InputError(f"--set {name}={value}: {kind.expected} expected")
+    if value > MOST:
+        raise InputError(f"--set {name}: at most {MOST:,} expected")

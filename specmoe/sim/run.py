@@ -28,7 +28,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.memory import Room, slots_for
-from specmoe.sim.overrides import sorted_overrides
+from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.predictions import Predictions, assumptions, hash_of_bytes
 from specmoe.sim.routing import Routing
@@ -50,7 +50,8 @@ class RunSpec:
     """What is simulated. `profile` is a name, a path or a profile at hand.
 
     `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is. `padded`: kernels exist for
-    powers of two of tokens only, as captured graphs do. `overrides` change the policy or the profile by dotted name.
+    powers of two of tokens only, as captured graphs do. `overrides` change the policy or the profile by dotted name:
+    a profile's number is text with its unit (26.2GB/s), or a number in base units (bytes, bytes/s, ns, flop/s).
     `train` is the trace that popularity and predictors are learnt from; `predictions` a directory in which predictions
     are kept from one run to the next.
     """
@@ -110,7 +111,7 @@ class Scenario:
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
         self._break_even: dict[int, BreakEven] = {}
-        self.overridden = tuple(f"{name}={value}" for name, value in spec.overrides.items())
+        self.overridden = tuple(pair_of(name, value) for name, value in spec.overrides.items())
 
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name, with other slots than the spec's if told."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 
 SUFFIX = ".parquet"
 
@@ -27,6 +26,5 @@ def path_of(name: str) -> Path:
     known = names()
     if name in known:
         return root() / f"{name}{SUFFIX}"
-    nearest = difflib.get_close_matches(name, known, cutoff=0.4)
-    hint = f"nearest bundled names: {', '.join(nearest)}" if nearest else "`specmoe traces list` shows the bundled ones"
-    raise InputError(f"{name}: neither a file nor a bundled trace; {hint}")
+    instead = hint(name, known) if known else "none is bundled"
+    raise InputError(f"{name}: neither a file nor a bundled trace: {instead} (`specmoe traces list`)")

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.errors import InputError, MissingExtraError, ModelError, SpecmoeError
+from specmoe.errors import InputError, MissingExtraError, ModelError, SpecmoeError, hint
 from specmoe.files import parsing, read_text, reason
 from specmoe.traces.adapters import Adapter, adapter_for
 from specmoe.traces.schema import Kind
@@ -167,7 +167,7 @@ def _place(model: Any, adapter: Adapter, device: torch.device, dtype: str) -> No
     import torch
 
     if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: one of {', '.join(DTYPES)} expected")
+        raise InputError(f"--dtype {dtype}: {hint(dtype, DTYPES)}")
     routers = adapter.routers(model)
     kept = {id(weight) for router in routers for weight in router.float().parameters()}
     for weight in model.parameters():

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
-from specmoe.errors import InputError, MissingExtraError
+from specmoe.errors import InputError, MissingExtraError, hint
 from specmoe.traces.text import Document
 
 ROWS_PER_DOCUMENT = 64  # a row of plain text is often one line
@@ -81,7 +81,7 @@ def tasks(name: str) -> list[str]:
     """The entries of `DATASETS` that a name stands for: itself, or all of a group such as `glue`."""
     chosen = [key for key in DATASETS if key == name or key.startswith(f"{name}/")]
     if not chosen:
-        raise InputError(f"--dataset {name}: one of glue, {', '.join(DATASETS)} expected")
+        raise InputError(f"--dataset {name}: {hint(name, ('glue', *DATASETS))}")
     return chosen
 
 

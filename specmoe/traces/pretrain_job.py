@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.traces.pretrain_presets import PRESETS, Preset
 from specmoe.traces.text import text_files
 
@@ -54,7 +54,7 @@ class PretrainJob:
     def resolved(self) -> Preset:
         """The preset with its overrides; raises InputError for an unknown preset or field, or a value out of range."""
         if self.preset not in PRESETS:
-            raise InputError(f"preset {self.preset!r}: one of {', '.join(PRESETS)} expected")
+            raise InputError(f"preset {self.preset!r}: {hint(self.preset, PRESETS)}")
         preset = PRESETS[self.preset]
         changes: dict[str, Any] = {name: _checked(preset, name, value) for name, value in self.overrides}
         return replace(preset, **changes)

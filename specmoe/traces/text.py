@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.files import parsing, require_regular
 
 Split = Literal["all", "train", "validation", "test"]
@@ -70,7 +70,7 @@ def held_out(documents: Sequence[Document], split: Split, seed: int = 0) -> list
     Raises InputError if a domain has fewer than three documents, since none could then be held out.
     """
     if split not in get_args(Split):
-        raise InputError(f"split {split!r}: one of {', '.join(get_args(Split))} expected")
+        raise InputError(f"split {split!r}: {hint(split, get_args(Split))}")
     if split == "all":
         return list(documents)
     kept: list[Document] = []

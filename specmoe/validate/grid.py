@@ -20,11 +20,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
-from specmoe.hwprofiles.reading import Place, hint, require_names
+from specmoe.hwprofiles.reading import Place, require_names
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.validate.cells import Cell, Group

@@ -85,7 +85,7 @@ def test_a_number_in_a_wrong_dimension_is_refused(tmp_path: Path, name: str) -> 
         ("title", 3, "title: 3: a text expected"),
         ("name", " ", "name: ' ': a text expected"),
         ("titel", "x", "titel: unknown field: did you mean 'title'?"),
-        ("colour", "x", "colour: unknown field: one of allocation, "),
+        ("colour", "x", "colour: unknown field: the nearest of "),
         ("devize", {}, "devize: unknown field: did you mean 'device'?"),
         ("device.vrm", quantity(1, "B"), "device.vrm: unknown field: did you mean 'vram'?"),
         ("host.graf", {}, "host.graf: unknown field: did you mean 'graph'?"),
@@ -298,7 +298,7 @@ def test_an_override_is_assumed_and_changes_nothing_else(profile: HardwareProfil
     ("name", "value", "message"),
     [
         ("host_to_device.pined.bandwidth", 1.0, "did you mean 'host_to_device.pinned.bandwidth'?"),
-        ("colour", 1.0, "colour: no such quantity: one of allocation.bandwidth, "),
+        ("colour", 1.0, "colour: no such quantity: the nearest of 39 names are "),
         ("device.vram", 0.0, "device.vram: 0.0: a finite number above 0 expected, in B"),
         ("device.vram", -1.0, "device.vram: -1.0"),
         ("device.vram", float("nan"), "device.vram: nan"),
@@ -331,7 +331,7 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
     ("name", "value", "message"),
     [
         ("host.graph.isue", 1, "host.graph.isue: not to be calibrated: did you mean 'host.graph.issue'?"),
-        ("nvme.latency", 1, "nvme.latency: not to be calibrated: one of host.eager.begin, "),
+        ("nvme.latency", 1, "nvme.latency: not to be calibrated: the nearest of 18 names are "),
         ("host.graph.issue", -1, "host.graph.issue: -1: a finite number, 0 or more, expected, in ns"),
         ("host.graph.issue", float("inf"), "host.graph.issue: inf: a finite number"),
         ("link.contention", -1, "link.contention: -1: a finite number, 0 or more, expected, in 1"),

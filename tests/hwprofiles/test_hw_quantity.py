@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.quantity import EVIDENCE, UNITS, Dimension, read_quantity, shown, weakest
+from specmoe.hwprofiles.quantity import EVIDENCE, read_quantity, weakest
 from specmoe.hwprofiles.reading import Place
+from specmoe.units import UNITS, Dimension, shown
 
 PLACE = Place("p.toml", "some.number")
 

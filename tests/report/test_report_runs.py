@@ -70,7 +70,7 @@ def test_the_table_is_a_sweeps(tmp_path: Path) -> None:
 
 
 def test_values_that_were_set(tmp_path: Path) -> None:
-    changed = USUAL | {"set": ["device.memory_bandwidth=6e11", "eviction=lfu"]}
+    changed = USUAL | {"set": ["device.memory_bandwidth=600GB/s", "eviction=lfu"]}
     made = table_of({Path("a"): run(of(parameters=changed)), Path("b"): run(of("static"))})
     number, word = (made.rows[f"set.{name}"] for name in ("device.memory_bandwidth", "eviction"))
     assert (number[0], word[0]) == (6e11, "lfu")
@@ -146,7 +146,16 @@ def test_names_are_quoted() -> None:
 
 
 def test_the_command_gives_the_same_results(tmp_path: Path) -> None:
-    options = ["--slots", "60", "--steps", "20", "--link", "priority", "--set", "host_to_device.pinned.bandwidth=2e10"]
+    options = [
+        "--slots",
+        "60",
+        "--steps",
+        "20",
+        "--link",
+        "priority",
+        "--set",
+        "host_to_device.pinned.bandwidth=20GB/s",
+    ]
     policies = ["--policy", "gpu-only", "--policy", "lookahead"]
     simulate = CliRunner().invoke(app, ["simulate", TRACE, *policies, *options, "--out", str(tmp_path / "one")])
     assert simulate.exit_code == 0, simulate.output

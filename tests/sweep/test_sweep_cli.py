@@ -64,7 +64,7 @@ def test_numbers_changed_one_at_a_time_are_one_column(tmp_path: Path, monkeypatc
 
 def test_processes_and_a_table_of_the_best_policy_of_each_setting(tmp_path: Path) -> None:
     policies = "--policy on-demand-lru,static --policy oracle"
-    result = sweep(tmp_path / "out", f"{SMALL} {policies} --slots 6 --set {LINK}=3e9,30e9")
+    result = sweep(tmp_path / "out", f"{SMALL} {policies} --slots 6 --set {LINK}=3GB/s,30GB/s")
     assert result.exit_code == 0, result.output
     table = load_sweep(tmp_path / "out")
     assert len(table.rows) == 3 * 2 * 2
@@ -133,7 +133,7 @@ def test_some_fail(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_stay_whole_beside_a_row_without(tmp_path: Path) -> None:
-    found = json.loads(sweep(tmp_path, f"{SMALL} --policy static --slots 0,20 --json").stdout)
+    found = json.loads(sweep(tmp_path, f"{SMALL} --policy static --vram 1kB,3GiB --json").stdout)
     assert found["failed"] == 1
     for best in found["best"]:
         assert [type(best[name]) for name in ("slots", "latency_mean_ns", "oracle_ns", "floor_ns")] == [int] * 4
@@ -155,13 +155,13 @@ def test_all_fail(tmp_path: Path) -> None:
     [
         ("--policy static", "an empty grid: no trace"),
         (f"--trace {TRACE}", "an empty grid: no policy"),
-        (f"{SMALL} --policy statc", "policy 'statc': did you mean static"),
+        (f"{SMALL} --policy statc", "policy 'statc': did you mean 'static'"),
         (f"{SMALL} --policy static --set {LINK[:-1]}=1", f"did you mean '{LINK}'"),
         (f"{SMALL} --policy static --set {LINK}", "name=value,value,... expected"),
         (f"{SMALL} --policy static --scale {LINK}=2..2:3", "two ends apart"),
         (f"{SMALL} --policy static --slots many", "--slots: 'many': a whole number expected"),
         (f"{SMALL} --policy static --format fp61", "--format: fp61: did you mean 'fp16'"),
-        (f"{SMALL} --policy static --vram lots", "a number of bytes such as 8GiB"),
+        (f"{SMALL} --policy static --vram lots", "bytes such as 8GiB expected"),
         (f"{SMALL} --policy static --one-at-a-time 3", "a share between 0 and 1"),
         (f"{SMALL} --policy static --workers 0", "--workers 0: 1 or more expected"),
         (f"{SMALL} --policy static --dask tcp://127.0.0.1:9", "none with --dask"),

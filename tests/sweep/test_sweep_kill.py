@@ -18,7 +18,7 @@ from sweep_cases import LINK, TRACE
 from specmoe.sweep_table import load_sweep
 
 SWEEP = ("--trace", TRACE, "--policy", "on-demand-lru", "--slots", "20,60,100", "--link", "priority", "--steps", "200")
-ASKED = (*SWEEP, "--set", f"{LINK}=3e9..30e9:8")  # by the engine: slow enough to be killed
+ASKED = (*SWEEP, "--set", f"{LINK}=3GB/s..30GB/s:8")  # by the engine: slow enough to be killed
 
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:

@@ -10,7 +10,7 @@ import pytest
 from specmoe.errors import InputError
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.sweep.question import merged, read_grid, read_question
-from specmoe.sim.sweep.values import size, values_of
+from specmoe.sim.sweep.values import values_of
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_values(written: Any, values: list[Any]) -> None:
         ("1..2:1", "2 or more expected"),
         ("2..2:3", "two ends apart"),
         ("0..1:3log", "above 0, with log"),
-        ("a..b:3", "all of them numbers"),
+        ("a..b:3", "x: a..b:3: FROM..TO:COUNT of two numbers expected"),
         ({"from": 1, "to": 2}, "count"),
         ({"from": 1, "to": 2, "count": 3, "lin": True}, "from, to and count"),
         ([[1]], r"x: \[1\]: a number, a word"),
@@ -60,31 +60,69 @@ def test_values_of_no_sense(written: Any, told: str) -> None:
         values_of("x", written)
 
 
+def test_quantities_are_in_base_units() -> None:
+    assert values_of("vram", "4GiB..24GiB:6", "B", "VRAM") == [number << 30 for number in (4, 8, 12, 16, 20, 24)]
+    assert values_of("x", "6GB/s..24GB/s:3log,1TB/s", "B/s") == [6e9, 12e9, 24e9, 1e12]
+    assert values_of("x", ["2.7us", "1 ms"], "ns") == [2700, 1_000_000]
+    assert values_of("x", {"from": "6GB/s", "to": "24GB/s", "count": 3, "log": True}, "B/s") == [6e9, 12e9, 24e9]
+
+
 @pytest.mark.parametrize(
-    ("text", "amount"),
-    [("8GiB", 8 << 30), ("500 MB", 500_000_000), (1024, 1024), ("1.5gib", 3 << 29), (".5e3kB", 500_000)],
+    "written", [26.4, "26.4", [26, "26GB/s"], {"from": 6e9, "to": 5e10, "count": 8}, "6e9..5e10:8log", "6..50GB/s:8"]
 )
-def test_sizes(text: Any, amount: int) -> None:
-    assert size("vram", text) == amount
+def test_a_bare_number_is_no_bandwidth(written: Any) -> None:
+    with pytest.raises(InputError, match=r"link\.rate is in bytes/s: e\.g\. 26\.2GB/s$"):
+        values_of("--set link.rate", written, "B/s", "link.rate")
 
 
-@pytest.mark.parametrize("text", ["8 apples", "GiB", 1.5, True, "1.2.3GiB", ".GiB", "1e400GiB"])
-def test_no_sizes(text: Any) -> None:
-    with pytest.raises(InputError, match=r"^vram: "):
-        size("vram", text)
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("slots", "50..500:100000000"), ("slots", "1..2:" + "9" * 30), ("x", "0..1:10001"), ("x", list(range(10_001)))],
+)
+def test_too_many_values_are_refused_before_they_are_made(name: str, written: Any) -> None:
+    with pytest.raises(InputError, match=r"at most 10,000|a whole number"):
+        read_grid({name: written} if name == "slots" else {"set": {name: written}})
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"slots": "9" * 400}, "at most 10,000,000 expected"),
+        ({"slots": 0}, "at least 1 expected"),
+        ({"compressed-slots": -1}, "compressed-slots: -1: at least 0 expected"),
+        ({"batch": -1}, "at least 1 expected"),
+        ({"steps": 1e300}, "at most 1,000,000,000 expected"),
+        ({"vram": 4}, r"VRAM is in bytes: did you mean 4GiB\?"),
+        ({"vram": "1e400GiB"}, "from 1B to"),
+        ({"vram": "-1GiB"}, "from 1B to"),
+        ({"scale": {"expert.speed": 0}}, "a factor from 0.0001 to 10,000"),
+        ({"scale": {"expert.speed": "1e-300"}}, "a factor from 0.0001 to 10,000"),
+        ({"scale": {"expert.speed": "nan"}}, "a number, a word|finite"),
+        ({"scale": {"expert.speed": "2GB/s"}}, "GB/s is no unit of a factor"),
+        ({"scale": {"expert.speed": True}}, "a number expected"),
+        ({"set": {"nvme.bandwidth": "1e-300GB/s"}}, "from 1MB/s to 1000TB/s"),
+        ({"set": {"nvme.bandwidth": "7us"}}, "us is no unit of nvme.bandwidth, which is in bytes/s"),
+        ({"set": {"nvme.bandwidth": "7Gb/s"}}, "Gb/s means bits"),
+        ({"set": {"nvme.bandwidth": "fast"}}, "a bandwidth such as 26.2GB/s expected"),
+        ({"set": {"nvme.bandwidth": True}}, "a bandwidth such as 26.2GB/s expected"),
+    ],
+)
+def test_numbers_of_no_sense_are_refused_before_anything_is_computed(table: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_grid(table)
 
 
 FILE = """
 trace = "switch-mini-128/decode/test"
 policy = ["on-demand-lru", "lookahead"]
-vram = ["4GiB", 1000]
+vram = ["4GiB", "1000B"]
 batch = {from = 1, to = 8, count = 4, log = true}
 steps = 30
 one-at-a-time = 0.2
 [set]
 prefetch.limit = [1, 2]
 "eviction" = "lru,lfu"
-host_to_device.pinned.bandwidth = {from = 6e9, to = 50e9, count = 2}
+host_to_device.pinned.bandwidth = {from = "6GB/s", to = "50GB/s", count = 2}
 [scale]
 expert.speed = 2
 [[cells]]

@@ -12,8 +12,10 @@ import pandas as pd
 
 from specmoe.analysis.point import BOUND_NAMES, about
 from specmoe.errors import InputError
+from specmoe.hwprofiles.fields import QUANTITIES
 from specmoe.results import Manifest, RunResult, latencies, summary
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SET, SweepTable
+from specmoe.units import quantity
 
 OPTIONS = ("profile", "shape", "format", "batch")  # of `specmoe simulate`: fields of the manifest
 CHOICES = {"link": "fifo", "host": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
@@ -104,9 +106,14 @@ def cliff_slots(result: RunResult) -> int:
 
 
 def _varied(pairs: Iterable[str]) -> Iterator[tuple[str, float | str]]:
-    """A column for each value that was set, a number or a word."""
+    """A column for each value that was set: a number, in base units where it has a unit, or a word."""
     for name, _, value in (pair.partition("=") for pair in pairs):
-        try:
-            yield f"{SET}{name}", float(value)
-        except ValueError:
-            yield f"{SET}{name}", value
+        yield f"{SET}{name}", _number(name, value)
+
+
+def _number(name: str, text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        dimension = QUANTITIES.get(name)
+        return text if dimension is None else quantity(f"{name}={text}", name, text, dimension)

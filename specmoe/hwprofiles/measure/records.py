@@ -10,7 +10,8 @@ from typing import NamedTuple
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.measure.sample import UNSTABLE, Sample
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
-from specmoe.hwprofiles.quantity import Dimension, Quantity, shown
+from specmoe.hwprofiles.quantity import Quantity
+from specmoe.units import Dimension, shown
 
 DIGITS = 6  # of a rate: more than any timing has
 MARK = "unstable:"  # begins the part of a reference that warns

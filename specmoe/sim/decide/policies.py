@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.decide.policy import Policy, Prefetch
 
@@ -95,7 +94,7 @@ def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
     """A named policy, with fields changed by dotted name (`prefetch.limit`, `eviction`); raises InputError."""
     POLICIES.require_usable(name)
     if name not in POLICIES:
-        raise InputError(f"policy {name!r}: {_nearest(name, list(POLICIES))}")
+        raise InputError(f"policy {name!r}: {hint(name, POLICIES)}")
     made = POLICIES[name]
     for dotted, value in (overrides or {}).items():
         made = _changed(made, dotted, value)
@@ -117,13 +116,8 @@ def _changed(made: Policy, dotted: str, value: Any) -> Policy:
     if first == "predictor" and second:
         return dataclasses.replace(made, predictor_parameters={**made.predictor_parameters, second: value})
     if dotted not in fields():
-        raise InputError(f"{dotted}: not a choice of a policy: {_nearest(dotted, fields())}")
+        raise InputError(f"{dotted}: not a choice of a policy: {hint(dotted, fields())}")
     if not second:
         return dataclasses.replace(made, **{first: value})
     rule = made.prefetch or Prefetch()
     return dataclasses.replace(made, prefetch=dataclasses.replace(rule, **{second: value}))
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-    return f"did you mean {', '.join(nearest)}?" if nearest else f"one of {', '.join(known)} expected"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import ModelShape, load_profile, load_shape, shape_names
 from specmoe.sim.reproduce.routing import forced, uniform
 from specmoe.sim.reproduce.runtime import BUFFERS, Runtime, costs_of
@@ -61,7 +61,7 @@ class Reproduction(NamedTuple):
 def reproduce(shape: str) -> Reproduction:
     """The experiment with one of the shipped Switch shapes; raises InputError for any other."""
     if shape not in switch_shapes():
-        raise InputError(f"--shape {shape}: one of {', '.join(switch_shapes())} expected")
+        raise InputError(f"--shape {shape}: {hint(shape, switch_shapes())}")
     costs, rng = costs_of(load_shape(shape), load_profile(PROFILE)), np.random.default_rng(SEED)
     prompt = uniform(costs.shape, "encode", INPUT_TOKENS, rng)
     answer = uniform(costs.shape, "decode", OUTPUT_TOKENS, rng)

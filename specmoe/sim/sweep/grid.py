@@ -8,10 +8,9 @@ from contextlib import suppress
 from itertools import product
 from typing import Any
 
-from specmoe.errors import InputError, SpecmoeError
+from specmoe.errors import InputError, SpecmoeError, hint
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.reading import hint
 from specmoe.hwprofiles.scaling import SPEEDS, scalable, settable
 from specmoe.sim.decide.policies import policy
 from specmoe.sim.overrides import names_of_policies

@@ -6,9 +6,9 @@
     profile = "rtx3090"
     one-at-a-time = 0.2                            # each number that matters, 20 % less and 20 % more
 
-    [set]                                          # of policies and profiles, by dotted name, in base units
+    [set]                                          # of policies and profiles, by dotted name
     prefetch.limit = [1, 2, 4]
-    host_to_device.pinned.bandwidth = {from = 6e9, to = 50e9, count = 8, log = true}
+    host_to_device.pinned.bandwidth = {from = "6GB/s", to = "50GB/s", count = 8, log = true}
 
     [scale]                                        # of profiles: factors
     expert.speed = [1, 2]
@@ -26,14 +26,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.fields import HOST_SETS
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.reading import hint
 from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.sweep.values import PARTS, Value, size, values_of, whole, word
+from specmoe.sim.overrides import dimension_of
+from specmoe.sim.sweep.values import PARTS, values_of, word
 from specmoe.sim.timing.engine import Order
+from specmoe.units import COUNTS, Dimension, Value, factor, whole
 
 Axes = dict[str, list[Any]]
 Question = dict[str, Any]
@@ -46,14 +47,22 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tier": TIERS,
     "home-format": FORMATS,
 }
+
+
+def _count(option: str) -> Callable[[str, Value], int]:
+    """What reads a number of things, within the limits of an option."""
+    return lambda name, value: whole(f"{name}: {value!r}", value, *COUNTS[option])
+
+
 AXES: dict[str, Callable[[str, Value], Any]] = {
     **dict.fromkeys(("trace", "policy", "profile", "shape", "format", "link", "host", "tier", "home-format"), word),
-    **dict.fromkeys(("slots", "batch", "compressed-slots"), whole),
-    "vram": size,
+    **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
+    "vram": lambda name, value: int(value),
 }
+UNITS: dict[str, Dimension] = {"vram": "B"}
 ROOM = ("slots", "vram")  # of which a cell has one
 PATHS = ("trace", "profile", "shape")  # that may hold commas
-ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": whole, "train": word}
+ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": _count("steps"), "train": word}
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
 DEFAULTS: Question = {"profile": ["rtx3090"], "shape": ["switch-base-128"], "batch": [1], "link": ["fifo"]}
 
@@ -90,15 +99,23 @@ def _read(name: str, written: Any, where: str) -> Any:
     if name in BY_NAME:
         if not isinstance(written, dict):
             raise InputError(f"{where}{name}: a table [{name}] expected")
-        return {dotted: values_of(f"{where}{name} {dotted}", value) for dotted, value in _flat(written).items()}
+        return {dotted: _values(name, dotted, value, where) for dotted, value in _flat(written).items()}
     if name in PATHS and isinstance(written, str):
         written = [written]
-    values = values_of(f"{where}{name}", written)
+    values = values_of(f"{where}{name}", written, UNITS.get(name), "VRAM")
     if name in AXES:
         return _axis(name, values, where)
     if len(values) > 1:
         raise InputError(f"{where}{name}: {len(values)} values: one expected")
     return _share(where, values[0]) if name == ASIDE else ONCE[name](f"{where}{name}", values[0])
+
+
+def _values(part: str, dotted: str, written: Any, where: str) -> list[Value]:
+    """What is set, or the factors that scale, under a dotted name."""
+    place = f"{where}{part} {dotted}"
+    if part == "set":
+        return values_of(place, written, dimension_of(dotted), dotted)
+    return [factor(f"{place}: {value}", value) for value in values_of(place, written)]
 
 
 def _axis(name: str, values: list[Value], where: str) -> list[Any]:

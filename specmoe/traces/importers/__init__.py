@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.files import LARGEST_TABLE, parsing, require_regular
 from specmoe.traces.blocks import regroup
 from specmoe.traces.importers import gptoss, long, policylang, vllm
@@ -33,7 +33,7 @@ def import_trace(path: Path, format_name: str, out: Path, options: Options) -> T
     Raises InputError or TraceError naming file, row and field; rows count from 0, without headers.
     """
     if format_name not in FORMATS:
-        raise InputError(f"format {format_name!r}: one of {', '.join(FORMATS)} expected")
+        raise InputError(f"--format {format_name}: {hint(format_name, FORMATS)}")
     if not path.exists():
         raise InputError(f"{path}: no such file")
     require_regular(path, "a recording", LARGEST_TABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions.arc import Arc
@@ -50,7 +50,7 @@ def make_eviction(name: str, context: Context, capacity: int, parameters: dict[s
     """The policy of that name for so many slots; raises InputError for an unknown name or parameter."""
     EVICTIONS.require_usable(name)
     if name not in EVICTIONS:
-        raise InputError(f"eviction {name!r}: one of {', '.join(EVICTIONS)} expected")
+        raise InputError(f"eviction {name!r}: {hint(name, EVICTIONS)}")
     known = list(inspect.signature(EVICTIONS[name]).parameters)[2:]
     unknown = [parameter for parameter in parameters if parameter not in known]
     if unknown:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.traces.schema import TraceMeta
 
 ARCHITECTURES = ("contextual", "transformer", "hierarchical", "fusion")
@@ -71,13 +71,13 @@ def config_for(
 ) -> NetConfig:
     """The network of an architecture for a trace; raises InputError for a name, feature or size that cannot be."""
     if architecture not in ARCHITECTURES:
-        raise InputError(f"architecture {architecture!r}: one of {', '.join(ARCHITECTURES)} expected")
+        raise InputError(f"architecture {architecture!r}: {hint(architecture, ARCHITECTURES)}")
     if not 1 <= depth <= meta.num_layers:
         raise InputError(f"depth {depth}: 1 to {meta.num_layers}, the layers of this trace, expected")
     seen = default_features(meta, architecture) if features is None else features
     for feature in seen:
         if feature not in FEATURES:
-            raise InputError(f"feature {feature!r}: one of {', '.join(FEATURES)} expected")
+            raise InputError(f"feature {feature!r}: {hint(feature, FEATURES)}")
     config = NetConfig(
         architecture,
         meta.phase,

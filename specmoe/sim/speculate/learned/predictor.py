@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.errors import InputError, MissingExtraError
+from specmoe.errors import InputError, MissingExtraError, hint
 from specmoe.sim.speculate.learned.config import ARCHITECTURES, require_features, require_same_shape
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, best_of, no_guess
 from specmoe.traces import bundled
@@ -35,7 +35,7 @@ class Learned(Predictor):
     ) -> None:
         super().__init__(depth)
         if architecture not in ARCHITECTURES:
-            raise InputError(f"architecture {architecture!r}: one of {', '.join(ARCHITECTURES)} expected")
+            raise InputError(f"architecture {architecture!r}: {hint(architecture, ARCHITECTURES)}")
         self.architecture, self.checkpoint, self.device = architecture, checkpoint, device
         self._loaded: tuple[Path, Checkpoint] | None = None
 

@@ -7,7 +7,7 @@ from functools import partial
 from inspect import isabstract, signature
 from typing import Any
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor
@@ -64,7 +64,7 @@ def keywords(name: str) -> tuple[str, ...]:
     """What a predictor can be configured by; raises InputError for an unknown one."""
     PREDICTORS.require_usable(name)
     if name not in PREDICTORS:
-        raise InputError(f"predictor {name!r}: one of {', '.join(PREDICTORS)} expected")
+        raise InputError(f"predictor {name!r}: {hint(name, PREDICTORS)}")
     return tuple(signature(PREDICTORS[name]).parameters)
 
 
@@ -73,5 +73,5 @@ def make_predictor(name: str, parameters: dict[str, Any] | None = None) -> Predi
     known = keywords(name)
     for keyword in parameters or {}:
         if keyword not in known:
-            raise InputError(f"predictor {name} has no {keyword}: one of {', '.join(known)} expected")
+            raise InputError(f"predictor {name} has no {keyword}: {hint(keyword, known)}")
     return PREDICTORS[name](**(parameters or {}))
