@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from specmoe.text import install
 
 CLOSE = 0.6  # likeness, 0 .. 1, from which a name is probably what was meant
-FEW = 16  # names that are all listed where none is close
+FEW = 24  # names that are all listed where none is close
 SHOWN = 5  # of more, the nearest
 
 

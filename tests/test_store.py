@@ -372,7 +372,7 @@ def test_bundled_names_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_bundle(tmp_path, monkeypatch)
-    with pytest.raises(InputError, match="nearest bundled names: mini/decode/test") as caught:
+    with pytest.raises(InputError, match="did you mean 'mini/decode/test'") as caught:
         traces.open("mini/decod/test")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="specmoe traces list"):

@@ -176,7 +176,7 @@ def test_synthesize(tmp_path: Path) -> None:
         (("split", "{trace}", "--out", "{dir}/s", "--lookahead-depth", "2"), "t.parquet has depths 1 to 1"),
         (("export", "{trace}", "--out", "{dir}/x.txt"), ".parquet or .csv expected"),
         (("export", "{trace}", "--out", "{dir}/absent/x.csv"), "no directory"),
-        (("import", "{trace}", "--format", "hf", "--out", "{dir}/x.parquet"), "one of gptoss, vllm, long, policylang"),
+        (("import", "{trace}", "--format", "hf", "--out", "{dir}/x.parquet"), "one of gptoss, long, policylang, vllm"),
         (("import", "{trace}", "--format", "gptoss", "--out", "{dir}/x.parquet"), "column seq missing"),
         (("import", "{dir}/absent", "--format", "long", "--out", "{dir}/x.parquet"), "no such file"),
     ],

@@ -54,7 +54,7 @@ def test_empty_trace(make_trace: Maker, tmp_path: Path) -> None:
     [
         (["{trace}", "--batch", "0"], "batch 0: 1 or more expected"),
         (["{trace}", "--batch", "1,two"], "--batch two: a whole number expected"),
-        (["switch-mini-128/decode/tset"], "nearest bundled names: switch-mini-128/decode/test"),
+        (["switch-mini-128/decode/tset"], "did you mean 'switch-mini-128/decode/test'"),
         (["{parent}"], "is a directory: a trace file or a bundled name expected"),
     ],
 )

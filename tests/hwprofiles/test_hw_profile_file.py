@@ -85,7 +85,7 @@ def test_a_number_in_a_wrong_dimension_is_refused(tmp_path: Path, name: str) -> 
         ("title", 3, "title: 3: a text expected"),
         ("name", " ", "name: ' ': a text expected"),
         ("titel", "x", "titel: unknown field: did you mean 'title'?"),
-        ("colour", "x", "colour: unknown field: the nearest of "),
+        ("colour", "x", "colour: unknown field: one of allocation, "),
         ("devize", {}, "devize: unknown field: did you mean 'device'?"),
         ("device.vrm", quantity(1, "B"), "device.vrm: unknown field: did you mean 'vram'?"),
         ("host.graf", {}, "host.graf: unknown field: did you mean 'graph'?"),
@@ -331,7 +331,7 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
     ("name", "value", "message"),
     [
         ("host.graph.isue", 1, "host.graph.isue: not to be calibrated: did you mean 'host.graph.issue'?"),
-        ("nvme.latency", 1, "nvme.latency: not to be calibrated: the nearest of 18 names are "),
+        ("nvme.latency", 1, "nvme.latency: not to be calibrated: one of host.eager.begin, "),
         ("host.graph.issue", -1, "host.graph.issue: -1: a finite number, 0 or more, expected, in ns"),
         ("host.graph.issue", float("inf"), "host.graph.issue: inf: a finite number"),
         ("link.contention", -1, "link.contention: -1: a finite number, 0 or more, expected, in 1"),

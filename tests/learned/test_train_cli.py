@@ -48,7 +48,7 @@ def test_json_is_the_metrics(trace: Path, tmp_path: Path) -> None:
         (["--rate", "0"], "--rate 0: more than 0 expected"),
         (["--validation", "1"], "--validation 1: a share between 0 and 1 expected"),
         (["--validation", "0.001"], "--validation 0.001 of"),
-        (["--features", "token,colour"], "feature 'colour': one of token, probs, history, lookahead expected"),
+        (["--features", "token,colour"], "feature 'colour': one of history, lookahead, probs, token expected"),
         (["--features", "token,lookahead"], "no look-ahead in this trace"),
         (["--set", "colour=1"], "'colour' is no size of a network; they are width, hidden,"),
         (["--set", "width"], "--set width: name=value expected"),

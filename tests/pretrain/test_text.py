@@ -186,7 +186,7 @@ def test_a_domain_too_small_to_hold_out_is_named(count: int) -> None:
 
 def test_an_unknown_split_lists_the_known_ones() -> None:
     split: Any = "dev"
-    with pytest.raises(InputError, match="split 'dev': one of all, train, validation, test expected"):
+    with pytest.raises(InputError, match="split 'dev': one of all, test, train, validation expected"):
         held_out(numbered(a=3), split)
 
 

@@ -100,9 +100,11 @@ def test_depth_must_be_positive(name: str) -> None:
 
 
 def test_unknown_names_and_keywords_name_what_there_is() -> None:
-    with pytest.raises(InputError, match=r"predictor 'guesswork': one of none, previous_step, .* expected"):
+    with pytest.raises(
+        InputError, match=r"predictor 'guesswork': one of activation_match, .*previous_step, .* expected"
+    ):
         make_predictor("guesswork")
-    with pytest.raises(InputError, match="predictor adaptive has no optimism: one of depth, threshold"):
+    with pytest.raises(InputError, match=r"predictor adaptive has no optimism: one of depth, .*threshold"):
         make_predictor("adaptive", {"optimism": 1})
 
 

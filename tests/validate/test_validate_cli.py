@@ -413,7 +413,7 @@ def test_checksums_without_cuda(no_cuda: None) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--policy", "lookahaed"), "policy 'lookahaed': did you mean lookahead"),
+        (("--policy", "lookahaed"), "policy 'lookahaed': did you mean 'lookahead'"),
         (("--shape", "switch-base-9"), "switch-base-9: no such model shape"),
         (("--format", "fp17"), "fp17"),
         (("--home-format", "int9"), "int9"),
