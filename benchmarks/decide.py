@@ -36,7 +36,7 @@ class Figures(NamedTuple):
 def figures(eviction: str, workload: Workload, slots: int) -> Figures:
     """Decide once, building the policy included."""
     popularity = np.bincount(workload.keys, minlength=workload.meta.num_layers * workload.meta.num_experts)
-    context = Context(slots, workload, popularity)
+    context = Context(slots, workload, lambda: popularity)
     predictions = no_predictions(workload.num_events)
     start = time.perf_counter()
     table = decide(workload, predictions, Policy(eviction, "benchmark", eviction=eviction), slots, context)

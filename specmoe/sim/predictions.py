@@ -60,8 +60,8 @@ class Predictions:
         return cached(self.directory, self._trace_hash, described, lambda: self._made(predictor))
 
     def _made(self, predictor: Predictor) -> PredictionTable:
-        train = self.train()
-        if train is not None:
+        learns = type(predictor).fit is not Predictor.fit  # the train split is large
+        if learns and (train := self.train()) is not None:
             predictor.fit(train[0])
         return predictor.predict(self.routed)
 

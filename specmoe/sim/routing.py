@@ -15,7 +15,6 @@ from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.predictions import Predictions, hash_of_bytes
-from specmoe.sim.speculate.demands import demands
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.train_split import open_train, train_beside
 from specmoe.sim.timing.durations import contexts
@@ -42,6 +41,7 @@ class Routing:
         self.trace: Trace = specmoe.traces.open(trace)
         self.routed = _routed(self.trace, batch, steps)
         self.train_name = train or train_beside(trace)
+        self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta)
         self._batching, self._directory = (batch, steps), directory
         self._contexts: dict[int, list[int]] = {}
 
@@ -59,7 +59,8 @@ class Routing:
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy."""
         workload = self.routed.workload
-        return decide(workload, self.predictions.of(chosen), chosen, slots, Context(slots, workload, self.popularity))
+        context = Context(slots, workload, lambda: self.popularity)
+        return decide(workload, self.predictions.of(chosen), chosen, slots, context)
 
     @cached_property
     def all_resident(self) -> DecisionTable:
@@ -78,17 +79,18 @@ class Routing:
 
     @cached_property
     def _train(self) -> tuple[Routed, Path] | None:
-        if self.train_name is None:
+        if self._train_trace is None:
             return None
-        train = open_train(self.train_name, self.trace.meta)
-        return _routed(train, self._batching[0], None), train.path
+        return _routed(self._train_trace, self._batching[0], None), self._train_trace.path
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
         """Demands of each key in the train split, [keys]."""
-        if self.train is None:
+        if self._train_trace is None:
             return None
-        counts: NDArray[np.int64] = sum(part.sum(axis=0) for part in demands(self.train.workload)).reshape(-1)
+        block = self._train_trace.read(("sequence", "experts"))
+        workload = build(block, self._train_trace.meta, self._batching[0])
+        counts: NDArray[np.int64] = np.bincount(workload.keys, minlength=self.num_keys)
         return counts
 
     @cached_property

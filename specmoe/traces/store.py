@@ -78,13 +78,12 @@ class Trace:
     def blocks(self, columns: Iterable[str] | None = None) -> Iterator[Block]:
         """Row group after row group; columns not asked for come as empty arrays."""
         wanted = list(Block._fields if columns is None else columns)
-        absent = {name: np.empty((0, *self._row_shape(name)), _DTYPES[name]) for name in Block._fields}
         for group in self._groups:
-            yield Block(**absent | self._read_group(group, wanted))
+            yield Block(**self._absent() | self._read_group(group, wanted))
 
-    def read(self) -> Block:
-        """The whole trace; shares its arrays with the properties below."""
-        return Block._make(getattr(self, name) for name in Block._fields)
+    def read(self, columns: Iterable[str] = Block._fields) -> Block:
+        """All rows; shares its arrays with the properties below. Columns not asked for come as empty arrays."""
+        return Block(**self._absent() | {name: getattr(self, name) for name in columns})
 
     @cached_property
     def sequence(self) -> NDArray[np.int32]:
@@ -120,6 +119,9 @@ class Trace:
     def lookahead(self) -> NDArray[np.int16]:
         """[n, L, D, M], depth d at index d - 1."""
         return self._read_column("lookahead")
+
+    def _absent(self) -> dict[str, NDArray[Any]]:
+        return {name: np.empty((0, *self._row_shape(name)), _DTYPES[name]) for name in Block._fields}
 
     def _row_shape(self, name: str) -> tuple[int, ...]:
         return self.meta.shapes.get(name, ())

@@ -90,7 +90,7 @@ def hits_of(
 ) -> list[bool]:
     """Which of the accesses hit."""
     workload = accesses_of(accesses)
-    context = Context(slots, workload, None if popularity is None else np.array(popularity))
+    context = Context(slots, workload, lambda: None if popularity is None else np.array(popularity))
     policy = policy_of(eviction=eviction, eviction_parameters=parameters)
     hits: list[bool] = decide(workload, no_predictions(len(accesses)), policy, slots, context).uses.hit.tolist()
     return hits

@@ -47,7 +47,8 @@ def some_context() -> Context:
     rng = np.random.default_rng(0)
     workload = workload_of([[[int(key)]] for key in rng.integers(0, KEYS, STEPS)], KEYS)
     guesses = {event: certain(event % KEYS, event * 3 % KEYS) for event in range(STEPS)}
-    return Context(4, workload, rng.integers(0, 9, KEYS), predictions_of(workload, guesses))
+    popularity = rng.integers(0, 9, KEYS)
+    return Context(4, workload, lambda: popularity, predictions_of(workload, guesses))
 
 
 class Choice(NamedTuple):

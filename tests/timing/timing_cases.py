@@ -87,7 +87,7 @@ class Case(NamedTuple):
         predictions = PREDICTORS[policy.predictor]().predict(self.routed)
         workload = self.routed.workload
         popularity = np.arange(workload.meta.num_layers * workload.meta.num_experts)[::-1].astype(np.int64)
-        return decide(workload, predictions, policy, self.slots, Context(self.slots, workload, popularity))
+        return decide(workload, predictions, policy, self.slots, Context(self.slots, workload, lambda: popularity))
 
     def durations(self, name: str, table: DecisionTable) -> Durations:
         """With the host's time for predictions, if the policy prefetches at all."""

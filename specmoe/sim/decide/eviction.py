@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -47,14 +47,18 @@ class Future:
 class Context:
     """What a policy may be built from.
 
-    `popularity` counts the uses of every key in the train split, [L * E]; without one, all are alike. `predictions`
-    are those the policy prefetches by.
+    `learn_popularity` is called when a policy reads `popularity`. `predictions` are those the policy prefetches by.
     """
 
     slots: int
     workload: Workload
-    popularity: NDArray[np.int64] | None = None
+    learn_popularity: Callable[[], NDArray[np.int64] | None] = lambda: None
     predictions: PredictionTable | None = None
+
+    @cached_property
+    def popularity(self) -> NDArray[np.int64] | None:
+        """Uses of every key in the train split, [L * E]; None without one: all are alike."""
+        return self.learn_popularity()
 
     @cached_property
     def future(self) -> Future:
