@@ -68,6 +68,7 @@ class Manifest:
     expert_bytes: int  # in its slot
     vram_peak_bytes: int
     evidence: str
+    yardstick: bool  # no runtime could follow the policy: it holds every expert, peeks, or needs a model made for it
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     bounds: dict[str, int] = field(default_factory=dict)  # mean step latency, ns

@@ -58,7 +58,7 @@ def break_even_figure(points: CurvePoints, own: float | None, summaries: Summari
 
 def marks(summaries: Summaries) -> list[tuple[str, float]]:
     """Name and precision, %, of the fastest policies that prefetch, yardsticks aside; best precision first."""
-    real = [row for row in summaries if row["precision"] is not None and not _knows_too_much(row)]
+    real = [row for row in summaries if row["precision"] is not None and not row["yardstick"]]
     fastest = sorted(real, key=lambda row: (row["latency_ns"]["mean"], row["policy"]))[:MARKS]
     named = [(str(row["policy"]), 100 * float(row["precision"])) for row in fastest]
     return sorted(named, key=lambda mark: (-mark[1], mark[0]))
@@ -74,11 +74,6 @@ def spread(heights: Sequence[float], apart: float = APART) -> list[float]:
         placed[place] = max(placed[place], floor)
         floor = placed[place] + apart
     return placed
-
-
-def _knows_too_much(row: dict[str, Any]) -> bool:
-    chosen = row["parameters"]
-    return chosen.get("predictor") in ("oracle", "noisy_oracle", "pregated", "all")
 
 
 def _mark(axes: Any, summaries: Summaries) -> None:

@@ -109,13 +109,10 @@ class Point:
 def about(manifest: Manifest) -> About:
     """What a result's manifest says."""
     chosen = manifest.parameters
-    resident = chosen.get("sharing") == "all-resident"
-    knows = chosen.get("predictor") in ("oracle", "noisy_oracle", "pregated")
-    peeks = str(chosen.get("eviction")).startswith("belady")
     return About(
         **{name: getattr(manifest, name) for name in (*COPIED, *COUNTED, "bounds")},
-        yardstick=resident or knows or peeks,
-        all_resident=resident,
+        yardstick=manifest.yardstick,
+        all_resident=chosen.get("sharing") == "all-resident",
         warnings=tuple(manifest.warnings),
         changed=tuple(chosen.get("set", ())),
     )

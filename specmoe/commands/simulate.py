@@ -13,7 +13,6 @@ from specmoe.commands.values import choice, home_of, parse_bytes, parse_override
 from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from specmoe.sim.decide.policy import Policy
     from specmoe.sim.run import Run, RunSpec, Scenario
 
 NAMED = 3  # values that are named; of more, the number
@@ -129,7 +128,7 @@ def _run(
             if out is not None:
                 run.result.save(out / f"{name}.parquet")
             if timeline is not None:
-                timeline.consider(run, scenario.policy(name), summaries[-1])
+                timeline.consider(run, summaries[-1])
     return summaries, _break_even(scenario, summaries, out) if spec.break_even else "", failures
 
 
@@ -143,13 +142,11 @@ class _Timeline:
     run: Run | None = None
     rank: tuple[bool, bool, int] = (True, True, 0)
 
-    def consider(self, run: Run, chosen: Policy, figures: dict[str, Any]) -> None:
+    def consider(self, run: Run, figures: dict[str, Any]) -> None:
         """Keep the run if it is the policy's, or better: no yardstick before one, loads before none, then the time."""
-        from specmoe.sim.sweep.rows import is_yardstick
-
         if self.policy not in (None, figures["policy"]):
             return
-        rank = (is_yardstick(chosen), figures["bytes_loaded"] == 0, figures["latency_ns"]["mean"])
+        rank = (figures["yardstick"], figures["bytes_loaded"] == 0, figures["latency_ns"]["mean"])
         if self.run is None or rank < self.rank:
             self.run, self.rank = run, rank
 
@@ -204,8 +201,26 @@ def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path |
 def show(summaries: list[dict[str, Any]]) -> None:
     """A table, the bounds, and what to know before believing it."""
     first = summaries[0]
-    bounds = first["bounds"]
-    rows = [
+    console.table(table_rows(summaries))
+    limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in first["bounds"].items())
+    console.note(
+        "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
+        "stall: ms a step that the compute stream waits for loads"
+    )
+    console.say(f"bounds, ms a step: {limits}")
+    console.note(
+        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
+        f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
+    )
+    console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
+    for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
+        console.note(f"warning: {warning}", fg="yellow")
+
+
+def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Cells of the table by column, the fastest policy first."""
+    bounds = summaries[0]["bounds"]
+    return [
         {
             "policy": row["policy"],
             "step ms": f"{row['latency_ns']['mean'] / 1e6:.3f}",
@@ -219,20 +234,6 @@ def show(summaries: list[dict[str, Any]]) -> None:
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_ns"]["mean"]))
     ]
-    console.table(rows)
-    limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in bounds.items())
-    console.note(
-        "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
-        "stall: ms a step that the compute stream waits for loads"
-    )
-    console.say(f"bounds, ms a step: {limits}")
-    console.note(
-        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
-        f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
-    )
-    console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
-    for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
-        console.note(f"warning: {warning}", fg="yellow")
 
 
 def _assumed(summaries: list[dict[str, Any]]) -> str:

@@ -35,7 +35,6 @@ SHOWN = (  # yardsticks, the best known systems, and the best guesses that need 
     "prefetch-all",
 )
 SWEPT = ("on-demand-lru", "lookahead", "mixtral-offloading", "frequency", "static")
-KNOWS_TOO_MUCH = ("gpu-only", "belady", "oracle", "pregated", "pregated-lru")  # yardsticks, or need a model made for it
 
 
 class Setting(NamedTuple):
@@ -80,7 +79,7 @@ def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = la
         runs[name] = scenario.run(name, slots)
         on_policy(name)
     summaries = [summary(run.result) for run in runs.values()]
-    real = [row for row in summaries if row["policy"] not in KNOWS_TOO_MUCH]
+    real = [row for row in summaries if not row["yardstick"]]
     best, second = sorted(real, key=lambda row: float(row["latency_ns"]["mean"]))[:2]
     return Answer(setting, runs, summaries, reason(best, second), runs[best["policy"]])
 

@@ -21,7 +21,7 @@ from specmoe.hwprofiles.scaling import with_values
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
-from specmoe.sim.brought import brought
+from specmoe.sim.brought import brought, is_yardstick
 from specmoe.sim.caveats import about_link, about_memory, about_model, about_order, about_slots
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
@@ -286,6 +286,7 @@ class Scenario:
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(slots),
             evidence=self.costs.evidence,
+            yardstick=is_yardstick(chosen),
             assumed=self.assumed(chosen, cost),
             warnings=warnings,
             bounds=bounds,

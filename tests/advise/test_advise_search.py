@@ -12,8 +12,8 @@ from specmoe.sim.advise.setting import Setting
 from specmoe.sim.advise.space import Found, placed, screened, search, searched, tuned
 from specmoe.sim.advise.target import Reach, reach
 from specmoe.sim.advise.trials import LEVEL, best_of, by_policy
+from specmoe.sim.brought import is_yardstick
 from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.sweep.rows import is_yardstick
 
 # The best of some
 

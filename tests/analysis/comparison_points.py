@@ -30,6 +30,7 @@ def manifest(policy: str = "on-demand-lru", **changes: Any) -> Manifest:
         "expert_bytes": 2**23,
         "vram_peak_bytes": 2**31,
         "evidence": "assumed",
+        "yardstick": False,
         "bounds": BOUNDS,
     }
     return Manifest(**(fields | changes))
@@ -37,7 +38,8 @@ def manifest(policy: str = "on-demand-lru", **changes: Any) -> Manifest:
 
 def yardstick(policy: str, **chosen: str) -> Manifest:
     slots = 768 if chosen.get("sharing") == "all-resident" else 128
-    return manifest(policy, slots=slots, parameters={"sharing": "shared", "eviction": "lru", "set": []} | chosen)
+    parameters = {"sharing": "shared", "eviction": "lru", "set": []} | chosen
+    return manifest(policy, slots=slots, parameters=parameters, yardstick=True)
 
 
 def made(

@@ -15,12 +15,12 @@ from specmoe.analysis.break_even_plot import APART, MARKS, break_even_figure, ma
 POINTS = [(5e9, 0.9), (10e9, 0.6), (20e9, 0.3), (40e9, 0.2), (80e9, None)]
 
 
-def row(policy: str, precision: float | None = None, mean: int = 100, **chosen: str) -> dict[str, Any]:
+def row(policy: str, precision: float | None = None, mean: int = 100, yardstick: bool = False) -> dict[str, Any]:
     return {
         "policy": policy,
         "precision": precision,
         "latency_ns": {"mean": mean},
-        "parameters": chosen,
+        "yardstick": yardstick,
         "trace": "a/b/c",
         "trace_kind": "random",
         "phase": "decode",
@@ -77,7 +77,7 @@ def test_no_break_even_anywhere_is_drawn_without_a_curve(tmp_path: Path) -> None
 
 def test_the_fastest_that_could_be_built_are_named_most_precise_first() -> None:
     rows = [row(f"p{number}", number / 20, mean=number) for number in range(12)]
-    rows += [row("none"), row("o", 1.0, 0, predictor="oracle"), row("n", 0.5, 0, predictor="noisy_oracle")]
+    rows += [row("none"), row("oracle", 1.0, 0, yardstick=True), row("new", 0.5, 0, yardstick=True)]
     found = marks(rows)
     assert [name for name, _ in found] == [f"p{number}" for number in reversed(range(MARKS))]
     assert found[0][1] == pytest.approx(100 * 7 / 20)

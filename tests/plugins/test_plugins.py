@@ -11,14 +11,15 @@ from plug_in import install
 
 from specmoe.errors import InputError
 from specmoe.plugins import Table
-from specmoe.sim.brought import brought
+from specmoe.sim.brought import brought, is_yardstick
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.overrides import sorted_overrides
-from specmoe.sim.run import Scenario
+from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep.evaluate import evaluate
 
 TABLES = {"policies": POLICIES, "evictions": EVICTIONS, "predictors": PREDICTORS}
 MODULE = '''
@@ -157,7 +158,7 @@ def test_a_broken_one_does_not_stop_the_others(site: Path, caplog: pytest.LogCap
     bring(site, "policies", "aaa", "import nowhere")
     install(site, "mine-and-yours", GOOD, {"mine": MODULE})
     assert policy("mine").name == "mine"
-    with caplog.at_level(logging.WARNING), pytest.raises(InputError, match=r"policy 'minee': did you mean mine, "):
+    with caplog.at_level(logging.WARNING), pytest.raises(InputError, match=r"policy 'minee': did you mean 'mine'"):
         policy("minee")
     assert "odd-one" in caplog.text
 
@@ -210,3 +211,44 @@ def test_what_rests_on_a_plug_in_is_known_by_its_version(site: Path, monkeypatch
     assert Scenario(Contents().spec(mine)).run("on-demand-lru").result.manifest.versions["mine-and-yours"] == "2.1"
     monkeypatch.setattr(EVICTIONS, "versions", lambda name: {"mine-and-yours": "2.2"} if name == "mine" else {})
     assert mine.key != keys[0] and brought_one.key == keys[1]
+
+
+PEEKING = """
+from functools import partial
+from specmoe.sim.decide.evictions.belady import Belady
+from specmoe.sim.decide.evictions.lru import Lru
+from specmoe.sim.decide.policy import Policy, Prefetch
+from specmoe.sim.speculate.predictors.frequency import Frequency
+
+class Clairvoyant(Belady):
+    pass
+
+class Cheat(Lru):
+    peeks = True
+
+class Seer(Frequency):
+    peeks = True
+
+class Honest(Frequency):
+    pass
+
+CLAIRVOYANT, CHEAT = (Policy(name, "a test", eviction=name) for name in ("clairvoyant", "cheat"))
+SEER, HONEST = (Policy(name, "a test", predictor=name, prefetch=Prefetch()) for name in ("seer", "honest"))
+"""
+
+
+def test_a_part_that_peeks_makes_its_policy_a_yardstick(site: Path) -> None:
+    classes = {"evictions": ("clairvoyant", "cheat"), "predictors": ("seer", "honest")}
+    groups = {f"specmoe.{kind}": {name: f"peeking:{name.title()}" for name in names} for kind, names in classes.items()}
+    groups["specmoe.policies"] = {
+        name: f"peeking:{name.upper()}" for name in ("clairvoyant", "cheat", "seer", "honest")
+    }
+    install(site, "peeking", groups, {"peeking": PEEKING})
+    brought_here = {name: policy(name) for name in ("clairvoyant", "cheat", "seer", "honest")}
+    expected = {"clairvoyant": True, "cheat": True, "seer": True, "honest": False}
+    assert {name: is_yardstick(each) for name, each in brought_here.items()} == expected
+    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=64, steps=3))
+    results = {name: scenario.run(name).result for name in expected}
+    assert {name: result.manifest.yardstick for name, result in results.items()} == expected
+    rows = evaluate([Cell("switch-mini-128/decode/test", name, "rtx3090", slots=64, steps=3) for name in expected])
+    assert [row["yardstick"] for row in rows] == list(expected.values())

@@ -10,6 +10,7 @@ import pytest
 from sweep_cases import BASE, LINK, cell, expected, spec_of
 
 from specmoe.analysis.point import point
+from specmoe.sim.brought import is_yardstick
 from specmoe.sim.decide.policies import POLICIES
 from specmoe.sim.predictions import Predictions
 from specmoe.sim.routing import Routing
@@ -17,7 +18,6 @@ from specmoe.sim.run import Scenario
 from specmoe.sim.sweep import retiming
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.sweep.rows import is_yardstick
 from specmoe.sim.timing.durations import Home
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN
 

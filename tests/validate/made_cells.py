@@ -40,7 +40,7 @@ def run_of(latency: Sequence[int], compute: int = 30, stall: int = 20, **columns
         ("trace", "trace_kind", "phase", "policy", "profile", "shape", "format", "semantics", "evidence"), "x"
     )
     counted = dict.fromkeys(("slots", "batch", "expert_bytes", "vram_peak_bytes"), 1)
-    return RunResult(table, Manifest(**told, **counted, parameters={}, num_layers=LAYERS))
+    return RunResult(table, Manifest(**told, **counted, parameters={}, num_layers=LAYERS, yardstick=False))
 
 
 def steps(latency: Any, compute: Any = 60, stall: Any = 40, decisions: str = "same") -> Steps:

@@ -89,7 +89,6 @@ def _row(path: Path, result: RunResult) -> dict[str, Any]:
         "num_layers": manifest.num_layers,
         "expert_bytes": manifest.expert_bytes,
         "cliff_slots": cliff_slots(result),
-        "yardstick": about(manifest).yardstick,
         "assumed": list(manifest.assumed),
         "warnings": list(manifest.warnings),
         "cell": path.name,

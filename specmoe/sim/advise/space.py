@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.advise.trials import Configuration, Trial, Trials, best_of, by_policy
+from specmoe.sim.brought import is_yardstick
 from specmoe.sim.decide.policies import POLICIES, policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.sweep.cell import Pairs
-from specmoe.sim.sweep.rows import is_yardstick
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import SpecmoeError
+from specmoe.sim.brought import is_yardstick
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import SEMANTICS, Scenario
@@ -14,7 +15,6 @@ from specmoe.sim.timing.prediction import Charge
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET
 
 Row = dict[str, Any]
-KNOWING = ("oracle", "noisy_oracle", "pregated")  # predictors that know what is to come, or need a model made for them
 
 
 class Job(NamedTuple):
@@ -75,12 +75,6 @@ def failed_row(cell: Cell, key: str, error: Exception) -> Row:
 def varied(cell: Cell) -> dict[str, Any]:
     """The columns of what is set and scaled."""
     return {f"{SET}{name}": value for name, value in cell.settings} | {f"{SCALE}{n}": f for n, f in cell.scales}
-
-
-def is_yardstick(chosen: Policy) -> bool:
-    """Whether no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model."""
-    resident = chosen.sharing == "all-resident"
-    return resident or chosen.predictor in KNOWING or chosen.eviction.startswith("belady")
 
 
 def _asked(cell: Cell) -> Row:

@@ -18,7 +18,7 @@ from specmoe.sim.speculate.predictors.frequency import Frequency
 from specmoe.sim.speculate.predictors.layer_minus_1 import LayerMinus1
 from specmoe.sim.speculate.predictors.lookahead import LookAhead
 from specmoe.sim.speculate.predictors.multi_layer import MultiLayer
-from specmoe.sim.speculate.predictors.nobody import Nobody
+from specmoe.sim.speculate.predictors.nobody import Nobody, Oracle
 from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
 from specmoe.sim.speculate.predictors.pregated import PreGated
 from specmoe.sim.speculate.predictors.previous_step import PreviousStep
@@ -47,7 +47,7 @@ _BUILT_IN: dict[str, Callable[..., Predictor]] = {
     "pregated": PreGated,
     "all": Everybody,
     "noisy_oracle": NoisyOracle,
-    "oracle": Nobody,  # the oracle's prefetches come from the demand itself; see `decide.proposals`
+    "oracle": Oracle,
 }
 
 
