@@ -130,10 +130,8 @@ class Costs:
             return 0
         if self._fitting.expert is not None:
             return sum(map(self._fitting.expert, rows))
-        peak = self.profile[f"gemm.{self.compute_format}.rate"]
-        return round(
-            sum(grouped_gemm_ns(self._rates, self._tiles, peak, gemm, rows) for gemm in expert_gemms(self.shape))
-        )
+        peak, rates = self.profile[f"gemm.{self.compute_format}.rate"] * self.profile.expert_speed, self._expert_rates
+        return round(sum(grouped_gemm_ns(rates, self._tiles, peak, gemm, rows) for gemm in expert_gemms(self.shape)))
 
     def dense_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time before the router of a MoE layer (ordinal; the last unless told), from the experts before it on.
@@ -278,7 +276,12 @@ class Costs:
 
     @cached_property
     def _rates(self) -> Rates:
-        return rates_of(self.profile, self.compute_format)
+        """Of all that is not an expert."""
+        return rates_of(self.profile, self.compute_format, self.profile.dense_speed)
+
+    @cached_property
+    def _expert_rates(self) -> Rates:
+        return rates_of(self.profile, self.compute_format, self.profile.expert_speed)
 
     @cached_property
     def _tiles(self) -> Tiles | None:

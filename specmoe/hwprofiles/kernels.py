@@ -42,12 +42,12 @@ class Tiles(NamedTuple):
     efficiency: float
 
 
-def rates_of(profile: HardwareProfile, computed: ComputeFormat) -> Rates:
-    """Rates of a profile in one format."""
+def rates_of(profile: HardwareProfile, computed: ComputeFormat, speed: float = 1.0) -> Rates:
+    """Rates of a profile in one format, for kernels that run `speed` times as fast; their floor stays."""
     return Rates(
         floor_ns=profile.ns("device.kernel_floor"),
-        memory=profile["device.memory_bandwidth"],
-        arithmetic=profile[f"gemm.{computed}.rate"] * profile[f"gemm.{computed}.efficiency"],
+        memory=profile["device.memory_bandwidth"] * speed,
+        arithmetic=profile[f"gemm.{computed}.rate"] * profile[f"gemm.{computed}.efficiency"] * speed,
         weight_bytes=BITS[computed] // 8,
     )
 

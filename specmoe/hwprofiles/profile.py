@@ -65,6 +65,8 @@ class HardwareProfile:
     dense_curves: tuple[DenseCurve, ...] = ()
     calibration: Calibration | None = None
     machine: Mapping[str, Fact] = field(default_factory=dict)  # what was measured, in plain facts
+    expert_speed: float = 1.0  # what multiplies the roofline where it is of experts, measured curves aside
+    dense_speed: float = 1.0  # the same of all that is not an expert
 
     def __getitem__(self, name: str) -> float:
         """A number in base units by its dotted name; raises KeyError for an optional one that is absent."""
@@ -105,13 +107,16 @@ class HardwareProfile:
         return points.amounts[-1] / points.times_ns[-1] * 1e9
 
     def with_plateau(self, copy: str, rate: float) -> HardwareProfile:
-        """A copy in which a link's large copies reach another bandwidth, `assumed` from then on; latency stays."""
+        """A copy in which a link's large copies reach another bandwidth, `assumed` from then on; latency stays.
+
+        Times above the latency are multiplied alike, so that a measured curve keeps its form; none gets below it.
+        """
         name = f"{copy}.points"
         if name not in self.points:
             return self.with_overrides({f"{copy}.bandwidth": rate})
         old, latency = self.points[name], self.ns(f"{copy}.latency")
-        longer = (old.amounts[-1] / rate * 1e9 - latency) / (old.times_ns[-1] - latency)
-        times = tuple(round(latency + (time - latency) * longer) for time in old.times_ns)
+        longer = (old.amounts[-1] / rate * 1e9 - latency) / max(1, old.times_ns[-1] - latency)
+        times = tuple(max(latency, 1, round(latency + (time - latency) * longer)) for time in old.times_ns)
         changed = dataclasses.replace(old, times_ns=times, source="assumed", ref="set by the user")
         return dataclasses.replace(self, points={**self.points, name: changed})
 
@@ -186,7 +191,8 @@ class HardwareProfile:
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
         # What a profile without dense curves is known by does not change because there are others.
         dense = [sorted(map(_identity, self.dense_curves))] if self.dense_curves else []
-        text = json.dumps([self.name, numbers, points, curves, timed, *dense], sort_keys=True)
+        speeds = [self.expert_speed, self.dense_speed] if (self.expert_speed, self.dense_speed) != (1, 1) else []
+        text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

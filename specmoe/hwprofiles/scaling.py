@@ -4,11 +4,13 @@ Besides a profile's quantities these names are known:
 
 <copy>.bandwidth     of a copy that is a measured curve: what its large copies reach (`HardwareProfile.with_plateau`)
 dequantise.<f>.rate  of an expansion that is a measured curve: likewise
-expert.speed         to be multiplied only: how fast experts compute, measured curves of them and rooflines alike
+expert.speed         to be multiplied only: how fast experts compute, measured curves of them or else their roofline
 dense.speed          the same of all that is not an expert
 
-What was not measured rests on the roofline, which experts and dense parts share: there, either speed changes both.
-Everything that is changed is `assumed` from then on.
+A measured curve stays above its latency, and its times do not fall as sizes grow. Its latency (of an expansion, the
+kernel's floor) is set by adding the difference to all of its times; its rate by multiplying what its times have above
+the latency, after that. The floor of kernels changes no curve of experts or dense parts: speeds do. Everything that is
+changed is `assumed` from then on. `DESCRIPTIVE` names change no time and are refused.
 """
 
 from __future__ import annotations
@@ -30,12 +32,21 @@ EXPERT_SPEED, DENSE_SPEED = "expert.speed", "dense.speed"
 SPEEDS = (EXPERT_SPEED, DENSE_SPEED)
 ROOFLINE = ("device.memory_bandwidth", *(f"{gemm}.rate" for gemm in GEMMS))
 
+DESCRIPTIVE = dict.fromkeys(("link.generation", "link.lanes"), "host_to_device.pinned.bandwidth")
+
 Timed = TypeVar("Timed", ExpertCurve, DenseCurve)
 
 
 def settable(profile: HardwareProfile) -> tuple[str, ...]:
-    """Names that `with_values` knows: the quantities, and the rates of measured curves."""
-    return (*profile.quantities, *(name for name in _rates(profile) if name not in profile.quantities))
+    """Names that `with_values` knows: the quantities that act, and the rates of measured curves."""
+    acting = (name for name in profile.quantities if name not in DESCRIPTIVE)
+    return (*acting, *(name for name in _rates(profile) if name not in profile.quantities))
+
+
+def instead(name: str, known: Iterable[str]) -> str:
+    """What to set instead of a name that is not among the known ones."""
+    acting = DESCRIPTIVE.get(name)
+    return hint(name, known) if acting is None else f"it describes the link and changes no time: set {acting}"
 
 
 def with_values(profile: HardwareProfile, values: Mapping[str, float]) -> HardwareProfile:
@@ -46,8 +57,10 @@ def with_values(profile: HardwareProfile, values: Mapping[str, float]) -> Hardwa
     curves = {name: value for name, value in values.items() if name in _rates(profile)}
     for name in values:
         if name not in settable(profile):
-            raise InputError(f"profile {profile.name}: {name}: no such quantity: {hint(name, settable(profile))}")
+            raise InputError(f"profile {profile.name}: {name}: no such quantity: {instead(name, settable(profile))}")
     changed = profile.with_overrides({name: value for name, value in values.items() if name not in curves})
+    for curve in _rates(profile).values():
+        changed = _shifted(changed, curve, changed.ns(latency := _latency_of(curve)) - profile.ns(latency))
     for name, value in curves.items():
         changed = _with_rate(changed, name, value)
     return changed
@@ -60,7 +73,7 @@ def scaled(profile: HardwareProfile, factors: Mapping[str, float]) -> HardwarePr
     """
     for name, factor in factors.items():
         if name not in (known := (*settable(profile), *SPEEDS)):
-            raise InputError(f"profile {profile.name}: {name}: nothing to scale: {hint(name, known)}")
+            raise InputError(f"profile {profile.name}: {name}: nothing to scale: {instead(name, known)}")
         if not math.isfinite(factor) or factor <= 0:
             raise InputError(f"--scale {name}={factor}: a finite number above 0 expected")
     named = {name: factor for name, factor in factors.items() if name not in SPEEDS}
@@ -79,7 +92,7 @@ def scalable(costs: Costs) -> tuple[str, ...]:
     profile, curves = costs.profile, _rates(costs.profile).values()
     names = [_rate_of(name) if name in curves else name for name in costs.uses]
     known = [name for name in dict.fromkeys(names) if not name.endswith(SHARES) and not name.startswith(TILES)]
-    idle = {name.replace(".points", ".latency") for name in curves}  # experts are larger than the least point
+    idle = set[str]()
     fitting = Fitting(profile, costs.shape, costs.format)
     dense = fitting.dense(get_args(Phase) if costs.steps is None else (costs.steps.phase,))
     if fitting.slot and all(dense) and not any(name.startswith("dequantise.") for name in known):
@@ -109,29 +122,45 @@ def _value(profile: HardwareProfile, name: str) -> float:
     return points.amounts[-1] / points.times_ns[-1] * 1e9
 
 
+def _latency_of(curve: str) -> str:
+    """The name of what a measured curve takes for nothing."""
+    group = curve.removesuffix(".points")
+    return "device.kernel_floor" if group in EXPANSIONS else f"{group}.latency"
+
+
+def _shifted(profile: HardwareProfile, curve: str, more_ns: int) -> HardwareProfile:
+    """A measured curve whose latency has changed: all of its times change as much, none below the latency."""
+    if not more_ns:
+        return profile
+    points, least = profile.points[curve], profile.ns(_latency_of(curve))
+    times = (max(least, time + more_ns) for time in points.times_ns)
+    return dataclasses.replace(profile, points={**profile.points, curve: _assumed(points, times)})
+
+
 def _with_rate(profile: HardwareProfile, name: str, rate: float) -> HardwareProfile:
     curve = _rates(profile)[name]
     points = profile.points[curve]
-    expands = name.rpartition(".")[0] in EXPANSIONS
-    latency = profile.ns("device.kernel_floor" if expands else name.replace(".bandwidth", ".latency"))
+    latency = profile.ns(_latency_of(curve))
     if not math.isfinite(rate) or rate <= 0 or points.amounts[-1] / rate * 1e9 <= latency:
         least = f"below {points.amounts[-1] / latency * 1e9:.4g}" if latency else "finite"
         raise InputError(f"profile {profile.name}: {name}: {rate}: more than 0 and {least} expected, in B/s")
-    if not expands:
+    if name.rpartition(".")[0] not in EXPANSIONS:
         return profile.with_plateau(name.removesuffix(".bandwidth"), rate)
-    longer = (points.amounts[-1] / rate * 1e9 - latency) / (points.times_ns[-1] - latency)
-    times = (latency + (time - latency) * longer for time in points.times_ns)
+    longer = (points.amounts[-1] / rate * 1e9 - latency) / max(1, points.times_ns[-1] - latency)
+    times = (max(latency, latency + (time - latency) * longer) for time in points.times_ns)
     return dataclasses.replace(profile, points={**profile.points, curve: _assumed(points, times)})
 
 
 def _faster(profile: HardwareProfile, speed: str, factor: float) -> HardwareProfile:
-    """All curves of experts, or of dense parts, and the roofline so many times as fast."""
+    """All curves of experts, or of dense parts, and the roofline where it is theirs, `factor` times as fast."""
     if factor == 1:
         return profile
-    changed = profile.with_overrides({name: profile[name] * factor for name in ROOFLINE})
+    changed = profile.with_overrides({name: profile[name] for name in ROOFLINE})  # which are assumed from now on
     if speed == EXPERT_SPEED:
-        return dataclasses.replace(changed, expert_curves=_all_faster(profile.expert_curves, factor))
-    return dataclasses.replace(changed, dense_curves=_all_faster(profile.dense_curves, factor))
+        curves = _all_faster(profile.expert_curves, factor)
+        return dataclasses.replace(changed, expert_curves=curves, expert_speed=profile.expert_speed * factor)
+    parts = _all_faster(profile.dense_curves, factor)
+    return dataclasses.replace(changed, dense_curves=parts, dense_speed=profile.dense_speed * factor)
 
 
 def _all_faster(curves: tuple[Timed, ...], factor: float) -> tuple[Timed, ...]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.fields import QUANTITIES
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.scaling import settable
+from specmoe.hwprofiles.scaling import instead, settable
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policies import fields
 from specmoe.sim.decide.policy import Sharing
@@ -52,7 +52,7 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
         if name.startswith("predictor."):  # which checks them itself
             continue
         if name not in known:
-            raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {hint(name, known)}")
+            raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {instead(name, known)}")
         if name in NAMES:
             _require_name(name, value)
         elif is_of_policy(name):

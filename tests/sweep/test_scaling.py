@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
@@ -14,7 +16,10 @@ from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.dense import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.scaling import scalable, scaled, settable, with_values
+from specmoe.results import summary
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.evaluate import evaluate
 
 LINK = "host_to_device.pinned.bandwidth"
 LINE, CURVE = load_profile("rtx3090"), load_profile("h100-sxm5-80gb")
@@ -62,7 +67,7 @@ def test_a_link_that_is_set(profile: HardwareProfile) -> None:
 
 def test_a_latency_is_set_before_the_curve_is_stretched_from_it() -> None:
     both = with_values(CURVE, {LINK: 2e10, "host_to_device.pinned.latency": 50_000})
-    assert both == with_values(CURVE.with_overrides({"host_to_device.pinned.latency": 50_000}), {LINK: 2e10})
+    assert both == with_values(with_values(CURVE, {"host_to_device.pinned.latency": 50_000}), {LINK: 2e10})
     assert both.plateau("host_to_device.pinned") == pytest.approx(2e10, rel=1e-5)
 
 
@@ -87,12 +92,87 @@ def test_faster_dense_parts_where_they_were_measured() -> None:
     assert faster.use_ns(1) == costs(CURVE).use_ns(1)
 
 
-@pytest.mark.parametrize("name", ["expert.speed", "dense.speed"])
-def test_without_measured_curves_a_speed_is_the_rooflines(name: str) -> None:
-    slow, fast = costs(LINE), costs(scaled(LINE, {name: 1e6}))
-    assert fast.use_ns(1) == pytest.approx(2 * LINE.ns("device.kernel_floor"), abs=2)
-    assert fast.use_ns(1) < slow.use_ns(1)
-    assert fast.before_ns("decode", 1, 256) < slow.before_ns("decode", 1, 256)
+def test_without_measured_curves_a_speed_is_the_rooflines_of_its_own_part() -> None:
+    slow, experts, dense = (
+        costs(LINE),
+        costs(scaled(LINE, {"expert.speed": 1e6})),
+        costs(scaled(LINE, {"dense.speed": 1e6})),
+    )
+    assert experts.use_ns(1) == pytest.approx(2 * LINE.ns("device.kernel_floor"), abs=2)
+    assert experts.use_ns(1) < slow.use_ns(1) == dense.use_ns(1)
+    assert dense.before_ns("decode", 1, 256) < slow.before_ns("decode", 1, 256) == experts.before_ns("decode", 1, 256)
+    assert dense.head_ns("decode", 1) < slow.head_ns("decode", 1) == experts.head_ns("decode", 1)
+    for faster in (experts, dense):
+        assert "device.memory_bandwidth" in faster.assumed
+    assert len({LINE.hash, *(scaled(LINE, {name: 2}).hash for name in ("expert.speed", "dense.speed"))}) == 3
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 4])
+def test_two_speeds_multiply_the_roofline_once(factor: float) -> None:
+    both = costs(scaled(LINE, {"expert.speed": factor, "dense.speed": factor}))
+    whole = costs(scaled(LINE, {"device.memory_bandwidth": factor, "gemm.fp16.rate": factor}))
+    assert everything(both) == everything(whole)
+
+
+@pytest.mark.parametrize("name", ["link.generation", "link.lanes"])
+def test_what_describes_a_link_is_not_to_be_changed(name: str) -> None:
+    assert name not in settable(LINE)
+    for change in (scaled, with_values):
+        with pytest.raises(InputError, match=f"{name}: .* describes the link and changes no time: set {LINK}$"):
+            change(LINE, {name: 8})
+
+
+@pytest.mark.parametrize("name", profile_names())
+@given(
+    latency=st.one_of(st.none(), st.integers(0, 10**9)),
+    rate=st.one_of(st.none(), st.floats(1e6, 1e13)),
+    floor=st.one_of(st.none(), st.integers(0, 10**9)),
+)
+def test_a_changed_curve_is_positive_and_never_falls(
+    name: str, latency: int | None, rate: float | None, floor: int | None
+) -> None:
+    profile = load_profile(name)
+    copy = LINK.removesuffix(".bandwidth")
+    values = {f"{copy}.latency": latency, LINK: rate, "dequantise.int8.rate": rate, "device.kernel_floor": floor}
+    try:
+        changed = with_values(profile, {name: value for name, value in values.items() if value is not None})
+    except InputError as error:
+        assert "more than 0 and below" in str(error)
+        return
+    for group in (copy, "dequantise.int8"):
+        sizes = [0, 1, 4096, 1 << 20, 1 << 25, 1 << 28, 1 << 34]
+        times = [changed.curve(group)(size) for size in sizes]
+        assert times == sorted(times)
+        assert times[0] >= 0
+    if latency is not None:
+        assert changed.curve(copy)(0) == latency
+    if rate is not None:
+        assert changed.plateau(copy) == pytest.approx(rate, rel=0.01)
+
+
+def test_latency_is_added_to_a_measured_curve() -> None:
+    copy, more = "host_to_device.pinned", 400_000
+    old = CURVE.ns(f"{copy}.latency")
+    slower = with_values(CURVE, {f"{copy}.latency": old + more})
+    for size in (1 << 12, 1 << 20, 1 << 26):
+        assert slower.curve(copy)(size) == CURVE.curve(copy)(size) + more
+    assert with_values(slower, {f"{copy}.latency": old}).points[f"{copy}.points"].times_ns == (
+        CURVE.points[f"{copy}.points"].times_ns
+    )
+    assert "host_to_device.pinned.latency" in scalable(costs(CURVE))
+
+
+def test_latency_and_bandwidth_of_a_measured_link_slow_a_run_in_simulate_and_sweep() -> None:
+    spec = RunSpec("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+    means = []
+    for latency in (10_000, 100_000, 400_000):
+        settings = {LINK: 5e9, "host_to_device.pinned.latency": latency}
+        run = Scenario(dataclasses.replace(spec, overrides=settings)).run("on-demand-lru")
+        cell = Cell(spec.trace, "on-demand-lru", "h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+        (row,) = evaluate([dataclasses.replace(cell, settings=tuple(settings.items()))])
+        means.append(summary(run.result)["latency_ns"]["mean"])
+        assert row["latency_mean_ns"] == pytest.approx(means[-1], abs=1)
+    assert means == sorted(set(means))
 
 
 @pytest.mark.parametrize("held", ["fp16", "int4"])

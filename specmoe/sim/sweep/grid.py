@@ -8,10 +8,10 @@ from contextlib import suppress
 from itertools import product
 from typing import Any
 
-from specmoe.errors import InputError, SpecmoeError, hint
+from specmoe.errors import InputError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.scaling import SPEEDS, scalable, settable
+from specmoe.hwprofiles.scaling import SPEEDS, instead, scalable, settable
 from specmoe.sim.decide.policies import policy
 from specmoe.sim.overrides import names_of_policies
 from specmoe.sim.routing import Routing
@@ -66,7 +66,7 @@ def _check(grid: Question) -> None:
     for part in BY_NAME:
         for dotted in grid.get(part, {}):
             if dotted not in allowed[part] and not (part == "set" and dotted.startswith("predictor.")):
-                raise InputError(f"--{part} {dotted}: no such name: {hint(dotted, allowed[part])}")
+                raise InputError(f"--{part} {dotted}: no such name: {instead(dotted, allowed[part])}")
 
 
 def _combinations(grid: Question) -> Iterator[Cell]:
