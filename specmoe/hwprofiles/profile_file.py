@@ -27,9 +27,10 @@ def read_profile(path: Path) -> HardwareProfile:
     leaves = dict(_leaves(place, {name: part for name, part in table.items() if name not in _BESIDE}))
     quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
     points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
-    _require_complete(place, quantities, points)
+    _require_complete(place, table, quantities, points)
     return HardwareProfile(
-        **{name: _text(place, table, name) for name in _TEXTS},
+        name=_text(place, table, "name"),
+        title=_text(place, table, "title"),
         quantities=quantities,
         points=points,
         expert_curves=read_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
@@ -67,10 +68,16 @@ def _points(place: Place, name: str, table: object) -> Points:
     return require_rising(place / name, points) if name.endswith(".points") else points
 
 
-def _require_complete(place: Place, quantities: dict[str, Quantity], points: dict[str, Points]) -> None:
-    for name in REQUIRED:
-        if name not in quantities:
-            raise (place / name).wrong("missing: value, unit, source and ref expected")
+def _require_complete(
+    place: Place, table: dict[str, Any], quantities: dict[str, Quantity], points: dict[str, Points]
+) -> None:
+    numbers = [name for name in REQUIRED if name not in quantities]
+    lines = [f"{copy}.bandwidth" for copy in COPIES if f"{copy}.points" not in points]
+    missing = [*(name for name in _TEXTS if name not in table), *numbers, *(n for n in lines if n not in quantities)]
+    if len(missing) > 1:
+        raise place.wrong(f"{len(missing)} fields missing: {', '.join(missing)}")
+    for name in numbers:
+        raise (place / name).wrong("missing: value, unit, source and ref expected")
     for copy in COPIES:
         line, curve = f"{copy}.bandwidth", f"{copy}.points"
         if (line in quantities) == (curve in points):

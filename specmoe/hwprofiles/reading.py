@@ -39,9 +39,11 @@ def require_names(place: Place, table: object, needed: Iterable[str], optional: 
     for name in table:
         if name not in known:
             raise (place / name).wrong(f"unknown field: {hint(name, known)}")
-    for name in needed:
-        if name not in table:
-            raise (place / name).wrong("missing")
+    missing = [name for name in needed if name not in table]
+    if len(missing) > 1:
+        raise place.wrong(f"{len(missing)} fields missing: {', '.join(missing)}")
+    for name in missing:
+        raise (place / name).wrong("missing")
     return table
 
 

@@ -64,6 +64,15 @@ def test_a_missing_number_is_named(tmp_path: Path, name: str) -> None:
     assert message == f"{name}: missing: value, unit, source and ref expected"
 
 
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    table = profile_table()
+    for name in ("title", "device.vram", "host.eager.sync", "nvme.bandwidth"):
+        table = put(table, name, None)
+    assert refused(tmp_path, to_toml(table)) == (
+        "4 fields missing: title, device.vram, host.eager.sync, nvme.bandwidth"
+    )
+
+
 @pytest.mark.parametrize("part", ["value", "unit", "source", "ref"])
 @pytest.mark.parametrize("name", [*REQUIRED, "nvme.bandwidth", f"{TILES}.rows"])
 def test_a_number_without_a_part_is_refused(tmp_path: Path, name: str, part: str) -> None:
@@ -104,7 +113,7 @@ def test_a_number_in_a_wrong_dimension_is_refused(tmp_path: Path, name: str) -> 
         ("fitted_by", 3, "fitted_by: 3: a text expected"),
         ("expert_curve", 3, "expert_curve: an array of tables, [[expert_curve]], expected"),
         ("expert_curve", [3], "expert_curve.0: 3: a table expected"),
-        ("expert_curve", [{}], "expert_curve.0.d_model: missing"),
+        ("expert_curve", [{}], "expert_curve.0: 5 fields missing: d_model, d_ff, gated, format, points"),
     ],
 )
 def test_bad_fields_are_named(tmp_path: Path, name: str, value: object, message: str) -> None:
@@ -157,7 +166,9 @@ DENSE |= {"points": points([[1, 50]], ("token", "us"))}
 )
 def test_bad_dense_curves_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     assert refused_change(tmp_path, "dense_curve", [DENSE | change]).startswith(f"dense_curve.0.{message}")
-    assert refused_change(tmp_path, "dense_curve", [{}]) == "dense_curve.0.part: missing"
+    assert refused_change(tmp_path, "dense_curve", [{}]) == (
+        "dense_curve.0: 7 fields missing: part, phase, d_model, parameters, format, context, points"
+    )
 
 
 @pytest.mark.parametrize(("name", "curve"), [("expert_curve", CURVE), ("dense_curve", DENSE)])
@@ -189,7 +200,7 @@ def test_curves_machine_and_calibration_arrive(make_profile: Maker) -> None:
     ("name", "value", "message"),
     [
         ("calibration", 3, "calibration: 3: a table expected"),
-        ("calibration", {}, "calibration.median_abs_error: missing"),
+        ("calibration", {}, "calibration: 6 fields missing: median_abs_error, "),
         ("calibration.worst_abs_error", -0.1, "calibration.worst_abs_error: -0.1: 0 or more expected"),
         ("calibration.worst_abs_error", float("nan"), "calibration.worst_abs_error: nan: 0 or more expected"),
         ("calibration.worst_abs_error", "1", "calibration.worst_abs_error: '1': a number expected"),
