@@ -20,7 +20,7 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.speculate.predictor import no_predictions
 from specmoe.traces.workload import Workload, build
 
 

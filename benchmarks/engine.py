@@ -14,8 +14,8 @@ import numpy as np
 import specmoe.traces
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.timing.charge import charged
 from specmoe.sim.timing.engine import Engine, Order, simulate
-from specmoe.sim.timing.prediction import charged
 from specmoe.traces.schema import Block
 
 TRACE = "switch-mini-128/decode/train"
@@ -48,7 +48,7 @@ def main() -> None:
 
 def measure(scenario: Scenario, name: str, order: Order) -> dict[str, Any]:
     """(step, layer)s a second of deciding and of timing."""
-    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.decide.policy import POLICIES
 
     started = time.perf_counter()
     decisions = scenario.decide(POLICIES[name], SLOTS)
@@ -81,7 +81,7 @@ def long_run(steps: int) -> None:
     routed = scenario.routed
     block = Block._make(np.concatenate([column] * copies) for column in routed.block)
     block = block._replace(sequence=np.repeat(np.arange(copies, dtype=np.int32), len(trace)) * 10_000 + block.sequence)
-    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.decide.policy import POLICIES
     from specmoe.traces.workload import build
 
     scenario.routing = Routing(TRACE)  # one that knows nothing yet of the shorter run

@@ -28,7 +28,7 @@ from specmoe.sim.speculate.running_time import (
     measure,
     read,
 )
-from specmoe.sim.speculate.train_split import open_train, train_beside
+from specmoe.traces.splitting import open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.workload import build
 

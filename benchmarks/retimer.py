@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from specmoe.sim.break_even import link_name
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.actions import actions_of
+from specmoe.sim.timing.charge import charge, charged
 from specmoe.sim.timing.durations import Durations, durations_of
 from specmoe.sim.timing.engine import simulate
-from specmoe.sim.timing.prediction import charge, charged
 from specmoe.sim.timing.retimer import Retimed, timed
-from specmoe.sim.timing.sample import Sample, sample_of
-from specmoe.sim.timing.variants import variants_of
+from specmoe.sim.timing.variants import Sample, sample_of, variants_of
 
 SPEC = RunSpec("switch-mini-128/decode/test", slots=227, format="fp16", steps=10_000)
 POLICY = "lookahead"

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.traces import Block, TraceMeta, open, write_trace  # noqa: A004 (the documented name)
-from specmoe.traces.blocks import ROW_GROUP
+from specmoe.traces.schema import ROW_GROUP
 
 LENGTH = 512  # tokens a sequence
 META = TraceMeta(

@@ -18,12 +18,10 @@ import numpy as np
 import specmoe.traces
 from specmoe.analysis.style import figure, save
 from specmoe.analysis.trace.domains import domain_information
-from specmoe.analysis.trace.layers import spread
-from specmoe.analysis.trace.lookup import table_accuracy
-from specmoe.analysis.trace.persistence import persistence
+from specmoe.analysis.trace.layers import persistence, spread
+from specmoe.analysis.trace.predictability import table_accuracy
 from specmoe.analysis.trace.router import confidence, lookahead_accuracy
-from specmoe.traces.blocks import join, limit_lookahead
-from specmoe.traces.schema import Block
+from specmoe.traces.schema import Block, join, limit_lookahead
 from specmoe.traces.summary import expert_counts
 
 DOCS = Path(__file__).parent

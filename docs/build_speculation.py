@@ -16,16 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from specmoe.analysis.break_even_plot import plot_break_even
-from specmoe.analysis.prediction_plot import plot_predictions
+from specmoe.analysis.figures.precision import plot_break_even
+from specmoe.analysis.figures.predictors import plot_predictions
 from specmoe.results import summary
 from specmoe.sim.break_even import curve
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.decide.policy import Policy, Prefetch
+from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
 from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.speculate.scoring.asked import asked_for
+from specmoe.sim.speculate.scoring.cost import asked_for
 from specmoe.sim.speculate.scoring.evaluate import Examination, run
-from specmoe.sim.timing.prediction import charged
+from specmoe.sim.timing.charge import charged
 
 DOCS = Path(__file__).parent
 RUNS = DOCS / "runs" / "speculation"

@@ -17,15 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specmoe.analysis.fidelity import About
-from specmoe.analysis.fidelity_plot import plot_errors, plot_prediction
-from specmoe.analysis.parts_plot import plot_parts
+from specmoe.analysis.figures.fidelity import About, plot_errors, plot_parts, plot_prediction
 from specmoe.hwprofiles import HardwareProfile, load_profile
-from specmoe.validate.evidence import load, save
-from specmoe.validate.fidelity import CellFidelity
-from specmoe.validate.overall import Overall, overall
-from specmoe.validate.step_store import read_steps
-from specmoe.validate.transfer import carried
+from specmoe.validate.calibration import carried
+from specmoe.validate.fidelity import CellFidelity, Overall, overall
+from specmoe.validate.store import load, read_steps, save
 from specmoe.validate.validation import circumstances, emulating, plan, rejudged, traces_by_phase
 
 DOCS = Path(__file__).parent

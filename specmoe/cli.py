@@ -13,9 +13,8 @@ from specmoe.commands.analyze import analyze
 from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
-from specmoe.commands.plot import plot
+from specmoe.commands.plot import plot, report
 from specmoe.commands.pretrain import pretrain
-from specmoe.commands.report import report
 from specmoe.commands.simulate import simulate
 from specmoe.commands.status import status
 from specmoe.commands.sweep import sweep

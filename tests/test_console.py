@@ -21,7 +21,7 @@ from specmoe.cli import app
 from specmoe.commands import console
 from specmoe.commands.values import several
 from specmoe.text import install, one_line, visible
-from specmoe.traces import bundled
+from specmoe.traces import store
 
 POLICIES = ("mixtral-offloading", "on-demand-lru")
 ROWS = [
@@ -142,7 +142,7 @@ def test_tables_paragraphs_and_progress_are_plain_text(
 def hostile_trace(directory: Path) -> Path:
     path = directory / "x[v2][" / "z].parquet"
     path.parent.mkdir()
-    shutil.copyfile(bundled.path_of("switch-mini-128/decode/test"), path)
+    shutil.copyfile(store.path_of("switch-mini-128/decode/test"), path)
     return path
 
 
@@ -234,7 +234,7 @@ def test_a_file_where_a_directory_is_expected(tmp_path: Path) -> None:
 
 
 def test_status_without_bundled_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "names", tuple)
+    monkeypatch.setattr(store, "names", tuple)
     assert CliRunner().invoke(app, ["status"]).exit_code == 0
 
 

@@ -12,7 +12,7 @@ from doc_pages import DOCS
 
 from specmoe.results import COLUMNS, RunResult, latencies, summary
 from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.sweep.figures import cliff_of
+from specmoe.sim.sweep.rows import cliff_of
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET
 
 

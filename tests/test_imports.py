@@ -43,7 +43,7 @@ MAY_USE_TORCH = (
     "specmoe.traces.pretrain*",
     "specmoe.traces.adapters",
     "specmoe.traces.tokenizer",
-    "specmoe.traces.datasets",
+    "specmoe.traces.text",
     "specmoe.sim.speculate.*",
     "specmoe.hwprofiles.measure*",
     "specmoe.validate*",

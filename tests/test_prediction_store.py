@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from specmoe.errors import InputError
 from specmoe.results import summary
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
 from specmoe.sim.speculate.predictors.transition import Transition
 from specmoe.sim.speculate.store import METADATA_KEY, cached, load, save
-from specmoe.sim.speculate.table import PredictionTable, no_predictions
 
 ABOUT = {"predictor": "p", "depth": 2}
 

@@ -17,30 +17,29 @@ import pyarrow.parquet as pq
 import pytest
 from random_traces import META, random_block
 
+from specmoe.analysis.figures.predictors import plot_training
 from specmoe.analysis.report.inputs import read_inputs
 from specmoe.analysis.trace.store import load_analysis
-from specmoe.analysis.training import plot_training
 from specmoe.errors import InputError, SpecmoeError, TraceError
 from specmoe.files import DEEPEST, parsing, read_json, read_text, read_toml, require_regular, require_shallow
 from specmoe.hwprofiles import load_profile, load_shape
+from specmoe.provenance import library_versions
 from specmoe.results import RunResult
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate import running_time
-from specmoe.sim.speculate.scoring.asked import asked_for
+from specmoe.sim.speculate.scoring.cost import asked_for
 from specmoe.sim.speculate.scoring.evaluate import Examination
 from specmoe.sim.speculate.store import load as load_predictions
-from specmoe.sim.speculate.train_split import open_train
 from specmoe.sim.sweep.question import read_question
 from specmoe.sweep_table import load_sweep
 from specmoe.traces import Trace, TraceMeta, write_trace
 from specmoe.traces.importers import FORMATS, Options, import_trace
-from specmoe.traces.store import library_versions
+from specmoe.traces.splitting import open_train
 from specmoe.traces.synthesize import load_counts
 from specmoe.traces.text import read_documents
-from specmoe.validate import evidence
-from specmoe.validate.cell_store import read_cells
+from specmoe.validate import store as evidence
 from specmoe.validate.grid import read_grid
-from specmoe.validate.step_store import read_steps
+from specmoe.validate.store import read_cells, read_steps
 
 Reader = Callable[[Path], Any]
 

@@ -15,17 +15,8 @@ import pytest
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import profile_names
-from specmoe.results import (
-    COLUMNS,
-    DECISIONS,
-    METADATA_KEY,
-    Manifest,
-    RunResult,
-    latencies,
-    same_decisions,
-    summary,
-)
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, Manifest, RunResult, latencies, same_decisions, summary
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.durations import Home
 

@@ -14,7 +14,7 @@ from random_traces import META, random_block
 
 from specmoe import traces
 from specmoe.errors import InputError
-from specmoe.traces.blocks import round_probs
+from specmoe.traces.schema import round_probs
 from specmoe.traces.splitting import split_trace
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.routing import Routing
-from specmoe.sim.speculate.demands import demands
 from specmoe.traces.store import Trace
+from specmoe.traces.workload import demands
 
 MakeTrace = Callable[..., Path]
 

@@ -15,13 +15,12 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.results import summary
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.decide.policy import Policy, Prefetch
+from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, measure, read, running_time, shipped
-from specmoe.sim.timing.prediction import charge
+from specmoe.sim.timing.charge import charge
 
 VALUE = '{{value = {}, unit = "us", source = "measured", ref = "here"}}'
 ROUTED = tiny_routed(12, batch=3, num_layers=4, has_lookahead=True)
@@ -64,7 +63,7 @@ def test_every_predictor_costs_something_or_is_free_by_definition() -> None:
 
 
 def test_by_hand_the_hosts_time_grows_with_the_tokens_of_a_step_and_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.sim.timing.prediction.running_time", lambda *_: RunningTime(100, 7, "made up"))
+    monkeypatch.setattr("specmoe.sim.timing.charge.running_time", lambda *_: RunningTime(100, 7, "made up"))
     tokens = ROUTED.workload.step_tokens.tolist()
     for depth in (1, 2):
         found = charged("transition", depth)

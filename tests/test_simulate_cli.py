@@ -16,7 +16,7 @@ from specmoe.cli import app
 from specmoe.commands.values import parse_override
 from specmoe.hwprofiles.catalogue import profile_names, shape_names
 from specmoe.results import RunResult, summary
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
 
 TRACE = "switch-mini-128/decode/test"

@@ -25,11 +25,11 @@ from random_traces import META, random_block
 from specmoe import traces
 from specmoe.errors import InputError, SpecmoeError, TraceError
 from specmoe.files import ended_by_signals, replacing
-from specmoe.traces import Block, Trace, TraceWriter, bundled, write_trace
-from specmoe.traces.blocks import join, limit_lookahead, regroup, select
+from specmoe.provenance import library_versions, today
+from specmoe.traces import Block, Trace, TraceWriter, store, write_trace
 from specmoe.traces.export import export, first_tokens
+from specmoe.traces.schema import join, limit_lookahead, regroup, select
 from specmoe.traces.splitting import SPLITS, deal, split_trace
-from specmoe.traces.store import library_versions, today
 from specmoe.traces.summary import expert_counts, layer_use, summarize
 from specmoe.traces.validation import check, validate
 
@@ -361,12 +361,12 @@ def fake_bundle(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mini/decode/test", "mini/decode/train", "mini/encode/test"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_trace(root / f"{name}.parquet", META, [random_block(5, META)])
-    monkeypatch.setattr(bundled, "root", lambda: root)
+    monkeypatch.setattr(store, "root", lambda: root)
 
 
 def test_bundled_names_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_bundle(tmp_path, monkeypatch)
-    assert bundled.names() == ("mini/decode/test", "mini/decode/train", "mini/encode/test")
+    assert store.names() == ("mini/decode/test", "mini/decode/train", "mini/encode/test")
     assert traces.open("mini/decode/train").path == tmp_path / "mini/decode/train.parquet"
 
 
@@ -379,7 +379,7 @@ def test_an_unknown_name_gives_the_nearest(tmp_path: Path, monkeypatch: pytest.M
         traces.open("zzz")
 
 
-@pytest.mark.parametrize("name", bundled.names())
+@pytest.mark.parametrize("name", store.names())
 def test_what_is_bundled_is_valid(name: str) -> None:
     trace = traces.open(name)
     assert validate(trace) == len(trace) > 0

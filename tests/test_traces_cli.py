@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from specmoe import traces
 from specmoe.cli import app
-from specmoe.traces import bundled
+from specmoe.traces import store
 
 Maker = Callable[..., Path]
 
@@ -40,7 +40,7 @@ def fail(*arguments: object) -> str:
 @pytest.fixture(autouse=True)
 def no_bundle(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path_factory.mktemp("bundled")
-    monkeypatch.setattr(bundled, "root", lambda: empty)
+    monkeypatch.setattr(store, "root", lambda: empty)
 
 
 def test_list(make_trace: Maker, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_list(make_trace: Maker, tmp_path: Path) -> None:
 
 def test_list_shows_bundled_names(make_trace: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     make_trace(5)
-    monkeypatch.setattr(bundled, "root", lambda: tmp_path)
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
     assert [row["name"] for row in run("list", "--json")] == ["t"]
     assert run("validate", "t", "--json") == [{"trace": "t", "valid": True, "tokens": 5}]
 

@@ -10,10 +10,9 @@ from types import ModuleType
 import pytest
 
 from specmoe.hwprofiles import load_profile
-from specmoe.validate.evidence import load, verdict
+from specmoe.validate.fidelity import TARGETS
 from specmoe.validate.grid import grid
-from specmoe.validate.overall import TARGETS
-from specmoe.validate.step_store import read_steps
+from specmoe.validate.store import load, read_steps, verdict
 
 DOCS = Path(__file__).parent.parent / "docs"
 HOME = DOCS.parent / "validation"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from specmoe.hwprofiles.formats import Format
     from specmoe.sim.advise.advice import Advice
     from specmoe.sim.advise.levers import Lever
-    from specmoe.sim.advise.trials import Trial
+    from specmoe.sim.advise.search import Trial
 
 
 def advise(
@@ -45,8 +45,8 @@ def advise(
 ) -> None:
     """What to run in this much VRAM, how fast it will be, and what would make it faster: five lines."""
     from specmoe.sim.advise.advice import advise as answer
-    from specmoe.sim.advise.question import Question
-    from specmoe.sim.advise.wording import lines
+    from specmoe.sim.advise.advice import lines
+    from specmoe.sim.advise.setting import Question
 
     question = Question(
         shape=model,

@@ -12,7 +12,7 @@ from specmoe.commands.values import several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
-    from specmoe.analysis.trace.job import Analysis
+    from specmoe.analysis.trace.tables import Analysis
 
 
 def analyze(
@@ -25,11 +25,10 @@ def analyze(
 ) -> None:
     """What a trace says by itself: use of experts, order, misses against slots, batches, text domains."""
     from specmoe import traces
-    from specmoe.analysis.trace.figures import save_figures
     from specmoe.analysis.trace.job import analyze as study
     from specmoe.analysis.trace.job import work
-    from specmoe.analysis.trace.store import save
-    from specmoe.commands.trace_tables import warn
+    from specmoe.analysis.trace.store import save_analysis, save_figures
+    from specmoe.commands.traces import warn
     from specmoe.files import directory_for
 
     opened, batches = traces.open(trace), _numbers(several(batch)) or [1]
@@ -37,7 +36,7 @@ def analyze(
         task = bar.add_task("analysing", total=work(batches))
         analysis = study(opened, lambda done: bar.advance(task, done), name=trace, batches=batches)
         bar.update(task, completed=work(batches), description="drawing")
-        written = [*save_figures(analysis, out), *save(analysis, out)]
+        written = [*save_figures(analysis, out), *save_analysis(analysis, out)]
     warn(opened.meta)
     if as_json:
         console.print_json(analysis.facts)

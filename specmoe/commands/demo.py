@@ -55,9 +55,8 @@ def demo(
 
 
 def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:
-    from specmoe.analysis.bandwidth_plot import plot_bandwidth
-    from specmoe.analysis.latency_plot import plot_latency
-    from specmoe.analysis.memory_plot import plot_memory
+    from specmoe.analysis.figures.latency import plot_bandwidth, plot_latency
+    from specmoe.analysis.figures.memory import plot_memory
     from specmoe.analysis.point import point
 
     files = [out / name for name in ("latency.png", "memory.png", "bandwidth.png")]

@@ -30,7 +30,7 @@ def evaluate(
 ) -> None:
     """How often every predictor is right on held-out sequences, how sure it is, what it costs, and what is possible."""
     from specmoe.files import make_directory
-    from specmoe.sim.speculate.scoring.asked import asked_for
+    from specmoe.sim.speculate.scoring.cost import asked_for
     from specmoe.sim.speculate.scoring.evaluate import Examination, run
 
     asked = asked_for(several(predictor), _parameters(override or []), checkpoint or ())
@@ -60,7 +60,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
 def _write(rows: list[dict[str, Any]], ceilings: dict[str, Any], out: Path) -> None:
     import json
 
-    from specmoe.analysis.prediction_plot import plot_predictions
+    from specmoe.analysis.figures.predictors import plot_predictions
     from specmoe.files import replacing
 
     with replacing(out / "evaluate.json") as fresh:

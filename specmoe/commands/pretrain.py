@@ -27,7 +27,7 @@ def pretrain(
     as_json: console.JsonFlag = False,
 ) -> None:
     """Train a small Switch Transformer from scratch, with a tokenizer of its own, on text with held-out documents."""
-    from specmoe.analysis.training import plot_training
+    from specmoe.analysis.figures.predictors import plot_training
     from specmoe.traces.pretrain import PretrainJob
     from specmoe.traces.pretrain import pretrain as run
 

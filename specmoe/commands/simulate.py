@@ -55,7 +55,7 @@ def simulate(
     as_json: console.JsonFlag = False,
 ) -> None:
     """How fast a policy is on recorded routing, and how far from the best possible."""
-    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.decide.policy import POLICIES
     from specmoe.sim.run import RunSpec
 
     spec = RunSpec(
@@ -185,7 +185,7 @@ def _attempt(scenario: Scenario, name: str) -> tuple[Run | None, InputError | Mi
 
 def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path | None) -> str:
     """In words; with `out`, as a picture too."""
-    from specmoe.analysis.break_even_plot import plot_break_even
+    from specmoe.analysis.figures.precision import plot_break_even
     from specmoe.sim.break_even import curve
 
     found = scenario.break_even()

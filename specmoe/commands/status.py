@@ -10,7 +10,7 @@ import typer
 from specmoe.commands import console
 
 if TYPE_CHECKING:
-    from specmoe.inventory import Extra, Inventory
+    from specmoe.status import Extra, Inventory
 
 GIB = 1 << 30
 
@@ -23,8 +23,7 @@ def status(
 ) -> None:
     """What is installed, which traces, profiles, predictors and validations are there, and whether a GPU is usable."""
     from specmoe.errors import InputError
-    from specmoe.inventory import inventory
-    from specmoe.next_steps import next_steps
+    from specmoe.status import inventory, next_steps
 
     if not directory.is_dir():
         raise InputError(f"{directory}: a directory expected")

@@ -70,7 +70,7 @@ def sweep(
     as_json: console.JsonFlag = False,
 ) -> None:
     """A grid or list of policies, slots, models and machines; killed, it continues when it is run again."""
-    from specmoe.sim.sweep.digest import digest
+    from specmoe.sim.sweep.summary import digest
 
     told = _told(
         {"trace": trace, "profile": profile, "shape": shape},
@@ -182,7 +182,7 @@ def _change(name: str, value: Any) -> str:
 
 def _line(row: dict[str, Any]) -> dict[str, str]:
     """A row for people: what sets it apart, the policy, and figures."""
-    from specmoe.sim.sweep.digest import FIGURES
+    from specmoe.sim.sweep.summary import FIGURES
 
     apart = {name: _short(value) for name, value in row.items() if name not in FIGURES}
     return {

@@ -1,17 +1,25 @@
-"""`specmoe traces ...`."""
+"""`specmoe traces ...`.
+
+How `specmoe traces` prints what it found, for people.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from specmoe.commands import console, trace_tables
+from specmoe.commands import console
 from specmoe.errors import InputError, SpecmoeError
+
+if TYPE_CHECKING:
+    from specmoe.traces import Trace, TraceMeta
+    from specmoe.traces.summary import Summary
 
 app = console.group("Look at, check, cut, convert and make traces: what a model's routers chose.")
 
@@ -28,10 +36,10 @@ def list_traces(
     as_json: console.JsonFlag = False,
 ) -> None:
     """Show the bundled traces, and those in directories."""
-    from specmoe.traces import Trace, bundled
+    from specmoe.traces import Trace, store
     from specmoe.traces.summary import overview
 
-    files = {name: bundled.path_of(name) for name in bundled.names()}
+    files = {name: store.path_of(name) for name in store.names()}
     for directory in directories or ():
         if not directory.is_dir():
             raise InputError(f"{directory}: a directory expected")
@@ -58,7 +66,7 @@ def info(trace: TraceName, as_json: console.JsonFlag = False) -> None:
         parts = {"metadata": dataclasses.asdict(opened.meta), "summary": dataclasses.asdict(summary)}
         console.print_json({"path": str(opened.path), "warnings": opened.meta.warnings, **parts})
     else:
-        trace_tables.print_info(opened, summary)
+        print_info(opened, summary)
 
 
 @app.command()
@@ -94,7 +102,7 @@ def head(
     if as_json:
         console.print_json(rows)
     else:
-        trace_tables.print_tokens(rows)
+        print_tokens(rows)
 
 
 @app.command()
@@ -129,7 +137,7 @@ def export(
     from specmoe.traces.export import export
 
     opened = traces.open(trace)
-    trace_tables.warn(opened.meta)
+    warn(opened.meta)
     with _counting("exporting", len(opened)) as advance:
         rows = export(opened, out, advance)
     _show([{"rows": rows, "file": str(out)}], as_json)
@@ -206,7 +214,7 @@ def _show_written(out: Path, as_json: bool) -> None:
     from specmoe.traces.summary import overview
 
     trace = Trace(out)
-    trace_tables.warn(trace.meta)
+    warn(trace.meta)
     _show([overview(trace, str(out))], as_json)
 
 
@@ -215,3 +223,57 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{text!r}: numbers separated by commas expected, such as 0.8,0.1,0.1") from None
+
+
+def warn(meta: TraceMeta) -> None:
+    """Say on standard error what every result made from the trace must repeat."""
+    for warning in meta.warnings:
+        console.say(f"WARNING: {warning}", err=True, fg="red", bold=True)
+
+
+def print_info(trace: Trace, summary: Summary) -> None:
+    """Three tables: metadata, tokens by text domain, use of experts by layer."""
+    warn(trace.meta)
+    facts = {name: value for name, value in vars(trace.meta).items() if name != "sources"}
+    facts |= {name: getattr(summary, name) for name in ("tokens", "sequences", "dropped", "file_bytes")}
+    console.table([{"field": name, "value": _plain(value)} for name, value in facts.items()], title=str(trace.path))
+    sources = summary.tokens_by_source.items()
+    console.table([{"source": name, "tokens": tokens} for name, tokens in sources], title="Tokens by text domain")
+    layers = [
+        {
+            "layer": number,
+            "entropy (bits)": round(layer.entropy_bits, 2),
+            "active experts": f"{layer.active_experts}/{trace.meta.num_experts}",
+            "top share": round(layer.top_share, 4),
+        }
+        for number, layer in enumerate(summary.layers)
+    ]
+    console.table(layers, title="Use of experts")
+
+
+def print_tokens(rows: list[dict[str, Any]]) -> None:
+    """A table a token, a row a layer, of `specmoe.traces.export.first_tokens`."""
+    for (sequence, position, source, token), layers in groupby(rows, _token_of):
+        title = f"sequence {sequence}, position {position}, {source}, token {token}"
+        console.table([_layer_of(row) for row in layers], title=title)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _token_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("sequence", "position", "source", "token"))
+
+
+def _layer_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's layer with its lists as text; probabilities to three digits, a line for each depth of the look-ahead."""
+    ahead = "\n".join(map(_spaced, row["lookahead"]))
+    lists = {name: _spaced(row[name]) for name in ("used", "others", "probs")}
+    return {"layer": row["layer"], **lists, "lookahead": ahead}
+
+
+def _spaced(numbers: list[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers)

@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Train a predictor of experts on a trace; sequences that validate are never trained on."""
     _require_torch()
-    from specmoe.analysis.learning import plot_learning
+    from specmoe.analysis.figures.predictors import plot_learning
     from specmoe.sim.speculate.learned.job import TrainJob
     from specmoe.sim.speculate.learned.job import train as run
     from specmoe.sim.speculate.learned.training import Recipe

@@ -17,13 +17,11 @@ from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile
-    from specmoe.validate.cells import Cell
-    from specmoe.validate.evidence import Circumstances
-    from specmoe.validate.fidelity import CellFidelity
-    from specmoe.validate.job import Measured
-    from specmoe.validate.overall import Overall
-    from specmoe.validate.steps import Steps
-    from specmoe.validate.validation import Plan
+    from specmoe.validate.fidelity import CellFidelity, Overall
+    from specmoe.validate.grid import Cell
+    from specmoe.validate.measured import Steps
+    from specmoe.validate.store import Circumstances
+    from specmoe.validate.validation import Measured, Plan
 
 Facts = Mapping[str, Any]
 Traces = Annotated[list[str], typer.Argument(help="Traces, one of each phase: bundled names or files.")]
@@ -72,7 +70,7 @@ def validate(
     """
     from specmoe.files import directory_for
     from specmoe.hwprofiles import load_profile
-    from specmoe.validate.evidence import paths_of, save, verdict
+    from specmoe.validate.store import paths_of, save, verdict
 
     began, machine_profile = time.monotonic(), load_profile(profile)
     paths_of(out, name or machine_profile.name)  # a wrong name is found before the first run
@@ -131,10 +129,10 @@ def checksums(
 ) -> None:
     """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
     _require_torch()
-    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.decide.policy import POLICIES
     from specmoe.sim.run import RunSpec, Scenario
-    from specmoe.validate.check import check_policies
-    from specmoe.validate.here import checked_device
+    from specmoe.validate.checksums import check_policies
+    from specmoe.validate.machine import checked_device
 
     home = home_of("host-pinned", home_format, 0)
     spec = RunSpec(trace, shape=shape, format=format, slots=slots, batch=batch, steps=steps, home=home, padded=True)
@@ -164,9 +162,16 @@ def _replay(
 
     from specmoe.hwprofiles import load_profile
     from specmoe.validate.grid import grid
-    from specmoe.validate.here import this_machine
-    from specmoe.validate.job import number_of_runs
-    from specmoe.validate.validation import emulating, plan, require_same_device, traces_by_phase, validate, with_room
+    from specmoe.validate.machine import this_machine
+    from specmoe.validate.validation import (
+        emulating,
+        number_of_runs,
+        plan,
+        require_same_device,
+        traces_by_phase,
+        validate,
+        with_room,
+    )
 
     other = None if emulate is None else load_profile(emulate)
     by_phase, cells = traces_by_phase(traces), grid(grid_name)
@@ -184,8 +189,7 @@ def _judge_again(
     traces: list[str], profile: HardwareProfile, replayed: Path
 ) -> tuple[Plan, list[CellFidelity], dict[Cell, Steps], Facts]:
     """Judge a profile by stored replays; the device is what the JSON beside them says."""
-    from specmoe.validate.evidence import load
-    from specmoe.validate.step_store import read_steps
+    from specmoe.validate.store import load, read_steps
     from specmoe.validate.validation import plan, rejudged, traces_by_phase
 
     if not replayed.name.endswith(STEPS_ENDING):
@@ -197,7 +201,7 @@ def _judge_again(
 
 
 def _circumstances(plan: Plan, name: str, device: Facts, seconds: float) -> Circumstances:
-    from specmoe.traces.store import library_versions
+    from specmoe.provenance import library_versions
     from specmoe.validate.validation import circumstances
 
     libraries = ["numpy", "simpy", *(["torch"] if find_spec("torch") else [])]  # replays are judged without it, too
@@ -212,9 +216,7 @@ def _require_torch() -> None:
 
 def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
     """Plots of all cells; and where runs were made here, both timelines of one cell's."""
-    from specmoe.analysis.fidelity import About
-    from specmoe.analysis.fidelity_plot import plot_errors, plot_prediction
-    from specmoe.analysis.parts_plot import plot_parts
+    from specmoe.analysis.figures.fidelity import About, plot_errors, plot_parts, plot_prediction
 
     about = About(str(told.device.get("device", "unknown")), told.profile, told.evidence, told.semantics)
     title = "Simulated against replayed on the device"
@@ -227,10 +229,10 @@ def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _
 
 def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
     """A step of one cell as a picture, and the whole run for ui.perfetto.dev."""
-    from specmoe.analysis.timeline_plot import plot_timelines
+    from specmoe.analysis.figures.timeline import plot_timelines
     from specmoe.sim.timing.timeline import simulated_spans
     from specmoe.timeline import write_spans
-    from specmoe.validate.spans import measured_spans
+    from specmoe.validate.measured import measured_spans
 
     cell, found = next(
         ((c, m) for c, m in held.measured.items() if c.policy == SHOWN), next(iter(held.measured.items()))
@@ -260,7 +262,7 @@ def _show(cells: list[CellFidelity], told: Circumstances) -> None:
 
 def _verdict(cells: list[CellFidelity]) -> None:
     """What the held-out cells say, and which targets they miss."""
-    from specmoe.validate.overall import failed, overall
+    from specmoe.validate.fidelity import failed, overall
 
     for role, title in (("held_out", "held out"), ("fit", "fitted on")):
         mine = [cell for cell in cells if cell.cell.role == role]

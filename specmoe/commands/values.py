@@ -38,7 +38,7 @@ def parse_override(pair: str) -> tuple[str, Any]:
 
     Raises InputError.
     """
-    from specmoe.hwprofiles.fields import QUANTITIES
+    from specmoe.hwprofiles.quantity import QUANTITIES
     from specmoe.units import scalar
 
     name, equals, text = pair.partition("=")

@@ -8,8 +8,7 @@ from pathlib import Path
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.profile_file import read_profile
-from specmoe.hwprofiles.shape import ModelShape
-from specmoe.hwprofiles.shape_file import read_shape
+from specmoe.hwprofiles.shape import ModelShape, read_shape
 
 SUFFIX = ".toml"
 

@@ -9,13 +9,20 @@ from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
-from specmoe.hwprofiles.dense import More, Steps, beyond, measured_ns
-from specmoe.hwprofiles.fields import CONTENTION, HOST_COSTS, HOST_SETS, INTERFERENCE, OPTIONAL_HOST_COSTS, TILES
-from specmoe.hwprofiles.fitting import Fitting
 from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
-from specmoe.hwprofiles.kernels import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
+from specmoe.hwprofiles.measured_curves import Fitting, More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
-from specmoe.hwprofiles.quantity import Evidence, weakest
+from specmoe.hwprofiles.quantity import (
+    CONTENTION,
+    HOST_COSTS,
+    HOST_SETS,
+    INTERFERENCE,
+    OPTIONAL_HOST_COSTS,
+    TILES,
+    Evidence,
+    weakest,
+)
+from specmoe.hwprofiles.roofline import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
 from specmoe.hwprofiles.shape import ModelShape, Phase
 
 Tier = Literal["vram", "vram-compressed", "host-pinned", "host-pageable", "nvme"]

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from specmoe.hwprofiles.quantity import OF_SOURCE, Evidence, Source, in_base, read_number, read_origin, read_scale
-from specmoe.hwprofiles.reading import Place, require_names
+from specmoe.toml import Place, require_names
 from specmoe.units import Dimension, shown
 
 

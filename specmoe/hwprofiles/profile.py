@@ -1,4 +1,7 @@
-"""A machine: named quantities, measured points, and curves made of them. `fields` tells the names."""
+"""How well a profile whose host costs were fitted on whole runs predicts other runs, which the fit never saw.
+
+A machine: named quantities, measured points, and curves made of them. `fields` tells the names.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,52 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from specmoe.errors import InputError, hint
-from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
-from specmoe.hwprofiles.fields import CONTENTION, EXPANSIONS, INTERFERENCE, QUANTITIES, SHARES
 from specmoe.hwprofiles.formats import ComputeFormat, Format
-from specmoe.hwprofiles.quantity import Evidence, Quantity, weakest
+from specmoe.hwprofiles.quantity import (
+    CONTENTION,
+    EXPANSIONS,
+    INTERFERENCE,
+    QUANTITIES,
+    SHARES,
+    Evidence,
+    Quantity,
+    weakest,
+)
 from specmoe.hwprofiles.shape import Phase
+
+WORST = 0.04  # largest error of a held-out cell's mean step that is expected, and
+MEDIAN = 0.01  # of the cells' median
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Errors are absolute and relative, as shares; `cells` were held out, on `fit_cells` others the fit was made."""
+
+    median_abs_error: float
+    worst_abs_error: float
+    cells: int
+    fit_cells: int
+    met: bool  # all that was expected
+    ref: str
+
+    @property
+    def shortfall(self) -> str | None:
+        """What a result must bear if the target was missed: one line."""
+        if self.met:
+            return None
+        if self.worst_abs_error > WORST:
+            missed = _beyond("worst", self.worst_abs_error, WORST)
+        elif self.median_abs_error > MEDIAN:
+            missed = _beyond("median", self.median_abs_error, MEDIAN)
+        else:
+            missed = self.ref
+        return f"its calibration missed its target: {missed}"
+
+
+def _beyond(what: str, error: float, most: float) -> str:
+    return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
+
 
 DensePart = Literal["before", "head", "router"]
 Fact = str | int | float

@@ -1,20 +1,116 @@
-"""A profile from its TOML file; every number must say its unit and source, and every name must be known."""
+"""The tables [[expert_curve]] and [[dense_curve]] of a profile's file.
+
+A profile from its TOML file; every number must say its unit and source, and every name must be known.
+
+A profile as TOML that `profile_file` reads back to the same profile, in units that people read.
+
+A number, or a column of points, is written in the unit in which it has the fewest digits; none is lost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from specmoe.errors import hint
-from specmoe.files import read_toml
-from specmoe.hwprofiles.calibration import Calibration
-from specmoe.hwprofiles.curve_tables import read_dense_curves, read_expert_curves
-from specmoe.hwprofiles.curves import Points, read_points, require_rising
-from specmoe.hwprofiles.fields import COPIES, OPTIONAL, POINTS, QUANTITIES, REQUIRED, SHARES, SYSTEM_FITS, TILES
-from specmoe.hwprofiles.profile import Fact, HardwareProfile
-from specmoe.hwprofiles.quantity import Quantity, read_quantity
-from specmoe.hwprofiles.reading import Place, read_record
+from specmoe.files import read_toml, replacing
+from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
+from specmoe.hwprofiles.formats import FORMATS, ComputeFormat
+from specmoe.hwprofiles.profile import Calibration, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.quantity import (
+    COPIES,
+    OPTIONAL,
+    POINTS,
+    QUANTITIES,
+    REQUIRED,
+    SHARES,
+    SYSTEM_FITS,
+    TILES,
+    Quantity,
+    in_base,
+    read_quantity,
+)
+from specmoe.hwprofiles.shape import Phase
+from specmoe.toml import Place, read_record, require_names
+from specmoe.units import SHOWN, UNITS, Dimension
+
+Kind = Literal["size", "size or 0", "switch"]
+Curve = TypeVar("Curve", ExpertCurve, DenseCurve)
+
+_EXPECTED: dict[Kind, str] = {
+    "size": "a whole number above 0",
+    "size or 0": "a whole number, 0 or more,",
+    "switch": "true or false",
+}
+_EXPERT: dict[str, Kind | tuple[str, ...]] = {
+    "d_model": "size",
+    "d_ff": "size",
+    "gated": "switch",
+    "format": FORMATS,
+}
+_DENSE: dict[str, Kind | tuple[str, ...]] = {
+    "part": get_args(DensePart),
+    "phase": get_args(Phase),
+    "d_model": "size",
+    "parameters": "size",
+    "format": get_args(ComputeFormat),
+    "context": "size or 0",
+}
+
+
+def read_expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
+    """All [[expert_curve]]; raises InputError naming what would be right."""
+    return _read_curves(ExpertCurve, _EXPERT, place, tables)
+
+
+def read_dense_curves(place: Place, tables: object) -> tuple[DenseCurve, ...]:
+    """All [[dense_curve]]; raises InputError naming what would be right."""
+    curves = _read_curves(DenseCurve, _DENSE, place, tables)
+    for at, curve in enumerate(curves):
+        if (curve.part == "before") != (curve.context > 0):
+            expected = "more than 0 of what is before a router" if curve.part == "before" else f"0 of a {curve.part}"
+            raise (place / f"{at}.context").wrong(f"{curve.context}: {expected} expected")
+    return curves
+
+
+def _read_curves(
+    cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: Place, tables: object
+) -> tuple[Curve, ...]:
+    if not isinstance(tables, list):
+        raise place.wrong(f"an array of tables, [[{place.field}]], expected")
+    curves = [_read_curve(cls, fields, place / str(at), table) for at, table in enumerate(tables)]
+    for at, curve in enumerate(curves):
+        if any(_same(curve, other) for other in curves[:at]):
+            raise (place / str(at)).wrong("measured twice: one curve of each kind expected")
+    return tuple(curves)
+
+
+def _read_curve(cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: Place, table: object) -> Curve:
+    found = require_names(place, table, (*fields, "points"))
+    for name, wanted in fields.items():
+        _require_value(place / name, found[name], wanted)
+    return cls(**{**found, "points": _token_points(place / "points", found["points"])})
+
+
+def _token_points(place: Place, table: object) -> Points:
+    return require_distinct(place, read_points(place, table, "token"))
+
+
+def _require_value(place: Place, value: Any, wanted: Kind | tuple[str, ...]) -> None:
+    if isinstance(wanted, tuple):
+        if value not in wanted:
+            raise place.wrong(f"{value!r}: {hint(str(value), wanted)}")
+    elif type(value) is not (bool if wanted == "switch" else int) or value < (wanted == "size"):
+        raise place.wrong(f"{value!r}: {_EXPECTED[wanted]} expected")
+
+
+def _same(one: Curve, other: Curve) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in vars(one) if name != "points")
+
 
 _TEXTS = ("name", "title")
 _BESIDE = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")
@@ -113,3 +209,102 @@ def _text(place: Place, table: dict[str, Any], name: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise (place / name).wrong("missing" if text is None else f"{text!r}: a text expected")
     return text
+
+
+def write_profile(profile: HardwareProfile, path: Path) -> None:
+    """Write one file, whole or not at all; raises InputError if it cannot be written."""
+    with replacing(path) as fresh:
+        fresh.write_text(to_toml(profile), encoding="utf-8")
+
+
+def to_toml(profile: HardwareProfile) -> str:
+    """A whole profile: texts and facts, numbers and points group by group, curves, calibration."""
+    parts = [_texts(profile), *_machine_text(profile.machine)]
+    for group in dict.fromkeys(name.rpartition(".")[0] for name in (*profile.quantities, *profile.points)):
+        parts += _group(profile, group)
+    parts += [_curve_text("expert_curve", curve) for curve in profile.expert_curves]
+    parts += [_curve_text("dense_curve", curve) for curve in profile.dense_curves]
+    if profile.calibration is not None:
+        parts.append(_table("calibration", dataclasses.asdict(profile.calibration)))
+    return "\n".join(parts)
+
+
+def _texts(profile: HardwareProfile) -> str:
+    texts = {"name": profile.name, "title": profile.title, "fitted_by": profile.fitted_by}
+    return _lines({name: text for name, text in texts.items() if text is not None})
+
+
+def _machine_text(facts: Mapping[str, Fact]) -> Iterator[str]:
+    if facts:
+        yield _table("machine", facts)
+
+
+def _group(profile: HardwareProfile, group: str) -> Iterator[str]:
+    numbers = {name: quantity for name, quantity in profile.quantities.items() if name.rpartition(".")[0] == group}
+    if numbers:
+        rows = (f"{name.rpartition('.')[2]} = {_quantity_text(quantity)}\n" for name, quantity in numbers.items())
+        yield f"[{group}]\n{''.join(rows)}"
+    for name, points in profile.points.items():
+        if name.rpartition(".")[0] == group:
+            yield f"[{name}]\n{_points_text(points)}"
+
+
+def _curve_text(name: str, curve: ExpertCurve | DenseCurve) -> str:
+    fields = {field: value for field, value in vars(curve).items() if field != "points"}
+    return f"[[{name}]]\n{_lines(fields)}\n[{name}.points]\n{_points_text(curve.points)}"
+
+
+def _quantity_text(quantity: Quantity) -> str:
+    unit, (value,) = _shortest([quantity.value], quantity.unit)
+    return f"{{ value = {value}, unit = {_plain(unit)}, {_origin(quantity, ', ')} }}"
+
+
+def _points_text(points: Points) -> str:
+    amount_unit, amounts = _shortest(points.amounts, points.unit)
+    time_unit, times = _shortest(points.times_ns, "ns")
+    rows = "".join(f"    [{amount}, {time}],\n" for amount, time in zip(amounts, times, strict=True))
+    units = f"unit = [{_plain(amount_unit)}, {_plain(time_unit)}]"
+    return f"{units}\n{_origin(points, chr(10))}\nvalues = [\n{rows}]\n"
+
+
+def _origin(known: Quantity | Points, between: str) -> str:
+    return f"source = {_plain(known.source)}{between}ref = {_plain(known.ref)}"
+
+
+def _shortest(values: Sequence[float], dimension: Dimension) -> tuple[str, list[str]]:
+    """The unit, the largest of equals, in which the numbers have the fewest digits and read back as they are."""
+    units = reversed(SHOWN[dimension]) if any(values) else SHOWN[dimension]
+    written = {unit: _in_unit(values, unit, dimension) for unit in units}
+    exact = {unit: numbers for unit, numbers in written.items() if numbers is not None}
+    unit = min(exact, key=lambda name: sum(len(number.replace(".", "")) for number in exact[name]))
+    return unit, exact[unit]
+
+
+def _in_unit(values: Sequence[float], unit: str, dimension: Dimension) -> list[str] | None:
+    scale, numbers = UNITS[unit].scale, []
+    for value in values:
+        number = value / scale if value % scale else value // scale
+        numbers.append(int(number) if float(number).is_integer() else float(number))
+    exact = all(_as_read(number, scale, dimension) == value for number, value in zip(numbers, values, strict=True))
+    return [_plain(number) for number in numbers] if exact else None
+
+
+def _as_read(number: float, scale: float, dimension: Dimension) -> float:
+    return in_base(Place("profile"), number, scale, dimension)
+
+
+def _table(name: str, values: Mapping[str, Fact]) -> str:
+    return f"[{name}]\n{_lines(values)}"
+
+
+def _lines(values: Mapping[str, Fact]) -> str:
+    return "".join(f"{_key(name)} = {_plain(value)}\n" for name, value in values.items())
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _plain(name)
+
+
+def _plain(value: Fact | bool) -> str:
+    """Texts, numbers, true and false: as JSON writes them, TOML does, but for one control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from specmoe.hwprofiles.costs import CURVE_OF, Costs
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.timing.prediction import NO_CHARGE, Charge, charged
+from specmoe.sim.timing.charge import NO_CHARGE, Charge, charged
 
 if TYPE_CHECKING:
     from specmoe.sim.run import Scenario

@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
-from specmoe.hwprofiles.fields import QUANTITIES
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.scaling import instead, settable
+from specmoe.hwprofiles.quantity import QUANTITIES
+from specmoe.hwprofiles.what_if import instead, settable
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.policies import fields
-from specmoe.sim.decide.policy import Sharing
+from specmoe.sim.decide.policy import Sharing, fields
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.units import Dimension, exact, quantity, within
 

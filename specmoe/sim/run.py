@@ -15,29 +15,27 @@ import numpy as np
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.dense import Steps
+from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.scaling import with_values
 from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.what_if import with_values
+from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
-from specmoe.sim.brought import brought, is_yardstick
-from specmoe.sim.caveats import about_link, about_memory, about_model, about_order, about_slots
-from specmoe.sim.decide.policies import POLICIES, policy
-from specmoe.sim.decide.policy import Policy
+from specmoe.sim.claims import about_link, about_memory, about_model, about_order, about_slots, brought, is_yardstick
+from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.memory import Room, slots_for
 from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
-from specmoe.sim.predictions import Predictions, assumptions, hash_of_bytes
-from specmoe.sim.routing import Routing
+from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
+from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, Home, copy_ns, durations_of
 from specmoe.sim.timing.engine import Order, Timing, simulate
-from specmoe.sim.timing.prediction import Charge, charge, charged
-from specmoe.traces.store import Trace, library_versions
+from specmoe.traces.store import Trace
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link

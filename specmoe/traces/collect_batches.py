@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError, ModelError
 from specmoe.traces.collect_model import Checkpoint
-from specmoe.traces.datasets import Prompted
-from specmoe.traces.spans import corrupt, raw_length, span_counts
-from specmoe.traces.text import Document, windows
+from specmoe.traces.pretrain_data import corrupt, raw_length, span_counts
+from specmoe.traces.text import Document, Prompted, windows
 from specmoe.traces.tokenizer import sentinel_ids
 
 Ids = NDArray[np.int32]

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.files import replacing
-from specmoe.traces.blocks import regroup
-from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.schema import Block, TraceMeta, regroup
 from specmoe.traces.store import Trace
 
 _WRITERS: dict[str, Callable[[Path, pa.Schema], Any]] = {

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from specmoe.errors import InputError, ModelError
 from specmoe.files import parsing, read_json
+from specmoe.provenance import library_versions, today
 from specmoe.traces.collect_model import pick_device, require_libraries
 from specmoe.traces.pretrain_data import Batch, Corpus, unigram_loss
 from specmoe.traces.pretrain_job import STATE, PretrainJob, require_same
-from specmoe.traces.store import library_versions, today
 from specmoe.traces.text import Document, Split, held_out, read_documents
 from specmoe.traces.tokenizer import load_tokenizer, sentinel_ids, train_tokenizer
 

@@ -1,4 +1,11 @@
-"""Batches for pretraining: full windows of one split, corrupted afresh every time they are seen."""
+"""Span corruption, the objective of T5 and of Switch Transformers (Raffel et al. 2020, section 3.1.4).
+
+15 % of the tokens are noise, in spans of 3 on average. The encoder sees each span as one sentinel; the decoder must
+say each sentinel followed by what it hides. Both end in `eos`. Kept and noise runs alternate, a kept run first, their
+lengths drawn uniformly among all ways to cut the counts into runs (as in T5's `random_spans_noise_mask`).
+
+Batches for pretraining: full windows of one split, corrupted afresh every time they are seen.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +17,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.spans import corrupt, raw_length
 from specmoe.traces.text import Document, Encode, windows
 
+NOISE_DENSITY = 0.15
+MEAN_SPAN = 3.0
+
 Ids = NDArray[np.int32]
+
+
+def span_counts(length: int) -> tuple[int, int]:
+    """(noise tokens, spans) in a window of `length` >= 2 tokens."""
+    noise = min(max(round(length * NOISE_DENSITY), 1), length - 1)
+    spans = min(max(round(noise / MEAN_SPAN), 1), length - noise)
+    return noise, spans
+
+
+def raw_length(inputs: int) -> int:
+    """How many raw tokens become at most `inputs` >= 3 encoder tokens, `eos` included."""
+
+    def encoder_length(raw: int) -> int:
+        noise, spans = span_counts(raw)
+        return raw - noise + spans + 1
+
+    raw = inputs - 1  # certainly few enough: there are at least as many noise tokens as spans
+    while encoder_length(raw + 1) <= inputs:
+        raw += 1
+    return raw
+
+
+def corrupt(ids: Ids, sentinels: Ids, eos: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
+    """Corrupt windows `ids` [..., n], n >= 2; returns encoder ids [..., i] and target ids [..., t].
+
+    `sentinels` are the ids of <extra_id_0>, <extra_id_1>, ... Raises InputError for shorter windows and for more spans
+    than sentinels.
+    """
+    length = ids.shape[-1]
+    if length < 2:
+        raise InputError(f"a window of {length} token(s) cannot be corrupted: at least 2 expected")
+    if (spans := span_counts(length)[1]) > len(sentinels):
+        raise InputError(f"a window of {length} tokens has {spans} spans, but there are {len(sentinels)} sentinels")
+    rows = ids.reshape(-1, length)
+    noise = noise_mask(len(rows), length, rng)
+    shape = (*ids.shape[:-1], -1)
+    return (
+        _replace_runs(rows, noise, sentinels, eos).reshape(shape),
+        _replace_runs(rows, ~noise, sentinels, eos).reshape(shape),
+    )
+
+
+def noise_mask(rows: int, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which tokens are noise, [rows, length]; every row has the same number of noise tokens and spans."""
+    noise, spans = span_counts(length)
+    runs = np.stack([_cut(rows, length - noise, spans, rng), _cut(rows, noise, spans, rng)], axis=-1)
+    ends = runs.reshape(rows, -1).cumsum(axis=-1)
+    run_of = (np.arange(length)[None, :, None] >= ends[:, None, :]).sum(axis=-1)
+    mask: NDArray[np.bool_] = run_of % 2 == 1
+    return mask
+
+
+def _cut(rows: int, total: int, parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Cut `total` into `parts` positive lengths, uniformly among all ways to do so; [rows, parts]."""
+    cuts = np.argsort(rng.random((rows, total - 1)), axis=-1)[:, : parts - 1]
+    edges = np.pad(np.sort(cuts, axis=-1) + 1, ((0, 0), (1, 1)), constant_values=((0, 0), (0, total)))
+    return np.diff(edges, axis=-1)
+
+
+def _replace_runs(rows: Ids, mask: NDArray[np.bool_], sentinels: Ids, eos: int) -> Ids:
+    """Replace each run of `mask` by the next sentinel and append `eos`; [rows, n] to [rows, m]."""
+    starts = mask & ~np.pad(mask[:, :-1], ((0, 0), (1, 0)))
+    replaced = np.where(starts, sentinels[np.maximum(starts.cumsum(axis=-1) - 1, 0)], rows)
+    kept = replaced[starts | ~mask].reshape(len(rows), -1)
+    return np.pad(kept, ((0, 0), (0, 1)), constant_values=eos).astype(np.int32)
 
 
 class Batch(NamedTuple):

@@ -3,6 +3,8 @@
 Sequences are shuffled within their domain and dealt out, each to the split that is furthest behind its share, so a
 split is never off by more than about one sequence, over all or within a domain. The two phases of a run share their
 sequence numbers: split with equal seeds, both give the same sequences to the same split.
+
+The train split that belongs to a trace: what predictors and popularity are learnt from.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.files import make_directory
-from specmoe.traces.blocks import limit_lookahead, regroup, round_probs, select
-from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.schema import Block, TraceMeta, limit_lookahead, regroup, round_probs, select
 from specmoe.traces.store import Trace, write_trace
 
 SPLITS = ("train", "validation", "test")
@@ -91,3 +93,18 @@ def _require_all(trace: Trace, split: NDArray[np.int8]) -> None:
     for number, name in enumerate(SPLITS):
         if not (split == number).any():
             raise InputError(f"{trace.path}: {len(split)} sequences leave {name} without any: more sequences expected")
+
+
+def train_beside(trace: str) -> str | None:
+    """The name of a bundled trace's train split; None for a file, of which nobody knows what it was cut from."""
+    parts = trace.split("/")
+    return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
+
+
+def open_train(name: str, meta: TraceMeta) -> Trace:
+    """The train split for a trace with this metadata; raises InputError if it is of another phase or model size."""
+    train = specmoe.traces.open(name)
+    for what in ("phase", "num_layers", "num_experts", "top_k"):
+        if getattr(train.meta, what) != getattr(meta, what):
+            raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
+    return train

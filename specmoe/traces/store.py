@@ -1,4 +1,6 @@
-"""Traces on disk: Parquet files that are streamed by row group and written whole or not at all.
+"""Traces that come with the package: `specmoe/bundled/<model>/<phase>/<split>.parquet`.
+
+Traces on disk: Parquet files that are streamed by row group and written whole or not at all.
 
 Parquet keeps each list column as one flat column of values, so a row group becomes a numpy array [n, L, M], or
 [n, L, D, M], by a reshape. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then
@@ -8,12 +10,10 @@ reading speed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,38 +22,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
-from specmoe import __version__
-from specmoe.errors import InputError, TraceError
+from specmoe.errors import InputError, TraceError, hint
 from specmoe.files import parsing, replacing, require_regular
-from specmoe.traces import bundled
-from specmoe.traces.blocks import ROW_GROUP
-from specmoe.traces.schema import METADATA_KEY, Block, TraceMeta, arrow_schema, to_arrow
+from specmoe.traces.schema import METADATA_KEY, ROW_GROUP, Block, TraceMeta, arrow_schema, to_arrow
+
+SUFFIX = ".parquet"
+
+
+def root() -> Path:
+    """Directory of the bundled data; it may be absent in a source tree."""
+    return Path(str(files("specmoe") / "bundled"))
+
+
+def names() -> tuple[str, ...]:
+    """Names of the bundled traces, sorted: `switch-mini-128/decode/test` and the like."""
+    found = root().rglob(f"*{SUFFIX}")
+    return tuple(sorted(path.relative_to(root()).with_suffix("").as_posix() for path in found))
+
+
+def path_of(name: str) -> Path:
+    """File of a bundled trace; raises InputError with the nearest names for one that does not exist."""
+    known = names()
+    if name in known:
+        return root() / f"{name}{SUFFIX}"
+    instead = hint(name, known) if known else "none is bundled"
+    raise InputError(f"{name}: neither a file nor a bundled trace: {instead} (`specmoe traces list`)")
+
 
 _LISTS = ("experts", "probs", "lookahead")
 _DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i4", "i2", "f2", "i2"), strict=True))
 _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "token": "BYTE_STREAM_SPLIT"} | {
     f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LISTS
 }
-
-
-def today() -> str:
-    """The UTC day as YYYY-MM-DD, or that of SOURCE_DATE_EPOCH where a reproducible build sets it."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return moment.date().isoformat()
-
-
-def library_versions(*packages: str) -> dict[str, str]:
-    """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
-    return {package: _version(package) for package in sorted({"specmoe", *packages})}
-
-
-def _version(package: str) -> str:
-    """Of specmoe itself, that of the source, which may be on the path without being installed."""
-    try:
-        return __version__ if package == "specmoe" else version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Trace:
@@ -166,7 +166,7 @@ def open(name_or_path: str | Path) -> Trace:
     Raises InputError if there is no such thing, TraceError if the file is not a trace.
     """
     path = Path(name_or_path)
-    return Trace(path if path.exists() else bundled.path_of(str(name_or_path)))
+    return Trace(path if path.exists() else path_of(str(name_or_path)))
 
 
 class TraceWriter:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json
-from specmoe.traces.blocks import regroup
-from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
-from specmoe.traces.store import library_versions, today, write_trace
+from specmoe.provenance import library_versions, today
+from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead, regroup
+from specmoe.traces.store import write_trace
 
 DRAWS = 4_000_000  # random numbers held at once: 32 MB
 

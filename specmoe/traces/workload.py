@@ -4,10 +4,13 @@ Decode: a batch is so many places; each holds one sequence and contributes one t
 next one takes its place (continuous batching), and the last steps run with fewer. Encode: a step is the whole of the
 next so many sequences at once. An *event* is one (step, layer): number `step * L + layer`. Its demand is the distinct
 experts its tokens need, ascending, each with its number of tokens. Dropped tokens demand nothing.
+
+Which experts each event demands, as a table of yes and no.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
@@ -111,3 +114,19 @@ def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints,
     events = (int(step[-1]) + 1) * layers
     offsets = np.searchsorted(distinct, np.arange(events + 1) * experts)
     return offsets, (distinct % experts).astype(np.int32), tokens.astype(np.int32)
+
+
+CELLS_AT_ONCE = 1 << 22  # of steps * layers * experts, so that blocks stay small whatever the model and the run
+
+
+def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:
+    """Whether each event demands each expert, [s, L, E], in blocks of steps."""
+    layers, count = workload.meta.num_layers, workload.meta.num_experts
+    at_once = max(1, CELLS_AT_ONCE // (layers * count))
+    for first in range(0, workload.num_steps, at_once):
+        steps = min(at_once, workload.num_steps - first)
+        edges = workload.offsets[first * layers : (first + steps) * layers + 1]
+        event = np.repeat(np.arange(steps * layers), np.diff(edges))
+        flat = np.zeros(steps * layers * count, np.int64)
+        flat[event * count + workload.experts[edges[0] : edges[-1]]] = 1
+        yield flat.reshape(steps, layers, count)

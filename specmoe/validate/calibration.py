@@ -1,4 +1,7 @@
-"""A profile calibrated on the cells of a validation that may be fitted on, and judged on the others."""
+"""A profile calibrated on the cells of a validation that may be fitted on, and judged on the others.
+
+Constants for a machine that nothing was fitted on, from its microbenchmarks and a machine that has both.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.calibration import Calibration
-from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.writing import write_profile
-from specmoe.validate.calibrate import NAMES, Constants, Fitted, fit
-from specmoe.validate.cells import Cell
-from specmoe.validate.evidence import verdict
-from specmoe.validate.fidelity import CellFidelity
-from specmoe.validate.overall import failed, overall
-from specmoe.validate.resimulate import Resimulation
-from specmoe.validate.step_store import read_steps
-from specmoe.validate.steps import Steps
+from specmoe.hwprofiles.profile import Calibration, HardwareProfile
+from specmoe.hwprofiles.profile_file import write_profile
+from specmoe.hwprofiles.quantity import CONTENTION, HOST_COSTS, INTERFERENCE, OPTIONAL_HOST_COSTS
+from specmoe.validate.fidelity import CellFidelity, failed, overall
+from specmoe.validate.fit import NAMES, Constants, Fitted, Resimulation, fit
+from specmoe.validate.grid import Cell
+from specmoe.validate.measured import Steps
+from specmoe.validate.store import read_steps, verdict
 from specmoe.validate.validation import plan, rejudged, traces_by_phase
 
 
@@ -87,3 +87,24 @@ def _fitted(
         return simulation.all_steps(measured, constants)
 
     return fit(measured, predict, start)
+
+
+def carried(
+    calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile, host_set: str = "graph"
+) -> dict[str, float]:
+    """The other machine's microbenchmarks, times what calibration made of the first one's; by dotted name.
+
+    Where either machine has no such microbenchmark, or one of 0, the calibrated value itself. `calibrated` and
+    `measured` are the first machine's profile after and before calibration; a cost that it lacks is not carried.
+    """
+    costs = [f"host.{host_set}.{cost}" for cost in (*HOST_COSTS, *OPTIONAL_HOST_COSTS)]
+    found: dict[str, float] = {
+        name: _carried(name, calibrated, measured, other) for name in costs if name in calibrated
+    }
+    shares = {name: calibrated[name] for name in (CONTENTION, INTERFERENCE) if name in calibrated}
+    return found | shares
+
+
+def _carried(name: str, calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile) -> int:
+    before, there = (profile.ns(name) if name in profile else 0 for profile in (measured, other))
+    return round(there * calibrated.ns(name) / before) if before and there else calibrated.ns(name)

@@ -3,6 +3,8 @@
 Host work is kept constant: every copy waits for an event (of the slot's last reader, or one long past), every expert
 too (of its load, or one long past), and each records one. That wait in `_prepare_loads` is the only owner of the rule
 of slot reuse.
+
+The correctness of a replay on a CUDA device: the bits of every expert's output, and what they must be.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.cuda import CUDAGraph, Event, Stream
 
 from specmoe.hwprofiles.formats import Format, compute_format
-from specmoe.hwprofiles.measure.graphs import captured
+from specmoe.hwprofiles.measure.cuda import captured
 from specmoe.hwprofiles.measure.layers import ExpertKernel, Run, Stand, expand
 from specmoe.hwprofiles.shape import ModelShape, Phase
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
@@ -257,3 +260,48 @@ def _stream(device: torch.device) -> Stream:
 
 def _timed() -> Event:
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+BITS = {2: torch.int16, 4: torch.int32}  # by the width of a number
+
+
+class CheckedCudaDevice(CudaDevice):
+    """Sums the bits of every expert's output behind its kernel. The pool must hold every key."""
+
+    def prepare(self, work: Work) -> None:
+        """Put those experts into slots that are there from the start."""
+        super().prepare(work)
+        uses = work.table.uses
+        there = uses.load < 0
+        for slot, key in sorted(set(zip(uses.slot[there].tolist(), uses.key[there].tolist(), strict=True))):
+            self.settle(slot, key)
+        self._sums = torch.zeros(len(work.tokens), dtype=torch.int64, device=self.device)
+        torch.cuda.synchronize(self.device)
+
+    def launch(self, use: int) -> None:
+        """Launch an expert, and the sum."""
+        super().launch(use)
+        torch.sum(self._bits(self.work.tokens[use]), 0, dtype=torch.int64, out=self._sums[use])
+
+    def outputs(self) -> NDArray[np.int64]:
+        """What every expert of the last run computed, [uses]."""
+        return self._sums.cpu().numpy()
+
+    def truth(self) -> NDArray[np.int64]:
+        """What it must compute, [uses]: each expert in a slot of its own, where nothing else ever is."""
+        known: dict[tuple[int, int], int] = {}
+        pairs = list(zip(self.work.table.uses.key.tolist(), self.work.tokens, strict=True))
+        for key, tokens in sorted(set(pairs)):
+            known[key, tokens] = self._alone(key, tokens)
+        return np.array([known[pair] for pair in pairs], np.int64)
+
+    def _alone(self, key: int, tokens: int) -> int:
+        self.settle(TRUTH, key)
+        torch.cuda.synchronize(self.device)
+        with torch.cuda.stream(self.compute):
+            self.expert(TRUTH, tokens, False).replay()
+            return int(self._bits(tokens).sum(dtype=torch.int64))
+
+    def _bits(self, tokens: int) -> Tensor:
+        output = self.kernel.output(tokens)
+        return output.view(BITS[output.itemsize]).view(-1)

@@ -14,8 +14,8 @@ from specmoe.hwprofiles.curves import Curve
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.memory import RESERVED_BYTES, Room
 from specmoe.sim.run import Scenario
-from specmoe.validate.cells import Cell
-from specmoe.validate.resimulate import Resimulation
+from specmoe.validate.fit import Resimulation
+from specmoe.validate.grid import Cell
 
 LINK = "host_to_device.pinned"
 MOST_BYTES = 1 << 40  # of a copy

@@ -1,24 +1,56 @@
-"""How far a simulated run is from real ones of the same decisions.
+"""Which differences between steps are real, and how alike they are in two runs.
+
+How far a simulated run is from real ones of the same decisions.
 
 Of the repeats of a real run: a step's latency is the median over them, and so are its parts; means are over these. (On
 an H100 and an H200, three of seven repeats agreed with three others better so than by the median of their means.)
 Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the measured mean step of a part,
 so that the errors of the parts add up to that of the mean.
+
+What all cells say together, and whether that is good enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.results import RunResult, same_decisions
-from specmoe.validate.cells import Cell
-from specmoe.validate.noise import correlation_of, noise_of
-from specmoe.validate.steps import Steps, steps_of
+from specmoe.validate.grid import Cell
+from specmoe.validate.measured import Steps, steps_of
+
+NORMAL = 1.4826  # standard deviations in a median absolute deviation, where things vary normally
+
+
+def noise_of(latency: NDArray[np.int64]) -> float:
+    """Standard deviation, ns, by which one step differs between repeats; `latency` is [repeats, steps], two or more.
+
+    From the differences of every two repeats, by their median absolute deviation: neither a repeat that was slower
+    throughout (that is `spread`) nor a few interrupted steps make noise of what is none.
+    """
+    differences = np.stack([one - other for one, other in combinations(latency, 2)])
+    deviations = np.abs(differences - np.median(differences, axis=1, keepdims=True))
+    return float(NORMAL * np.median(deviations) / np.sqrt(2))
+
+
+def correlation_of(simulated: NDArray[np.float64], measured: NDArray[np.float64], noise_ns: float) -> float | None:
+    """Pearson's, of the steps' latencies, [steps] each.
+
+    None if the standard deviation of the simulated steps is no more than the noise: where every step does the same,
+    what differs between real ones is chance. 0 if the simulated steps differ and the real ones do not.
+    """
+    if simulated.std() <= noise_ns:
+        return None
+    if not measured.std():
+        return 0.0
+    return float(np.corrcoef(simulated, measured)[0, 1])
+
 
 PARTS = ("compute", "stall", "host")
 MS = 1e6  # ns
@@ -149,3 +181,103 @@ def _signed(share: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
+
+
+AT_MOST = {"median_abs_error": 0.01, "worst_abs_error": 0.04}
+AT_LEAST = {"median_step_correlation": 0.99, "kendall_tau": 0.97}
+TARGETS = {**AT_MOST, **AT_LEAST}  # on cells that nothing was fitted on
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Errors of the mean step, as shares, and the order of the policies."""
+
+    cells: int
+    median_abs_error: float
+    p95_abs_error: float
+    worst_abs_error: float
+    worst_cell: str
+    mean_compute_error: float  # signed; the three add up to the mean of the cells' errors
+    mean_stall_error: float
+    mean_host_error: float
+    kendall_tau: float | None  # None without pairs
+    kendall_pairs: int  # of policies, as `kendall` takes them
+    median_step_correlation: float | None  # None where no cell has one
+    correlated_cells: int  # that have one
+
+
+def overall(cells: Sequence[CellFidelity]) -> Overall:
+    """All cells together; raises InputError if there is none."""
+    if not cells:
+        raise InputError("no cells: there is nothing to judge")
+    errors = np.abs([cell.error for cell in cells])
+    correlations = [cell.step_correlation for cell in cells if cell.step_correlation is not None]
+    compute, stall, host = (float(np.mean([cell.part_error(part) for cell in cells])) for part in PARTS)
+    tau, pairs = kendall(cells)
+    return Overall(
+        cells=len(cells),
+        median_abs_error=float(np.median(errors)),
+        p95_abs_error=float(np.percentile(errors, 95)),
+        worst_abs_error=float(errors.max()),
+        worst_cell=cells[int(errors.argmax())].cell.name,
+        mean_compute_error=compute,
+        mean_stall_error=stall,
+        mean_host_error=host,
+        kendall_tau=tau,
+        kendall_pairs=pairs,
+        median_step_correlation=float(np.median(correlations)) if correlations else None,
+        correlated_cells=len(correlations),
+    )
+
+
+def kendall(cells: Sequence[CellFidelity]) -> tuple[float | None, int]:
+    """(Concordant - discordant) / pairs, over pairs of policies on the same slots of the same group; and the pairs.
+
+    Pairs whose measured means differ by less than the larger spread of the two, in ns, are ties and left out. A pair
+    that only the simulation holds to be equal is neither concordant nor discordant.
+    """
+    signs = [
+        np.sign((one.measured.mean_ns - other.measured.mean_ns) * (one.simulated.mean_ns - other.simulated.mean_ns))
+        for one, other in _pairs(cells)
+    ]
+    return (float(np.mean(signs)) if signs else None), len(signs)
+
+
+def failed(found: Overall | None) -> tuple[str, ...]:
+    """Each of `TARGETS` that was missed, or that nothing was there to judge by, in words with numbers."""
+    if found is None:
+        return ("no cell was held out: nothing is shown",)
+    return tuple(_missed(found))
+
+
+def _pairs(cells: Sequence[CellFidelity]) -> Iterator[tuple[CellFidelity, CellFidelity]]:
+    for one, other in combinations(cells, 2):
+        same = (one.cell.group, one.cell.slots) == (other.cell.group, other.cell.slots)
+        spread = max(cell.spread * cell.measured.mean_ns for cell in (one, other))
+        apart = abs(one.measured.mean_ns - other.measured.mean_ns)
+        if same and apart and apart >= spread:
+            yield one, other
+
+
+def _missed(found: Overall) -> Iterator[str]:
+    median, worst = AT_MOST["median_abs_error"], AT_MOST["worst_abs_error"]
+    if found.median_abs_error > median:
+        yield f"median error of the mean step {_percents(found.median_abs_error)}: at most {_percents(median)} expected"
+    if found.worst_abs_error > worst:
+        error = f"{_percents(found.worst_abs_error)} in {found.worst_cell}"
+        yield f"worst error of the mean step {error}: at most {_percents(worst)} expected"
+    correlation, least = found.median_step_correlation, AT_LEAST["median_step_correlation"]
+    if correlation is None:
+        yield "correlation of steps not shown: they differ by no more than noise in every cell"
+    elif correlation < least:
+        where = f"median of {found.correlated_cells} cells"
+        yield f"correlation of steps {correlation:.4f}, {where}: at least {least} expected"
+    tau, least = found.kendall_tau, AT_LEAST["kendall_tau"]
+    if tau is None:
+        yield "order of the policies not shown: no two of them differ by more than their spread"
+    elif tau < least:
+        yield f"order of the policies: Kendall tau {tau:.3f} of {found.kendall_pairs} pairs: at least {least} expected"
+
+
+def _percents(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -1,4 +1,6 @@
-"""Grids of cells from TOML: what is replayed, and on which of it constants may be fitted.
+"""Which runs are replayed: cells, and the grids of them that come with the package.
+
+Grids of cells from TOML: what is replayed, and on which of it constants may be fitted.
 
     [[group]]                       # any number
     shape = "switch-base-128"       # a model shape by name, or the path of one
@@ -16,18 +18,54 @@ All cells of a group without `fit` are held out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
-from specmoe.hwprofiles.reading import Place, require_names
 from specmoe.hwprofiles.shape import Phase
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.validate.cells import Cell, Group
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.toml import Place, require_names
+
+Role = Literal["fit", "held_out"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What cells share that run on one arena: a model, its formats, a phase and a batch."""
+
+    shape: str
+    phase: Phase
+    format: Format
+    home_format: Format | None  # None: that of the slots
+    batch: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """`switch-base-128/decode/fp16/b1`; a format at home of its own comes before that of the slots: int8>fp16."""
+        held = self.format if self.home_format is None else f"{self.home_format}>{self.format}"
+        return f"{self.shape}/{self.phase}/{held}/b{self.batch}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy on one number of slots. Constants may be fitted on cells of role `fit`, and are judged on others."""
+
+    group: Group
+    policy: str
+    slots: int
+    role: Role
+
+    @property
+    def name(self) -> str:
+        """`switch-base-128/decode/fp16/b1/lookahead/154`."""
+        return f"{self.group.name}/{self.policy}/{self.slots}"
+
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
 _OPTIONAL = ("home_format", "fit")

@@ -1,17 +1,64 @@
-"""A replay as a result: the columns of `specmoe.results`, its decisions counted from what was executed."""
+"""What a comparison needs of runs of the same decisions: how long every step took, and its parts.
+
+A replay as a result: the columns of `specmoe.results`, its decisions counted from what was executed.
+
+A real run as the spans of a timeline: the twin of `specmoe.sim.timing.timeline`, in the same lanes and words.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.results import Table
+from specmoe.errors import InputError
+from specmoe.results import DECISIONS, RunResult, Table, latencies, same_decisions
 from specmoe.sim.event_table import byte_columns, decision_columns, ends, late_hits, summed
+from specmoe.sim.spans import Happened, moved, spans
+from specmoe.timeline import Span
 from specmoe.traces.workload import Workload
 from specmoe.validate.device import Times, Work
 from specmoe.validate.replayer import Recording
+
+StepTimes = NDArray[np.int64]
+
+
+class Steps(NamedTuple):
+    """Times of every step in every repeat, ns, [repeats, steps] each; a simulation has one repeat."""
+
+    latency: StepTimes
+    compute: StepTimes  # of it, the compute stream works
+    stall: StepTimes  # of it, the compute stream waits for loads
+    decisions: str  # SHA-256 of the decisions that were executed
+
+    @property
+    def typical(self) -> NDArray[np.float64]:
+        """Median over the repeats, [steps]."""
+        typical: NDArray[np.float64] = np.median(self.latency, axis=0)
+        return typical
+
+
+def steps_of(runs: Sequence[RunResult]) -> Steps:
+    """Runs of the same decisions, at least one; raises InputError if their decisions differ."""
+    for run in runs[1:]:
+        same_decisions(runs[0], run)
+    latency = np.stack([latencies(run) for run in runs])
+    return Steps(latency, _summed(runs, "compute_ns"), _summed(runs, "stall_ns"), hash_of_decisions(runs[0].table))
+
+
+def hash_of_decisions(table: Table) -> str:
+    """SHA-256 of the columns that runs must agree in to be compared."""
+    columns = [np.ascontiguousarray(table[name], "<i8").tobytes() for name in DECISIONS]
+    return hashlib.sha256(b"".join(columns)).hexdigest()
+
+
+def _summed(runs: Sequence[RunResult], column: str) -> StepTimes:
+    """A column summed over the layers of each step, [repeats, steps]."""
+    return np.stack([run.table[column].reshape(-1, run.manifest.num_layers).sum(axis=1) for run in runs])
+
 
 DENSE, EXPERT, HEAD = range(3)
 
@@ -63,3 +110,37 @@ def computed_by(work: Work, recording: Recording) -> Computed:
     could = np.maximum(called, np.append(0, ended[:-1]))
     stall = np.maximum(landed - could, 0)
     return Computed(event, np.maximum(ended - could - stall, 0), stall)
+
+
+STEPS = 200  # what a viewer opens readily
+
+
+def measured_spans(work: Work, recording: Recording, steps: int = STEPS) -> list[Span]:
+    """Spans of the first `steps` steps of a traced run, ns on the device's clock.
+
+    Raises InputError if the run was not traced, for then nobody knows when anything began.
+    """
+    events = min(steps, work.table.num_steps) * work.table.num_layers
+    return spans(work.table, _happened(work, recording, events), events)
+
+
+def _happened(work: Work, recording: Recording, events: int) -> Happened:
+    table, device = work.table, recording.device
+    if any((starts < 0).any() for starts in (device.dense_start, device.use_start, device.started, device.head_start)):
+        raise InputError("a timeline needs a traced run: this one has no starts")
+    goes_on = recording.launched.copy()
+    goes_on[table.num_layers - 1 :: table.num_layers] = recording.step_end
+    return Happened(
+        begin=recording.begin,
+        dense_launched=recording.dense_launched,
+        ready=recording.ready,
+        launched=recording.launched,
+        goes_on=goes_on,
+        dense_start=device.dense_start,
+        dense_end=device.dense_end,
+        head_start=device.head_start,
+        head_end=device.head_end,
+        use_start=device.use_start,
+        use_end=device.use_end,
+        copies=moved(table, device.started, device.landed, events),
+    )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specmoe.sim.decide.packed import column, unpacked
+from specmoe.sim.decide.table import column, unpacked
 from specmoe.validate.device import Device, DeviceTimes, Times, Work
 
 

@@ -13,10 +13,8 @@ from typing import Any
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.formats import BITS
-from specmoe.sim.advise.question import Question
-from specmoe.sim.advise.routings import Routings
-from specmoe.sim.advise.setting import Setting
-from specmoe.sim.advise.trials import Configuration, Trial, Trials
+from specmoe.sim.advise.search import Configuration, Trial, Trials
+from specmoe.sim.advise.setting import Question, Routings, Setting
 
 GIB = 1 << 30
 TRACE = "switch-mini-128/decode/test"

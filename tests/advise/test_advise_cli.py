@@ -15,8 +15,8 @@ from specmoe.cli import app
 from specmoe.commands.advise import parse_rate
 from specmoe.errors import InputError
 from specmoe.results import summary
-from specmoe.sim.brought import is_yardstick
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.claims import is_yardstick
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
 
 SWITCH = ("--model", "switch-base-128", "--profile", "h100-sxm5-80gb")

@@ -6,14 +6,11 @@ import pytest
 from advise_cases import GIB, FormulaTrials, configuration, setting, trial
 
 from specmoe.errors import InputError
-from specmoe.sim.advise.changes import fewer_bytes, larger_batch, lower, more_vram
-from specmoe.sim.advise.levers import Lever, levers
+from specmoe.sim.advise.levers import Lever, Reach, fewer_bytes, larger_batch, levers, lower, more_vram, reach
+from specmoe.sim.advise.search import LEVEL, Found, best_of, by_policy, placed, screened, search, searched, tuned
 from specmoe.sim.advise.setting import Setting
-from specmoe.sim.advise.space import Found, placed, screened, search, searched, tuned
-from specmoe.sim.advise.target import Reach, reach
-from specmoe.sim.advise.trials import LEVEL, best_of, by_policy
-from specmoe.sim.brought import is_yardstick
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.claims import is_yardstick
+from specmoe.sim.decide.policy import POLICIES
 
 # The best of some
 

@@ -8,9 +8,7 @@ from advise_cases import GIB, setting
 import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
-from specmoe.sim.advise.question import Question
-from specmoe.sim.advise.routings import Routings
-from specmoe.sim.advise.setting import Setting, gib
+from specmoe.sim.advise.setting import Question, Routings, Setting, gib
 
 SWITCH = load_shape("switch-base-128")
 DENSE = SWITCH.resident_parameters * 4

@@ -12,10 +12,8 @@ import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.formats import Format
 from specmoe.results import summary
-from specmoe.sim.advise.question import Question
-from specmoe.sim.advise.routings import Routings
-from specmoe.sim.advise.setting import Setting
-from specmoe.sim.advise.trials import Configuration, Trials
+from specmoe.sim.advise.search import Configuration, Trials
+from specmoe.sim.advise.setting import Question, Routings, Setting
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.timing.durations import Home
 

@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 from advise_cases import GIB, FormulaTrials, setting
 
-from specmoe.hwprofiles.accuracy import Expected
-from specmoe.sim.advise.advice import Advice
-from specmoe.sim.advise.levers import levers
-from specmoe.sim.advise.space import search
-from specmoe.sim.advise.target import reach
-from specmoe.sim.advise.trials import Configuration
-from specmoe.sim.advise.wording import described, lines, rate
+from specmoe.hwprofiles.expected_error import Expected
+from specmoe.sim.advise.advice import Advice, described, lines, rate
+from specmoe.sim.advise.levers import levers, reach
+from specmoe.sim.advise.search import Configuration, search
 
 SURE, UNSURE = Expected(0.02, True, "95% of 73 cells"), Expected(0.11, False, "not validated, as it is a guess")
 

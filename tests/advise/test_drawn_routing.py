@@ -12,8 +12,7 @@ import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.sim.advise.drawn import RANGE, draw, routed
-from specmoe.sim.advise.routings import fits, routings_of
+from specmoe.sim.advise.setting import RANGE, draw, fits, routed, routings_of
 from specmoe.traces.validation import validate
 
 SWITCH, MIXTRAL = load_shape("switch-base-128"), load_shape("mixtral-8x7b")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles import accuracy
-from specmoe.hwprofiles.accuracy import Accuracy, accuracies, expected_error
+from specmoe.hwprofiles import expected_error as accuracy
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
+from specmoe.hwprofiles.expected_error import Accuracy, accuracies, expected_error
 from specmoe.hwprofiles.profile import HardwareProfile
 
 H100, SWITCH = load_profile("h100-sxm5-80gb"), load_shape("switch-base-128")

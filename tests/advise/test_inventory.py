@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from specmoe import __version__, inventory
+from specmoe import __version__
+from specmoe import status as inventory
 from specmoe.cli import app
-from specmoe.hwprofiles.accuracy import accuracies
 from specmoe.hwprofiles.catalogue import load_profile, profile_names, shape_names
+from specmoe.hwprofiles.expected_error import accuracies
 from specmoe.hwprofiles.measure import usable
 from specmoe.hwprofiles.measure.usable import Device, Usable, seen_by, usable_devices
-from specmoe.next_steps import next_steps
-from specmoe.traces import bundled
+from specmoe.status import next_steps
+from specmoe.traces import store
 
 ROOT = Path(__file__).parents[2]
 H100 = Device("NVIDIA H100 80GB HBM3", 80 << 30, 70 << 30)
@@ -107,7 +108,7 @@ def test_a_library_that_is_not_there_has_no_version() -> None:
 
 def test_bundled_traces() -> None:
     found = {entry.name: entry for entry in inventory.bundled_traces()}
-    assert tuple(found) == bundled.names()
+    assert tuple(found) == store.names()
     assert found["switch-mini-128/decode/test"] == inventory.TraceEntry(
         "switch-mini-128/decode/test", "bundled", "decode", "trained-here", 13215, 6, 128, 1
     )
@@ -142,7 +143,7 @@ def test_a_calibration_that_missed_its_target_is_told() -> None:
 
 
 def test_predictors_with_their_accuracy(tmp_path: Path) -> None:
-    found = {(entry.name, entry.phase): entry.top1 for entry in inventory.predictors(bundled.root())}
+    found = {(entry.name, entry.phase): entry.top1 for entry in inventory.predictors(store.root())}
     assert len(found) == 8
     assert found["learned-hierarchical", "decode"] == 0.4935
     assert list(inventory.predictors(tmp_path)) == []
@@ -203,7 +204,7 @@ def test_json_has_every_part(with_gpu: None, make_trace: Callable[..., Path], tm
     found = json.loads(result.stdout)
     assert found["version"] == __version__
     assert [extra["name"] for extra in found["extras"]] == list(inventory.EXTRAS)
-    assert [trace["name"] for trace in found["traces"]] == [*bundled.names(), "t.parquet"]
+    assert [trace["name"] for trace in found["traces"]] == [*store.names(), "t.parquet"]
     assert [profile["name"] for profile in found["profiles"]] == list(profile_names())
     assert found["shapes"] == list(shape_names())
     assert len(found["validations"]) == len(accuracies())
@@ -247,7 +248,7 @@ def test_a_directory_that_is_not_there() -> None:
 def test_torch_is_not_loaded_where_it_is_not_installed(tmp_path: Path) -> None:
     code = (
         "import sys; from specmoe.hwprofiles.measure import usable; usable.find_spec = lambda name: None\n"
-        "from pathlib import Path; from specmoe.inventory import inventory; inventory(Path(sys.argv[1]))\n"
+        "from pathlib import Path; from specmoe.status import inventory; inventory(Path(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules and 'simpy' not in sys.modules, 'slow'"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.analysis.break_even_plot import APART, MARKS, break_even_figure, marks, plot_break_even, spread
+from specmoe.analysis.figures.precision import APART, MARKS, break_even_figure, marks, plot_break_even, spread
 
 POINTS = [(5e9, 0.9), (10e9, 0.6), (20e9, 0.3), (40e9, 0.2), (80e9, None)]
 

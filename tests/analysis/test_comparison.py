@@ -10,14 +10,7 @@ from comparison_points import made, manifest, policies, result, two_steps, yards
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.analysis.comparison import (
-    caption,
-    parts_within,
-    ranked,
-    three_digits,
-    visible_limit,
-    winner,
-)
+from specmoe.analysis.comparison import caption, parts_within, ranked, three_digits, visible_limit, winner
 from specmoe.analysis.point import Point, about, point
 from specmoe.errors import InputError
 from specmoe.results import RunResult, summary

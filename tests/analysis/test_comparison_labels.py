@@ -7,8 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.analysis.labels import Box, place
-from specmoe.analysis.naming import name_points
+from specmoe.analysis.labels import Box, name_points, place
 from specmoe.analysis.style import figure
 
 PAGE = Box(0, 0, 1000, 1000)

@@ -13,10 +13,16 @@ import pytest
 from comparison_points import BOUNDS, made, manifest, policies, yardstick
 from matplotlib.text import Text
 
-from specmoe.analysis.bandwidth_plot import bandwidth_figure, kind_of, plot_bandwidth
-from specmoe.analysis.latency_plot import PARTS, latency_figure, plot_latency
+from specmoe.analysis.figures.latency import (
+    PARTS,
+    bandwidth_figure,
+    kind_of,
+    latency_figure,
+    plot_bandwidth,
+    plot_latency,
+)
+from specmoe.analysis.figures.memory import distance_figure, hit_rate_figure, memory_figure, plot_memory, policy_lines
 from specmoe.analysis.lines import OTHER, TOLD_APART, split_far
-from specmoe.analysis.memory_plot import distance_figure, hit_rate_figure, memory_figure, plot_memory, policy_lines
 from specmoe.analysis.point import Point
 from specmoe.errors import InputError
 

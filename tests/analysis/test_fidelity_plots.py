@@ -14,10 +14,19 @@ from made_cells import GROUP, cell, judged
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from specmoe.analysis.fidelity import About, caption, grouped, laid_out
-from specmoe.analysis.fidelity_plot import errors_figure, plot_errors, plot_prediction, prediction_figure
-from specmoe.analysis.parts_plot import parts_figure, plot_parts
-from specmoe.analysis.timeline_plot import KINDS, kind_of, plot_timelines, timelines_figure, window
+from specmoe.analysis.figures.fidelity import (
+    About,
+    caption,
+    errors_figure,
+    grouped,
+    laid_out,
+    parts_figure,
+    plot_errors,
+    plot_parts,
+    plot_prediction,
+    prediction_figure,
+)
+from specmoe.analysis.figures.timeline import KINDS, kind_of, plot_timelines, timelines_figure, window
 from specmoe.errors import InputError
 from specmoe.timeline import Span
 from specmoe.validate.fidelity import CellFidelity

@@ -17,8 +17,7 @@ from specmoe.analysis.figures.precision import spread_out
 from specmoe.analysis.figures.setting import settings_of
 from specmoe.analysis.figures.tornado import swings_of
 from specmoe.analysis.lines import Line
-from specmoe.analysis.style import save
-from specmoe.analysis.wrapping import broken
+from specmoe.analysis.style import broken, save
 from specmoe.errors import InputError
 from specmoe.sweep_table import SweepTable
 

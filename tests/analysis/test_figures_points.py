@@ -10,8 +10,7 @@ import pytest
 from comparison_points import manifest, two_steps, yardstick
 from sweep_rows import LINK, failed, resident, row, table
 
-from specmoe.analysis.changes import changes, shown, unit_of
-from specmoe.analysis.point import Point, point, point_of_row
+from specmoe.analysis.point import Point, changes, point, point_of_row, shown, unit_of
 from specmoe.results import Manifest, RunResult, summary
 
 

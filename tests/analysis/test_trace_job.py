@@ -17,11 +17,10 @@ from random_traces import META
 from trace_cases import random_trace
 
 import specmoe.traces
-from specmoe.analysis.trace.facts import plain
-from specmoe.analysis.trace.findings import findings
-from specmoe.analysis.trace.job import Analysis, analyze, work
-from specmoe.analysis.trace.store import load_analysis, save
-from specmoe.analysis.trace.tables import TABLES, shaped
+from specmoe.analysis.trace.findings import findings, plain
+from specmoe.analysis.trace.job import analyze, work
+from specmoe.analysis.trace.store import load_analysis, save_analysis
+from specmoe.analysis.trace.tables import TABLES, Analysis, shaped
 from specmoe.errors import InputError
 from specmoe.traces import Trace, write_trace
 from specmoe.traces.synthesize import Counts, synthesize
@@ -50,7 +49,7 @@ def test_odd_traces_are_kept_as_they_are(kind: str, tmp_path: Path) -> None:
     """Facts are JSON, tables have their columns, and both come back from disk."""
     tokens, changes = ODD[kind]
     made = analysis_of(tmp_path, tokens, **changes)
-    files = save(made, tmp_path)
+    files = save_analysis(made, tmp_path)
     assert [path.name for path in files] == [*(f"{name}.parquet" for name in made.tables), "analysis.json"]
     back = load_analysis(tmp_path)
     assert back.facts == made.facts
@@ -150,7 +149,7 @@ GOLDEN = [
 
 
 def test_findings_say_what_part_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.analysis.trace.streams.stream.__defaults__", (120,))
+    monkeypatch.setattr("specmoe.analysis.trace.routing.stream.__defaults__", (120,))
     made = analysis_of(tmp_path, 60)
     seen = made.facts["reuse"][0]["tokens"]
     assert 0 < seen < 60
@@ -185,7 +184,7 @@ def test_plain_values(value: Any, expected: Any) -> None:
 
 
 def test_tables_carry_their_meanings(tmp_path: Path) -> None:
-    save(analysis_of(tmp_path, 20), tmp_path)
+    save_analysis(analysis_of(tmp_path, 20), tmp_path)
     for name, columns in TABLES.items():
         schema = pq.read_schema(tmp_path / f"{name}.parquet")
         assert [schema.field(key).metadata[b"meaning"].decode() for key in columns] == [
@@ -221,7 +220,7 @@ def damage(directory: Path, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["no facts", "no JSON", "a list", "no table", "no Parquet", "another table"])
 def test_what_is_no_analysis(what: str, tmp_path: Path) -> None:
-    save(analysis_of(tmp_path, 20), tmp_path)
+    save_analysis(analysis_of(tmp_path, 20), tmp_path)
     damage(tmp_path, what)
     with pytest.raises(InputError, match="not an analysis of specmoe") as error:
         load_analysis(tmp_path)
@@ -230,6 +229,6 @@ def test_what_is_no_analysis(what: str, tmp_path: Path) -> None:
 
 def test_another_versions_analysis(tmp_path: Path) -> None:
     made = analysis_of(tmp_path, 20)
-    save(dataclasses.replace(made, facts={**made.facts, "schema": 99}), tmp_path)
+    save_analysis(dataclasses.replace(made, facts={**made.facts, "schema": 99}), tmp_path)
     with pytest.raises(InputError, match="schema 99: 1 expected; run `specmoe analyze` again"):
         load_analysis(tmp_path)

@@ -14,20 +14,20 @@ from random_traces import META, random_block
 from trace_cases import random_routing
 
 import specmoe.traces
-from specmoe.analysis.trace.belady import belady_hits, stays_of
-from specmoe.analysis.trace.miss_ratio import (
-    BELADY_POINTS,
-    belady_slots,
-    cliff_slots,
-    joined,
-    least_slots,
-    study_reuse,
+from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, belady_slots, cliff_slots, joined, least_slots, study_reuse
+from specmoe.analysis.trace.reuse import (
+    FIRST,
+    belady_hits,
+    earlier_and_smaller,
+    lru_hits,
+    previous_use,
+    reuse_distances,
+    stays_of,
 )
-from specmoe.analysis.trace.reuse import FIRST, earlier_and_smaller, lru_hits, previous_use, reuse_distances
-from specmoe.analysis.trace.streams import stream
+from specmoe.analysis.trace.routing import stream
 from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.speculate.predictor import no_predictions
 from specmoe.traces.workload import Workload, build
 
 

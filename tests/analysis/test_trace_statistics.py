@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from random_traces import META, random_block
 from trace_cases import block_of, random_routing, routing_of
 
-from specmoe.analysis.trace import persistence as persist
+from specmoe.analysis.trace import layers as persist
 from specmoe.analysis.trace.domains import (
     domain_information,
     domain_pairs,
@@ -25,13 +25,12 @@ from specmoe.analysis.trace.domains import (
 )
 from specmoe.analysis.trace.entropy import conditional_entropy, entropy, mutual_information
 from specmoe.analysis.trace.layers import layers, spread, usage
-from specmoe.analysis.trace.lookup import table_accuracy
+from specmoe.analysis.trace.predictability import table_accuracy
 from specmoe.analysis.trace.router import BEST, RouterStudy, confidence, lookahead_accuracy, study_router
 from specmoe.analysis.trace.routing import as_block, places, read_routing, source_of_sequence
-from specmoe.sim.speculate.scoring import entropy as scoring
+from specmoe.sim.speculate.scoring import ceilings as scoring
 from specmoe.traces import Trace, write_trace
-from specmoe.traces.blocks import join, regroup
-from specmoe.traces.schema import no_lookahead
+from specmoe.traces.schema import join, no_lookahead, regroup
 from specmoe.traces.summary import expert_counts
 
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(lambda uses: len(set(uses)) > 1)

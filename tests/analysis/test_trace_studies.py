@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_cases import random_routing, routing_of
 
-from specmoe.analysis.trace.coactivation import WINDOW, coactivation, unit_of_token, windows
 from specmoe.analysis.trace.deduplication import MOST, batches, deduplication, independent_union
-from specmoe.analysis.trace.paths import SEQUENCES, TOKENS, sample_paths
 from specmoe.analysis.trace.predictability import predictability
-from specmoe.analysis.trace.streams import stream
+from specmoe.analysis.trace.routing import stream
 from specmoe.analysis.trace.timeline import SLICES, USES, timeline
-from specmoe.analysis.trace.transitions import transition_counts, transitions
-from specmoe.analysis.trace.working_set import sequence_sets, window_sets
-from specmoe.sim.speculate.scoring.entropy import conditional_entropy
+from specmoe.analysis.trace.transitions import SEQUENCES, TOKENS, sample_paths, transition_counts, transitions
+from specmoe.analysis.trace.working_set import WINDOW, coactivation, sequence_sets, unit_of_token, window_sets, windows
+from specmoe.sim.speculate.scoring.ceilings import conditional_entropy
 
 
 def test_by_hand_transitions() -> None:
@@ -76,7 +74,7 @@ def test_by_hand_coactivation_of_a_window() -> None:
 def test_coactivation_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     routing = random_routing(100)
     whole = coactivation(routing)
-    monkeypatch.setattr("specmoe.analysis.trace.coactivation.ROWS", 7)
+    monkeypatch.setattr("specmoe.analysis.trace.working_set.ROWS", 7)
     assert coactivation(routing).equals(whole)
 
 

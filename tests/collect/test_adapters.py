@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from specmoe.errors import ModelError
 from specmoe.traces.adapters import ADAPTERS, Choice, MoeLayer, adapter_for, candidates, with_drops
-from specmoe.traces.collect_hooks import Recorder, Routing
+from specmoe.traces.collect_run import Recorder, Routing
 
 IDS = torch.tensor([[5, 9, 17, 4, 20, 11], [7, 7, 6, 12, 3, 8]])
 ALL = torch.ones(IDS.numel(), dtype=torch.bool)

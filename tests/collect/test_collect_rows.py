@@ -21,9 +21,9 @@ from tiny_models import (
 )
 
 from specmoe.traces import Block
-from specmoe.traces.blocks import limit_lookahead
 from specmoe.traces.collect_model import load_checkpoint
-from specmoe.traces.spans import corrupt, raw_length
+from specmoe.traces.pretrain_data import corrupt, raw_length
+from specmoe.traces.schema import limit_lookahead
 from specmoe.traces.validation import validate
 
 

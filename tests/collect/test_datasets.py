@@ -13,8 +13,7 @@ import pytest
 from tiny_models import Collected, rows_of, tiny_tokenizer
 
 from specmoe.errors import InputError, MissingExtraError
-from specmoe.traces.datasets import DATASETS, Prompted, read_dataset, split_name, tasks
-from specmoe.traces.text import Document
+from specmoe.traces.text import DATASETS, Document, Prompted, read_dataset, split_name, tasks
 
 ROW: dict[str, Any] = {
     "text": " = Cats = \n",

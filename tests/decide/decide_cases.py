@@ -14,7 +14,7 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.table import PredictionTable, no_predictions
+from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
 from specmoe.traces.workload import Workload
 
 Demand = Sequence[Sequence[Sequence[int]]]  # experts by step and layer; one named twice serves two tokens

@@ -24,7 +24,7 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.policy import Prefetch
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.speculate.predictor import no_predictions
 
 # Demand only
 

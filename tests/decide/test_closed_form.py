@@ -19,7 +19,7 @@ from specmoe import traces
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import Prefetch
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.speculate.predictor import no_predictions
 from specmoe.traces.workload import build
 
 SHAPES = [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (6, 1), (3, 4)]  # L, k

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.speculate.predictor import no_predictions
 
 REFERENCES: dict[str, Callable[[Sequence[int], int], list[bool]]] = {
     "lru": textbook.from_cachetools(cachetools.LRUCache),

@@ -6,8 +6,7 @@ import pytest
 from decide_cases import certain, decisions
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES, policy
-from specmoe.sim.decide.policy import Prefetch
+from specmoe.sim.decide.policy import POLICIES, Prefetch, policy
 from specmoe.sim.speculate.predictors import PREDICTORS
 
 

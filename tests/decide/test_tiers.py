@@ -7,7 +7,7 @@ from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.sim.decide.tiers import found_compressed
+from specmoe.sim.decide.table import found_compressed
 
 
 def test_what_left_the_slots_is_found_compressed() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.results import summary
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
 
 RECORDED = Path(__file__).with_name("golden.json")

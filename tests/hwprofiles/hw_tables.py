@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from specmoe.hwprofiles.fields import COPIES, GEMMS, HOST_COSTS, HOST_SETS
+from specmoe.hwprofiles.quantity import COPIES, GEMMS, HOST_COSTS, HOST_SETS
 
 Table = dict[str, Any]
 

@@ -21,7 +21,7 @@ from specmoe.hwprofiles.curves import (
     require_distinct,
     require_rising,
 )
-from specmoe.hwprofiles.reading import Place
+from specmoe.toml import Place
 
 PLACE = Place("p.toml", "copy.points")
 MEASURED = Points((100, 200, 400), (1000, 1500, 3500), "B", "measured", "by hand")

@@ -9,8 +9,8 @@ from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape
 from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.speculate.predictor import no_predictions
 from specmoe.sim.timing.durations import Home, durations_of
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, HardwareProfile, load_profile, load_shape
-from specmoe.hwprofiles import isca24 as system
+from specmoe.hwprofiles import fit as system
 from specmoe.hwprofiles.curves import Line, Points
-from specmoe.hwprofiles.fields import SYSTEM_FITS
 from specmoe.hwprofiles.fit import fit_line, fit_rate, fit_rows, refit
+from specmoe.hwprofiles.quantity import SYSTEM_FITS
 
 FITTED = ("rtx3090", "a100-sxm4-80gb")
 A100 = load_profile("a100-sxm4-80gb")

@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Steps
-from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Points, Range
-from specmoe.hwprofiles.dense import measured_ns
-from specmoe.hwprofiles.profile import DenseCurve
+from specmoe.hwprofiles.measured_curves import measured_ns
+from specmoe.hwprofiles.profile import Calibration, DenseCurve
 
 Maker = Callable[..., HardwareProfile]
 BEFORE, HEAD, ROUTER = 1536, 400, 32

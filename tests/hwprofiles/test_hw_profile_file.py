@@ -12,9 +12,9 @@ from hw_tables import points, profile_table, put, quantity, tiles, to_toml, writ
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import HardwareProfile, load_profile
-from specmoe.hwprofiles.calibration import Calibration
 from specmoe.hwprofiles.curves import Interpolated, Line, Range
-from specmoe.hwprofiles.fields import COPIES, QUANTITIES, REQUIRED, TILES
+from specmoe.hwprofiles.profile import Calibration
+from specmoe.hwprofiles.quantity import COPIES, QUANTITIES, REQUIRED, TILES
 
 Maker = Callable[..., HardwareProfile]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.quantity import EVIDENCE, read_quantity, weakest
-from specmoe.hwprofiles.reading import Place
+from specmoe.toml import Place
 from specmoe.units import UNITS, Dimension, shown
 
 PLACE = Place("p.toml", "some.number")

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from specmoe.errors import InputError
 from specmoe.hwprofiles import HardwareProfile, Quantity, load_profile, profile_names
 from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.fields import QUANTITIES
-from specmoe.hwprofiles.profile_file import read_profile
-from specmoe.hwprofiles.writing import to_toml, write_profile
+from specmoe.hwprofiles.profile_file import read_profile, to_toml, write_profile
+from specmoe.hwprofiles.quantity import QUANTITIES
 
 Maker = Callable[..., HardwareProfile]
 HAND = load_profile("rtx3090")

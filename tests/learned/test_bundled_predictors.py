@@ -22,17 +22,17 @@ from specmoe.sim.speculate.learned.checkpoint import load_checkpoint
 from specmoe.sim.speculate.learned.config import ARCHITECTURES
 from specmoe.sim.speculate.learned.data import columns_of
 from specmoe.sim.speculate.learned.inputs import Tables
-from specmoe.sim.speculate.learned.scoring import evaluate
+from specmoe.sim.speculate.learned.training import evaluate
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.speculate.running_time import shipped
 from specmoe.sim.speculate.scoring.accuracy import accuracy, tally
-from specmoe.traces import bundled
+from specmoe.traces import store
 from specmoe.traces.schema import Block
 from specmoe.traces.workload import build
 
 MODEL = "switch-mini-128"
-HOME = bundled.root() / MODEL / "predictors"
+HOME = store.root() / MODEL / "predictors"
 PHASES = ("decode", "encode")
 SLICE_ERROR = 0.02  # of a slice of a thousand rows from the whole
 CARD = {"architecture", "model", "phase", "trace", "trace_hash", "validation", "seed", "config", "versions", "date"}
@@ -66,7 +66,7 @@ def test_cards_are_complete(phase: str, architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_those_for_decoding_were_trained_on_the_very_trace_that_is_bundled(architecture: str) -> None:
     card = json.loads((HOME / "decode" / architecture / "predictor.json").read_text())
-    trace = bundled.path_of(f"{MODEL}/decode/train").read_bytes()
+    trace = store.path_of(f"{MODEL}/decode/train").read_bytes()
     assert card["trace_hash"] == hashlib.sha256(trace).hexdigest()[:16]
 
 

@@ -14,9 +14,8 @@ torch = pytest.importorskip("torch")
 
 from specmoe.errors import InputError  # noqa: E402
 from specmoe.sim.speculate.learned.config import config_for  # noqa: E402
-from specmoe.sim.speculate.learned.data import columns_of, neighbours, vocabulary_of, words_of  # noqa: E402
+from specmoe.sim.speculate.learned.data import columns_of, neighbours, rows_of, spans_of, split, vocabulary_of, words_of  # noqa: E402  # noqa: E402
 from specmoe.sim.speculate.learned.inputs import Tables, before_at, inputs_at, targets_at  # noqa: E402
-from specmoe.sim.speculate.learned.splits import rows_of, spans_of, split  # noqa: E402
 
 
 def test_neighbours_stay_within_the_sequence() -> None:

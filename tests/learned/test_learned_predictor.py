@@ -19,7 +19,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.sim.speculate.learned.config import ARCHITECTURES
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.traces import bundled
+from specmoe.traces import store
 
 Trained = Callable[..., Path]
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -91,7 +91,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 
 def test_the_bundled_one_of_the_model_is_found(trained: Trained, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(trained("contextual"), tmp_path / "tiny/predictors/decode/contextual")
-    monkeypatch.setattr(bundled, "root", lambda: tmp_path)
+    monkeypatch.setattr(store, "root", lambda: tmp_path)
     known = routed(*learnable(20))
     one, two = make_predictor("learned-contextual"), Learned(1, "contextual", str(trained("contextual")))
     assert one.guess(known).experts.tolist() == two.guess(known).experts.tolist()

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from specmoe.sim.speculate.learned.config import config_for  # noqa: E402
 from specmoe.sim.speculate.learned.data import columns_of  # noqa: E402
 from specmoe.sim.speculate.learned.inputs import Inputs, Tables  # noqa: E402
-from specmoe.sim.speculate.learned.scoring import best_temperatures, calibrated, evaluate, loss_of  # noqa: E402
+from specmoe.sim.speculate.learned.training import best_temperatures, calibrated, evaluate, loss_of  # noqa: E402
 
 CONFIG = config_for(LEARNABLE, "contextual", 2, None, {})
 

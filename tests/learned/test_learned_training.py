@@ -16,10 +16,10 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from specmoe.errors import InputError  # noqa: E402
+from specmoe.sim.speculate.learned.checkpoint import STATE  # noqa: E402
 from specmoe.sim.speculate.learned.config import ARCHITECTURES  # noqa: E402
 from specmoe.sim.speculate.learned.job import TrainJob, train  # noqa: E402
 from specmoe.sim.speculate.learned.predictor import Learned  # noqa: E402
-from specmoe.sim.speculate.learned.state import STATE  # noqa: E402
 from specmoe.sim.speculate.learned.training import Recipe, Run, schedule  # noqa: E402
 
 SHORT = Recipe(epochs=3, batch=16, rate=1e-2)

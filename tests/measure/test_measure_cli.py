@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles import load_profile
-from specmoe.hwprofiles.measure import cuda, job, plan
+from specmoe.hwprofiles.measure import cuda, findings, job
 from specmoe.hwprofiles.measure.job import Progress
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_written_when_measuring_fails(tmp_path: Path, monkeypatch: py
 def test_shapes_by_default_are_shipped() -> None:
     from specmoe.hwprofiles import load_shape
 
-    assert [load_shape(name).name for name in plan.SHAPES] == ["switch-base-128", "mixtral-8x7b"]
+    assert [load_shape(name).name for name in findings.SHAPES] == ["switch-base-128", "mixtral-8x7b"]
 
 
 def test_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

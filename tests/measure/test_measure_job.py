@@ -12,13 +12,12 @@ from host_bench import FACTS, QUICK, HostBench, decoder_only, encoder_decoder
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, Steps
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.fields import COPIES, POINTS, REQUIRED
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.measure import fill_curves
+from specmoe.hwprofiles.measure import tasks as fill_curves
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
-from specmoe.hwprofiles.profile_file import read_profile
+from specmoe.hwprofiles.profile_file import read_profile, write_profile
+from specmoe.hwprofiles.quantity import COPIES, POINTS, REQUIRED
 from specmoe.hwprofiles.shape import Attention, ModelShape
-from specmoe.hwprofiles.writing import write_profile
 
 SHAPES = (encoder_decoder(), decoder_only())
 
@@ -226,7 +225,7 @@ def test_no_room_for_any_copy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_nothing_stands_for_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from specmoe.hwprofiles.measure import fill_rates
+    from specmoe.hwprofiles.measure import tasks as fill_rates
 
     def none(*_: object, **__: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTry")

@@ -17,23 +17,20 @@ from hypothesis import strategies as st
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import require_rising
 from specmoe.hwprofiles.formats import FORMATS, Format, bytes_of
-from specmoe.hwprofiles.measure import disk, fill_curves, fill_rates, host
-from specmoe.hwprofiles.measure.bench import Beside
+from specmoe.hwprofiles.measure import copies as disk
+from specmoe.hwprofiles.measure import host, tasks
+from specmoe.hwprofiles.measure.bench import Beside, Effort, buffers, computing, copying_alone, in_turn
 from specmoe.hwprofiles.measure.copies import SIZES, Link, pairs
-from specmoe.hwprofiles.measure.dense import ROUTERS, DenseParts
-from specmoe.hwprofiles.measure.device_time import Effort, buffers, computing, copying_alone, in_turn
-from specmoe.hwprofiles.measure.experts import Experts, made_up
-from specmoe.hwprofiles.measure.findings import Context, Findings
+from specmoe.hwprofiles.measure.experts import ROUTERS, DenseParts, Experts, made_up
+from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
+from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
-from specmoe.hwprofiles.measure.plan import Plan
-from specmoe.hwprofiles.measure.quiet import quiet
-from specmoe.hwprofiles.measure.rates import full_precision, kernel_floor
-from specmoe.hwprofiles.measure.records import Records, named_points, rounded, unstable
-from specmoe.hwprofiles.measure.sample import Sample, sampled
+from specmoe.hwprofiles.measure.records import Records, Sample, named_points, rounded, sampled, unstable
+from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
-from specmoe.hwprofiles.reading import Place
+from specmoe.toml import Place
 
 EFFORT = Effort(1000, 3)
 RECORDS = Records("A card", "2026-01-02")
@@ -264,7 +261,7 @@ def context_of(bench: HostBench) -> Context:
 
 def test_rates_and_efficiency_by_hand() -> None:
     context = context_of(Fixed(1000.0))
-    fill_rates.products(context, encoder_decoder(), "fp32")
+    tasks.products(context, encoder_decoder(), "fp32")
     found = context.found.quantities
     assert found["gemm.fp32.rate"].value == 65.536e9  # 2 * 32^3 operations in 1 us
     assert found["gemm.fp32.efficiency"].value == 0.25  # 2 * 2 * 32 * 32 * 4 tokens in as long
@@ -274,7 +271,7 @@ def test_floors_are_what_the_roofline_leaves() -> None:
     context = context_of(Fixed(100_000.0))
     for name, value in (("device.memory_bandwidth", 1e9), ("gemm.fp16.rate", 1e15), ("gemm.fp16.efficiency", 1.0)):
         context.found.given(name, value, "by hand")
-    fill_rates.floors(context, encoder_decoder())
+    tasks.floors(context, encoder_decoder())
     found = context.found.quantities
     # Two attentions of 4 * 32 * 32, a feed-forward part of 2 * 32 * 64, and 32 positions of 64 numbers in each.
     assert found["dense.layer_floor"].value == 100_000 - 2 * (8192 + 4096 + 2 * 32 * 64)
@@ -292,7 +289,7 @@ def test_dense_parts_are_those_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Stand, "before", before)
     context = context_of(Fixed(1000.0))
-    fill_curves.dense_curves(context, decoder_only(), "decode", "fp32")
+    tasks.dense_curves(context, decoder_only(), "decode", "fp32")
     layers, counts, contexts = (set(column) for column in zip(*asked, strict=True))
     assert (counts, contexts) == ({1, 2}, {4, 8})
     assert layers == {0, 1}, "the first has a dense layer in front"

@@ -10,7 +10,7 @@ import pytest
 
 from specmoe.plugins import Table
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.speculate.predictors import PREDICTORS
 
 

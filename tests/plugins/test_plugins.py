@@ -11,21 +11,20 @@ from plug_in import install
 
 from specmoe.errors import InputError
 from specmoe.plugins import Table
-from specmoe.sim.brought import brought, is_yardstick
+from specmoe.sim.claims import brought, is_yardstick
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
-from specmoe.sim.decide.policies import POLICIES, policy
+from specmoe.sim.decide.policy import POLICIES, policy
 from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
-from specmoe.sim.sweep.cell import Cell
-from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep.cell import Cell, Contents
 from specmoe.sim.sweep.evaluate import evaluate
 
 TABLES = {"policies": POLICIES, "evictions": EVICTIONS, "predictors": PREDICTORS}
 MODULE = '''
 import dataclasses
 from specmoe.sim.decide.evictions.lru import Lru
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.speculate.predictors.frequency import Frequency
 

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
-from specmoe.traces import spans
-from specmoe.traces.spans import Ids, corrupt, noise_mask, raw_length, span_counts
+from specmoe.traces import pretrain_data
+from specmoe.traces.pretrain_data import Ids, corrupt, noise_mask, raw_length, span_counts
 
 SENTINELS = np.arange(999, 899, -1, dtype=np.int32)
 EOS = 1
@@ -38,7 +38,7 @@ def restore(inputs: Ids, targets: Ids) -> list[int]:
 def test_the_example_of_the_t5_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
     mask = [word in ("for", "inviting", "last") for word in words]
-    monkeypatch.setattr(spans, "noise_mask", lambda rows, length, rng: np.array([mask]))
+    monkeypatch.setattr(pretrain_data, "noise_mask", lambda rows, length, rng: np.array([mask]))
     ids = np.arange(10, 10 + len(words), dtype=np.int32)
     inputs, targets = corrupt(ids, SENTINELS, EOS, drawn(0))
     names = dict(zip(ids.tolist(), words, strict=True)) | {999: "<X>", 998: "<Y>", 997: "<Z>", EOS: "</s>"}
@@ -132,7 +132,7 @@ def test_cuts_are_uniform_over_all_ways_to_cut(total: int, parts: int) -> None:
     edges = [(0, *inner, total) for inner in combinations(range(1, total), parts - 1)]
     ways = {tuple(np.diff(edge).tolist()) for edge in edges}
     draws = 1000 * len(ways)
-    found, counts = np.unique(spans._cut(draws, total, parts, drawn(3)), axis=0, return_counts=True)
+    found, counts = np.unique(pretrain_data._cut(draws, total, parts, drawn(3)), axis=0, return_counts=True)
     assert {tuple(way) for way in found.tolist()} == ways
     chi_square = ((counts - 1000) ** 2 / 1000).sum()
     freedom = len(ways) - 1

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from specmoe.analysis import training
+from specmoe.analysis.figures import predictors
+from specmoe.analysis.figures.predictors import plot_training
 from specmoe.analysis.style import COLOURS, figure, save
-from specmoe.analysis.training import plot_training
 from specmoe.errors import InputError
 
 HISTORY: dict[str, list[dict[str, float]]] = {
@@ -28,7 +28,7 @@ def drawn(history: dict[str, Any], directory: Path, monkeypatch: pytest.MonkeyPa
         charts.append(chart)
         save(chart, png)
 
-    monkeypatch.setattr(training, "save", keep)
+    monkeypatch.setattr(predictors, "save", keep)
     (directory / "history.json").write_text(json.dumps(history))
     plot_training(directory / "history.json", directory / "training.png", unigram=6.5)
     return charts[0]

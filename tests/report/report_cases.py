@@ -16,7 +16,7 @@ from comparison_points import manifest, result
 from sweep_rows import grid
 
 from specmoe.analysis.report import read_inputs, write_report
-from specmoe.analysis.report.markup import VOID
+from specmoe.analysis.report.html import VOID
 from specmoe.sweep_table import FIGURES, SweepTable, save_sweep
 from specmoe.timeline import Span, write_spans
 

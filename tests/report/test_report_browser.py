@@ -15,7 +15,7 @@ from sweep_rows import guess, table
 import specmoe.traces
 from specmoe.analysis.report import read_inputs, write_report
 from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save
+from specmoe.analysis.trace.store import save_analysis
 from specmoe.traces import write_trace
 
 FOUND = executable()
@@ -69,7 +69,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("page")
     (place / "routing").mkdir()
     write_trace(place / "random.parquet", META, [random_block(60, META, 0)])
-    save(analyze(specmoe.traces.open(str(place / "random.parquet"))), place / "routing")
+    save_analysis(analyze(specmoe.traces.open(str(place / "random.parquet"))), place / "routing")
     crowd = table(*(guess(f"a-policy-with-a-rather-long-name-{n:02}", 3 + n) for n in range(8)))
     directories = [
         *(sweep_dir(place / "swept"), sweep_dir(place / "crowded", crowd), validation_dir(place / "checked")),

@@ -13,7 +13,7 @@ from report_cases import VERSION, runs_dir, sweep_dir, timeline_dir, validation_
 import specmoe.traces
 from specmoe.analysis.report import read_inputs
 from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save
+from specmoe.analysis.trace.store import save_analysis
 from specmoe.errors import InputError
 
 
@@ -26,7 +26,7 @@ def complaint(*directories: Path) -> str:
 
 def test_each_kind_is_known_by_what_is_in_it(tmp_path: Path, make_trace: Callable[..., Path]) -> None:
     (tmp_path / "routing").mkdir()
-    save(analyze(specmoe.traces.open(str(make_trace(60)))), tmp_path / "routing")
+    save_analysis(analyze(specmoe.traces.open(str(make_trace(60)))), tmp_path / "routing")
     found = read_inputs(
         [
             sweep_dir(tmp_path / "swept"),

@@ -10,9 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from report_cases import parsed, rows_of, text
 
-from specmoe.analysis.report.markup import Html, breakable, join, tag
+from specmoe.analysis.report.html import Column, Html, Row, breakable, join, plain_table, sortable_table, tag
 from specmoe.analysis.report.svg import inline_svg
-from specmoe.analysis.report.table import Column, Row, plain_table, sortable_table
 from specmoe.analysis.style import COLOURS, figure
 
 # Markup

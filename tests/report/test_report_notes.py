@@ -12,9 +12,9 @@ from sweep_rows import failed, row, table
 
 import specmoe.traces
 from specmoe.analysis.report import read_inputs
-from specmoe.analysis.report.notes import notes_of
+from specmoe.analysis.report.opening import notes_of
 from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save
+from specmoe.analysis.trace.store import save_analysis
 
 SOUND: dict[str, Any] = {"evidence": "measured"}
 
@@ -42,7 +42,7 @@ def test_routing_of_trained_models(kind: str, tmp_path: Path) -> None:
 
 def test_random_routing_in_an_analysis(tmp_path: Path, make_trace: Callable[..., Path]) -> None:
     (tmp_path / "routing").mkdir()
-    save(analyze(specmoe.traces.open(str(make_trace(60)))), tmp_path / "routing")
+    save_analysis(analyze(specmoe.traces.open(str(make_trace(60)))), tmp_path / "routing")
     (note,) = notes_of(read_inputs([tmp_path / "routing"]))
     assert note.what == "Random routing"
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from specmoe.analysis.answer import answer_of
 from specmoe.analysis.report.cells_table import study_table
-from specmoe.analysis.report.runs import commands, table_of
+from specmoe.analysis.report.inputs import commands, table_of
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.results import Manifest, RunResult, summary

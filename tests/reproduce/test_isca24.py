@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.hwprofiles import load_profile, load_shape
-from specmoe.hwprofiles.isca24 import layer_ns, observations
-from specmoe.sim.reproduce.isca24 import ACTIVE, METHODS, PROFILE, reproduce, switch_shapes
-from specmoe.sim.reproduce.measured import NAMES, measured
-from specmoe.sim.reproduce.runtime import costs_of
+from specmoe.hwprofiles.fit import layer_ns, observations
+from specmoe.sim.reproduce.isca24 import ACTIVE, METHODS, PROFILE, costs_of, reproduce, switch_shapes
+from specmoe.sim.reproduce.report import NAMES, measured
 
 Found = Callable[[str], dict[str, Any]]
 SHAPES = switch_shapes()

@@ -8,7 +8,7 @@ from typing import Any
 
 from specmoe.hwprofiles import load_shape
 from specmoe.sim.reproduce.isca24 import METHODS, switch_shapes
-from specmoe.sim.reproduce.measured import SHAPE
+from specmoe.sim.reproduce.report import SHAPE
 
 PAGE = Path(__file__).parents[2] / "docs" / "isca24.md"
 

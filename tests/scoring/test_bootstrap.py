@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from specmoe.sim.speculate.scoring.bootstrap import interval
+from specmoe.sim.speculate.scoring.accuracy import interval
 
 
 def test_of_a_constant_it_is_a_point() -> None:

@@ -7,7 +7,7 @@ import pytest
 from test_accuracy import FIVE, guess_of, routing
 
 from specmoe.sim.speculate.predictor import Guess
-from specmoe.sim.speculate.scoring.calibration import calibration, curve
+from specmoe.sim.speculate.scoring.accuracy import calibration, curve
 
 
 def test_two_bins_on_paper() -> None:

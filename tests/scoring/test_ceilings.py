@@ -10,8 +10,7 @@ from test_accuracy import routing
 from tiny_routed import tiny_routed
 
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.scoring.ceilings import ceilings, chance, codes
-from specmoe.sim.speculate.scoring.context_model import cross_entropy, refine, share_right, uniform
+from specmoe.sim.speculate.scoring.ceilings import ceilings, chance, codes, cross_entropy, refine, share_right, uniform
 from specmoe.traces.workload import build
 
 EXPERTS, STAYS = 8, 0.65

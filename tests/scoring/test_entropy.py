@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.sim.speculate.scoring.entropy import conditional_entropy, entropy, fano_accuracy
+from specmoe.sim.speculate.scoring.ceilings import conditional_entropy, entropy, fano_accuracy
 
 
 def test_plug_in_entropy_of_known_distributions() -> None:

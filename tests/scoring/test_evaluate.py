@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from specmoe.analysis.prediction_plot import accuracy_figure, best, depth_figure, reliability_figure
+from specmoe.analysis.figures.predictors import accuracy_figure, best, depth_figure, reliability_figure
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.speculate.predictors import PREDICTORS
-from specmoe.sim.speculate.scoring.asked import YARDSTICKS, Asked, asked_for
-from specmoe.sim.speculate.scoring.cost import expert_bytes, milliseconds_gpu, sample
+from specmoe.sim.speculate.scoring.cost import YARDSTICKS, Asked, asked_for, expert_bytes, milliseconds_gpu, sample
 from specmoe.sim.speculate.scoring.evaluate import Examination, evaluate
-from specmoe.sim.speculate.train_split import train_beside
+from specmoe.traces.splitting import train_beside
 
 BUNDLED = "switch-mini-128/decode/test"
 MakeTrace = Callable[..., Path]

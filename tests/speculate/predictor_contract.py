@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from random_traces import random_block
 
-from specmoe.sim.speculate.predictor import Guess, Predictor, Routed
-from specmoe.sim.speculate.table import PredictionTable
+from specmoe.sim.speculate.predictor import Guess, PredictionTable, Predictor, Routed
 from specmoe.traces.schema import Block
 from specmoe.traces.workload import build
 

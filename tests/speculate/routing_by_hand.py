@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from tiny_routed import tiny_routed
 
-from specmoe.sim.speculate.predictor import Guess, Routed
+from specmoe.sim.speculate.predictor import Guess, PredictionTable, Routed
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.table import PredictionTable
 from specmoe.traces.workload import build
 
 

@@ -9,8 +9,7 @@ import pytest
 from routing_by_hand import candidates
 from tiny_routed import tiny_routed
 
-from specmoe.sim.speculate.pooling import pool
-from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictor import Routed, pool
 from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
 
 phases = pytest.mark.parametrize("phase", ["decode", "encode"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_routed import tiny_routed
 
-from specmoe.sim.speculate.pooling import pool
+from specmoe.sim.speculate.predictor import pool
 from specmoe.traces.workload import Workload
 
 

@@ -11,11 +11,10 @@ from routing_by_hand import by_hand, candidates, confidence, predict
 from tiny_routed import tiny_routed
 
 from specmoe.errors import InputError
-from specmoe.sim.speculate import demands as module
-from specmoe.sim.speculate.demands import demands
-from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictor import Routed, no_predictions
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.traces import workload as module
+from specmoe.traces.workload import demands
 
 
 @pytest.mark.parametrize("name", ["none", "oracle"])

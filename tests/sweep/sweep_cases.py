@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from specmoe.hwprofiles.catalogue import load_profile
-from specmoe.hwprofiles.scaling import scaled
+from specmoe.hwprofiles.what_if import scaled
 from specmoe.results import summary
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import RunSpec, Scenario

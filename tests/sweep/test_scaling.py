@@ -13,9 +13,9 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.dense import Steps
+from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.scaling import scalable, scaled, settable, with_values
+from specmoe.hwprofiles.what_if import scalable, scaled, settable, with_values
 from specmoe.results import summary
 from specmoe.sim.run import RunSpec, Scenario
 from specmoe.sim.sweep.cell import Cell

@@ -10,10 +10,9 @@ import pytest
 from sweep_cases import BASE, LINK, cell, expected, spec_of
 
 from specmoe.analysis.point import point
-from specmoe.sim.brought import is_yardstick
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.predictions import Predictions
-from specmoe.sim.routing import Routing
+from specmoe.sim.claims import is_yardstick
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.routing import Predictions, Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep import retiming
 from specmoe.sim.sweep.cell import Cell

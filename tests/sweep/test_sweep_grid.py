@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sweep_cases import BASE, LINK, TRACE, cell
 
 from specmoe.errors import InputError
-from specmoe.sim.sweep import units
+from specmoe.sim.sweep import job
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.grid import cells_of
+from specmoe.sim.sweep.job import units_of
 from specmoe.sim.sweep.question import read_grid
-from specmoe.sim.sweep.units import units_of
 from specmoe.sim.timing.durations import Home
 
 ASKED: dict[str, Any] = {"trace": TRACE, "policy": "on-demand-lru", "slots": 60, "format": "fp16", "steps": 40}
@@ -183,7 +183,7 @@ def test_units_hold_every_cell_once_and_only_what_belongs_together(asked: list[C
     assert sorted(map(repr, (one for unit in found for one in unit))) == sorted(map(repr, asked))
     for unit in found:
         assert len({(one.routing, one.slots, one.link) for one in unit}) == 1
-    weights = [units._weight(unit) for unit in found]
+    weights = [job._weight(unit) for unit in found]
     assert all(one >= other for one, other in pairwise(weights))
 
 
@@ -199,16 +199,16 @@ def test_one_decision_is_made_in_one_unit_however_many_work() -> None:
 
 def test_units_are_small_enough_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [cell("static", {LINK: 1e9 + rate}, link=link) for rate in range(100) for link in ("fifo", "chunked")]
-    monkeypatch.setattr(units, "MOST", 30)
+    monkeypatch.setattr(job, "MOST", 30)
     found = units_of(asked, 1)
     assert max(len(unit) for unit in found if unit[0].link == "fifo") == 30
-    assert max(len(unit) for unit in found if unit[0].link == "chunked") == units.MOST_ALONE
+    assert max(len(unit) for unit in found if unit[0].link == "chunked") == job.MOST_ALONE
 
 
 def test_units_are_small_where_the_engine_times_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "compiled", lambda: False)
+    monkeypatch.setattr(job, "compiled", lambda: False)
     found = units_of([cell("static", {LINK: 1e9 + rate}) for rate in range(100)], 1)
-    assert max(map(len, found)) == units.MOST_ALONE
+    assert max(map(len, found)) == job.MOST_ALONE
 
 
 def test_no_units_of_no_cells() -> None:

@@ -16,11 +16,12 @@ from sweep_cases import LINK, TRACE, cell
 
 from specmoe.errors import InputError
 from specmoe.files import alone_in
-from specmoe.sim.sweep import contents, job
+from specmoe.sim.sweep import cell as contents
+from specmoe.sim.sweep import job
 from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.sim.sweep.finished_rows import Parts
 from specmoe.sim.sweep.job import Asked, Done, run_sweep
-from specmoe.sim.sweep.parts import Parts
 from specmoe.sim.sweep.rows import Row
 from specmoe.sim.sweep.workers import Workers
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, load_sweep

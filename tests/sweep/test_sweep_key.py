@@ -13,8 +13,8 @@ import pytest
 from sweep_cases import BASE, LINK, cell
 
 from specmoe.errors import InputError
-from specmoe.sim.sweep import contents
-from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep import cell as contents
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.timing.durations import Home
 
 CHANGES: dict[str, Any] = {

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.sim.sweep.question import merged, read_grid, read_question
-from specmoe.sim.sweep.values import values_of
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.sweep.question import merged, read_grid, read_question, values_of
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from tiny_routed import tiny_routed
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.table import no_predictions
+from specmoe.sim.speculate.predictor import Routed, no_predictions
 from specmoe.sim.timing.durations import Home, contexts, durations_of
 
 

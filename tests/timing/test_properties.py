@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, machines
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns

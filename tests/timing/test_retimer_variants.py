@@ -16,13 +16,12 @@ from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.results import summary
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.timing.charge import charge, charged
 from specmoe.sim.timing.durations import Durations, Home, durations_of
-from specmoe.sim.timing.prediction import charge, charged
 from specmoe.sim.timing.retimer import retime
-from specmoe.sim.timing.sample import sample_of
-from specmoe.sim.timing.variants import Variants, variants_of
+from specmoe.sim.timing.variants import Variants, sample_of, variants_of
 
 TIMED = ("before", "expert", "after", "copy", "predict")
 lists = st.lists(st.integers(0, 3), min_size=5, max_size=5)

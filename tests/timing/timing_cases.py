@@ -13,7 +13,7 @@ from tiny_routed import tiny_routed
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.policies import POLICIES
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable, Recorder
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS

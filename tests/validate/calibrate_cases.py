@@ -8,21 +8,20 @@ from functools import cache
 
 import numpy as np
 from fake_cases import costs_from, replayed
+from fake_device import FakeDevice, noisy
 from timing_cases import Case, Machine
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.sim.decide.packed import packed
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, packed
 from specmoe.sim.timing.actions import Actions, actions_of
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.retimer import timed
 from specmoe.sim.timing.variants import variants_of
-from specmoe.validate.calibrate import MILLION, Constants
-from specmoe.validate.cells import Cell, Group, Role
-from specmoe.validate.fake import FakeDevice, noisy
+from specmoe.validate.fit import MILLION, Constants
+from specmoe.validate.grid import Cell, Group, Role
+from specmoe.validate.measured import Steps
 from specmoe.validate.replayer import latencies
-from specmoe.validate.steps import Steps
 
 TRUE = Constants(HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 11_000), 1_020_000)
 ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0))  # microbenchmarks': too little

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fake_device import FakeCosts, FakeDevice
 from timing_cases import Case, Machine, durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
@@ -10,7 +11,6 @@ from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.validate.device import Dense, Work
-from specmoe.validate.fake import FakeCosts, FakeDevice
 from specmoe.validate.replayer import Recording, replay
 
 HOST = HostCosts(

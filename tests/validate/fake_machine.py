@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fake_device import FakeCosts, FakeDevice, Vary, exact
+
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.run import Scenario
-from specmoe.validate.calibrate import Constants
 from specmoe.validate.device import Dense, Device, Work
-from specmoe.validate.fake import FakeCosts, FakeDevice, Vary, exact
-from specmoe.validate.resimulate import Traces
+from specmoe.validate.fit import Constants, Traces
 from specmoe.validate.validation import Machine
 
 TRACES: Traces = {phase: f"switch-mini-128/{phase}/test" for phase in ("decode", "encode")}

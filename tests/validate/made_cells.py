@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from specmoe.results import COLUMNS, Manifest, RunResult
-from specmoe.validate.cells import Cell, Group, Role
 from specmoe.validate.fidelity import CellFidelity, Side
-from specmoe.validate.steps import Steps
+from specmoe.validate.grid import Cell, Group, Role
+from specmoe.validate.measured import Steps
 
 GROUP = Group("switch-base-128", "decode", "fp16", None, 1, 4)
 LAYERS = 2

@@ -14,12 +14,12 @@ from calibrate_cases import B1, FIT, HELD_OUT, ISOLATED, TRUE, cells, mean_error
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION
-from specmoe.validate import calibrate
-from specmoe.validate.calibrate import MILLION, NAMES, Constants, Fitted, fit
-from specmoe.validate.cells import Cell
-from specmoe.validate.step_store import read_steps, write_steps
-from specmoe.validate.steps import Steps
+from specmoe.hwprofiles.quantity import CONTENTION
+from specmoe.validate import fit as calibrate
+from specmoe.validate.fit import MILLION, NAMES, Constants, Fitted, fit
+from specmoe.validate.grid import Cell
+from specmoe.validate.measured import Steps
+from specmoe.validate.store import read_steps, write_steps
 
 
 def predicting(some: Iterable[Cell]) -> Callable[[Constants], dict[Cell, Steps]]:

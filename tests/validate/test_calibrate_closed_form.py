@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.validate.calibrate import MILLION, NAMES, Constants, Fitted, fit
-from specmoe.validate.cells import Cell, Group
-from specmoe.validate.steps import Steps
+from specmoe.validate.fit import MILLION, NAMES, Constants, Fitted, fit
+from specmoe.validate.grid import Cell, Group
+from specmoe.validate.measured import Steps
 
 START = HostCosts(10_000, 0, 30_000, 0, 0, 0)
 Latencies = Callable[[HostCosts], Sequence[float]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from specmoe.validate.resolved import covariance, unresolved
+from specmoe.validate.fit import covariance, unresolved
 
 
 def test_columns_at_right_angles_are_told_apart() -> None:

@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-import specmoe.validate.resimulate as resimulate
+import specmoe.validate.fit as resimulate
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION, INTERFERENCE
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
 from specmoe.results import latencies
-from specmoe.validate.calibrate import MILLION, Constants
-from specmoe.validate.cells import Cell, Group
-from specmoe.validate.resimulate import Resimulation, spec_of
-from specmoe.validate.steps import steps_of
-from specmoe.validate.transfer import carried
+from specmoe.validate.calibration import carried
+from specmoe.validate.fit import MILLION, Constants, Resimulation, spec_of
+from specmoe.validate.grid import Cell, Group
+from specmoe.validate.measured import steps_of
 
 TRACES: dict[Any, str] = {"decode": "switch-mini-128/decode/test"}
 GROUP = Group("switch-base-128", "decode", "fp16", "int8", 4, 5)

@@ -13,14 +13,11 @@ import pytest
 from made_cells import GROUP, cell, steps
 
 from specmoe.errors import InputError
-from specmoe.validate import evidence
-from specmoe.validate.cell_store import read_cells, write_cells
-from specmoe.validate.cells import Cell
-from specmoe.validate.evidence import Circumstances, load, save, verdict
-from specmoe.validate.fidelity import CellFidelity, judge
-from specmoe.validate.overall import TARGETS, failed, overall
-from specmoe.validate.step_store import read_steps
-from specmoe.validate.steps import Steps
+from specmoe.validate import store
+from specmoe.validate.fidelity import TARGETS, CellFidelity, failed, judge, overall
+from specmoe.validate.grid import Cell
+from specmoe.validate.measured import Steps
+from specmoe.validate.store import Circumstances, load, read_cells, read_steps, save, verdict, write_cells
 
 TOLD = Circumstances(
     name="h100-sxm5-80gb",
@@ -141,7 +138,7 @@ def test_an_interrupted_save_leaves_what_was_there(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evidence, step, interrupted)
+    monkeypatch.setattr(store, step, interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, TOLD, *made())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

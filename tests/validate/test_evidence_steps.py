@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from made_cells import cell, steps
 
 from specmoe.errors import InputError
-from specmoe.validate.cells import Cell, Role
 from specmoe.validate.fidelity import judge
-from specmoe.validate.step_store import METADATA_KEY, read_steps, write_steps
-from specmoe.validate.steps import Steps
+from specmoe.validate.grid import Cell, Role
+from specmoe.validate.measured import Steps
+from specmoe.validate.store import METADATA_KEY, read_steps, write_steps
 
 
 def made() -> dict[Cell, Steps]:

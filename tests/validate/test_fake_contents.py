@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from examples import examples
 from fake_cases import costs_from, decided, replayed
+from fake_device import NOBODY, Contents, FakeDevice, checksum, noisy, truth
 from hypothesis import given
 from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, Machine, cases, durations_by_hand, table_of
@@ -15,8 +16,6 @@ from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.validate.contents import NOBODY, Contents, checksum, truth
-from specmoe.validate.fake import FakeDevice, noisy
 
 every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 TINY = HostCosts(*[1] * len(HostCosts._fields))

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from made_cells import GROUP, cell, judged
 
 from specmoe.errors import InputError
-from specmoe.validate.fidelity import CellFidelity
-from specmoe.validate.overall import TARGETS, Overall, failed, kendall, overall
+from specmoe.validate.fidelity import TARGETS, CellFidelity, Overall, failed, kendall, overall
 
 FLAT = "correlation of steps not shown: they differ by no more than noise in every cell"
 GOOD = Overall(10, 0.01, 0.03, 0.04, "w", 0.0, 0.0, 0.0, 0.97, 40, 0.99, 9)

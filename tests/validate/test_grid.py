@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.policies import POLICIES
-from specmoe.validate.cells import Cell, Group
-from specmoe.validate.grid import grid, grid_names
-from specmoe.validate.resimulate import Resimulation
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.validate.fit import Resimulation
+from specmoe.validate.grid import Cell, Group, grid, grid_names
 
 TRACES: dict[Any, str] = {phase: f"switch-mini-128/{phase}/test" for phase in ("decode", "encode")}
 GOOD = """

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from fake_cases import costs_from, replayed, two_layers, work_from
+from fake_device import FakeDevice, noisy
 from timing_cases import durations_by_hand, table_of
 
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.validate.device import DeviceTimes, Work
-from specmoe.validate.fake import FakeDevice, noisy
 from specmoe.validate.replayer import latencies, replay
 
 

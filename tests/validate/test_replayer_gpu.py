@@ -19,19 +19,17 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.sim.run import AT_HOME, RunSpec, Scenario
-from specmoe.validate.cells import Cell, Group
-from specmoe.validate.check import check_policies
-from specmoe.validate.checked import CheckedCudaDevice
-from specmoe.validate.cuda import Copy, CudaDevice, Launch, Model
+from specmoe.validate.checksums import check_policies
+from specmoe.validate.cuda import CheckedCudaDevice, Copy, CudaDevice, Launch, Model
 from specmoe.validate.device import Work
 from specmoe.validate.emulate import LINK, stretch
-from specmoe.validate.evidence import load
-from specmoe.validate.here import checked_device, this_machine
-from specmoe.validate.job import Measured, measure
-from specmoe.validate.resimulate import Resimulation
+from specmoe.validate.fit import Resimulation
+from specmoe.validate.grid import Cell, Group
+from specmoe.validate.machine import checked_device, this_machine
+from specmoe.validate.measured import measured_spans, steps_of
 from specmoe.validate.slots import Arena, Pool, require_vram
-from specmoe.validate.spans import measured_spans
-from specmoe.validate.steps import steps_of
+from specmoe.validate.store import load
+from specmoe.validate.validation import Measured, measure
 from specmoe.validate.work import work_of
 
 pytestmark = [

@@ -10,17 +10,15 @@ from fake_machine import TRACES, fake_machine, grid_file, machine_profile
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.fields import CONTENTION, INTERFERENCE
-from specmoe.hwprofiles.profile_file import read_profile
-from specmoe.hwprofiles.writing import write_profile
+from specmoe.hwprofiles.profile_file import read_profile, write_profile
+from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
 from specmoe.sim.run import RunSpec, Scenario
-from specmoe.validate.calibrate import MILLION, NAMES, Constants
 from specmoe.validate.calibration import Calibrated, calibrated
-from specmoe.validate.cells import Cell
-from specmoe.validate.grid import grid
-from specmoe.validate.overall import failed, overall
-from specmoe.validate.step_store import read_steps, write_steps
-from specmoe.validate.steps import Steps
+from specmoe.validate.fidelity import failed, overall
+from specmoe.validate.fit import MILLION, NAMES, Constants
+from specmoe.validate.grid import Cell, grid
+from specmoe.validate.measured import Steps
+from specmoe.validate.store import read_steps, write_steps
 from specmoe.validate.validation import plan, validate
 
 PROFILE = machine_profile()

@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cache
 
+import fake_device
 import pytest
+from fake_device import FakeCosts, FakeDevice, Ints
 from fake_machine import TRACES, prices
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.sim.run import RunSpec, Scenario
-from specmoe.validate import contents
-from specmoe.validate.check import Checked, check, check_policies
-from specmoe.validate.contents import Ints
+from specmoe.validate.checksums import Checked, check, check_policies
 from specmoe.validate.device import Work
-from specmoe.validate.fake import FakeCosts, FakeDevice
 from specmoe.validate.work import work_of
 
 NAMES = ("gpu-only", "on-demand", "on-demand-lru", "lookahead", "pregated-lru", "transition", "belady", "oracle")
@@ -25,7 +24,7 @@ class Told(FakeDevice):
     """Knows what must come out."""
 
     def truth(self) -> Ints:
-        return contents.truth(self._work.table)
+        return fake_device.truth(self._work.table)
 
 
 class Forgetful(Told):

@@ -7,19 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fake_device
 import pytest
 import torch
+from fake_device import FakeDevice, Ints
 from fake_machine import NAME, TRACES, fake_machine, grid_file, machine_profile, prices
 from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
-from specmoe.hwprofiles.profile_file import read_profile
-from specmoe.hwprofiles.writing import write_profile
+from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.sim.run import Scenario
-from specmoe.validate import contents, here
-from specmoe.validate.contents import Ints
-from specmoe.validate.evidence import load
-from specmoe.validate.fake import FakeDevice
+from specmoe.validate import machine as here
+from specmoe.validate.store import load
 
 DECODE, ENCODE = TRACES["decode"], TRACES["encode"]
 SMALL = """
@@ -350,7 +349,7 @@ class Told(FakeDevice):
     wrong = 0
 
     def truth(self) -> Ints:
-        return contents.truth(self._work.table)
+        return fake_device.truth(self._work.table)
 
     def outputs(self) -> Ints:
         found = super().outputs()
@@ -391,7 +390,7 @@ def test_checksums_as_json(checks: type[Told]) -> None:
 
 
 def test_checksums_of_all_policies(checks: type[Told]) -> None:
-    from specmoe.sim.decide.policies import POLICIES
+    from specmoe.sim.decide.policy import POLICIES
 
     rows = answer("checksums", DECODE, "--steps", 2, "--batch", 2, "--format", "fp16", "--home-format", "int8")
     assert [row["policy"] for row in rows] == list(POLICIES)

@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
+from fake_device import FakeDevice
 from fake_machine import NAME, TRACES, machine_profile, prices
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -17,10 +18,9 @@ from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.memory import RESERVED_BYTES, Room
 from specmoe.sim.run import AT_HOME
-from specmoe.validate.cells import Cell, Group
 from specmoe.validate.emulate import LINK, MOST_BYTES, NOT_EMULATED, emulated, fitting, stretch
-from specmoe.validate.fake import FakeDevice
-from specmoe.validate.resimulate import Resimulation
+from specmoe.validate.fit import Resimulation
+from specmoe.validate.grid import Cell, Group
 from specmoe.validate.validation import Machine, emulating, validate
 
 MINE = machine_profile()

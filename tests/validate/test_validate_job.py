@@ -8,28 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_device import FakeDevice
 from fake_machine import NAME, TRACES, fake_machine, grid_file, machine_profile, prices, unsteady_machine
 
 import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.results import DECISIONS
-from specmoe.sim.predictions import hash_of_bytes
+from specmoe.sim.routing import hash_of_bytes
 from specmoe.sim.run import Scenario
-from specmoe.validate.cells import Cell
 from specmoe.validate.device import Work
-from specmoe.validate.evidence import load, save, verdict
-from specmoe.validate.fake import FakeDevice
-from specmoe.validate.fidelity import PARTS
-from specmoe.validate.grid import grid
-from specmoe.validate.job import by_group, judged, measure, measured_result, number_of_runs
-from specmoe.validate.overall import failed, overall
+from specmoe.validate.fidelity import PARTS, failed, overall
+from specmoe.validate.grid import Cell, grid
 from specmoe.validate.replayer import replay
-from specmoe.validate.step_store import read_steps
+from specmoe.validate.store import load, read_steps, save, verdict
 from specmoe.validate.validation import (
     Plan,
     Validation,
+    by_group,
     circumstances,
+    judged,
+    measure,
+    measured_result,
+    number_of_runs,
     plan,
     rejudged,
     require_same_device,

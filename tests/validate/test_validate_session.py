@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 from fake_cases import costs_from, two_layers, work_from
+from fake_device import FakeDevice
 
-from specmoe.hwprofiles.measure.quiet import quiet
+from specmoe.hwprofiles.measure.host import quiet
 from specmoe.validate.device import DeviceTimes, Work
-from specmoe.validate.fake import FakeDevice
 from specmoe.validate.replayer import latencies
-from specmoe.validate.session import replays_of, runs_of
+from specmoe.validate.validation import replays_of, runs_of
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # before anything could pin
 needs_cores = pytest.mark.skipif(len(CORES) < 2, reason="this system has one core, or pins no threads")

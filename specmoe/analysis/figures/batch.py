@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from specmoe.analysis.comparison import MS, caption, three_digits, winner
-from specmoe.analysis.figures.drawn import Drawn
-from specmoe.analysis.figures.setting import Setting
-from specmoe.analysis.figures.slices import Cell
-from specmoe.analysis.figures.words import times, titled
+from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, draw, logarithmic, scale, split_far
-from specmoe.analysis.style import figure
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.style import figure, finish
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from specmoe.analysis.changes import unit_of
 from specmoe.analysis.comparison import FAR, caption, three_digits
-from specmoe.analysis.figures.drawn import Drawn
-from specmoe.analysis.figures.setting import Setting
-from specmoe.analysis.figures.slices import Cell
-from specmoe.analysis.figures.words import times, titled
+from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, baseline, draw, legend_beside, logarithmic, scale
-from specmoe.analysis.style import figure
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.point import unit_of
+from specmoe.analysis.style import figure, finish
 from specmoe.sweep_table import SCALE, SET
 
 if TYPE_CHECKING:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.changes import of_machine
 from specmoe.analysis.comparison import MS, bounds_of, caption, winner
-from specmoe.analysis.figures.drawn import Drawn
 from specmoe.analysis.figures.precision import ASSUMED
-from specmoe.analysis.figures.setting import Setting, told
-from specmoe.analysis.figures.words import ms, titled
+from specmoe.analysis.figures.setting import Drawn, Setting, ms, titled, told
 from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
-from specmoe.analysis.point import Point
-from specmoe.analysis.style import figure
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.point import Point, of_machine
+from specmoe.analysis.style import figure, finish
 from specmoe.sweep_table import SET
 
 if TYPE_CHECKING:

@@ -6,14 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from specmoe.analysis.comparison import MS, caption, three_digits, visible_limit
-from specmoe.analysis.figures.drawn import Drawn
-from specmoe.analysis.figures.setting import CHOICES, Setting, told
-from specmoe.analysis.figures.slices import Cell
-from specmoe.analysis.figures.words import ms, percent, titled
+from specmoe.analysis.figures.setting import CHOICES, Cell, Drawn, Setting, ms, percent, titled, told
+from specmoe.analysis.labels import XY, name_points
 from specmoe.analysis.lines import scale
-from specmoe.analysis.naming import XY, name_points
-from specmoe.analysis.style import COLOURS, figure, legend_below
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

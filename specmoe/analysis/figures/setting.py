@@ -1,4 +1,14 @@
-"""Rows that may be drawn together: the same trace on the same machine with the same model; and slices through them.
+"""A figure with what it says.
+
+Numbers in sentences and at the ends of bars.
+
+Cells of a table, the main value of what varies among them, and those that are at a value.
+
+The main value of a column is the one in most cells; of equals a factor's 1, the value that no row sets, the smallest
+batch, the lower middle of other numbers, the text that comes first. What only some policies can be given, an assumed
+precision say, is no reason to leave out the others; nor are slots one to leave out who holds every expert.
+
+Rows that may be drawn together: the same trace on the same machine with the same model; and slices through them.
 
 A table may vary in more than a figure shows. Then the figure shows a slice: every column but those of its own axes is
 held at its main value (see `slices`). Nothing is ever averaged over configurations.
@@ -6,16 +16,105 @@ held at its main value (see `slices`). Nothing is ever averaged over configurati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median_low
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.changes import known, shown
-from specmoe.analysis.figures.slices import Cell, Value, distinct, held, main_value
+from specmoe.analysis.comparison import MS, three_digits
 from specmoe.analysis.lines import Looks, looks
-from specmoe.analysis.point import point_of_row
+from specmoe.analysis.point import Point, known, of_machine, point_of_row, shown
 from specmoe.errors import InputError
 from specmoe.sweep_table import KEYS, SCALE, SET, SweepTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Drawn(NamedTuple):
+    """One figure of a sweep: `name` is good for a file's name, `reading` is one sentence computed from the data."""
+
+    name: str
+    title: str
+    reading: str
+    figure: Figure
+
+
+def ms(nanoseconds: float) -> str:
+    """2.50 ms."""
+    return f"{three_digits(nanoseconds / MS)} ms"
+
+
+def times(ratio: float) -> str:
+    """1.47 times."""
+    return f"{three_digits(ratio)} times"
+
+
+def percent(share: float) -> str:
+    """A share of either sign: 12 %, 3.4 %, 0.21 %."""
+    number = round(abs(100 * share), 6)
+    decimals = 0 if number >= 10 or number == 0 else 1 if number >= 1 else 2
+    return f"{100 * share:.{decimals}f} %"
+
+
+def titled(what: str, slice_told: str) -> str:
+    """A title, with the slice that is shown if there is more than one."""
+    return f"{what}: {slice_told}" if slice_told else what
+
+
+Value = Any  # text, a number, or None: not set
+Where = Mapping[str, Value]
+
+
+class Cell(NamedTuple):
+    """A row: where it lies in the table, by column, and what came out."""
+
+    where: Where
+    point: Point
+
+    @property
+    def policy(self) -> str:
+        """Its policy's name."""
+        return self.point.about.policy
+
+
+def main_value(column: str, cells: Sequence[Cell]) -> Value:
+    """The main value of a column among the cells, at least one."""
+    sharing = [cell for cell in cells if not cell.point.all_resident] or cells
+    found = Counter(cell.where[column] for cell in sharing)
+    if column.startswith(SCALE) and 1.0 in found:
+        return 1.0
+    unset = {cell.policy for cell in sharing if cell.where[column] is None}
+    if not of_machine(column) and len(found) > 1 and unset != {cell.policy for cell in sharing}:
+        found.pop(None, None)  # a value of some policies' own: the others never set it
+    most = [value for value, times in found.items() if times == max(found.values())]
+    if None in most or isinstance(most[0], str):
+        return None if None in most else most[0]
+    return min(most) if column == "batch" else median_low(most)
+
+
+def held(cells: Iterable[Cell], column: str, value: Value) -> list[Cell]:
+    """Those at a value, and of policies that have none there those on which the column has no bearing."""
+    cells = list(cells)
+    there = {cell.policy for cell in cells if cell.where[column] == value}
+    return [cell for cell in cells if cell.where[column] == value or _unmoved(cell, column, there)]
+
+
+def _unmoved(cell: Cell, column: str, there: set[str]) -> bool:
+    if column == "slots":
+        return cell.point.all_resident
+    return cell.where[column] is None and cell.policy not in there and not of_machine(column)
+
+
+def distinct(cells: Iterable[Cell], free: Sequence[str]) -> list[Cell]:
+    """The first cell of each policy at each value of the free columns."""
+    found: dict[Any, Cell] = {}
+    for cell in cells:
+        found.setdefault((cell.policy, *(cell.where[name] for name in free)), cell)
+    return list(found.values())
+
 
 SETTING = ("trace", "profile", "shape")  # rows that differ in one of these are never drawn as one line
 CHOICES = ("slots", "format", "home_format", "compressed_slots")  # of whoever runs the model, on the same machine

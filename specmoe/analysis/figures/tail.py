@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from specmoe.analysis.comparison import MS, caption, ranked, three_digits, visible_limit, winner
-from specmoe.analysis.figures.drawn import Drawn
-from specmoe.analysis.figures.setting import Setting
-from specmoe.analysis.figures.words import ms, times, titled
-from specmoe.analysis.latency_plot import YARDSTICKS, name_rows
+from specmoe.analysis.figures.latency import YARDSTICKS, name_rows
+from specmoe.analysis.figures.setting import Drawn, Setting, ms, times, titled
 from specmoe.analysis.point import Point
-from specmoe.analysis.style import COLOURS, figure, legend_below
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.analysis.comparison import caption, ranked
-from specmoe.analysis.figures.drawn import Drawn
-from specmoe.analysis.figures.setting import Setting
-from specmoe.analysis.figures.words import percent, titled
+from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
 from specmoe.analysis.lines import baseline
-from specmoe.analysis.style import COLOURS, figure
-from specmoe.analysis.wrapping import finish
+from specmoe.analysis.style import COLOURS, figure, finish
 from specmoe.sweep_table import SCALE
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from specmoe.analysis.changes import known, shown, unit_of
-from specmoe.analysis.report.markup import Html, join, tag
-from specmoe.analysis.report.table import Column, Row, sortable_table
+from specmoe.analysis.point import known, shown, unit_of
+from specmoe.analysis.report.html import Column, Html, Row, join, sortable_table, tag
 from specmoe.sweep_table import KEYS, SCALE, SET, SweepTable
 
 MOST = 2000  # rows that a page shows

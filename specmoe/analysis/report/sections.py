@@ -1,4 +1,7 @@
-"""The parts of a page below its figures: what results rest on, how to repeat them, timelines."""
+"""The parts of a page below its figures: what results rest on, how to repeat them, timelines.
+
+How far simulated steps are from measured ones, as validations found it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from specmoe.analysis.figures.fidelity import About, errors_figure, prediction_figure
+from specmoe.analysis.report.html import Column, Html, Row, join, plain_table, tag
 from specmoe.analysis.report.inputs import Study
-from specmoe.analysis.report.markup import Html, join, tag
-from specmoe.analysis.report.notes import distinct
+from specmoe.analysis.report.opening import distinct
 from specmoe.analysis.report.svg import inline_svg
-from specmoe.analysis.report.table import Column, Row, plain_table
+from specmoe.validation_table import Validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,3 +104,49 @@ def timelines(paths: Sequence[Path], page: Path) -> Html:
 def _link(path: Path, page: Path) -> Html:
     there = quote(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix())
     return tag("li", tag("a", path.name, href=there, download=True), f", of {path.resolve().parent.name}")
+
+
+FIGURES = {  # title, and how many units of it a 1 is, with how many digits
+    "median_abs_error": ("median error, %", 100, 2),
+    "worst_abs_error": ("worst error, %", 100, 2),
+    "median_step_correlation": ("correlation of steps", 1, 4),
+    "kendall_tau": ("Kendall's tau", 1, 3),
+}
+NONE = "\N{EN DASH}"
+CAPTION = (
+    "Mean time of a step, simulated beside measured, on cells that no constant was fitted on. Beside it: the median "
+    "correlation of single steps, and whether policies come in the same order."
+)
+
+
+def verdicts(found: Sequence[Validation]) -> Html:
+    """A row for each, and below what was missed."""
+    texts = [Column("validation"), Column("device"), Column("cells", number=True)]
+    numbers = [Column(title, number=True) for title, _, _ in FIGURES.values()]
+    table = plain_table(CAPTION, [*texts, *numbers, Column("verdict")], [_row(each) for each in found])
+    missed = [tag("li", f"{each.name}: {failed}") for each in found for failed in each.told["failed"]]
+    return join([table, tag("ul", *missed) if missed else None])
+
+
+def _row(validation: Validation) -> Row:
+    told: dict[str, Any] = validation.told["held_out"] or {}
+    numbers = [_shown(told.get(name), size, digits) for name, (_, size, digits) in FIGURES.items()]
+    failed = bool(validation.told["failed"])
+    verdict = "missed a target" if failed else "within its targets"
+    return Row(
+        [validation.name, validation.device, told.get("cells", 0), *numbers, verdict], "failed" if failed else None
+    )
+
+
+def _shown(value: float | None, size: int, digits: int) -> str:
+    return NONE if value is None else f"{size * value:.{digits}f}"
+
+
+def plots(key: str, validation: Validation) -> list[Html]:
+    """Its cells, measured and simulated; and, folded away, the error of each."""
+    told, name = validation.told, validation.name
+    about = About(validation.device, told["profile"], told["evidence"], told["semantics"])
+    seen, errors = f"{name}: simulated against measured", f"{name}: the error of each cell"
+    predicted = plot(f"{key}-predicted", seen, "", prediction_figure(validation.cells, seen, about))
+    each = plot(f"{key}-errors", errors, "", errors_figure(validation.cells, errors, about))
+    return [predicted, tag("details", tag("summary", errors), each)]

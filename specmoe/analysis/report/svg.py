@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from specmoe.analysis.report.markup import Html, html
+from specmoe.analysis.report.html import Html, html
 from specmoe.text import visible
 
 if TYPE_CHECKING:

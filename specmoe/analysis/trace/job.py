@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from specmoe.analysis.trace.coactivation import coactivation
 from specmoe.analysis.trace.deduplication import MOST, deduplication
 from specmoe.analysis.trace.domains import domain_pairs, domains
-from specmoe.analysis.trace.facts import facts_of
+from specmoe.analysis.trace.findings import facts_of
 from specmoe.analysis.trace.layers import layers, usage
 from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, joined, study_reuse
-from specmoe.analysis.trace.paths import sample_paths
 from specmoe.analysis.trace.predictability import predictability
 from specmoe.analysis.trace.router import study_router
-from specmoe.analysis.trace.routing import Routing, read_routing
-from specmoe.analysis.trace.streams import stream
-from specmoe.analysis.trace.tables import shaped
+from specmoe.analysis.trace.routing import Routing, read_routing, stream
+from specmoe.analysis.trace.tables import Analysis, shaped
 from specmoe.analysis.trace.timeline import timeline
-from specmoe.analysis.trace.transitions import transitions
-from specmoe.analysis.trace.working_set import sequence_sets, window_sets
+from specmoe.analysis.trace.transitions import sample_paths, transitions
+from specmoe.analysis.trace.working_set import coactivation, sequence_sets, window_sets
 from specmoe.errors import InputError
 from specmoe.traces.store import Trace
 from specmoe.traces.summary import expert_counts
@@ -40,14 +35,6 @@ STUDIES: dict[str, Callable[[Routing], pd.DataFrame]] = {
     "timeline": timeline,
     "paths": sample_paths,
 }
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """`facts` are plain values for JSON (see `facts.facts_of`); `tables` are those of `tables.TABLES`, by name."""
-
-    facts: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
 
 
 def work(batches: Sequence[int]) -> int:

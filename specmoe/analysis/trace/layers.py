@@ -1,17 +1,54 @@
-"""A layer in numbers, above all how evenly it uses its experts: moments, quantiles and entropy of the experts' uses."""
+"""How often a token uses an expert that the token before it, in its sequence, used at the same layer.
+
+A layer in numbers, above all how evenly it uses its experts: moments, quantiles and entropy of the experts' uses.
+
+How often each expert is used: by rank in each layer, and layer by expert.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from specmoe.analysis.style import COLOURS, figure
 from specmoe.analysis.trace.domains import domain_information
 from specmoe.analysis.trace.entropy import entropy
-from specmoe.analysis.trace.persistence import by_chance, persistence
+from specmoe.analysis.trace.panels import grid, heat, left_out, matrix, some_of, ticks, told
 from specmoe.analysis.trace.router import RouterStudy
-from specmoe.analysis.trace.routing import Ints, Routing
+from specmoe.analysis.trace.routing import Floats, Ints, Routing
+from specmoe.analysis.trace.tables import Analysis
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def persistence(used: NDArray[np.int16], sequence: NDArray[np.int32]) -> Floats:
+    """Share of the uses [n, L, k] that repeat one of the token before, [L]; nan where no token follows another.
+
+    Of top-1 routing it is the share of neighbours with the same expert. Neighbours of which either was dropped are
+    left out.
+    """
+    following = (sequence[1:] == sequence[:-1])[:, None] & (used[1:, :, 0] >= 0) & (used[:-1, :, 0] >= 0)
+    again = np.zeros(following.shape, np.int64)
+    for place in range(used.shape[2]):
+        again += (used[1:, :, place, None] == used[:-1]).any(axis=2)
+    return _over((again * following).sum(axis=0), used.shape[2] * following.sum(axis=0))
+
+
+def by_chance(uses: NDArray[np.int64], top_k: int) -> Floats:
+    """What `persistence` is of tokens that do not depend on each other, by layer, from uses [L, E]; nan without uses.
+
+    An expert with a share s of the uses is used by a share k s of the tokens.
+    """
+    total = uses.sum(axis=1)
+    return _over(top_k * (uses.astype(np.float64) ** 2).sum(axis=1), total.astype(np.float64) ** 2)
+
+
+def _over(part: NDArray[np.number], whole: NDArray[np.number]) -> Floats:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 class Spread(NamedTuple):
@@ -88,3 +125,46 @@ def usage(uses: Ints) -> pd.DataFrame:
     """Columns layer, expert, uses, from uses [L, E]."""
     layer, expert = np.indices(uses.shape).reshape(2, -1)
     return pd.DataFrame({"layer": layer, "expert": expert, "uses": uses.reshape(-1)})
+
+
+ROW = 0.22  # inches a layer
+
+
+def relative_use(analysis: Analysis) -> Floats:
+    """Uses over those of an expert if all were used alike, [L, E]; 0 in a layer without uses."""
+    usage, trace = analysis.tables["usage"], analysis.facts["trace"]
+    uses = matrix(usage["layer"], usage["expert"], usage["uses"], (trace["num_layers"], trace["num_experts"]))
+    even: Floats = uses / np.maximum(uses.mean(axis=1, keepdims=True), 1e-300)
+    return even
+
+
+def frequency_figure(analysis: Analysis) -> Figure:
+    """A panel for each of some layers: experts by rank of use."""
+    use = relative_use(analysis)
+    layers = range(len(use))
+    chart, panels = grid(len(some_of(layers)), 3, width=3.4, height=2.5)
+    for axes, layer in zip(panels, some_of(layers), strict=True):
+        axes.bar(range(use.shape[1]), np.sort(use[layer])[::-1], width=1.0, color=COLOURS[0])
+        axes.axhline(1, color="black", linestyle=":", linewidth=1, label="even use")
+        row = analysis.facts["layers"][layer]
+        told_beside = f"layer {layer}: {row['entropy_bits']:.2f} bits, {row['active']} of {use.shape[1]} active"
+        axes.set_title(told_beside, fontsize=9, loc="left")
+        axes.set(xlabel="expert, by rank", ylim=(0, 1.05 * use.max()), xlim=(-0.5, use.shape[1] - 0.5))
+    panels[0].set_ylabel("uses / even use")
+    panels[0].legend(frameon=False)
+    note = f"Experts of a layer from the most to the least used.{left_out(layers)}"
+    told(chart, analysis.facts, "How often experts are used", note)
+    return chart
+
+
+def usage_figure(analysis: Analysis) -> Figure:
+    """A heat map of layers by experts."""
+    use = relative_use(analysis)
+    chart, axes = figure(1, 1, width=9.0, height=2.0 + ROW * len(use))
+    image = heat(axes, use, use.max())
+    axes.set(xlabel="expert", ylabel="layer", yticks=ticks(len(use)))
+    chart.colorbar(image, ax=axes, label="uses / even use", pad=0.01)
+    told(
+        chart, analysis.facts, "Use of experts by layer", "1: as often as if all experts of the layer were used alike."
+    )
+    return chart

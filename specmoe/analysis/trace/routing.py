@@ -1,4 +1,7 @@
-"""The part of a trace that the studies look at: the experts used, without the other candidates."""
+"""The part of a trace that the studies look at: the experts used, without the other candidates.
+
+Demand streams of a trace at any batch size, of a length that fits in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 
 from specmoe.traces.schema import Block, TraceMeta, no_lookahead
 from specmoe.traces.store import Trace
+from specmoe.traces.workload import Workload, build
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -65,3 +69,24 @@ def source_of_sequence(routing: Routing) -> tuple[NDArray[np.int32], NDArray[np.
     within = places(routing.sequence)[1]
     begins = np.flatnonzero(within == 0)
     return routing.sequence[begins], routing.source[begins], np.diff(begins, append=len(within))
+
+
+MOST_USES = (
+    2_500_000  # of experts by tokens, that a stream looks at: 400 MB for its intervals, 150 MB for its reuse distances
+)
+
+
+def stream(routing: Routing, batch: int, most: int = MOST_USES) -> Workload:
+    """The demand of at least one token, in steps of `batch` sequences; of a long trace, its first steps only.
+
+    A stream has all steps if the trace has at most `most` uses (tokens * layers * top_k), else about so many.
+    """
+    return build(as_block(routing), routing.meta, batch, _steps(routing, batch, most))
+
+
+def _steps(routing: Routing, batch: int, most: int) -> int | None:
+    if routing.used.size <= most:
+        return None
+    number, _ = places(routing.sequence)
+    per_step = batch if routing.meta.phase == "decode" else batch * len(number) / (int(number[-1]) + 1)
+    return max(1, int(most / (per_step * np.prod(routing.used.shape[1:]))))

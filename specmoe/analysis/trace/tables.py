@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -160,3 +161,11 @@ def shaped(name: str, frame: pd.DataFrame) -> pd.DataFrame:
 def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     """For writing; in a column of integers nan becomes null."""
     return pa.Table.from_pandas(frame, schema_of(name), preserve_index=False).replace_schema_metadata(None)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """`facts` are plain values for JSON (see `facts.facts_of`); `tables` are those of `tables.TABLES`, by name."""
+
+    facts: dict[str, Any]
+    tables: dict[str, pd.DataFrame]

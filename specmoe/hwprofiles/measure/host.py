@@ -1,17 +1,42 @@
-"""What the host thread pays, and how long it and the device wait for each other."""
+"""A host thread that is disturbed as little as possible: on one core, without garbage collection.
+
+What the host thread pays, and how long it and the device wait for each other.
+"""
 
 from __future__ import annotations
 
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from specmoe.hwprofiles.measure.bench import Bench
+from specmoe.hwprofiles.measure.bench import Bench, Effort, computing, copying
 from specmoe.hwprofiles.measure.copies import Link
-from specmoe.hwprofiles.measure.device_time import Effort, computing, copying
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.measure.sample import Sample, sampled
+from specmoe.hwprofiles.measure.records import Sample, sampled
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep this thread on one core, where the system can, and collect no garbage until the end."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        if cores:
+            os.sched_setaffinity(0, {max(cores)})
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
+        gc.enable()
+        gc.unfreeze()
+
 
 CALLS = 64  # of which each is timed
 AT_ONCE = 8  # calls before the host waits: a full queue would block it

@@ -10,14 +10,15 @@ import torch
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import FORMATS, Format, compute_format, is_compressed
-from specmoe.hwprofiles.measure import fill_curves, fill_links, fill_rates
+from specmoe.hwprofiles.measure import tasks as fill_curves
+from specmoe.hwprofiles.measure import tasks as fill_links
+from specmoe.hwprofiles.measure import tasks as fill_rates
 from specmoe.hwprofiles.measure.bench import Bench
-from specmoe.hwprofiles.measure.findings import Context, Findings
+from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
-from specmoe.hwprofiles.measure.plan import Plan
-from specmoe.hwprofiles.measure.rates import full_precision
 from specmoe.hwprofiles.measure.records import Records
+from specmoe.hwprofiles.measure.tasks import full_precision
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape, Phase
 

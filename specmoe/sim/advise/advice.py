@@ -1,4 +1,7 @@
-"""From a question to an answer."""
+"""An answer in five lines.
+
+From a question to an answer.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,144 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.accuracy import Expected, expected_error
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
-from specmoe.sim.advise.levers import Lever, levers
-from specmoe.sim.advise.question import Question
-from specmoe.sim.advise.routings import routings_of
-from specmoe.sim.advise.setting import Setting
-from specmoe.sim.advise.space import Found, search
-from specmoe.sim.advise.target import Reach, reach
-from specmoe.sim.advise.trials import Trials
+from specmoe.hwprofiles.expected_error import Expected, expected_error
+from specmoe.sim.advise.levers import Lever, Reach, levers, reach
+from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Configuration, Found, Trial, Trials, search
+from specmoe.sim.advise.setting import LIKELY, RANGE, Question, Setting, gib, routings_of
+from specmoe.sim.sweep.rows import Row
+
+NAMED = 2  # levers in the answer
+
+
+def lines(advice: Advice) -> list[str]:
+    """What to run and why; how fast; the next levers; the target; what all of it rests on."""
+    return [_best(advice), _predicted(advice), _next(advice), _target(advice), _evidence(advice)]
+
+
+def described(one: Configuration) -> str:
+    """What to run: policy, settings, formats, slots."""
+    settings = "".join(f", {name}={value}" for name, value in one.settings)
+    home = "" if one.home is None else f" ({one.home} at home)"
+    return f"{one.policy} in {one.format}{home}, {one.slots} slots{settings}"
+
+
+def rate(value: float) -> str:
+    """Tokens a second, to three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _best(advice: Advice) -> str:
+    best, setting = advice.found.best, advice.setting
+    head = "Best, on drawn routing" if setting.routings.drawn else "Best"
+    share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
+    if best.configuration.policy == EVERYTHING:
+        return f"{head}: no offloading: the whole model in {best.configuration.format} fits."
+    return f"{head}: {described(best.configuration)}{share}: {_why(advice)}."
+
+
+def _why(advice: Advice) -> str:
+    """What it does, and the fastest of the other policies beside it."""
+    best, ranking = advice.found.best, advice.found.ranking
+    hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
+    others = (trial for trial in ranking if trial.configuration.policy != best.configuration.policy)
+    second = next(others, None)
+    return hits if second is None else f"{hits}; {_beside(best, second)}"
+
+
+def _beside(best: Trial, second: Trial) -> str:
+    name, gain = second.configuration.policy, best.rate / second.rate - 1
+    if gain <= LEVEL:
+        return f"level with {name}"
+    return f"{gain:.0%} faster than {name}, the next"
+
+
+def _predicted(advice: Advice) -> str:
+    best, expected = advice.found.best, advice.expected
+    low, high = expected.rates(best.rate)
+    least = "" if expected.validated else "or worse "
+    band = f"±{expected.error:.1%} {least}({rate(low)} .. {rate(high)}: {expected.basis})"
+    told = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.configuration.batch}"
+    if advice.extremes:
+        ends = f"{rate(advice.extremes[0])} .. {rate(advice.extremes[-1])}"
+        return f"{told}; {ends} as routing may be, timing {band}."
+    return f"{told}; {band}."
+
+
+def _next(advice: Advice) -> str:
+    if not advice.levers:
+        return "Next: nothing that was tried gives more than a percent."
+    return f"Next: {'; '.join(map(_lever, advice.levers[:NAMED]))}."
+
+
+def _lever(lever: Lever) -> str:
+    return f"{lever.what}: {rate(lever.rate)} tokens/s ({', '.join(_parts(f'{lever.gain:+.0%}', lever.caveat))})"
+
+
+def _target(advice: Advice) -> str:
+    found = advice.reach
+    if found is None:
+        ceiling = rate(advice.found.best.rate_at("floor_ns"))
+        return f"Target: none told (--target 20tok/s); with every expert in VRAM it would be {ceiling} tokens/s."
+    target = f"Target: {rate(found.target)} tokens/s"
+    if found.reached:
+        low, _ = advice.expected.rates(advice.found.best.rate)
+        sure = "" if low >= found.target else ", but not at the low end of the error"
+        return f"{target} is reached, with {advice.found.best.rate / found.target - 1:.0%} to spare{sure}."
+    if found.ways:
+        missed = f"{target} is missed by {1 - advice.found.best.rate / found.target:.0%}"
+        return f"{missed}; reached with {', or '.join(map(_way, found.ways))}."
+    return f"{target}: nothing that was tried reaches it. {_limit(found)}"
+
+
+def _way(lever: Lever) -> str:
+    return f"{lever.what} ({', '.join(_parts(f'{rate(lever.rate)} tokens/s', lever.caveat))})"
+
+
+def _parts(*parts: str) -> list[str]:
+    return [part for part in parts if part]
+
+
+def _limit(found: Reach) -> str:
+    beyond = f"With every expert in VRAM it is {rate(found.ceiling)} at this batch and format"
+    if found.most is None:
+        return f"{beyond}."
+    return f"{beyond}; the most was with {_way(found.most)}."
+
+
+def _evidence(advice: Advice) -> str:
+    row, setting = advice.found.best.row, advice.setting
+    trace = setting.question.trace or setting.routings.trace
+    routing = _drawn(setting.shape.name) if setting.routings.drawn else f"{trace} ({row['trace_kind']})"
+    policies = f"{_count(len(advice.found.ranking), 'policy', 'policies')} in {', '.join(setting.formats)}"
+    assumed = _count(len(row["assumed"]), "value", "values")
+    return (
+        f"Evidence: {row['evidence']} ({assumed} assumed) for {row['profile']}; "
+        f"routing: {routing}; {row['semantics']}, {row['steps']} steps; {gib(setting.question.vram)} of weights alone; "
+        f"searched: {policies}, {advice.runs} configurations{_left_out(advice)}{_warned(row)}."
+    )
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
+
+
+def _drawn(shape: str) -> str:
+    low, high = RANGE
+    return (
+        f"no trace of {shape} is at hand, so it is drawn: experts alike, each used again by the next token with "
+        f"probability {LIKELY} ({low:g} .. {high:g}), which no predictor is judged on (--trace gives a real one)"
+    )
+
+
+def _left_out(advice: Advice) -> str:
+    names = [f"{LEARNED} ones", *advice.failures]
+    return f", not tried: {', '.join(names)}"
+
+
+def _warned(row: Row) -> str:
+    known = ("routing is synthetic", "routing of none")  # told in words of their own
+    return "".join(f"; {warning}" for warning in row["warnings"] if not warning.startswith(known))
 
 
 @dataclass(frozen=True)

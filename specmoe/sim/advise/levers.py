@@ -1,15 +1,176 @@
-"""What doubling (or halving) one thing gives, and what perfect foresight would: the levers, compared."""
+"""What may be changed about a question, one thing at a time, the mildest first: VRAM, link, format, batch.
+
+Kinds are compared by a factor of two of each.
+
+What would reach a rate.
+
+What doubling (or halving) one thing gives, and what perfect foresight would: the levers, compared.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from specmoe.sim.advise.changes import TWICE, Change, Kind, faster_link, fewer_bytes, larger_batch, more_vram
-from specmoe.sim.advise.setting import Setting
-from specmoe.sim.advise.space import EVERYTHING, Found
-from specmoe.sim.advise.trials import LEVEL, Configuration, Trials, best_of
+from specmoe.hwprofiles.formats import BITS, FORMATS, Format
+from specmoe.sim.advise.search import EVERYTHING, LEVEL, Configuration, Found, Trials, best_of, placed
+from specmoe.sim.advise.setting import Setting, gib
+
+Kind = Literal["vram", "link", "predictor", "format", "batch"]
+TWICE = 2
+VRAM_FACTORS = (1.25, 1.5, TWICE, 3, 4)
+LINK_FACTORS = (1.5, TWICE, 4, 8)
+BATCH_FACTORS = (TWICE, 4, 8, 16)
+MOST_SEQUENCES = 64  # in a batch
+HALF = ("fp32", "fp16", "int8", "int4")  # each of half the bytes of the one before
+HOME_OF = ("fp16", "bf16")  # slots that a compressed home is tried with
+
+
+class Change(NamedTuple):
+    """One thing changed, in words, and the configurations that are tried then."""
+
+    kind: Kind
+    what: str
+    configurations: tuple[Configuration, ...]
+    caveat: str = ""  # what must be borne in mind
+
+
+def more_vram(setting: Setting, contenders: Sequence[Configuration], factors: Iterable[float]) -> Iterator[Change]:
+    """Up to what holds the whole model, and no further."""
+    first = contenders[0]
+    whole, has = setting.whole_bytes(first.format), int(setting.profile["device.vram"])
+    for vram in sorted({int(min(whole, first.vram * factor)) for factor in factors}):
+        if vram <= first.vram:
+            continue
+        held = "every expert" if vram == whole else f"{setting.slots(first.format, vram)} slots"
+        caveat = f"{setting.profile.name} has {gib(has)}" if vram > has else ""
+        wanted = [one._replace(vram=vram) for one in contenders]
+        yield Change("vram", f"{gib(vram)} of VRAM for {held}", _placed(setting, wanted), caveat)
+
+
+def faster_link(contenders: Sequence[Configuration], factors: Iterable[float]) -> Iterator[Change]:
+    """The same decisions on a link of more bandwidth."""
+    for factor in factors:
+        wanted = tuple(one._replace(link=factor) for one in contenders)
+        yield Change("link", f"a link {times(factor)} as fast", wanted)
+
+
+def fewer_bytes(setting: Setting, contenders: Sequence[Configuration]) -> Iterator[Change]:
+    """Formats of fewer bits than the best has, and was not allowed: in the slots, or at home and on the link only."""
+    first = contenders[0]
+    for held in lower(first.format):
+        if held not in setting.formats:
+            wanted = [one._replace(format=held, home=None) for one in contenders]
+            if first.format in HOME_OF:
+                wanted += [one._replace(home=held) for one in contenders]
+            yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
+
+
+def lower(held: Format) -> list[Format]:
+    """Formats of fewer bits, one of each size, the largest first."""
+    return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
+
+
+def larger_batch(contenders: Sequence[Configuration], factors: Iterable[int]) -> Iterator[Change]:
+    """More sequences at once; the rate is of all together."""
+    for batch in (contenders[0].batch * factor for factor in factors):
+        if batch <= MOST_SEQUENCES:
+            wanted = tuple(one._replace(batch=batch) for one in contenders)
+            yield Change("batch", f"a batch of {batch}", wanted, "all sequences together")
+
+
+def times(factor: float) -> str:
+    """A factor in words."""
+    return "twice" if factor == TWICE else f"{factor:g} times"
+
+
+def _placed(setting: Setting, wanted: Iterable[Configuration]) -> tuple[Configuration, ...]:
+    return tuple(dict.fromkeys(placed(setting, wanted)))
+
+
+ALL = float("inf")  # times the VRAM: what holds everything
+
+
+class Reach(NamedTuple):
+    """Of a target in tokens a second: `ways` reach it, each the mildest of its kind; `most` is the best that was tried.
+
+    `ceiling` is the rate with every expert in VRAM, which no VRAM, link or predictor can pass.
+    """
+
+    target: float
+    reached: bool
+    ways: tuple[Lever, ...]
+    most: Lever | None
+    ceiling: float
+
+
+def reach(trials: Trials, setting: Setting, found: Found, target: float) -> Reach:
+    """One change at a time, and where none does, fewer and fewer bytes with each of the others."""
+    ceiling = found.best.rate_at("floor_ns")
+    if found.best.rate >= target:
+        return Reach(target, True, (), None, ceiling)
+    alone = [climbed(trials, list(ladder), found, target) for ladder in ladders(setting, found, target <= ceiling)]
+    every = [lever for levers in (*alone, foreseen(found)) for lever in levers]
+    for smaller in fewer_bytes(setting, _few(found)):
+        if any(lever.rate >= target for lever in every):
+            break
+        every += tried_with(trials, setting, found, smaller, target)
+    ways = tuple(lever for lever in every if lever.rate >= target)
+    return Reach(target, False, ways, max(every, key=lambda lever: lever.rate, default=None), ceiling)
+
+
+def climbed(trials: Trials, ladder: Sequence[Change], found: Found, target: float) -> list[Lever]:
+    """What was tried of a ladder: its top, and if that reaches the target, the lowest rung that does.
+
+    Rungs are halved, as more of a thing mostly gives more; the last of the answer is what reaches the target, or most.
+    """
+    known: list[Lever] = []
+
+    def reaches(rung: int) -> bool:
+        lever = tried(trials, ladder[rung], found)
+        if lever is not None:
+            known.append(lever)
+        return lever is not None and lever.rate >= target
+
+    if ladder and reaches(len(ladder) - 1):
+        bisect_left(range(len(ladder) - 1), True, key=reaches)
+    good = [lever for lever in known if lever.rate >= target]
+    return [*(lever for lever in known if lever.rate < target), *good[-1:]]
+
+
+def ladders(setting: Setting, found: Found, below_ceiling: bool) -> Iterator[Iterator[Change]]:
+    """One kind each; VRAM and link only where the target is not beyond what they can give."""
+    few = _few(found)
+    if below_ceiling and found.best.configuration.policy != EVERYTHING:
+        yield more_vram(setting, few, (*VRAM_FACTORS, ALL))
+        yield faster_link(few, LINK_FACTORS)
+    yield fewer_bytes(setting, few)
+    yield larger_batch(few, BATCH_FACTORS)
+
+
+def tried_with(trials: Trials, setting: Setting, found: Found, smaller: Change, target: float) -> list[Lever]:
+    """A format with each of the other kinds beside it."""
+    lever = tried(trials, smaller, found)
+    if lever is None or lever.best is None:
+        return []
+    few = [lever.best]
+    ladders = [larger_batch(few, BATCH_FACTORS)]
+    if target <= lever.ceiling and lever.best.policy != EVERYTHING:
+        ladders += [more_vram(setting, few, (*VRAM_FACTORS, ALL)), faster_link(few, LINK_FACTORS)]
+    both = ([_both(smaller, change) for change in ladder] for ladder in ladders)
+    return [one for ladder in both for one in climbed(trials, ladder, found, target)]
+
+
+def _both(one: Change, other: Change) -> Change:
+    caveat = ", ".join(part for part in (one.caveat, other.caveat) if part)
+    return other._replace(what=f"{one.what} and {other.what}", caveat=caveat)
+
+
+def _few(found: Found) -> Sequence[Configuration]:
+    """What a ladder is climbed with."""
+    return [trial.configuration for trial in found.few]
 
 
 class Lever(NamedTuple):

@@ -1,4 +1,6 @@
-"""The mechanism that all policies share: slots, pins, waves, counting. A policy only ranks victims and proposes keys.
+"""Which keys a policy would prefetch after an event, in order.
+
+The mechanism that all policies share: slots, pins, waves, counting. A policy only ranks victims and proposes keys.
 
 For every event, in order:
 
@@ -18,15 +20,84 @@ import dataclasses
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions import make_eviction
-from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.proposals import Proposals, proposals_of
+from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.decide.table import DecisionTable, Recorder
-from specmoe.sim.speculate.table import PredictionTable
+from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
+
+
+class Proposals(Protocol):
+    """What may be loaded ahead."""
+
+    backlog: int
+
+    def at(self, event: int) -> list[int]:
+        """Keys worth loading after the event's own demand, most urgent first."""
+        ...
+
+
+class FromPredictions:
+    """The best candidates of the next events."""
+
+    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
+        self.backlog = rule.backlog
+        depth = min(rule.depth, predictions.depth)
+        experts = predictions.experts[:, :depth, : rule.limit]
+        confidence = predictions.confidence[:, :depth, : rule.limit]
+        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
+        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
+        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
+        self._keys = (first[..., None] + experts)[wanted].data
+        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
+
+    def at(self, event: int) -> list[int]:
+        """Nearest layer first, best candidate first."""
+        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
+
+
+class FromTheFuture:
+    """What is needed next and not there (Cao et al. 1995); needs no prediction, for it peeks."""
+
+    def __init__(self, rule: Prefetch, workload: Workload) -> None:
+        self.backlog = rule.backlog
+        self._window = rule.limit
+        self._keys = workload.keys.data
+        self._offsets = workload.offsets.data
+
+    def at(self, event: int) -> list[int]:
+        """The next distinct keys in the order of their need, `limit` of them."""
+        found: dict[int, None] = {}
+        for key in self._keys[self._offsets[event + 1] :]:
+            if len(found) == self._window:
+                break
+            found[key] = None
+        return list(found)
+
+
+class Nothing:
+    """No prefetch."""
+
+    backlog = 0
+
+    def at(self, event: int) -> list[int]:
+        """Nothing."""
+        return []
+
+
+def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
+    """What a policy's prefetch rule makes of its predictions."""
+    if policy.prefetch is None:
+        return Nothing()
+    if policy.predictor == "oracle":
+        return FromTheFuture(policy.prefetch, workload)
+    return FromPredictions(policy.prefetch, predictions, workload)
 
 
 @dataclass(frozen=True)

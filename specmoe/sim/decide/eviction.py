@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.speculate.table import PredictionTable
+from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
 NEVER = 1 << 60

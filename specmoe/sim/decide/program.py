@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.decide.packed import packed_rows
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]
 

@@ -4,12 +4,20 @@ Two tables of parallel arrays. A key names an expert of a layer: `layer * num_ex
 layer): `step * num_layers + layer`. Within an event, loads are issued in the order of their rows, demand loads of the
 first wave first; uses run in the order of their rows. Prefetches are predicted and issued before the experts of the
 event's last wave are launched, or, `after_launch`, behind them.
+
+Long columns of integers that Python loops read and write: 4 or 8 bytes each, where a list takes 40.
+
+A second tier in VRAM: slots that hold experts compressed, behind the slots that compute.
+
+Every load that comes from the host leaves a compressed copy in VRAM, least recently loaded out first; a load that finds
+its expert there only has to expand it (specMoE's GPU, compressed, host hierarchy). What the first tier decides does not
+depend on the second, so the second is a pure function of the first's loads.
 """
 
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,3 +120,39 @@ class Recorder:
 
 def _columns(rows: array[int], width: int) -> list[Ints]:
     return list(np.array(rows, np.int32).reshape(-1, width).T.copy())
+
+
+def packed(values: NDArray[Any]) -> array[int]:
+    """The same integers: times, which want 8 bytes."""
+    return array("q", np.ascontiguousarray(values, np.int64).tobytes())
+
+
+def packed_rows(values: NDArray[Any]) -> array[int]:
+    """The same integers: numbers of rows, for which 4 bytes do."""
+    return array("i", np.ascontiguousarray(values, np.int32).tobytes())
+
+
+def column(length: int, value: int = 0) -> array[int]:
+    """So many of one value."""
+    return packed(np.full(length, value))
+
+
+def unpacked(values: array[int]) -> NDArray[np.int64]:
+    """The same integers as numpy sees them; shares memory."""
+    return np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
+
+
+def found_compressed(table: DecisionTable, slots: int) -> NDArray[np.bool_]:
+    """Which loads find their expert among `slots` compressed ones in VRAM, [loads]."""
+    found = np.zeros(len(table.loads.key), np.bool_)
+    held: dict[int, None] = {}  # least recently loaded first
+    if not slots:
+        return found
+    for row, key in enumerate(table.loads.key.tolist()):
+        if key in held:
+            found[row] = True
+            del held[key]
+        elif len(held) == slots:
+            del held[next(iter(held))]
+        held[key] = None
+    return found

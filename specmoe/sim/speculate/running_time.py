@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, read_toml
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
-from specmoe.hwprofiles.reading import Place, require_names
 from specmoe.sim.speculate.predictor import Predictor, Routed
+from specmoe.toml import Place, require_names
 
 Device = Literal["cpu", "cuda"]
 FILE = Path(__file__).with_name("running_time.toml")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.files import make_directory, parsing, replacing, require_regular
-from specmoe.sim.speculate.table import PredictionTable
+from specmoe.sim.speculate.predictor import PredictionTable
 
 METADATA_KEY = b"specmoe-predictions"
 FORMAT = 1  # to be raised when what predictors say of the same input changes, or how it is kept

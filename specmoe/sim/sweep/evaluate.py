@@ -15,12 +15,9 @@ from specmoe.results import summary
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.bounds import bounds_of
-from specmoe.sim.sweep.cell import Cell
-from specmoe.sim.sweep.contents import Contents
-from specmoe.sim.sweep.figures import counts_of, figures, of_summary
-from specmoe.sim.sweep.retiming import compiled, timings
-from specmoe.sim.sweep.rows import Job, Outcome, Row, failed_row, good_row
+from specmoe.sim.sweep.cell import Cell, Contents
+from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
+from specmoe.sim.sweep.rows import Job, Outcome, Row, counts_of, failed_row, figures, good_row, of_summary
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)

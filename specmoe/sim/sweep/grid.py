@@ -11,13 +11,12 @@ from typing import Any
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.scaling import SPEEDS, instead, scalable, settable
-from specmoe.sim.decide.policies import policy
+from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
+from specmoe.sim.decide.policy import policy
 from specmoe.sim.overrides import names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import AT_HOME, Scenario
-from specmoe.sim.sweep.cell import Cell, RoutingKey
-from specmoe.sim.sweep.contents import Contents
+from specmoe.sim.sweep.cell import Cell, Contents, RoutingKey
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
 from specmoe.sim.timing.durations import Home
 from specmoe.traces.store import open as open_trace

@@ -1,10 +1,16 @@
-"""A sweep from its cells to its files: units of work, done by workers, each kept as it is done."""
+"""What a worker is asked to do, in this process, in another one or on another machine.
+
+Cells cut into units of work: what shares decisions and bounds stays together, as far as everybody is kept busy.
+
+A sweep from its cells to its files: units of work, done by workers, each kept as it is done.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +19,99 @@ import pandas as pd
 
 from specmoe import __version__
 from specmoe.errors import InputError, SpecmoeError
-from specmoe.sim.sweep.cell import Cell
-from specmoe.sim.sweep.contents import Contents
-from specmoe.sim.sweep.parts import Parts
+from specmoe.sim.overrides import is_of_policy
+from specmoe.sim.routing import Routing
+from specmoe.sim.speculate.running_time import FREE
+from specmoe.sim.sweep.cell import Cell, Contents, policy_of
+from specmoe.sim.sweep.evaluate import evaluate, grouped
+from specmoe.sim.sweep.finished_rows import Parts
+from specmoe.sim.sweep.retiming import compiled
 from specmoe.sim.sweep.rows import Row, varied
-from specmoe.sim.sweep.units import Unit, units_of
-from specmoe.sim.sweep.work import predict, rows_of, shared_predictions
 from specmoe.sim.sweep.workers import Workers
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep, to_arrow
+
+
+def rows_of(unit: Unit, predictions: Path) -> list[Row]:
+    """The rows of a unit, with predictions from a directory, where this machine sees it."""
+    return evaluate(unit, predictions if predictions.is_dir() else None)
+
+
+def predict(cell: Cell, predictions: Path) -> None:
+    """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
+    if predictions.is_dir():
+        with suppress(Exception):
+            Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
+
+
+def shared_predictions(units: Sequence[Unit]) -> list[Cell]:
+    """A cell for each predictor that several units ask the same."""
+    asked = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
+    alike = [part for _, part in grouped(asked, lambda pair: _predictor(pair[0]))]
+    return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
+
+
+def _asks(cell: Cell) -> bool:
+    """Whether it takes time to know what its predictor says."""
+    try:
+        return policy_of(cell).predictor not in FREE
+    except SpecmoeError:
+        return False  # which its row tells
+
+
+def _predictor(cell: Cell) -> tuple[object, ...]:
+    chosen = policy_of(cell)
+    depth = chosen.prefetch.depth if chosen.prefetch else 1
+    return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth
+
+
+MOST = 2000  # cells of a unit that the re-timer times
+MOST_ALONE = 16  # of one that the engine times, seconds each
+EACH = 2  # units for each worker, at least, so that the last one does not keep all waiting
+BOUNDS = 4  # policies that each unit decides besides its own
+
+Unit = tuple[Cell, ...]
+
+
+def units_of(cells: Sequence[Cell], workers: int) -> list[Unit]:
+    """Units, the largest first."""
+    parts = [part for _, part in grouped(cells, _decided)]
+    pieces = math.ceil(EACH * workers / len(parts)) if parts else 1
+    units = [unit for part in parts for unit in _pieces(part, pieces)]
+    return sorted(units, key=_weight, reverse=True)
+
+
+def _decided(cell: Cell) -> Hashable:
+    """What cells of one workload and one number of slots have in common; unlike links are timed apart."""
+    room: Any = cell.slots
+    if room is None:
+        room = (cell.vram, cell.format, cell.shape, cell.home, cell.vram is None and (cell.profile, cell.scales))
+    return cell.routing, room, cell.link == "fifo"
+
+
+def _in_passes(cells: Sequence[Cell]) -> bool:
+    """Whether the re-timer times them together; all of them have one kind of link."""
+    return cells[0].link == "fifo" and compiled()
+
+
+def _pieces(part: Sequence[Cell], pieces: int) -> Iterator[Unit]:
+    """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
+    policies = [alike for _, alike in grouped(part, _policy)]
+    most = MOST if _in_passes(part) else MOST_ALONE
+    share = math.ceil(len(policies) / min(pieces, len(policies)))
+    for start in range(0, len(policies), share):
+        piece = [cell for alike in policies[start : start + share] for cell in alike]
+        yield from (tuple(piece[first : first + most]) for first in range(0, len(piece), most))
+
+
+def _policy(cell: Cell) -> Hashable:
+    return cell.policy, tuple(pair for pair in cell.settings if is_of_policy(pair[0]))
+
+
+def _weight(unit: Unit) -> int:
+    """About how long a unit takes, in decisions."""
+    decisions = len({_policy(cell) for cell in unit}) + BOUNDS
+    return decisions if _in_passes(unit) else decisions + len(unit)
+
 
 Staff = Callable[[], AbstractContextManager[Workers]]
 Told = Callable[[int, int], None]

@@ -1,4 +1,7 @@
-"""Decisions timed for many scenarios in one pass: on FIFO links, by the re-timer."""
+"""`Scenario.bounds` of many scenarios at once: floor, oracle, ceiling, link.
+
+Decisions timed for many scenarios in one pass: on FIFO links, by the re-timer.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,47 @@ import numpy as np
 
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.figures import Sums
+from specmoe.sim.run import Scenario, Yardsticks
+from specmoe.sim.sweep.rows import Sums
 from specmoe.sim.timing.actions import actions_of
-from specmoe.sim.timing.durations import Durations, durations_of
-from specmoe.sim.timing.prediction import NO_CHARGE, Charge, charge, charged
+from specmoe.sim.timing.bounds import ceiling_of, link_bound_ns
+from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
+from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
-from specmoe.sim.timing.sample import Sample, sample_of
-from specmoe.sim.timing.variants import Variants
+from specmoe.sim.timing.variants import Sample, Variants, sample_of
+
+
+def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
+    """Of scenarios of one routing, context and number of compressed slots, by the engine where nothing is compiled."""
+    known = scenarios[0].yardsticks(slots)
+    if not compiled():
+        return [scenario.bounds_from(known) for scenario in scenarios]
+    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, known.oracle))
+    return [
+        {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
+        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, known), strict=True)
+    ]
+
+
+def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]:
+    return [round(run.run_ns / decisions.num_steps) for run in timings(decisions, scenarios)]
+
+
+def _serial(scenarios: Sequence[Scenario], known: Yardsticks) -> list[tuple[int, int]]:
+    """The ceiling, and what the link allows, of each."""
+    table, first = known.every_miss, scenarios[0]
+    part = sample_of(first.routed.workload, table, first.spec.home, first.contexts)
+    paid = [durations_in(scenario, part) for scenario in scenarios]
+    variants = part.variants(paid)
+    work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
+    steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
+    found = []
+    for scenario, each, total in zip(scenarios, paid, work, strict=True):
+        copy = copy_ns(scenario.costs, scenario.spec.home)
+        link = link_bound_ns(known.fewest.demand_loads, copy, each.read, steps)
+        found.append((ceiling_of(total, events, uses, steps, copy, each), link))
+    return found
+
 
 MOST_STEPS = 1 << 24  # of all variants that are timed together: 128 MiB for their ends
 

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.formats import Format
-from specmoe.sim.decide.packed import packed
-from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.decide.tiers import found_compressed
+from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
 

@@ -23,9 +23,8 @@ import simpy
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.packed import column, packed_rows, unpacked
 from specmoe.sim.decide.program import program_of
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, column, packed_rows, unpacked
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import simpy
 
-from specmoe.sim.decide.packed import column
+from specmoe.sim.decide.table import column
 
 NOT_YET = -1
 

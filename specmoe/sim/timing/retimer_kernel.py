@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from specmoe.sim.timing.actions import FIRST_HIT, LOAD, USE
-from specmoe.sim.timing.retimer_script import (
+from specmoe.sim.timing.retimer import (
     BOOKKEEPING,
     COMPUTE,
     DECIDED,

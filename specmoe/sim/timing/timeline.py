@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.lanes import Happened, Move, moved, spans
+from specmoe.sim.spans import Happened, Move, moved, spans
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
 from specmoe.timeline import Span, write_spans

@@ -1,4 +1,12 @@
-"""Durations of one `DecisionTable` on many machines, in little room.
+"""One row of every kind of a run, which stands for all: durations on a thousand machines without a thousand lists.
+
+    part = sample_of(workload, table, home, context)
+    small = [durations_of(part.workload, part.table, costs, home, part.context) for costs in machines]
+    retime(table, part.variants(small))
+
+Predictions are charged to the small durations likewise, for the small workload.
+
+Durations of one `DecisionTable` on many machines, in little room.
 
 A run has a hundred thousand rows and few different durations, so each row has a code, which all machines share, and
 each code a value for each machine. `sample` makes them without ever having all rows of a machine at hand.
@@ -6,15 +14,94 @@ each code a value for each machine. `sample` makes them without ever having all 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.sim.timing.durations import Durations
+from specmoe.sim.decide.table import DecisionTable, Loads, Uses, found_compressed
+from specmoe.sim.padding import whole_context
+from specmoe.sim.timing.durations import Durations, Home
+from specmoe.traces.workload import Workload
+
+
+class Sample(NamedTuple):
+    """A small run with one row of every kind, and what stands in it for each row of the whole one.
+
+    Steps are alike that have as many tokens and as much context, uses that have as many tokens and are both or neither
+    the first of their load, loads that both or neither find their expert compressed in VRAM.
+    """
+
+    workload: Workload
+    table: DecisionTable
+    context: list[int]
+    codes: dict[Timed, Codes]
+
+    def variants(self, durations: Sequence[Durations]) -> Variants:
+        """What the whole run takes where the small one takes `durations`."""
+        return by_columns(durations, lambda name, lists: Column(self.codes[name], stacked(lists)))
+
+
+def sample_of(workload: Workload, table: DecisionTable, home: Home, context: list[int]) -> Sample:
+    """A small run for the durations of a whole one, whose experts' home holds as many compressed copies as `home`."""
+    contexts = np.array(list(map(whole_context, context)))
+    first_step, step = _alike(workload.step_tokens, contexts)
+    layers = np.arange(table.num_layers)
+    event = (step[:, None] * table.num_layers + layers).reshape(-1)
+    is_first = _first_of_load(table)
+    first_use, use = _alike(table.uses.tokens, is_first)
+    found = found_compressed(table, home.compressed_slots)
+    codes: dict[Timed, NDArray[Any]]
+    codes = {"before": event, "expert": use, "after": step, "copy": found, "predict": event}
+    return Sample(
+        _steps(workload, workload.step_tokens[first_step]),
+        _rows(table, table.uses.tokens[first_use], is_first[first_use]),
+        contexts[first_step].tolist(),
+        {name: code.astype(np.int32) for name, code in codes.items()},
+    )
+
+
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A row of every pair of values, [pairs], and which of these pairs each row is, [rows]."""
+    pair = one.astype(np.int64) * (int(other.max(initial=0)) + 1) + other
+    _, first, code = np.unique(pair, return_index=True, return_inverse=True)
+    return first, code
+
+
+def _first_of_load(table: DecisionTable) -> NDArray[np.bool_]:
+    """Whether each use is the first of the load that brought it, [uses]."""
+    loads, rows = np.unique(table.uses.load, return_index=True)
+    first = np.zeros(len(table.uses.load), np.bool_)
+    first[rows[loads >= 0]] = True
+    return first
+
+
+def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
+    """A workload of steps of so many tokens, which demand nothing."""
+    nothing = np.zeros(0, np.int32)
+    return dataclasses.replace(
+        workload,
+        rows=np.arange(tokens.sum()),
+        row_offsets=np.append(0, np.cumsum(tokens)),
+        offsets=np.zeros(len(tokens) * workload.meta.num_layers + 1, np.int64),
+        experts=nothing,
+        tokens=nothing,
+    )
+
+
+def _rows(table: DecisionTable, tokens: NDArray[Any], first: NDArray[Any]) -> DecisionTable:
+    """A table of uses of so many tokens, and of one expert loaded twice: the second time it may be in VRAM."""
+    uses, loads = np.zeros(len(tokens), np.int32), np.zeros(2, np.int32)
+    load = np.where(first, np.arange(len(tokens)), -1)
+    return table._replace(
+        uses=Uses(uses, uses, tokens, uses, load, uses > 0, uses),
+        loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads),
+    )
+
 
 Times = NDArray[np.int64]
 Codes = NDArray[np.int32]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from specmoe.errors import InputError, hint
 from specmoe.files import LARGEST_TABLE, parsing, require_regular
-from specmoe.traces.blocks import regroup
+from specmoe.provenance import library_versions, today
 from specmoe.traces.importers import gptoss, long, policylang, vllm
 from specmoe.traces.importers.common import Imported, Options
-from specmoe.traces.schema import TraceMeta
-from specmoe.traces.store import library_versions, today, write_trace
+from specmoe.traces.schema import TraceMeta, regroup
+from specmoe.traces.store import write_trace
 from specmoe.traces.validation import check
 
 __all__ = ["FORMATS", "Imported", "Options", "import_trace"]

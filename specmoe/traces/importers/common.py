@@ -1,4 +1,7 @@
-"""What every importer takes and gives."""
+"""What every importer takes and gives.
+
+From a row per (token, layer) to a row per token.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.traces.importers.columns import codes, fail, integers, lists, required
 from specmoe.traces.schema import Block, Kind, Phase, no_lookahead
 
 
@@ -66,3 +72,127 @@ def narrow(values: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
     limits = np.iinfo(dtype)
     limited: NDArray[Any] = np.clip(values, limits.min, limits.max).astype(dtype)
     return limited
+
+
+_KEYS = ("sequence", "position", "layer", "experts")
+_PHASES: dict[Phase, tuple[str, ...]] = {"encode": ("encode", "prefill"), "decode": ("decode",)}
+
+
+class _Keys(NamedTuple):
+    """Whose routing each row of the file is; [rows] each."""
+
+    sequence: NDArray[np.int64]
+    position: NDArray[np.int64]
+    layer: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> _Keys:
+        return _Keys._make(column[rows] for column in self)
+
+
+def pack(path: Path, table: pa.Table, num_experts: int, phase: Phase) -> Imported:
+    """Make one row a token.
+
+    Columns: sequence (numbers or names), position, layer, experts (lists), and where there are any weights (lists),
+    token, source, and phase, by which rows are chosen. Layers may have any numbers and become ordinals. Raises
+    InputError naming row and field: a repeated (sequence, position, layer), a token without one of the layers, ids
+    outside the model or repeated, lists of different lengths, weights outside 0..1.
+    """
+    required(path, table, *dict.fromkeys((*_KEYS, *table.column_names)))
+    experts = _experts(path, table, num_experts)
+    weights = _weights(path, table, experts.shape) if "weights" in table.column_names else None
+    keys = _Keys(_sequence(path, table), integers(path, table, "position"), integers(path, table, "layer"))
+    rows, layers = _token_rows(path, keys, _of_phase(path, table, phase))
+    source, sources = codes(table, "source") if "source" in table.column_names else (None, ("unknown",))
+    token = integers(path, table, "token", least=-1) if "token" in table.column_names else None
+    return Imported(
+        num_experts=num_experts,
+        sequence=keys.sequence[rows[:, 0]],
+        position=keys.position[rows[:, 0]],
+        experts=experts[rows],
+        probs=None if weights is None else weights[rows],
+        token=_of_token(path, "token", token, rows),
+        source=_of_token(path, "source", source, rows),
+        sources=sources,
+        corpus=path.name,
+        notes=(f"layers in the file: {' '.join(map(str, layers))}",),
+    )
+
+
+def _experts(path: Path, table: pa.Table, num_experts: int) -> NDArray[np.int64]:
+    experts, _ = lists(path, table, "experts", pa.int64())
+    outside = ((experts < 0) | (experts >= num_experts)).any(axis=1)
+    if outside.any():
+        fail(path, outside, "experts", f"{experts[outside][0].tolist()}: ids 0..{num_experts - 1} expected")
+    ordered = np.sort(experts, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if repeated.any():
+        fail(path, repeated, "experts", f"{experts[repeated][0].tolist()}: different ids expected")
+    return experts
+
+
+def _weights(path: Path, table: pa.Table, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    weights, _ = lists(path, table, "weights", pa.float64())
+    if weights.shape != shape:
+        raise InputError(f"{path}: weights: {weights.shape[1]} a row: {shape[1]} expected, as many as experts")
+    outside = ~((weights >= 0) & (weights <= 1)).all(axis=1)
+    if outside.any():
+        fail(path, outside, "weights", f"{weights[outside][0].tolist()}: numbers between 0 and 1 expected")
+    return weights
+
+
+def _sequence(path: Path, table: pa.Table) -> NDArray[np.int64]:
+    if pa.types.is_integer(table["sequence"].type):
+        return integers(path, table, "sequence")
+    return codes(table, "sequence")[0]
+
+
+def _of_phase(path: Path, table: pa.Table, phase: Phase) -> NDArray[np.int64]:
+    """Rows of one phase; all if the file does not tell."""
+    if "phase" not in table.column_names:
+        return np.arange(table.num_rows)
+    rows = np.flatnonzero(pc.is_in(table["phase"], pa.array(_PHASES[phase])))
+    if not len(rows):
+        raise InputError(f"{path}: phase: no row of {' or '.join(_PHASES[phase])}: choose the other with --phase")
+    return rows
+
+
+def _token_rows(path: Path, keys: _Keys, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The chosen rows as [n, L] in the order of a trace, and the file's numbers [L] of its layers."""
+    rows = chosen[np.lexsort((keys.layer[chosen], keys.position[chosen], keys.sequence[chosen]))]
+    ordered = keys.take(rows)
+    same_token = (np.diff(ordered.sequence, prepend=-1) == 0) & (np.diff(ordered.position, prepend=-1) == 0)
+    repeated = same_token & (np.diff(ordered.layer, prepend=-1) == 0)
+    if repeated.any():
+        at = int(repeated.argmax())
+        where = ", ".join(f"{name} {column[at]}" for name, column in ordered._asdict().items())
+        raise InputError(f"{path}: row {rows[at]}: layer: {where} is in row {rows[at - 1]} already: one row expected")
+    layers = np.unique(ordered.layer)
+    _require_layers(path, rows, np.flatnonzero(~same_token), ordered.layer, layers)
+    return rows.reshape(-1, len(layers)), layers
+
+
+def _require_layers(
+    path: Path,
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    layer: NDArray[np.int64],
+    layers: NDArray[np.int64],
+) -> None:
+    """Raise InputError unless each token, which begins at one of `starts`, has all the layers."""
+    ends = np.append(starts[1:], len(rows))
+    short = ends - starts != len(layers)
+    if short.any():
+        start, end = starts[short][0], ends[short][0]
+        absent = np.setdiff1d(layers, layer[start:end])[0]
+        raise InputError(f"{path}: row {rows[start]}: layer: this token has no layer {absent}: every layer expected")
+
+
+def _of_token(path: Path, name: str, values: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+    """One value [n] a token of those [file rows] that its layers agree on."""
+    if values is None:
+        return None
+    by_layer = values[rows]
+    differs = by_layer != by_layer[:, :1]
+    if differs.any():
+        raise InputError(f"{path}: row {rows[differs][0]}: {name}: differs between layers of one token")
+    return np.asarray(by_layer[:, 0])

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
 from specmoe.files import parsing, require_shallow
-from specmoe.traces.importers.common import Imported, Options
-from specmoe.traces.importers.packing import pack
+from specmoe.traces.importers.common import Imported, Options, pack
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "sequence": ("sequence", "sequence_id", "seq", "request_id", "prompt_id"),

@@ -13,9 +13,8 @@ from typing import Any
 
 from specmoe.errors import InputError
 from specmoe.files import parsing
-from specmoe.traces.importers.common import Imported, Options
+from specmoe.traces.importers.common import Imported, Options, pack
 from specmoe.traces.importers.long import read_table, renamed
-from specmoe.traces.importers.packing import pack
 
 NAMES = {
     "sequence": ("prompt_id", "p"),

@@ -9,8 +9,7 @@ from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions.arc import Arc
-from specmoe.sim.decide.evictions.belady import Belady
-from specmoe.sim.decide.evictions.belady_bypass import BeladyBypass
+from specmoe.sim.decide.evictions.belady import Belady, BeladyBypass
 from specmoe.sim.decide.evictions.fifo import Fifo
 from specmoe.sim.decide.evictions.lfu import Lfu
 from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed

@@ -1,6 +1,11 @@
-"""Belady's optimum: the fewest loads without prefetching."""
+"""Belady's optimum: the fewest loads without prefetching.
+
+Belady's optimum of a cache that may refuse, with the last slot for what is passing through.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.evictions.ranked import Ranked
@@ -30,3 +35,39 @@ class Belady(Ranked):
     def may_replace(self, victim: int, key: int, event: int) -> bool:
         """Whether the victim is needed later than the key."""
         return self._next_use(victim, event) > self._next_use(key, event)
+
+
+class BeladyBypass(Belady):
+    """Belady's choice among what is resident and what was just used, made at once and not at the next load.
+
+    The textbook's MIN with bypass refuses a key whose next use is later than that of all residents: it computes
+    elsewhere. Here every expert computes in a slot, so of S slots S - 1 are that cache, and one holds what it gave up
+    last, refused or evicted: the next load goes there, though a later key may have turned up by then. If the key given
+    up is asked for before, it is a hit, and the choice is made again: the only difference from the textbook with
+    S - 1 slots. Never fewer misses than `belady`, which chooses when it must.
+    """
+
+    def __init__(self, context: Context, capacity: int) -> None:
+        super().__init__(context, capacity)
+        self._capacity = capacity
+        self._given_up: int | None = None
+
+    def use(self, key: int, event: int, again: bool) -> None:
+        """Choose what to give up, unless the last choice still stands."""
+        super().use(key, event, again)
+        if self._given_up == key:
+            self._given_up = None
+        if self._given_up is None and len(self._order) == self._capacity:
+            self._given_up = super().victim(key, (), event)
+
+    def remove(self, key: int) -> None:
+        """Forget it."""
+        super().remove(key)
+        if self._given_up == key:
+            self._given_up = None
+
+    def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
+        """What was given up; else Belady's choice."""
+        if self._given_up is not None and self._given_up not in pinned:
+            return self._given_up
+        return super().victim(key, pinned, event)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from specmoe.sim.speculate.learned.config import NetConfig
-from specmoe.sim.speculate.learned.inputs import Inputs, Tables, inputs_at, targets_at
+from specmoe.sim.speculate.learned.inputs import Counts, Inputs, Tables, inputs_at, targets_at
 from specmoe.sim.speculate.learned.layers import Heads, target_layers
-from specmoe.sim.speculate.learned.statistics import Counts
 from specmoe.sim.speculate.learned.transformer import Reader
 
 TABLES = {"word": 2, "word_expert": 4, "experts": 4}  # and the fewest tokens of a key that is held

@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.files import make_directory
-from specmoe.sim.speculate.learned.checkpoint import rounded, save_checkpoint, write_json
+from specmoe.provenance import library_versions, today
+from specmoe.sim.speculate.learned.checkpoint import STATE, load_state, rounded, save_checkpoint, save_state, write_json
 from specmoe.sim.speculate.learned.config import NetConfig, config_for, require_features, require_same_shape
-from specmoe.sim.speculate.learned.data import columns_of, vocabulary_of
-from specmoe.sim.speculate.learned.device import memory_errors, pick_device
+from specmoe.sim.speculate.learned.data import Spans, columns_of, rows_of, spans_of, split, vocabulary_of
 from specmoe.sim.speculate.learned.inputs import Tables
 from specmoe.sim.speculate.learned.networks import learn_statistics, network
-from specmoe.sim.speculate.learned.scoring import best_temperatures, evaluate
-from specmoe.sim.speculate.learned.splits import Spans, rows_of, spans_of, split
-from specmoe.sim.speculate.learned.state import STATE, load_state, save_state
-from specmoe.sim.speculate.learned.timing import running_times, sample
-from specmoe.sim.speculate.learned.training import Material, Recipe, Run
-from specmoe.traces.store import Trace, library_versions, today
+from specmoe.sim.speculate.learned.timing import memory_errors, pick_device, running_times, sample
+from specmoe.sim.speculate.learned.training import Material, Recipe, Run, best_temperatures, evaluate
+from specmoe.traces.store import Trace
 
 METRICS = "metrics.json"
 

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from specmoe.sim.speculate.learned.config import NetConfig
-from specmoe.sim.speculate.learned.contextual import Contextual
 from specmoe.sim.speculate.learned.fusion import Fusion
-from specmoe.sim.speculate.learned.hierarchical import Hierarchical
+from specmoe.sim.speculate.learned.hierarchical import Contextual, Hierarchical
 from specmoe.sim.speculate.learned.inputs import Tables
 from specmoe.sim.speculate.learned.transformer import Transformer
 

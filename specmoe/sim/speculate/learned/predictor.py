@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, MissingExtraError, hint
 from specmoe.sim.speculate.learned.config import ARCHITECTURES, require_features, require_same_shape
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, best_of, no_guess
-from specmoe.traces import bundled
+from specmoe.traces import store
 
 if TYPE_CHECKING:
     from specmoe.sim.speculate.learned.checkpoint import Checkpoint
@@ -58,7 +58,7 @@ class Learned(Predictor):
     def event_seconds(self, routed: Routed) -> float:
         """Seconds of a pass of the network for the tokens of one step."""
         trained = self._load(routed)
-        from specmoe.sim.speculate.learned.latency import event_seconds
+        from specmoe.sim.speculate.learned.timing import event_seconds
 
         return event_seconds(trained.net, self._tables(routed, trained), routed.workload)
 
@@ -67,7 +67,7 @@ class Learned(Predictor):
         import torch
 
         from specmoe.sim.speculate.learned.inputs import inputs_at
-        from specmoe.sim.speculate.learned.scoring import calibrated
+        from specmoe.sim.speculate.learned.training import calibrated
 
         with torch.inference_mode():
             seen = inputs_at(tables, torch.from_numpy(rows).to(tables.token.device))
@@ -103,7 +103,7 @@ class Learned(Predictor):
         """Where the network for a model and phase is; raises InputError if none is bundled."""
         if self.checkpoint is not None:
             return Path(self.checkpoint)
-        shipped = bundled.root() / model / "predictors" / phase / self.architecture
+        shipped = store.root() / model / "predictors" / phase / self.architecture
         if shipped.is_dir():
             return shipped
         raise InputError(
@@ -118,7 +118,7 @@ def _load(directory: Path, device: str) -> Checkpoint:
     except ImportError:
         raise MissingExtraError("torch", "torch") from None
     from specmoe.sim.speculate.learned.checkpoint import load_checkpoint
-    from specmoe.sim.speculate.learned.device import pick_device
+    from specmoe.sim.speculate.learned.timing import pick_device
 
     trained = load_checkpoint(directory)
     trained.net.to(pick_device(device))

@@ -13,18 +13,14 @@ from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor
 from specmoe.sim.speculate.predictors.activation_match import ActivationMatch
 from specmoe.sim.speculate.predictors.adaptive import Adaptive
-from specmoe.sim.speculate.predictors.everybody import Everybody
+from specmoe.sim.speculate.predictors.baselines import Everybody, Nobody, Oracle, PreGated
 from specmoe.sim.speculate.predictors.frequency import Frequency
-from specmoe.sim.speculate.predictors.layer_minus_1 import LayerMinus1
 from specmoe.sim.speculate.predictors.lookahead import LookAhead
-from specmoe.sim.speculate.predictors.multi_layer import MultiLayer
-from specmoe.sim.speculate.predictors.nobody import Nobody, Oracle
+from specmoe.sim.speculate.predictors.multi_layer import LayerMinus1, MultiLayer
 from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
-from specmoe.sim.speculate.predictors.pregated import PreGated
 from specmoe.sim.speculate.predictors.previous_step import PreviousStep
 from specmoe.sim.speculate.predictors.token_identity import TokenIdentity
-from specmoe.sim.speculate.predictors.transition import Transition
-from specmoe.sim.speculate.predictors.transition_2 import Transition2
+from specmoe.sim.speculate.predictors.transition import Transition, Transition2
 
 _BUILT_IN: dict[str, Callable[..., Predictor]] = {
     "none": Nobody,

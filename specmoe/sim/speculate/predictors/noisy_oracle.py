@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.sim.speculate.demands import demands
-from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess, targets
-from specmoe.sim.speculate.table import PredictionTable
-from specmoe.traces.workload import Workload
+from specmoe.sim.speculate.predictor import Guess, PredictionTable, Predictor, Routed, no_guess, targets
+from specmoe.traces.workload import Workload, demands
 
 
 class NoisyOracle(Predictor):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.sim.speculate.online import Memory, Online, Step
-from specmoe.sim.speculate.predictors.backoff import grown, interpolate
 from specmoe.sim.speculate.predictors.frequency import Counts
+from specmoe.sim.speculate.predictors.transition import grown, interpolate
 
 
 class ByToken(Memory):

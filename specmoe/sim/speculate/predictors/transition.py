@@ -1,16 +1,77 @@
-"""Expert-to-expert transitions between layers, learnt as they are seen (specMoE's `pattern`; a common baseline)."""
+"""Probabilities from counts of rare contexts: what a context has not shown is filled in from a wider one.
+
+One opinion from several: what each of the experts that a token uses says of those to come.
+
+Expert-to-expert transitions between layers, learnt as they are seen (specMoE's `pattern`; a common baseline).
+
+Second-order transitions: what follows a pair of experts in two layers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.sim.speculate.online import Memory, Online, Step
-from specmoe.sim.speculate.predictors.backoff import interpolate
-from specmoe.sim.speculate.predictors.evidence import combined
 from specmoe.sim.speculate.predictors.frequency import Counts
+
+
+def interpolate(counts: NDArray[Any], wider: NDArray[Any], top_k: int) -> NDArray[Any]:
+    """Probability that each expert is used, [..., E], from the uses in a context [..., E] and a wider one's estimate.
+
+    Witten & Bell (1991): a context that has shown many different experts in few visits is likely to show a new one. A
+    visit uses `top_k` experts. A context never seen says what the wider one says.
+    """
+    kinds = np.maximum(np.count_nonzero(counts, axis=-1, keepdims=True), 1).astype(counts.dtype)
+    visits = counts.sum(axis=-1, keepdims=True) / counts.dtype.type(top_k)
+    return np.asarray((counts + kinds * wider) / (visits + kinds))
+
+
+def grown(rows: NDArray[Any], needed: int) -> NDArray[Any]:
+    """The same array with room for so many rows at least, new ones zero; doubles, so that growing stays cheap."""
+    if needed <= len(rows):
+        return rows
+    larger = np.zeros((max(needed, 2 * len(rows)), *rows.shape[1:]), rows.dtype)
+    larger[: len(rows)] = rows
+    return larger
+
+
+NEVER = 1e-4  # least and, from 1, most probability of an opinion: counts are too few to rule anything out
+ROUNDS = 3
+
+Scores = NDArray[np.floating[Any]]
+
+
+def combined(opinions: Sequence[Scores], popular: Scores) -> Scores:
+    """Probability that each expert is used, [..., E], from k opinions of it and what is thought with none.
+
+    Each opinion moves the log-odds from what is popular; were they independent the moves would add up (naive Bayes),
+    were they all the same their mean would count. They are in between: the sum over sqrt(k). Experts nobody has seen
+    stay at 0, and k experts are used in all.
+    """
+    k = len(opinions)
+    if k == 1:
+        return opinions[0]
+    start, said = log_odds(popular), np.stack(opinions)
+    moves = log_odds(said).sum(axis=0) - k * start
+    likely = 1 / (1 + np.exp(-start - moves / np.float32(k**0.5)))
+    return adding_up(np.where(said.any(axis=0), likely, np.float32(0)), k)
+
+
+def log_odds(probability: Scores) -> Scores:
+    """ln(p / (1 - p)), finite."""
+    p = np.minimum(np.maximum(probability, NEVER), 1 - NEVER)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def adding_up(scores: Scores, total: int) -> Scores:
+    """Scaled so that the last axis sums to the total, as far as none may be above 1."""
+    for _ in range(ROUNDS):
+        scores = np.minimum(1, scores * (total / np.maximum(scores.sum(axis=-1, keepdims=True), NEVER)))
+    return scores
 
 
 class Transitions(Memory):
@@ -65,3 +126,59 @@ class Transition(Online):
     def memory(self, layers: int, experts: int) -> Memory:
         """No pairs yet."""
         return Transitions(layers, experts, self.depth)
+
+
+class PairTransitions(Transitions):
+    """What followed each pair that was ever seen, [pairs, D, E]; row 0 stands for all the others and stays empty.
+
+    A pair is the layer before's first choice with one of this layer's experts. Before the first layer comes the last
+    one of the token before.
+    """
+
+    def __init__(self, layers: int, experts: int, depth: int) -> None:
+        super().__init__(layers, experts, depth)
+        self.row_of = np.zeros(layers * experts * experts, np.int32)
+        self.after = np.zeros((1, depth, experts), np.float32)
+        self.pairs = 1
+
+    def following(self, step: Step, rank: int, wider: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What follows the pair, filled in from what follows its second expert."""
+        first_order = super().following(step, rank, wider)
+        pair = self._pairs(step.experts[:, :, rank : rank + 1], step.experts, step.before[:, -1, 0])[:, :, 0]
+        found = self.after[np.where(pair >= 0, self.row_of[pair], 0)]
+        return interpolate(found, first_order, step.experts.shape[2])
+
+    def learn(self, step: Step) -> None:
+        """Count what followed pairs of these tokens, and of the tokens before."""
+        super().learn(step)
+        nobody = np.full(len(step.token), -1)
+        now = self._pairs(step.experts, step.experts, step.before[:, -1, 0])
+        before = self._pairs(step.before, step.before, nobody)
+        self._make_rows(np.concatenate([now, before]))
+        rows, rows_before = (np.where(pair >= 0, self.row_of[pair], -1) for pair in (now, before))
+        add_pairs(self, self.after, rows, rows_before, step)
+
+    def _pairs(
+        self, used: NDArray[np.int16], experts: NDArray[np.int16], start: NDArray[np.integer]
+    ) -> NDArray[np.int64]:
+        """Number of the pairs that end in the experts `used`, [T, L, k]; -1 where a half is missing."""
+        earlier = np.concatenate([start[:, None], experts[:, :-1, 0]], axis=1)[..., None]
+        row = np.arange(self.layers)[:, None] * self.experts
+        pair = (row + earlier) * self.experts + used
+        return np.where((earlier >= 0) & (used >= 0), pair, -1)
+
+    def _make_rows(self, pairs: NDArray[np.int64]) -> None:
+        """Rows for pairs that have none."""
+        new = np.unique(pairs[pairs >= 0])
+        new = new[self.row_of[new] == 0]
+        self.row_of[new] = np.arange(self.pairs, self.pairs + len(new))
+        self.pairs += len(new)
+        self.after = grown(self.after, self.pairs)
+
+
+class Transition2(Online):
+    """Second order, filled in from the first, filled in from popularity (Witten & Bell 1991)."""
+
+    def memory(self, layers: int, experts: int) -> Memory:
+        """No pairs yet."""
+        return PairTransitions(layers, experts, self.depth)

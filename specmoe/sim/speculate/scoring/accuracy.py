@@ -1,4 +1,9 @@
-"""How often what a token uses is among the best candidates: counted by sequence, target layer and depth."""
+"""How often what a token uses is among the best candidates: counted by sequence, target layer and depth.
+
+Whether confidences mean what they say (Guo et al. 2017): of what is 70 % sure, 70 % should come true.
+
+How sure an accuracy is: tokens of a text are alike, so sequences are resampled and not tokens.
+"""
 
 from __future__ import annotations
 
@@ -88,3 +93,72 @@ def accuracy(counted: Tally, where: NDArray[np.bool_]) -> dict[str, Any]:
 
 def _share(part: Any, whole: Any) -> float | None:
     return float(part / whole) if whole else None
+
+
+BINS = 10
+
+
+class Calibration(NamedTuple):
+    """The expected calibration error, and the curve: of each filled bin, the mean confidence, accuracy and count."""
+
+    ece: float
+    reliability: list[dict[str, Any]]
+
+
+def calibration(guess: Guess, routed: Routed) -> Calibration | None:
+    """Of the best candidates one layer ahead within the step; None if there are no confidences.
+
+    A confidence is the probability that the expert is used, so it comes true if the token uses it as any of its
+    `top_k`. Where there is no candidate there is no confidence, and nothing is counted.
+    """
+    if guess.experts.shape[3] == 0:
+        return None
+    parts = [_of_layer(guess, routed, layer) for layer in range(guess.experts.shape[1] - 1)]
+    if not parts:
+        return None
+    confidence, came_true = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return curve(confidence, came_true) if confidence.any() else None
+
+
+def _of_layer(guess: Guess, routed: Routed, layer: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    used = target_of(routed, layer, 1)
+    best = guess.experts[:, layer, 0, :1]
+    counts = (best[:, 0] >= 0) & (used[:, 0] >= 0)
+    return guess.confidence[counts, layer, 0, 0], (best == used).any(axis=1)[counts]
+
+
+def curve(confidence: NDArray[np.floating[Any]], came_true: NDArray[np.bool_]) -> Calibration:
+    """Ten bins of equal width, [0, 0.1), [0.1, 0.2), ..., [0.9, 1]; both arrays [n], n > 0.
+
+    The error is the mean distance between a bin's confidence and its accuracy, weighted by the bin's count.
+    """
+    sure = confidence.astype(np.float64)
+    number = np.minimum((sure * BINS).astype(int), BINS - 1)
+    counts = np.bincount(number, minlength=BINS)
+    means = np.bincount(number, sure, BINS) / np.maximum(counts, 1)
+    shares = np.bincount(number, came_true, BINS) / np.maximum(counts, 1)
+    error = float((counts * abs(means - shares)).sum() / counts.sum())
+    filled = np.flatnonzero(counts).tolist()
+    points = [{"confidence": float(means[n]), "accuracy": float(shares[n]), "count": int(counts[n])} for n in filled]
+    return Calibration(error, points)
+
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+def interval(
+    hits: NDArray[np.int64], targets: NDArray[np.int64], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> list[float] | None:
+    """95 % percentile interval of sum(hits) / sum(targets), both [S] by sequence (Efron 1979); None without targets.
+
+    Generators in the same state resample the same sequences: intervals of different predictors are paired so.
+    """
+    if not targets.sum():
+        return None
+    sequences = len(targets)
+    weights = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=resamples)
+    drawn = weights @ targets
+    shares = (weights @ hits)[drawn > 0] / drawn[drawn > 0]
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return [float(low), float(high)]

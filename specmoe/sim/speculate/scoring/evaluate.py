@@ -13,13 +13,19 @@ from specmoe.errors import InputError, SpecmoeError
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.speculate.scoring import ceilings as bounds
-from specmoe.sim.speculate.scoring.accuracy import Tally, accuracy, tally
-from specmoe.sim.speculate.scoring.asked import Asked, asked_for
-from specmoe.sim.speculate.scoring.bootstrap import interval
-from specmoe.sim.speculate.scoring.calibration import calibration
-from specmoe.sim.speculate.scoring.cost import expert_bytes, milliseconds_cpu, milliseconds_gpu, sample
-from specmoe.sim.speculate.scoring.events import prefetching, rule_of, table_of
-from specmoe.sim.speculate.train_split import open_train, train_beside
+from specmoe.sim.speculate.scoring.accuracy import Tally, accuracy, calibration, interval, tally
+from specmoe.sim.speculate.scoring.cost import (
+    Asked,
+    asked_for,
+    expert_bytes,
+    milliseconds_cpu,
+    milliseconds_gpu,
+    prefetching,
+    rule_of,
+    sample,
+    table_of,
+)
+from specmoe.traces.splitting import open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import build

@@ -1,0 +1,275 @@
+"""What the figures of a validation show: cells, measured and simulated, in the order in which they are drawn.
+
+How far simulated cells are from measured ones.
+
+Where the time of a step goes, measured and simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from specmoe.analysis.comparison import MS
+from specmoe.analysis.figures.latency import NOTE, PARTS
+from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, legend_below, save
+from specmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HELD_OUT = "held_out"
+
+
+class GroupLike(Protocol):
+    """Cells that differ in policy and slots only."""
+
+    @property
+    def name(self) -> str:
+        """Model, phase, format and batch."""
+
+
+class CellLike(Protocol):
+    """What was run."""
+
+    @property
+    def group(self) -> GroupLike:
+        """With what."""
+
+    @property
+    def policy(self) -> str:
+        """By its name."""
+
+    @property
+    def slots(self) -> int:
+        """In VRAM."""
+
+    @property
+    def role(self) -> str:
+        """`fit`, or `held_out`: nothing was fitted on it."""
+
+
+class SideLike(Protocol):
+    """Mean of a step and its parts, ns."""
+
+    @property
+    def mean_ns(self) -> float:
+        """The sum of the parts."""
+
+    @property
+    def compute_ns(self) -> float:
+        """The compute stream works."""
+
+    @property
+    def stall_ns(self) -> float:
+        """It waits for loads."""
+
+    @property
+    def host_ns(self) -> float:
+        """It waits for the host thread."""
+
+
+class Judged(Protocol):
+    """One cell and how it came out."""
+
+    @property
+    def cell(self) -> CellLike:
+        """What was run."""
+
+    @property
+    def repeats(self) -> int:
+        """How often it was measured."""
+
+    @property
+    def measured(self) -> SideLike:
+        """On the device."""
+
+    @property
+    def simulated(self) -> SideLike:
+        """By the simulator."""
+
+    @property
+    def error(self) -> float:
+        """Of the mean step: simulated / measured - 1."""
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest mean of the repeats, as a share of the median."""
+
+
+AnyCell = TypeVar("AnyCell", bound=Judged)
+
+
+class About(NamedTuple):
+    """What the captions say of a validation."""
+
+    device: str
+    profile: str
+    evidence: str
+    semantics: str
+
+
+def caption(cells: Sequence[Judged], about: About) -> str:
+    """On what, with what and how often; raises InputError if there is no cell."""
+    if not cells:
+        raise InputError("no cells: there is nothing to draw")
+    held_out = sum(held(cell) for cell in cells)
+    repeats = " to ".join(str(count) for count in sorted({cell.repeats for cell in cells}))
+    return (
+        f"Device: {about.device}. Profile: {about.profile} (evidence: {about.evidence}); replay {about.semantics}.\n"
+        f"{held_out} cells held out, {len(cells) - held_out} fitted on; each measured {repeats} times."
+    )
+
+
+def held(cell: Judged) -> bool:
+    """Whether nothing was fitted on it."""
+    return cell.cell.role == HELD_OUT
+
+
+def label(cell: Judged) -> str:
+    """Of a row among those of its group."""
+    return f"{cell.cell.policy}, {cell.cell.slots}"
+
+
+def grouped(cells: Sequence[AnyCell]) -> dict[str, list[AnyCell]]:
+    """Cells by the name of their group, groups by name, in each the largest error first; ties by label."""
+    order = sorted(cells, key=lambda cell: (cell.cell.group.name, -cell.error, label(cell)))
+    return {name: list(found) for name, found in groupby(order, key=lambda cell: cell.cell.group.name)}
+
+
+def laid_out(cells: Sequence[AnyCell]) -> Iterator[tuple[int, str, AnyCell | None]]:
+    """Rows of a figure from its top: a heading for each group, which has no cell, and below it its cells."""
+    row = 0
+    for name, found in grouped(cells).items():
+        for text, cell in [(name, None), *((label(each), each) for each in found)]:
+            yield row, text, cell
+            row += 1
+
+
+ROW = 0.14  # inches a row
+BAND = 4  # percent: what the worst cell may err by
+LINES = {-BAND: "--", -1: ":", 0: "-", 1: ":", BAND: "--"}  # percent
+FILLED = "Filled: held out; hollow: constants were fitted on it."
+
+
+def plot_prediction(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+    """Write `prediction_figure` as a PNG."""
+    save(prediction_figure(cells, title, about), png)
+
+
+def plot_errors(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+    """Write `errors_figure` as a PNG."""
+    save(errors_figure(cells, title, about), png)
+
+
+def prediction_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+    """Simulated against measured mean step, a mark for each cell, colour and shape by group."""
+    from matplotlib.ticker import LogLocator
+
+    described = f"{caption(cells, about)}\nLine: as measured; band: within {BAND} %. {FILLED}"
+    chart, axes = figure(1, 1, width=8.2, height=5.2)
+    times = [side.mean_ns / MS for cell in cells for side in (cell.measured, cell.simulated)]
+    ends = [min(times) / 1.3, max(times) * 1.3]
+    band = ([end * (1 + sign * BAND / 100) for end in ends] for sign in (-1, 1))
+    axes.fill_between(ends, *band, color="0.85", linewidth=0)
+    axes.plot(ends, ends, color="black", linewidth=0.8)
+    for name, look in _looks(cells).items():
+        _marks(axes, [(c.measured.mean_ns / MS, c.simulated.mean_ns / MS, c) for c in grouped(cells)[name]], look, name)
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.set(xlabel="measured mean time of a step, ms", ylabel="simulated, ms")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    describe(chart, title, described)
+    return chart
+
+
+def errors_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+    """The error of each cell, sorted within its group, with a bar as wide as the spread of its repeats."""
+    described = f"{caption(cells, about)}\nBars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %. {FILLED}"
+    chart, axes = rows_figure(cells)
+    looks = _looks(cells)
+    for row, _, cell in laid_out(cells):
+        if cell is not None:
+            name, width = cell.cell.group.name, 50 * cell.spread
+            axes.errorbar(100 * cell.error, row, xerr=width, color=looks[name]["color"], elinewidth=1)
+            _marks(axes, [(100 * cell.error, row, cell)], looks[name], None)
+    for percent, style in LINES.items():
+        axes.axvline(percent, color="black", linestyle=style, linewidth=0.7, zorder=0)
+    far = max(1.2 * BAND, *(100 * abs(cell.error) + 50 * cell.spread + 0.4 for cell in cells))
+    axes.set(xlim=(-far, far), xlabel="error of the mean time of a step, % (right: simulated is slower)")
+    describe(chart, title, described)
+    return chart
+
+
+def rows_figure(cells: Sequence[Judged]) -> tuple[Figure, Any]:
+    """A figure whose rows are those of `laid_out`, with their names."""
+    rows = list(laid_out(cells))
+    chart, axes = figure(1, 1, width=7.4, height=1.6 + ROW * len(rows))
+    axes.set_ylim(len(rows) - 0.3, -0.7)
+    axes.set_yticks(range(len(rows)), [text for _, text, _ in rows], fontsize=7)
+    axes.tick_params(axis="y", length=0)
+    for tick, (_, _, cell) in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_weight("bold" if cell is None else "normal")
+    return chart, axes
+
+
+def _looks(cells: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+    """Colour and shape of each group; more groups than colours differ in shape."""
+    return {
+        name: {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        for place, name in enumerate(grouped(cells))
+    }
+
+
+def _marks(axes: Any, points: Sequence[tuple[float, float, Judged]], look: dict[str, Any], name: str | None) -> None:
+    """Marks of a group, hollow where constants were fitted; the legend shows the filled one."""
+    for x, y, cell in points:
+        inside = look["color"] if held(cell) else "white"
+        axes.plot(x, y, **look, linestyle="", markersize=5, markerfacecolor=inside, zorder=3)
+    if name is not None:
+        axes.plot([], [], **look, linestyle="", markersize=5, label=name)
+
+
+HEIGHT = 0.34  # of a bar, in rows
+
+
+def plot_parts(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+    """Write `parts_figure` as a PNG."""
+    save(parts_figure(cells, title, about), png)
+
+
+def parts_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+    """Two bars for each cell, the measured one above the simulated, as shares of the measured mean step."""
+    described = f"{caption(cells, about)}\nOf two bars the upper is measured, the lower simulated. {NOTE}"
+    chart, axes = rows_figure(cells)
+    rows = [(row, cell) for row, _, cell in laid_out(cells) if cell is not None]
+    bars = [
+        (row + shift * HEIGHT / 2, side, cell.measured.mean_ns)
+        for row, cell in rows
+        for shift, side in ((-1, cell.measured), (1, cell.simulated))
+    ]
+    lefts = [0.0] * len(bars)
+    for part, look in PARTS.items():
+        widths = [100 * _part(side, part) / whole for _, side, whole in bars]
+        _bars(axes, [at for at, _, _ in bars], widths, lefts, {**look, "label": part})
+        lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+    axes.axvline(100, color="black", linewidth=0.7)
+    axes.set(xlim=(0, max(105, 1.02 * max(lefts))), xlabel="share of the measured mean time of a step, %")
+    legend_below(axes)
+    describe(chart, title, described)
+    return chart
+
+
+def _part(side: SideLike, part: str) -> float:
+    """Not below 0, as what is left for the host may be where little is."""
+    value: float = getattr(side, f"{part}_ns")
+    return max(0.0, value)
+
+
+def _bars(axes: Any, at: list[float], widths: list[float], lefts: list[float], look: dict[str, Any]) -> None:
+    axes.barh(at, widths, left=lefts, height=HEIGHT, edgecolor="white", linewidth=0.3, **look)

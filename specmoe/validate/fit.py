@@ -1,0 +1,283 @@
+"""What a fit can tell of its constants: how sure it is of each, and which it cannot tell apart.
+
+Simulating cells, again and again with other costs of the host: what is decided is decided once.
+
+Constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
+
+They are the costs of the host; the contention: how many times longer copies take in whole runs than alone; and the
+interference: the share by which kernels take longer while a copy is under way.
+
+Residuals, all cells weighing alike:
+
+    of every step    (simulated / measured - 1) / sqrt(steps of the cell)
+    of every mean    MEAN_WEIGHT * (simulated / measured - 1)
+    of every one     PULL * (constant - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more, or 1
+
+The simulated times are piecewise linear in the constants and whole numbers, so slopes are taken over STEP_NS. All cells
+together can tell two constants apart only if they differ in how they change the cells: `Fitted.warnings` names those
+that they cannot, which then stay near the microbenchmarks'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError, MissingExtraError
+from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
+from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.decide.table import packed
+from specmoe.sim.run import AT_HOME, Run, RunSpec, Scenario
+from specmoe.validate.grid import Cell, Group
+from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions
+
+Floats = NDArray[np.float64]
+
+MOST = 30.0  # condition number up to which constants are told apart
+TAKES_PART = 0.3  # of a direction of length 1, from which on a constant belongs to it
+
+
+def covariance(errors: Floats, weight: float, slopes: Floats) -> Floats:
+    """Of the constants, [p, p], in their units; from the errors of the cells' means, [cells], and slopes [n, p].
+
+    What is wrong in a cell may be wrong in all its steps, so a cell counts as one observation, not as many as it has
+    steps; `weight` is what the square of an error of a whole cell counts in the sum that was made least.
+    """
+    variance = weight * (errors @ errors) / max(1, len(errors) - slopes.shape[1])
+    return np.asarray(variance * np.linalg.pinv(slopes.T @ slopes))
+
+
+def unresolved(slopes: Floats, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
+    """The condition number of slopes [n, p], each column scaled to length 1, and a line for what cannot be told."""
+    lengths = np.linalg.norm(slopes, axis=0)
+    shows = lengths > 0
+    silent = tuple(
+        f"{name}: shows in no cell: as it was" for name, shown in zip(names, shows, strict=True) if not shown
+    )
+    known = [name for name, shown in zip(names, shows, strict=True) if shown]
+    if not known:
+        return np.inf, silent
+    _, sizes, directions = np.linalg.svd(slopes[:, shows] / lengths[shows], full_matrices=False)
+    conditions = sizes[0] / np.maximum(sizes, sizes[0] * np.finfo(np.float64).eps)
+    alike = {_alike(known, row): size for row, size in zip(directions, conditions, strict=True) if size > MOST}
+    lines = (
+        f"{group}: hardly told apart by these cells (condition number {size:.2g})" for group, size in alike.items()
+    )
+    return (np.inf if silent else float(conditions[-1])), (*silent, *lines)
+
+
+def _alike(names: Sequence[str], direction: Floats) -> str:
+    """The constants that make up a direction."""
+    return ", ".join(name for name, share in zip(names, np.abs(direction).tolist(), strict=True) if share > TAKES_PART)
+
+
+Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
+
+
+def spec_of(group: Group, traces: Traces, profile: str | HardwareProfile) -> RunSpec:
+    """What is simulated of a group, as it is replayed; raises InputError if there is no trace of its phase."""
+    if group.phase not in traces:
+        raise InputError(f"{group.name}: no trace of phase {group.phase}: one of {', '.join(traces)} expected")
+    return RunSpec(
+        traces[group.phase],
+        profile,
+        group.shape,
+        group.format,
+        batch=group.batch,
+        steps=group.steps,
+        home=AT_HOME._replace(format=group.home_format),
+        padded=True,
+    )
+
+
+class Resimulation:
+    """Cells on one machine: a profile by name or path, or at hand."""
+
+    def __init__(self, traces: Traces, profile: str | HardwareProfile) -> None:
+        self._traces, self._profile = traces, profile
+        self._scenarios: dict[Group, Scenario] = {}
+        self._runs: dict[Cell, Run] = {}
+
+    def scenario(self, group: Group) -> Scenario:
+        """What a group's cells share; raises InputError for what cannot be simulated."""
+        if group not in self._scenarios:
+            self._scenarios[group] = Scenario(spec_of(group, self._traces, self._profile))
+        return self._scenarios[group]
+
+    def run(self, cell: Cell) -> Run:
+        """A cell with the profile's own costs of the host."""
+        if cell not in self._runs:
+            self._runs[cell] = self.scenario(cell.group).run(cell.policy, cell.slots)
+        return self._runs[cell]
+
+    def constants(self, group: Group) -> Constants:
+        """The profile's own."""
+        costs = self.scenario(group).costs
+        shares = (costs.profile.contention, costs.profile.interference)
+        return Constants(costs.host, *(round(share * MILLION) for share in shares))
+
+    def steps(self, cell: Cell, constants: Constants) -> Steps:
+        """The steps of a cell with other constants than the profile's; one repeat."""
+        result, decisions, durations, own = self.run(cell)
+        longer = constants.contention / self.constants(cell.group).contention
+        copy = packed(np.round(np.array(durations.copy) * longer))
+        slows = constants.interference / MILLION
+        changed = durations._replace(host=constants.host, copy=copy, interference=slows)
+        timing = self.scenario(cell.group).time(decisions, changed)
+        layers = decisions.num_layers
+        latency = timing.step_end - timing.begin[::layers]
+        computed = result.table["compute_ns"] - own.slowed + timing.slowed
+        compute, stall = (_by_step(column, layers) for column in (computed, timing.stall))
+        return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
+
+    def all_steps(self, cells: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
+        """The steps of some cells: what `calibrate.fit` asks for."""
+        return {cell: self.steps(cell, constants) for cell in cells}
+
+
+def _by_step(column: StepTimes, layers: int) -> StepTimes:
+    """Sums over the layers, [1, steps]."""
+    sums: StepTimes = column.reshape(1, -1, layers).sum(axis=2)
+    return sums
+
+
+MILLION = 1_000_000  # parts of 1, in which shares are counted
+
+
+class Constants(NamedTuple):
+    """What is fitted, in whole numbers: ns, and millionths."""
+
+    host: HostCosts
+    contention: int = MILLION
+    interference: int = 0
+
+    @property
+    def flat(self) -> Floats:
+        """In the order of `NAMES`, in UNIT_NS."""
+        return np.array([*self.host, self.contention, self.interference], np.float64) / UNIT_NS
+
+    def values(self, host_set: str = "graph") -> dict[str, float]:
+        """By a profile's dotted names, in its units."""
+        named: dict[str, float] = {f"host.{host_set}.{name}": ns for name, ns in zip(NAMES, self.host, strict=False)}
+        return {**named, CONTENTION: self.contention / MILLION, INTERFERENCE: self.interference / MILLION}
+
+
+Predict = Callable[[Constants], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
+
+MEAN_WEIGHT = 3.0
+PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % of all steps of one cell
+UNKNOWN_NS = 10_000
+STEP_NS = 500
+UNIT_NS = 1000  # of what the solver sees: all costs are some microseconds
+NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention", "interference")
+SHARES = 2  # the last of them
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Constants, and how well the cells tell them."""
+
+    constants: Constants
+    standard_error: Constants
+    covariance: Floats  # of `NAMES`, in ns and millionths
+    condition: float  # of the slopes, each constant's scaled to length 1; infinite if one shows in no cell
+    cells: tuple[str, ...]  # that were fitted on
+    mean_errors: tuple[float, ...]  # of their mean steps, as shares
+    warnings: tuple[str, ...]
+
+    @property
+    def ref(self) -> str:
+        """What a profile should say of where the values come from."""
+        worst = 100 * max(map(abs, self.mean_errors))
+        return f"least squares over {len(self.cells)} replayed cells; their mean steps are off by {worst:.2f} % at most"
+
+
+def fit(measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> Fitted:
+    """Constants with which `predict` comes nearest to the measured steps; `start` is the microbenchmarks'.
+
+    Raises InputError for no cell, a held-out one or other decisions, MissingExtraError without scipy.
+    """
+    cells, solve = tuple(measured), _least_squares()
+    _require_fit(cells)
+    _require_same_decisions(measured, predict(start))
+    residuals = _Residuals(measured, predict, start)
+    found = solve(residuals, start.flat, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale)
+    constants = _constants(found.x)
+    errors, slopes = residuals.mean_errors(constants), residuals.slopes(found.x)
+    spread = covariance(np.array(errors), 1 + MEAN_WEIGHT**2, slopes) * UNIT_NS**2
+    condition, warnings = unresolved(slopes[: -len(NAMES)], NAMES)  # without the pull
+    return Fitted(
+        constants,
+        _constants(np.sqrt(np.diag(spread)) / UNIT_NS),
+        spread,
+        condition,
+        tuple(cell.name for cell in cells),
+        errors,
+        warnings,
+    )
+
+
+class _Residuals:
+    """As the solver wants them: functions of constants in UNIT_NS."""
+
+    def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> None:
+        self._predict = predict
+        self._steps = {cell: steps.typical for cell, steps in measured.items()}
+        self._means = {cell: float(steps.typical.mean()) for cell, steps in measured.items()}
+        self._start = start.flat
+        self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
+        self.scale[-SHARES:] = MILLION / UNIT_NS
+
+    def __call__(self, x: Floats) -> Floats:
+        simulated = self._predict(_constants(x))
+        steps = [
+            (simulated[cell].typical / measured - 1) / np.sqrt(len(measured)) for cell, measured in self._steps.items()
+        ]
+        means = [MEAN_WEIGHT * (simulated[cell].latency.mean() / mean - 1) for cell, mean in self._means.items()]
+        return np.concatenate([*steps, means, PULL * (x - self._start) / self.scale])
+
+    def slopes(self, x: Floats) -> Floats:
+        """[residuals, constants]."""
+        here, step = self(x), STEP_NS / UNIT_NS
+        ahead = x + step * np.eye(len(x))
+        return np.stack([(self(one) - here) / step for one in ahead], axis=1)
+
+    def mean_errors(self, constants: Constants) -> tuple[float, ...]:
+        simulated = self._predict(constants)
+        return tuple(float(simulated[cell].latency.mean() / mean - 1) for cell, mean in self._means.items())
+
+
+def _constants(x: Floats) -> Constants:
+    *host, contention, interference = (round(value * UNIT_NS) for value in x.tolist())
+    return Constants(HostCosts(*host), contention, interference)
+
+
+def _require_fit(cells: tuple[Cell, ...]) -> None:
+    if not cells:
+        raise InputError("no cells to fit on: a grid with some under `fit` expected")
+    for cell in cells:
+        if cell.role != "fit":
+            raise InputError(f"{cell.name}: held out: cells to fit on expected")
+
+
+def _require_same_decisions(measured: Mapping[Cell, Steps], simulated: Mapping[Cell, Steps]) -> None:
+    for cell, steps in measured.items():
+        if simulated[cell].decisions != steps.decisions:
+            raise InputError(
+                f"{cell.name}: the decisions simulated are not those that were measured: nothing to fit on"
+            )
+
+
+def _least_squares() -> Callable[..., Any]:
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise MissingExtraError("scipy", "calibrate") from None
+    solver: Callable[..., Any] = least_squares
+    return solver

@@ -1,0 +1,58 @@
+"""The CUDA device of this machine, for replays."""
+
+from __future__ import annotations
+
+import torch
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.measure.machine import machine_facts
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim.run import Scenario
+from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice, Model
+from specmoe.validate.emulate import stretch
+from specmoe.validate.slots import Pool, enough_vram, free_vram, most_slots_in, pool_size
+from specmoe.validate.validation import Machine
+
+
+def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) -> Machine:
+    """The current CUDA device, with another machine's link if told; raises InputError where there is none."""
+    device = _device()
+
+    def longer(scenario: Scenario) -> float:
+        return 1.0 if other is None else stretch(mine, other, scenario.shape.expert_bytes(_home(scenario)))
+
+    def make(scenario: Scenario, slots: int) -> CudaDevice:
+        home, times = _home(scenario), longer(scenario)
+        keys = pool_size(round(scenario.shape.expert_bytes(home) * times), scenario.num_keys)
+        with enough_vram():
+            return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, times))
+
+    def most_slots(scenario: Scenario) -> int:
+        copied = round(scenario.shape.expert_bytes(_home(scenario)) * longer(scenario))
+        return most_slots_in(free_vram(device), scenario.expert_bytes, copied)
+
+    return Machine(make, machine_facts(device), most_slots)
+
+
+def checked_device(scenario: Scenario) -> CheckedCudaDevice:
+    """The current CUDA device with a slot and a pinned copy for every expert, to check what is computed."""
+    device, model = _device(), _model(scenario)
+    pool = Pool(scenario.shape, model.home, scenario.num_keys, device)
+    with enough_vram():
+        return CheckedCudaDevice(model, scenario.num_keys, pool)
+
+
+def _model(scenario: Scenario) -> Model:
+    return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, _home(scenario))
+
+
+def _home(scenario: Scenario) -> Format:
+    held: Format = scenario.spec.home.format or scenario.format
+    return held
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        raise InputError(f"no CUDA device: torch {torch.__version__} finds none, and a replay needs one")
+    return torch.device("cuda", torch.cuda.current_device())
