@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types tests bench figures docs
+.PHONY: demo test lint types tests bench figures docs reference
 
 .venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,9 @@ types: .venv/ready
 
 tests: .venv/ready ## one process per core, one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal --durations=10
+
+reference: .venv/ready ## pages made from the code: docs/api.md, cli.md, policies.md
+	$(BIN)/python docs/build_reference.py
 
 docs: .venv/ready ## pages in out/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/docs

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import specmoe.traces
+from specmoe.sim.config import Order, RunConfig
 from specmoe.sim.routing import Routing
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.timing.charge import charged
-from specmoe.sim.timing.engine import Engine, Order, simulate
+from specmoe.sim.timing.engine import Engine, simulate
 from specmoe.traces.schema import Block
 
 TRACE = "switch-mini-128/decode/train"
@@ -36,7 +37,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         long_run(int(sys.argv[1]))
         return
-    scenario = Scenario(RunSpec(TRACE, slots=SLOTS))
+    scenario = Scenario(RunConfig(TRACE, slots=SLOTS))
     rows = [measure(scenario, name, order) for name, order in RUNS]
     for steps in (100_000, 1_000_000):
         told = subprocess.run([sys.executable, "-m", "benchmarks.engine", str(steps)], capture_output=True, check=True)
@@ -76,7 +77,7 @@ def measure(scenario: Scenario, name: str, order: Order) -> dict[str, Any]:
 def long_run(steps: int) -> None:
     """Decide and time an LRU over a trace repeated to so many steps; print its peak memory."""
     trace = specmoe.traces.open(TRACE)
-    scenario = Scenario(RunSpec(TRACE, slots=SLOTS))
+    scenario = Scenario(RunConfig(TRACE, slots=SLOTS))
     copies = -(-steps // len(trace))
     routed = scenario.routed
     block = Block._make(np.concatenate([column] * copies) for column in routed.block)

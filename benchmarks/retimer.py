@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from specmoe.sim.break_even import link_name
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.charge import charge, charged
 from specmoe.sim.timing.durations import Durations, durations_of
@@ -23,7 +24,7 @@ from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, sample_of, variants_of
 
-SPEC = RunSpec("switch-mini-128/decode/test", slots=227, format="fp16", steps=10_000)
+SPEC = RunConfig("switch-mini-128/decode/test", slots=227, format="fp16", steps=10_000)
 POLICY = "lookahead"
 VARIANTS = 1000
 INTERFERENCE = 0.05  # the profile has none

@@ -9,7 +9,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.grid import cells_of
 from specmoe.sim.sweep.job import Asked, run_sweep
 from specmoe.sim.sweep.question import read_grid
@@ -66,7 +67,7 @@ def one_by_one_s() -> float:
     """Seconds of a cell that is predicted, decided and simulated on its own, with its bounds: a mean over policies."""
     started = time.perf_counter()
     for name in POLICIES:
-        Scenario(RunSpec(TRACE, format="fp16", slots=154)).run(name)
+        Scenario(RunConfig(TRACE, format="fp16", slots=154)).run(name)
     return (time.perf_counter() - started) / len(POLICIES)
 
 

@@ -18,13 +18,14 @@ from typing import Any
 
 from specmoe.analysis.figures.precision import plot_break_even
 from specmoe.analysis.figures.predictors import plot_predictions
-from specmoe.results import summary
 from specmoe.sim.break_even import curve
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.scoring.cost import asked_for
 from specmoe.sim.speculate.scoring.evaluate import Examination, run
 from specmoe.sim.timing.charge import charged
+from specmoe.summary import summary
 
 DOCS = Path(__file__).parent
 RUNS = DOCS / "runs" / "speculation"
@@ -84,7 +85,7 @@ def short(row: dict[str, Any]) -> dict[str, Any]:
 
 def latencies(slots: int) -> Iterator[dict[str, Any]]:
     """Mean step of every policy, ns, with its predictions charged and free; the learned ones also on a GPU."""
-    scenario = Scenario(RunSpec(TRACES["decode"], format="fp16", slots=slots, steps=STEPS))
+    scenario = Scenario(RunConfig(TRACES["decode"], format="fp16", slots=slots, steps=STEPS))
     for name, chosen in POLICIES.items():
         yield {"policy": name, **timed(scenario, chosen, slots)}
         if name in ON_GPU:
@@ -96,7 +97,7 @@ def latencies(slots: int) -> Iterator[dict[str, Any]]:
 
 def rules() -> Iterator[dict[str, Any]]:
     """Mean step of other prefetch rules over that of an LRU, on the validation split, where rules were chosen."""
-    scenario = Scenario(RunSpec(VALIDATION, format="fp16", slots=1, steps=STEPS))
+    scenario = Scenario(RunConfig(VALIDATION, format="fp16", slots=1, steps=STEPS))
     plain = {slots: timed(scenario, POLICIES["on-demand-lru"], slots)["free_ns"] for slots in BUDGETS}
     for name, depth, threshold, late in itertools.product(RULED, (1, 2), (0.0, 0.3, 0.5), (False, True)):
         rule = Prefetch(1, threshold, depth, after_launch=late)

@@ -14,6 +14,7 @@ from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
 from specmoe.commands.plot import plot, report
+from specmoe.commands.policies import policies
 from specmoe.commands.pretrain import pretrain
 from specmoe.commands.simulate import simulate
 from specmoe.commands.status import status
@@ -31,6 +32,7 @@ app.command(rich_help_panel=ANSWERS)(simulate)
 app.command(rich_help_panel=ANSWERS)(sweep)
 app.command(rich_help_panel=ANSWERS)(report)
 app.command(rich_help_panel=ANSWERS)(plot)
+app.command(rich_help_panel=ANSWERS)(policies)
 app.command(rich_help_panel=ANSWERS)(status)
 app.add_typer(traces.app, name="traces", rich_help_panel=ROUTING)
 app.command(rich_help_panel=ROUTING)(analyze)

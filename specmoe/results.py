@@ -1,4 +1,4 @@
-"""What a run gives: one row per (step, layer), a manifest, and a summary that is a pure function of the two.
+"""What a run gives: one row per (step, layer) and a manifest; `specmoe.summary` makes one row of the two.
 
 Decision columns (`DECISIONS`) do not depend on hardware; two runs of the same decisions, simulated or real, must agree
 in them exactly. Timing columns (`TIMES`) are integer nanoseconds.
@@ -116,50 +116,3 @@ def latencies(result: RunResult) -> NDArray[np.int64]:
     ends, begins = result.table["end_ns"][layers - 1 :: layers], result.table["begin_ns"][::layers]
     steps: NDArray[np.int64] = ends - begins
     return steps
-
-
-def summary(result: RunResult) -> dict[str, Any]:
-    """The figures of a run under the names that `--json` gives them.
-
-    `precision` is the share of the prefetched experts that were used before they left, and `recall` the share of all
-    loads worth making that were foreseen; None where there were none. `predict_ns` is a mean of (step, layer)s.
-    """
-    table, manifest = result.table, result.manifest
-    total = {name: int(column.sum()) for name, column in table.items()}
-    steps = latencies(result)
-    p50, p95, p99 = (int(value) for value in np.percentile(steps, (50, 95, 99)))
-    tokens = int(table["tokens"][:: manifest.num_layers].sum())
-    head = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest)}
-    tail = {name: head.pop(name) for name in ("bounds", "evidence", "assumed", "warnings")}
-    inner = ("num_layers", "expert_bytes", "hashes", "versions", "vram_peak_bytes", "break_even_precision")
-    useful = total["prefetch_useful"]
-    return {
-        **{name: value for name, value in head.items() if name not in inner},
-        "steps": len(steps),
-        "tokens": tokens,
-        "latency_ns": {"mean": round(steps.mean()), "p50": p50, "p95": p95, "p99": p99, "max": int(steps.max())},
-        "moe_layer_ns": round((table["end_ns"] - table["begin_ns"]).mean()),
-        "tokens_per_second": tokens / (int(steps.sum()) / 1e9),
-        "demands": total["demands"],
-        "hits": total["hits"],
-        "late_hits": total["late_hits"],
-        "misses": total["demands"] - total["hits"],
-        "hit_rate": total["hits"] / total["demands"] if total["demands"] else 1.0,
-        **{name: total[name] for name in ("demand_loads", "prefetch_loads", "prefetch_useful", "prefetch_wasted")},
-        "precision": _share(useful, total["prefetch_loads"]),
-        "recall": _share(useful, useful + total["demand_loads"]),
-        "break_even_precision": manifest.break_even_precision,
-        "bytes_loaded": total["bytes_loaded"],
-        "bytes_wasted": total["bytes_wasted"],
-        "predict_ns": int(manifest.parameters.get("predict_ns", 0)),
-        "compute_ns": total["compute_ns"],
-        "stall_ns": total["stall_ns"],
-        "link_busy_ns": total["link_ns"],
-        "host_ns": total["host_ns"],
-        "vram_peak_bytes": manifest.vram_peak_bytes,
-        **tail,
-    }
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -1,8 +1,7 @@
-"""What a sweep gives: one row for each cell, a configuration that was simulated, and a manifest beside it.
+"""The table of a sweep: one row of `specmoe.summary` for each cell, and a manifest beside it.
 
-A row says what was asked (`KEYS`, and a column `set.NAME` or `scale.NAME` for each value that is varied by dotted
-name), what came out (`FIGURES`, under the names that `results.summary` gives them), and what it rests on (`ORIGIN`).
-A cell that failed is a row too: its `error` says why, its figures are empty.
+A cell is a configuration that was simulated. A cell that failed is a row too: its `error` says why, and its figures are
+empty.
 """
 
 from __future__ import annotations
@@ -18,46 +17,10 @@ import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, replacing, require_regular
+from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET
 
 TABLE, MANIFEST = "sweep.parquet", "sweep.json"  # names of the two files in a sweep's directory
-SCHEMA = 1  # of both; one of another version is refused
-SET, SCALE = "set.", "scale."  # the value a dotted name was set to, in base units; the factor it was multiplied by
-
-KEYS: dict[str, pa.DataType] = {
-    "trace": pa.string(),
-    "policy": pa.string(),
-    "profile": pa.string(),
-    "shape": pa.string(),
-    "format": pa.string(),
-    "slots": pa.int64(),
-    "batch": pa.int64(),
-    "link": pa.string(),
-    "host": pa.string(),
-    "tier": pa.string(),
-    "home_format": pa.string(),  # empty where it is the slots'
-    "compressed_slots": pa.int64(),
-}
-FIGURES: dict[str, pa.DataType] = {
-    **dict.fromkeys(("steps", "tokens"), pa.int64()),
-    **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
-    **dict.fromkeys(("latency_max_ns", "moe_layer_ns"), pa.int64()),
-    "tokens_per_second": pa.float64(),
-    **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
-    **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
-    **dict.fromkeys(("hit_rate", "precision", "recall"), pa.float64()),  # the latter empty where there were none
-    **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns"), pa.int64()),
-    **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
-    **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
-    "yardstick": pa.bool_(),  # no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model
-}
-ORIGIN: dict[str, pa.DataType] = {
-    "cell": pa.string(),  # SHA-256 of all that the row depends on
-    **dict.fromkeys(("trace_kind", "phase", "semantics", "evidence"), pa.string()),
-    "assumed": pa.list_(pa.string()),
-    "warnings": pa.list_(pa.string()),
-    "timed_by": pa.string(),  # engine or re-timer: equal integers
-    "error": pa.string(),  # empty in a row with figures
-}
+SCHEMA = 2  # of both; one of another version is refused
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.results import summary
 from specmoe.sim.break_even import FACTORS, Trial, break_even, crossing, curve, link_name
-from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.timing.durations import Home
+from specmoe.sim.config import Home, RunConfig
+from specmoe.sim.run import Scenario
+from specmoe.summary import summary
 
 TRACE = "switch-mini-128/decode/test"
 
@@ -49,7 +49,7 @@ def test_a_straight_line_is_crossed_exactly(at: float, scale: float) -> None:
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return Scenario(RunSpec(TRACE, slots=150, format="fp16", steps=300))
+    return Scenario(RunConfig(TRACE, slots=150, format="fp16", steps=300))
 
 
 def test_guesses_just_better_than_break_even_are_faster_than_loading_on_demand(scenario: Scenario) -> None:
@@ -59,19 +59,17 @@ def test_guesses_just_better_than_break_even_are_faster_than_loading_on_demand(s
     for assumed in (0.0, 0.3, 0.5, 0.7, 1.0):
         row = run("noisy-oracle", assumed)
         if abs(row["precision"] - found) > 0.03:  # what the line between the points leaves open
-            assert (row["precision"] > found) == (row["latency_ns"]["mean"] < plain), assumed
+            assert (row["precision"] > found) == (row["latency_mean_ns"] < plain), assumed
 
 
 def run(name: str, assumed: float) -> dict[str, Any]:
-    spec = RunSpec(TRACE, slots=150, format="fp16", steps=300, overrides={"predictor.assumed_precision": assumed})
+    spec = RunConfig(TRACE, slots=150, format="fp16", steps=300, settings=(("predictor.assumed_precision", assumed),))
     return summary(Scenario(spec).run(name).result)
 
 
 def mean(name: str) -> int:
-    found: int = summary(Scenario(RunSpec(TRACE, slots=150, format="fp16", steps=300)).run(name).result)["latency_ns"][
-        "mean"
-    ]
-    return found
+    row = summary(Scenario(RunConfig(TRACE, slots=150, format="fp16", steps=300)).run(name).result)
+    return int(row["latency_mean_ns"])
 
 
 def test_precision_of_prefetches_grows_with_what_is_assumed(scenario: Scenario) -> None:
@@ -93,11 +91,8 @@ def test_the_curve_passes_through_the_machines_own_break_even(scenario: Scenario
 
 
 def test_predicting_that_takes_time_must_be_the_more_precise() -> None:
-    spec = RunSpec(TRACE, slots=150, format="fp16", steps=100)
-    free, slow, hopeless = (
-        Scenario(RunSpec(**(vars(spec) | {"overrides": {"assumed_predict_ns": ns}}))).break_even()
-        for ns in (0, 10_000, 10**7)
-    )
+    spec = RunConfig(TRACE, slots=150, format="fp16", steps=100)
+    free, slow, hopeless = (Scenario(spec.having({"assumed_predict_ns": ns})).break_even() for ns in (0, 10_000, 10**7))
     assert free.precision is not None
     assert slow.precision is not None
     assert free.precision < slow.precision
@@ -112,9 +107,9 @@ def test_decisions_are_made_once_for_all_machines(scenario: Scenario, monkeypatc
 
 
 def test_everything_resident_leaves_nothing_to_prefetch() -> None:
-    found = Scenario(RunSpec(TRACE, slots=768, steps=300)).break_even()
+    found = Scenario(RunConfig(TRACE, slots=768, steps=300)).break_even()
     assert found.precision is None or 0 <= found.precision <= 1
-    empty = Scenario(RunSpec(TRACE, slots=150, steps=5))
+    empty = Scenario(RunConfig(TRACE, slots=150, steps=5))
     assert break_even(empty, empty.sweep()._replace(trials=[])).reason == "nothing is left to prefetch"
 
 
@@ -122,7 +117,7 @@ def test_everything_resident_leaves_nothing_to_prefetch() -> None:
     ("tier", "name"), [("host-pinned", "pinned"), ("host-pageable", "pageable"), ("nvme", "pinned")]
 )
 def test_the_link_is_that_of_the_tier(tier: Any, name: str) -> None:
-    assert link_name(Scenario(RunSpec(TRACE, slots=9, steps=1, home=Home(tier)))) == f"host_to_device.{name}"
+    assert link_name(Scenario(RunConfig(TRACE, slots=9, steps=1, home=Home(tier)))) == f"host_to_device.{name}"
 
 
 def test_a_trial_is_what_was_decided(scenario: Scenario) -> None:

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 from doc_pages import DOCS
 
-from specmoe.results import COLUMNS, RunResult, latencies, summary
-from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.sweep.rows import cliff_of
-from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET
+from specmoe.results import COLUMNS, RunResult, latencies
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
+from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET, summary
 
 
 class Row(NamedTuple):
-    """A column by the names it has in a run, in the summary and in a sweep; empty where it is in none."""
+    """A column by the names it has in a run, and in the summary; empty where it is in neither."""
 
     run: str
     summary: str
-    sweep: str
     formula: str
 
 
@@ -30,9 +29,9 @@ def rows() -> list[Row]:
     text = (DOCS / "glossary.md").read_text().split("\n## Words\n")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     found = []
-    for run, short, sweep, _, meaning in (row for row in cells if row[0] != "run"):
+    for run, short, _, meaning in (row for row in cells if row[0] != "run"):
         formula = re.search(r"`= (.*?)`", meaning)
-        found.append(Row(*(name.strip("`") for name in (run, short, sweep)), formula[1] if formula else ""))
+        found.append(Row(*(name.strip("`") for name in (run, short)), formula[1] if formula else ""))
     return found
 
 
@@ -44,13 +43,7 @@ def names(column: str) -> list[str]:
     return [name for row in ROWS if (name := getattr(row, column))]
 
 
-def flat(value: dict[str, Any]) -> dict[str, Any]:
-    """With the parts of `latency_ns` and `bounds` under dotted names."""
-    inner = {f"{name}.{part}": x for name in ("latency_ns", "bounds") for part, x in value[name].items()}
-    return {name: x for name, x in value.items() if name not in ("latency_ns", "bounds")} | inner
-
-
-SPEC = RunSpec("switch-mini-128/decode/test", format="fp16", slots=60, batch=2, steps=40)
+SPEC = RunConfig("switch-mini-128/decode/test", format="fp16", slots=60, batch=2, steps=40)
 
 
 @pytest.fixture(scope="module")
@@ -77,32 +70,18 @@ def test_columns_of_a_run() -> None:
 
 
 def test_keys_of_the_summary(result: RunResult) -> None:
-    assert sorted(names("summary")) == sorted(flat(summary(result)))
-
-
-def test_columns_of_a_sweep() -> None:
-    assert sorted(names("sweep")) == sorted([*KEYS, *FIGURES, *ORIGIN, f"{SET}NAME", f"{SCALE}NAME"])
+    assert sorted(names("summary")) == sorted([*summary(result), f"{SET}NAME", f"{SCALE}NAME"])
+    assert {*KEYS, *FIGURES, *ORIGIN} <= set(names("summary"))
 
 
 @pytest.mark.parametrize("row", [row for row in FORMULAS if row.summary], ids=lambda row: row.summary)
 def test_formulas_give_the_summary(result: RunResult, row: Row) -> None:
-    found, told = value_of(row.formula, result), flat(summary(result))[row.summary]
+    found, told = value_of(row.formula, result), summary(result)[row.summary]
     assert found, "nothing to tell a wrong formula by"
-    whole_ns = row.summary.startswith(("latency_ns", "moe_layer_ns"))
+    whole_ns = row.summary.startswith(("latency_", "moe_layer_ns"))
     assert math.isclose(found, told, rel_tol=1e-12, abs_tol=1 if whole_ns else 0)
-
-
-def test_the_formula_of_the_cliff(scenario: Scenario, result: RunResult) -> None:
-    (formula,) = (row.formula for row in ROWS if row.sweep == "cliff_slots")
-    decisions = scenario.decide(scenario.policy("lookahead"), scenario.slots)
-    assert value_of(formula, result) == cliff_of(decisions)
 
 
 def test_the_time_of_a_step(result: RunResult) -> None:
     first, last = result.table["layer"] == 0, result.table["layer"] == result.manifest.num_layers - 1
     assert (latencies(result) == result.table["end_ns"][last] - result.table["begin_ns"][first]).all()
-
-
-def test_one_name_is_told_once() -> None:
-    both = set(names("summary")) & set(names("sweep"))
-    assert both == {row.summary for row in ROWS if row.summary == row.sweep} - {""}

@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
-from specmoe.results import summary
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
 from specmoe.sim.speculate.predictors.transition import Transition
 from specmoe.sim.speculate.store import METADATA_KEY, cached, load, save
+from specmoe.summary import summary
 
 ABOUT = {"predictor": "p", "depth": 2}
 
@@ -123,12 +124,12 @@ def test_computed_once(tmp_path: Path) -> None:
 
 
 def test_a_second_run_predicts_nothing_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=30, predictions=tmp_path)
-    first = summary(Scenario(spec).run("transition").result)
-    assert first == summary(Scenario(dataclasses.replace(spec, predictions=None)).run("transition").result)
+    spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=30)
+    first = summary(Scenario(spec, tmp_path).run("transition").result)
+    assert first == summary(Scenario(spec).run("transition").result)
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(Transition, "guess", lambda *_: pytest.fail("predicted again"))
-    assert summary(Scenario(spec).run("transition").result) == first
+    assert summary(Scenario(spec, tmp_path).run("transition").result) == first
 
 
 @pytest.mark.parametrize(
@@ -138,29 +139,29 @@ def test_a_second_run_predicts_nothing_and_gives_the_same(tmp_path: Path, monkey
         {"batch": 2},
         {"trace": "switch-mini-128/decode/train"},
         {"train": "switch-mini-128/decode/test"},
-        {"overrides": {"predictor.warm": False}},
-        {"overrides": {"prefetch.depth": 2}},
+        {"settings": (("predictor.warm", False),)},
+        {"settings": (("prefetch.depth", 2),)},
     ],
     ids=str,
 )
 def test_other_inputs_are_other_predictions(changes: dict[str, Any], tmp_path: Path) -> None:
-    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=30, predictions=tmp_path)
+    spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=30)
     for one in (spec, dataclasses.replace(spec, **changes)):
-        scenario = Scenario(one)
+        scenario = Scenario(one, tmp_path)
         scenario.predictions.of(scenario.policy("transition"))
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_other_slots_machines_and_limits_are_the_same_predictions(tmp_path: Path) -> None:
-    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=30, predictions=tmp_path)
-    for changes in ({}, {"slots": 9}, {"profile": "rtx4090"}, {"overrides": {"prefetch.limit": 3}}):
-        Scenario(dataclasses.replace(spec, **changes)).run("transition")
+    spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=30)
+    for changes in ({}, {"slots": 9}, {"profile": "rtx4090"}, {"settings": (("prefetch.limit", 3),)}):
+        Scenario(dataclasses.replace(spec, **changes), tmp_path).run("transition")
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_takes_no_time_is_not_kept(tmp_path: Path) -> None:
-    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=5, predictions=tmp_path)
+    spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=5)
     for name in ("on-demand-lru", "pregated", "oracle"):
-        Scenario(spec).run(name)
+        Scenario(spec, tmp_path).run(name)
     assert not list(tmp_path.iterdir())
     assert no_predictions(3).is_empty

@@ -15,10 +15,11 @@ import pytest
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import profile_names
-from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, Manifest, RunResult, latencies, same_decisions, summary
+from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, Manifest, RunResult, latencies, same_decisions
+from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.timing.durations import Home
+from specmoe.sim.run import Scenario
+from specmoe.summary import summary
 
 RUNNABLE = [name for name, policy in POLICIES.items() if not policy.predictor.startswith("learned-")]
 MANIFEST = Manifest(
@@ -66,46 +67,65 @@ TABLE = {  # two steps of two layers
 }
 PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "trace": str,
-    "trace_kind": str,
-    "phase": str,
     "policy": str,
-    "parameters": dict,
     "profile": str,
     "shape": str,
     "format": str,
-    "semantics": str,
     "slots": int,
     "batch": int,
-    "yardstick": bool,
+    "link": str,
+    "host": str,
+    "tier": str,
+    "home_format": str,
+    "compressed_slots": int,
     "steps": int,
     "tokens": int,
-    "latency_ns": {"mean": int, "p50": int, "p95": int, "p99": int, "max": int},
+    "latency_mean_ns": int,
+    "latency_p50_ns": int,
+    "latency_p95_ns": int,
+    "latency_p99_ns": int,
+    "latency_max_ns": int,
     "moe_layer_ns": int,
     "tokens_per_second": float,
     "demands": int,
     "hits": int,
     "late_hits": int,
     "misses": int,
-    "hit_rate": float,
     "demand_loads": int,
     "prefetch_loads": int,
     "prefetch_useful": int,
     "prefetch_wasted": int,
+    "bytes_loaded": int,
+    "bytes_wasted": int,
+    "hit_rate": float,
     "precision": float,  # or null, as the next two
     "recall": float,
     "break_even_precision": float,
-    "bytes_loaded": int,
-    "bytes_wasted": int,
     "predict_ns": int,
     "compute_ns": int,
     "stall_ns": int,
-    "link_busy_ns": int,
     "host_ns": int,
+    "link_busy_ns": int,
+    "floor_ns": int,
+    "oracle_ns": int,
+    "ceiling_ns": int,
+    "link_ns": int,
     "vram_peak_bytes": int,
-    "bounds": {"floor_ns": int, "oracle_ns": int, "ceiling_ns": int, "link_ns": int},
+    "expert_bytes": int,
+    "num_layers": int,
+    "cliff_slots": int,
+    "yardstick": bool,
+    "cell": str,
+    "trace_kind": str,
+    "phase": str,
+    "semantics": str,
     "evidence": str,
     "assumed": list,
     "warnings": list,
+    "timed_by": str,
+    "error": str,
+    "set.a": float,  # a value that was set
+    "parameters": dict,
 }
 
 
@@ -118,24 +138,37 @@ MAY_BE_NULL = ("precision", "recall", "break_even_precision")
 
 
 def types_of(value: Any) -> Any:
-    """Types of an object's values, one level of objects with them."""
+    """Types of an object's values."""
     shown = {name: type(part) for name, part in value.items()}
-    nested = {name: {key: type(part) for key, part in value[name].items()} for name in ("latency_ns", "bounds")}
-    absent = {name: PINNED[name] for name in MAY_BE_NULL if value[name] is None}
-    return shown | nested | absent
+    return shown | {name: PINNED[name] for name in MAY_BE_NULL if value[name] is None}
 
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return Scenario(RunSpec("switch-mini-128/decode/test", slots=40, steps=60))
+    return Scenario(RunConfig("switch-mini-128/decode/test", slots=40, steps=60))
 
 
 def test_summary_by_hand() -> None:
-    found = summary(result())
-    assert {name: found[name] for name in found if name not in dataclasses.asdict(MANIFEST)} == {
+    assert summary(result()) == {
+        "trace": MANIFEST.trace,
+        "policy": MANIFEST.policy,
+        "profile": "m",
+        "shape": "s",
+        "format": "fp16",
+        "slots": 3,
+        "batch": 2,
+        "link": "fifo",  # as nothing else is in the parameters
+        "host": "graph",
+        "tier": "host-pinned",
+        "home_format": "",
+        "compressed_slots": 0,
         "steps": 2,
         "tokens": 3,
-        "latency_ns": {"mean": 125, "p50": 125, "p95": 147, "p99": 149, "max": 150},
+        "latency_mean_ns": 125,
+        "latency_p50_ns": 125,
+        "latency_p95_ns": 147,
+        "latency_p99_ns": 149,
+        "latency_max_ns": 150,
         "moe_layer_ns": 62,  # 62.5 rounds to even
         "tokens_per_second": 3 / 250e-9,
         "demands": 6,
@@ -156,11 +189,27 @@ def test_summary_by_hand() -> None:
         "stall_ns": 12,
         "link_busy_ns": 70,
         "host_ns": 46,
-    }
-    assert {name: found[name] for name in found if name in dataclasses.asdict(MANIFEST)} == {
-        name: value
-        for name, value in dataclasses.asdict(MANIFEST).items()
-        if name not in ("num_layers", "expert_bytes", "hashes", "versions")
+        "floor_ns": 1,
+        "oracle_ns": 2,
+        "ceiling_ns": 3,
+        "link_ns": 4,
+        "break_even_precision": None,
+        "vram_peak_bytes": 1234,
+        "expert_bytes": 100,
+        "num_layers": 2,
+        "cliff_slots": 1,  # 6 demands in 4 events
+        "yardstick": False,
+        "trace_kind": MANIFEST.trace_kind,
+        "phase": MANIFEST.phase,
+        "semantics": "event-atomic",
+        "evidence": "assumed",
+        "assumed": ["x", "y"],
+        "warnings": ["w"],
+        "cell": "",
+        "timed_by": "engine",
+        "error": "",
+        "set.a": 1.0,
+        "parameters": MANIFEST.parameters,
     }
 
 
@@ -269,7 +318,7 @@ def test_a_truncated_result(tmp_path: Path) -> None:
 def test_a_runs_figures_add_up(name: str, scenario: Scenario) -> None:
     run = scenario.run(name)
     found = summary(run.result)
-    assert types_of(json.loads(json.dumps(found))) == PINNED
+    assert types_of(json.loads(json.dumps(found)) | {"set.a": 1.0}) == PINNED
     assert found["hits"] + found["misses"] == found["demands"] == 60 * 6
     assert found["misses"] == found["demand_loads"]
     assert found["late_hits"] <= found["hits"]
@@ -281,15 +330,14 @@ def test_a_runs_figures_add_up(name: str, scenario: Scenario) -> None:
     assert (latencies(run.result) == np.diff(run.timing.step_end, prepend=0)).all()
     assert run.result.table["begin_ns"].tolist()[1:] == run.result.table["end_ns"].tolist()[:-1]
     assert found["compute_ns"] + found["stall_ns"] <= latencies(run.result).sum()
-    bounds = found["bounds"]
-    assert bounds["floor_ns"] <= found["latency_ns"]["mean"]
-    assert max(bounds["floor_ns"], bounds["link_ns"]) <= bounds["oracle_ns"]
+    assert found["floor_ns"] <= found["latency_mean_ns"]
+    assert max(found["floor_ns"], found["link_ns"]) <= found["oracle_ns"]
     if not found["prefetch_loads"]:
-        assert found["latency_ns"]["mean"] <= bounds["ceiling_ns"]
+        assert found["latency_mean_ns"] <= found["ceiling_ns"]
 
 
 def test_the_named_bounds_are_the_results_of_their_policies(scenario: Scenario) -> None:
-    means = {name: summary(scenario.run(name).result)["latency_ns"]["mean"] for name in ("gpu-only", "oracle")}
+    means = {name: summary(scenario.run(name).result)["latency_mean_ns"] for name in ("gpu-only", "oracle")}
     bounds = scenario.run("on-demand").result.manifest.bounds
     assert (bounds["floor_ns"], bounds["oracle_ns"]) == (means["gpu-only"], means["oracle"])
     assert scenario.run("gpu-only").result.manifest.bounds == bounds
@@ -304,11 +352,13 @@ def test_everything_resident_is_all_experts_whatever_the_slots(scenario: Scenari
 def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> None:
     home = Home(format="int4", compressed_slots=30)
     slow = {"dequantise.int4.rate": 1e9}  # expanding counts more than all that a host hides
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=20, steps=40, home=home, overrides=slow))
+    scenario = Scenario(
+        RunConfig("switch-mini-128/decode/test", slots=20, steps=40, home=home, settings=tuple(slow.items()))
+    )
     bounds, copy = scenario.bounds(20), scenario.costs.load_ns("host-pinned", "int4")
     assert bounds["link_ns"] == round(scenario.decide(POLICIES["belady"], 50).demand_loads * copy / 40)
     for name in ("on-demand", "on-demand-lru", "belady"):
-        mean = summary(scenario.run(name).result)["latency_ns"]["mean"]
+        mean = summary(scenario.run(name).result)["latency_mean_ns"]
         assert max(bounds["floor_ns"], bounds["link_ns"]) <= mean <= bounds["ceiling_ns"]
     compressed = scenario.shape.expert_bytes("int4")
     whole = scenario.dense_bytes + 20 * scenario.expert_bytes + 30 * compressed
@@ -321,7 +371,7 @@ def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> No
 @pytest.fixture(scope="module")
 def machines() -> list[Scenario]:
     """The same workload on three machines; they share nothing."""
-    spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=8)
+    spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=8)
     return [Scenario(dataclasses.replace(spec, profile=profile)) for profile in profile_names()[:3]]
 
 
@@ -335,7 +385,7 @@ def test_decisions_are_the_same_on_every_machine(name: str, machines: list[Scena
 
 def test_a_run_is_repeatable_to_the_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        spec = RunSpec("switch-mini-128/decode/test", slots=40, steps=20)
+        spec = RunConfig("switch-mini-128/decode/test", slots=40, steps=20)
         Scenario(spec).run("lookahead").result.save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -348,13 +398,16 @@ def test_slots_given_to_a_run_count_for_its_bounds(scenario: Scenario) -> None:
 
 
 def test_the_manifest_says_what_was_chosen() -> None:
-    spec = RunSpec(
+    spec = RunConfig(
         "switch-mini-128/decode/test",
         slots=40,
         steps=5,
         link="priority",
         host_set="eager",
-        overrides={"prefetch.limit": 3, "host.eager.issue": 12345},
+        settings=(
+            ("prefetch.limit", 3),
+            ("host.eager.issue", 12345),
+        ),
     )
     manifest = Scenario(spec).run("lookahead").result.manifest
     assert manifest.parameters["prefetch"]["limit"] == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,14 @@ from tiny_routed import tiny_routed
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.results import summary
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, measure, read, running_time, shipped
 from specmoe.sim.timing.charge import charge
+from specmoe.summary import BOUNDS, summary
 
 VALUE = '{{value = {}, unit = "us", source = "measured", ref = "here"}}'
 ROUTED = tiny_routed(12, batch=3, num_layers=4, has_lookahead=True)
@@ -143,11 +143,11 @@ def test_files_of_no_sense_are_one_line(text: str, told: str, tmp_path: Path) ->
 # In whole runs
 
 
-SPEC = RunSpec("switch-mini-128/decode/test", slots=154, steps=60, format="fp16")
+SPEC = RunConfig("switch-mini-128/decode/test", slots=154, steps=60, format="fp16")
 
 
 def run(name: str, **overrides: Any) -> Any:
-    return summary(Scenario(dataclasses.replace(SPEC, overrides=overrides)).run(name).result)
+    return summary(Scenario(SPEC.having(overrides)).run(name).result)
 
 
 def test_a_run_says_what_predicting_took_and_where() -> None:
@@ -171,19 +171,20 @@ def test_the_hosts_time_is_the_hosts_and_the_gpus_the_gpus() -> None:
 @pytest.mark.parametrize("name", ["lookahead", "noisy-oracle", "pregated-lru"])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_slow_predictor_loses(name: str, late: bool) -> None:
-    plain = run("on-demand-lru")["latency_ns"]["mean"]
+    plain = run("on-demand-lru")["latency_mean_ns"]
     fast, slow = (run(name, assumed_predict_ns=ns, **{"prefetch.after_launch": late}) for ns in (0, 1_000_000))
-    assert fast["latency_ns"]["mean"] < plain < slow["latency_ns"]["mean"]
+    assert fast["latency_mean_ns"] < plain < slow["latency_mean_ns"]
     assert "assumed_predict_ns: 1000000" in slow["assumed"]
     assert fast["prefetch_loads"] == slow["prefetch_loads"]
 
 
 def test_assumed_time_is_not_charged_to_who_does_not_predict() -> None:
-    assert run("on-demand-lru", assumed_predict_ns=10**6)["latency_ns"] == run("on-demand-lru")["latency_ns"]
+    assert run("on-demand-lru", assumed_predict_ns=10**6)["latency_max_ns"] == run("on-demand-lru")["latency_max_ns"]
 
 
 def test_bounds_hold_whatever_predictors_take() -> None:
-    assert run("transition", assumed_predict_ns=10**6)["bounds"] == run("transition")["bounds"]
+    slow, free = run("transition", assumed_predict_ns=10**6), run("transition")
+    assert [slow[name] for name in BOUNDS] == [free[name] for name in BOUNDS]
 
 
 def test_a_plug_in_without_a_time_says_so_in_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,5 +194,5 @@ def test_a_plug_in_without_a_time_says_so_in_its_result(monkeypatch: pytest.Monk
 
 
 def test_the_noisy_oracle_says_what_it_assumes(make_trace: Callable[..., Path]) -> None:
-    spec = RunSpec(str(make_trace(20)), slots=8, overrides={"predictor.assumed_precision": 0.25})
+    spec = RunConfig(str(make_trace(20)), slots=8, settings=(("predictor.assumed_precision", 0.25),))
     assert "assumed_precision: 0.25" in Scenario(spec).run("noisy-oracle").result.manifest.assumed

@@ -17,7 +17,8 @@ from typing import Any
 from specmoe.analysis.comparison import GIB, bounds_of, ranked, three_digits, winner
 from specmoe.analysis.figures.setting import Setting, ms, percent, settings_of, times, told
 from specmoe.analysis.point import Point, shown
-from specmoe.sweep_table import SCALE, SET, SweepTable
+from specmoe.summary import SCALE, SET
+from specmoe.sweep_table import SweepTable
 
 LINKS = (SET, SCALE)
 PREDICTOR = "predictor"

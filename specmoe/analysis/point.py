@@ -2,7 +2,7 @@
 
 One run as figures see it: what was run, and the means of its steps.
 
-A point comes from a whole result (`point`) or from a row of a sweep (`point_of_row`); both tell the same.
+A point comes from a row of `specmoe.summary`, that of a sweep or of a single result.
 """
 
 from __future__ import annotations
@@ -13,24 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specmoe.hwprofiles.quantity import OPTIONAL, REQUIRED
-from specmoe.results import Manifest, RunResult, summary
-from specmoe.sweep_table import SCALE, SET
+from specmoe.results import RunResult
+from specmoe.summary import BOUNDS, CHOICES, SCALE, SET, summary
 
 DIMENSIONS = REQUIRED | OPTIONAL
 UNITS = {"B/s": ("GB/s", 1e9), "B": ("GiB", 2**30), "ns": ("us", 1e3), "flop/s": ("TFLOP/s", 1e12)}
-USUAL: dict[str, Any] = {
-    "link": "fifo",
-    "host": "graph",
-    "tier": "host-pinned",
-    "home_format": "",
-    "compressed_slots": 0,
-}
 
 
 def changes(row: Mapping[str, Any]) -> tuple[str, ...]:
     """name=value for each choice that is not the usual one, each value that is set and each that is scaled."""
-    choices = {name: known(row[name]) or usual for name, usual in USUAL.items()}
-    chosen = [f"{name.replace('_', '-')}={choices[name]}" for name, usual in USUAL.items() if choices[name] != usual]
+    choices = {name: known(row[name]) or usual for name, usual in CHOICES.items()}
+    chosen = [f"{name.replace('_', '-')}={choices[name]}" for name, usual in CHOICES.items() if choices[name] != usual]
     varied = [name for name in row if name.startswith((SET, SCALE)) and known(row[name]) is not None]
     return (*chosen, *(shown(name, row[name]) for name in varied if not (name.startswith(SCALE) and row[name] == 1)))
 
@@ -62,7 +55,6 @@ def unit_of(name: str) -> tuple[str, float]:
 
 
 GIB = 2**30  # bytes
-BOUND_NAMES = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns")
 COPIED = ("policy", "trace", "trace_kind", "phase", "profile", "shape", "format", "semantics", "evidence")
 COUNTED = ("slots", "batch", "num_layers", "expert_bytes", "vram_peak_bytes")
 
@@ -90,7 +82,7 @@ class About:
     warnings: tuple[str, ...] = ()
     cliff_slots: int | None = None  # up to which an LRU over all layers hits nothing, where it is told
     changed: tuple[str, ...] = ()  # values that are not the profile's or the policy's own: name=value
-    bounds: Mapping[str, float] = field(default_factory=dict)  # mean step, ns, by `BOUND_NAMES`
+    bounds: Mapping[str, float] = field(default_factory=dict)  # mean step, ns, by `BOUNDS`
 
 
 @dataclass(frozen=True)
@@ -154,25 +146,10 @@ class Point:
         return float(self.about.bounds.get(f"{name}_ns", math.nan))
 
 
-def about(manifest: Manifest) -> About:
-    """What a result's manifest says."""
-    chosen = manifest.parameters
-    return About(
-        **{name: getattr(manifest, name) for name in (*COPIED, *COUNTED, "bounds")},
-        yardstick=manifest.yardstick,
-        all_resident=chosen.get("sharing") == "all-resident",
-        warnings=tuple(manifest.warnings),
-        changed=tuple(chosen.get("set", ())),
-    )
-
-
 def point(result: RunResult) -> Point:
     """What a result of at least one step says of its policy."""
-    flat = summary(result)
-    latency = {f"latency_{name}_ns": value for name, value in flat["latency_ns"].items()}
-    steps = result.table["end_ns"][result.manifest.num_layers - 1 :: result.manifest.num_layers]
-    begins = result.table["begin_ns"][:: result.manifest.num_layers]
-    return _point(about(result.manifest), flat | latency, int((steps - begins).sum()) / len(steps))
+    row = summary(result)
+    return point_of_row(row | {name: math.nan for name in BOUNDS if row[name] is None})
 
 
 def point_of_row(row: Mapping[str, Any]) -> Point:
@@ -185,13 +162,8 @@ def point_of_row(row: Mapping[str, Any]) -> Point:
         warnings=tuple(row["warnings"]),
         cliff_slots=int(row["cliff_slots"]),
         changed=changes(row),
-        bounds={name: float(row[name]) for name in BOUND_NAMES},
+        bounds={name: float(row[name]) for name in BOUNDS},
     )
-    return _point(subject, row, float(row["latency_mean_ns"]))
-
-
-def _point(subject: About, row: Mapping[str, Any], mean_ns: float) -> Point:
-    """From figures under the names that a sweep's table gives them."""
     steps, loaded = int(row["steps"]), int(row["bytes_loaded"])
     loads = int(row["prefetch_loads"]) + int(row["demand_loads"])
     prefetched, compute, stall = int(row["prefetch_loads"]), row["compute_ns"] / steps, row["stall_ns"] / steps
@@ -200,7 +172,7 @@ def _point(subject: About, row: Mapping[str, Any], mean_ns: float) -> Point:
         steps=steps,
         compute_ns=compute,
         stall_ns=stall,
-        idle_ns=mean_ns - compute - stall,
+        idle_ns=float(row["latency_mean_ns"]) - compute - stall,
         hit_rate=float(row["hit_rate"]),
         useful_share=1 - int(row["prefetch_wasted"]) / loads if loads else 1.0,
         prefetches=prefetched > 0,

@@ -94,8 +94,8 @@ def _plain(advice: Advice) -> dict[str, Any]:
     best, setting = advice.found.best, advice.setting
     row, low_high = best.row, advice.expected.rates(best.rate)
     return {
-        "best": _configuration(best),
-        "ranking": [_configuration(trial) for trial in advice.found.ranking],
+        "best": _trial(best),
+        "ranking": [_trial(trial) for trial in advice.found.ranking],
         "expected": advice.expected._asdict() | {"low": low_high[0], "high": low_high[1]},
         "extremes": advice.extremes,
         "levers": [_lever(lever) for lever in advice.levers],
@@ -112,19 +112,14 @@ def _plain(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _configuration(trial: Trial) -> dict[str, Any]:
-    figures = ("hit_rate", "latency_mean_ns", "floor_ns", "oracle_ns", "vram_peak_bytes")
-    one = trial.configuration
-    return (
-        one._asdict()
-        | {"settings": dict(one.settings), "tokens_per_second": trial.rate}
-        | {name: trial.row[name] for name in figures}
-    )
+def _trial(trial: Trial) -> dict[str, Any]:
+    """A configuration and its figures, under the names of a sweep's columns."""
+    figures = ("tokens_per_second", "hit_rate", "latency_mean_ns", "floor_ns", "oracle_ns", "vram_peak_bytes")
+    return trial.config.fields | {name: trial.row[name] for name in figures}
 
 
 def _lever(lever: Lever) -> dict[str, Any]:
-    best = None if lever.best is None else lever.best._asdict() | {"settings": dict(lever.best.settings)}
-    return lever._asdict() | {"best": best}
+    return lever._asdict() | {"best": None if lever.best is None else lever.best.fields}
 
 
 def _reach(advice: Advice) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,40 +11,77 @@ import typer
 
 from specmoe.commands import console
 from specmoe.commands.values import choice, home_of, parse_bytes, parse_override, several
-from specmoe.errors import InputError, MissingExtraError
+from specmoe.errors import InputError
 
 if TYPE_CHECKING:
-    from specmoe.sim.run import Run, RunSpec, Scenario
+    from specmoe.sim.run import Run, Scenario
 
 NAMED = 3  # values that are named; of more, the number
 
 
 def simulate(
-    trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
-    policy: Annotated[list[str], typer.Option(help="Policies to compare: a,b,c or repeated; `all` is every one.")],
-    profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")] = "rtx3090",
-    shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
-    phase: Annotated[str | None, typer.Option(help="decode or encode; must be the trace's.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Experts that VRAM holds (several: specmoe sweep).")] = None,
-    vram: Annotated[str | None, typer.Option(help="VRAM for all weights, such as 8GiB; dense ones come first.")] = None,
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
-    format: Annotated[str | None, typer.Option(help="fp32, fp16, bf16, int8 or int4; without: the shape's.")] = None,  # noqa: A002  # the option's name
-    link: Annotated[str, typer.Option(help="fifo, priority or chunked.")] = "fifo",
-    tier: Annotated[str, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = "host-pinned",
-    home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
-    compressed_slots: Annotated[int, typer.Option(help="Experts that VRAM holds in the home's format, too.")] = 0,
-    host: Annotated[str, typer.Option(help="Host costs: graph (captured) or eager.")] = "graph",
-    steps: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    train: Annotated[str | None, typer.Option(help="Trace that popularity and predictors are learnt from.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Directory that keeps predictions between runs.")] = None,
+    trace: Annotated[str, typer.Argument(help="Routing to simulate: a bundled trace's name or a trace file.")],
+    policy: Annotated[
+        list[str],
+        typer.Option(help="Policies to compare, comma-separated or repeated. all: every policy (specmoe policies)."),
+    ],
+    profile: Annotated[str, typer.Option(help="Machine: a shipped profile's name or a .toml file.")] = "rtx3090",
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Model: a shipped shape's name or a .toml file. Default: the trace's own model if its shape is "
+            "shipped, else switch-base-128."
+        ),
+    ] = None,
+    phase: Annotated[str | None, typer.Option(help="Require a trace of this phase: decode or encode.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Number of experts that VRAM holds, e.g. 154.")] = None,
+    vram: Annotated[
+        str | None,
+        typer.Option(help="VRAM for all weights, e.g. 8GiB; dense weights come first. Default: all of the device."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Number of sequences that are processed together.")] = 1,
+    format: Annotated[  # noqa: A002  # the option's name
+        str | None,
+        typer.Option(help="Format of experts in VRAM: fp32, fp16, bf16, int8 or int4. Default: the model's own."),
+    ] = None,
+    link: Annotated[
+        str, typer.Option(help="Order of copies on the PCIe link: fifo, priority (demand loads first) or chunked.")
+    ] = "fifo",
+    tier: Annotated[
+        str, typer.Option(help="Where experts live outside VRAM: host-pinned, host-pageable or nvme.")
+    ] = "host-pinned",
+    home_format: Annotated[
+        str | None, typer.Option(help="Format of experts outside VRAM, e.g. int4. Default: that in VRAM.")
+    ] = None,
+    compressed_slots: Annotated[
+        int, typer.Option(help="Extra VRAM slots that hold experts in the home format (see --home-format).")
+    ] = 0,
+    host: Annotated[
+        str, typer.Option(help="Cost of launching kernels: graph (captured CUDA graphs) or eager.")
+    ] = "graph",
+    steps: Annotated[int | None, typer.Option(help="Stop after this many steps. Default: the whole trace.")] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Trace that popularity and predictors learn from. Default: the trace's own train split."),
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
+    ] = None,
     break_even: Annotated[
-        bool, typer.Option("--break-even", help="From which precision on prefetching pays; with --out, a picture.")
+        bool,
+        typer.Option(
+            "--break-even",
+            help="Lowest precision at which prefetching is faster than not prefetching (with --out: also a plot).",
+        ),
     ] = False,
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a value of policy or profile: prefetch.limit=2, nvme.bandwidth=7GB/s, ..."),
+        typer.Option(
+            "--set",
+            help="Change a value of policy or profile, e.g. prefetch.limit=2 or nvme.bandwidth=7GB/s. May be repeated.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the results, a Parquet file a policy.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results: one Parquet file per policy.")] = None,
     timeline: Annotated[
         Path | None, typer.Option(help="Timeline of one policy's first steps, a .json file for ui.perfetto.dev.")
     ] = None,
@@ -54,15 +92,20 @@ def simulate(
     timeline_steps: Annotated[int | None, typer.Option(min=1, help="Steps in the timeline. Default: 200.")] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
-    """How fast a policy is on recorded routing, and how far from the best possible."""
+    """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
+    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import POLICIES
-    from specmoe.sim.run import RunSpec
+    from specmoe.sim.run import Scenario
 
-    spec = RunSpec(
+    asked = several(policy)
+    names = list(POLICIES) if asked == ["all"] else asked
+    shown = _timeline(timeline, timeline_policy, timeline_steps, names)
+    config = RunConfig(
         trace=trace,
         profile=profile,
-        shape=shape,
-        format=format,
+        shape=shape or "switch-base-128",
+        format=None if format is None else choice("format", format, FORMATS),
         slots=slots,
         vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
@@ -71,18 +114,22 @@ def simulate(
         home=home_of(tier, home_format, compressed_slots),
         host_set=choice("host", host, ("graph", "eager")),
         train=train,
-        predictions=predictions,
-        break_even=break_even,
-        overrides=dict(map(parse_override, override or [])),
+        settings=tuple(dict(map(parse_override, override or [])).items()),
     )
-    asked = several(policy)
-    everything = asked == ["all"]
-    names = list(POLICIES) if everything else asked
-    shown = _timeline(timeline, timeline_policy, timeline_steps, names)
-    summaries, told, failures = _run(spec, phase, names, everything, out, shown)
+    with console.progress("policies") as bar:
+        task = bar.add_task("simulating", total=len(names))
+        scenario = Scenario(config, predictions, with_break_even=break_even)
+        if phase is not None and phase != scenario.trace.meta.phase:
+            raise InputError(f"--phase {phase}: {trace} is a trace of {scenario.trace.meta.phase}")
+
+        def on_policy(name: str) -> None:
+            bar.update(task, description=name, advance=bool(name != names[0]))
+
+        summaries, failures = _summaries(scenario, names, asked == ["all"], on_policy, out, shown)
+        told = _break_even(scenario, summaries, out) if break_even else ""
     drawn = "" if shown is None else shown.write()
     if as_json:
-        console.print_json(summaries[0] if len(names) == 1 else [*summaries, *failures])
+        console.print_json([*summaries, *failures])
         return
     show(summaries)
     for failure in failures:
@@ -93,43 +140,32 @@ def simulate(
         console.note(drawn)
 
 
-def _run(
-    spec: RunSpec, phase: str | None, names: list[str], lenient: bool, out: Path | None, timeline: _Timeline | None
-) -> tuple[list[dict[str, Any]], str, list[dict[str, str]]]:
-    """Simulate the policies and write what is wanted; the summaries, the break-even in words, and who could not run.
-
-    One that cannot is an error, unless `lenient` and another can.
-    """
+def _summaries(
+    scenario: Scenario,
+    names: list[str],
+    lenient: bool,
+    on_policy: Callable[[str], None],
+    out: Path | None,
+    timeline: _Timeline | None,
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Simulate the policies and write what is wanted; a row for each, and why others could not run."""
     from specmoe.files import make_directory
-    from specmoe.results import summary
-    from specmoe.sim.run import Scenario
+    from specmoe.sim.run import each_run
+    from specmoe.summary import summary
 
     summaries: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    with console.progress("policies") as bar:
-        task = bar.add_task("simulating", total=len(names))
-        scenario = Scenario(spec)
-        if phase is not None and phase != scenario.trace.meta.phase:
-            raise InputError(f"--phase {phase}: {spec.trace} is a trace of {scenario.trace.meta.phase}")
-        for name in names:
-            scenario.policy(name)  # a wrong name is found before the first run
+    for name, run, error in each_run(scenario, names, lenient, on_policy):
+        if run is None:
+            failures.append({"policy": name, "error": error})
+            continue
+        summaries.append(summary(run.result))
         if out is not None:
             make_directory(out)
-        for number, name in enumerate(names):
-            bar.update(task, description=name)
-            run, error = _attempt(scenario, name)
-            bar.advance(task)
-            if error is not None and (not lenient or (number == len(names) - 1 and not summaries)):
-                raise error
-            if run is None:
-                failures.append({"policy": name, "error": str(error)})
-                continue
-            summaries.append(summary(run.result))
-            if out is not None:
-                run.result.save(out / f"{name}.parquet")
-            if timeline is not None:
-                timeline.consider(run, summaries[-1])
-    return summaries, _break_even(scenario, summaries, out) if spec.break_even else "", failures
+            run.result.save(out / f"{name}.parquet")
+        if timeline is not None:
+            timeline.consider(run, summaries[-1])
+    return summaries, failures
 
 
 @dataclass
@@ -146,7 +182,7 @@ class _Timeline:
         """Keep the run if it is the policy's, or better: no yardstick before one, loads before none, then the time."""
         if self.policy not in (None, figures["policy"]):
             return
-        rank = (figures["yardstick"], figures["bytes_loaded"] == 0, figures["latency_ns"]["mean"])
+        rank = (figures["yardstick"], figures["bytes_loaded"] == 0, figures["latency_mean_ns"])
         if self.run is None or rank < self.rank:
             self.run, self.rank = run, rank
 
@@ -175,14 +211,6 @@ def _timeline(path: Path | None, policy: str | None, steps: int | None, names: l
     return None if path is None else _Timeline(path, policy, steps or STEPS)
 
 
-def _attempt(scenario: Scenario, name: str) -> tuple[Run | None, InputError | MissingExtraError | None]:
-    """A policy's run, or why it cannot be."""
-    try:
-        return scenario.run(name), None
-    except (InputError, MissingExtraError) as error:
-        return None, error
-
-
 def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path | None) -> str:
     """In words; with `out`, as a picture too."""
     from specmoe.analysis.figures.precision import plot_break_even
@@ -195,19 +223,21 @@ def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path |
         plot_break_even(points, found.precision, summaries, out / "break_even.png")
     if found.precision is None:
         return f"{found.reason} {machine}"
-    return f"prefetching one expert ahead pays above {100 * found.precision:.0f} % precision {machine}"
+    return f"prefetching one expert ahead is faster above {100 * found.precision:.0f} % precision {machine}"
 
 
 def show(summaries: list[dict[str, Any]]) -> None:
     """A table, the bounds, and what to know before believing it."""
+    from specmoe.summary import BOUNDS
+
     first = summaries[0]
     console.table(table_rows(summaries))
-    limits = ", ".join(f"{name.removesuffix('_ns')} {value / 1e6:.3f}" for name, value in first["bounds"].items())
+    limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in BOUNDS)
     console.note(
-        "used: of the prefetched experts; foreseen: of the loads worth making; wasted: copied and never used; "
-        "stall: ms a step that the compute stream waits for loads"
+        "used: share of prefetched experts that were used (precision); foreseen: share of needed loads that were "
+        "prefetched (recall); wasted: copied but never used; stall: ms per step that the GPU waits for loads"
     )
-    console.say(f"bounds, ms a step: {limits}")
+    console.say(f"bounds, ms per step: {limits}")
     console.note(
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
@@ -219,20 +249,19 @@ def show(summaries: list[dict[str, Any]]) -> None:
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Cells of the table by column, the fastest policy first."""
-    bounds = summaries[0]["bounds"]
     return [
         {
             "policy": row["policy"],
-            "step ms": f"{row['latency_ns']['mean'] / 1e6:.3f}",
+            "step ms": f"{row['latency_mean_ns'] / 1e6:.3f}",
             "tokens/s": f"{row['tokens_per_second']:.1f}",
-            "x oracle": f"{row['latency_ns']['mean'] / bounds['oracle_ns']:.2f}",
+            "x oracle": f"{row['latency_mean_ns'] / row['oracle_ns']:.2f}",
             "hits": f"{100 * row['hit_rate']:.0f} %",
             "used": _percent(row["precision"]),
             "foreseen": _percent(row["recall"]),
             "wasted GB": f"{row['bytes_wasted'] / 1e9:.1f}",
             "stall": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
         }
-        for row in sorted(summaries, key=lambda row: float(row["latency_ns"]["mean"]))
+        for row in sorted(summaries, key=lambda row: float(row["latency_mean_ns"]))
     ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from specmoe.commands import console
-from specmoe.commands.values import home_of, several
+from specmoe.commands.values import choice, home_of, several
 from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -129,13 +129,16 @@ def checksums(
 ) -> None:
     """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
     _require_torch()
+    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import POLICIES
-    from specmoe.sim.run import RunSpec, Scenario
+    from specmoe.sim.run import Scenario
     from specmoe.validate.checksums import check_policies
     from specmoe.validate.machine import checked_device
 
     home = home_of("host-pinned", home_format, 0)
-    spec = RunSpec(trace, shape=shape, format=format, slots=slots, batch=batch, steps=steps, home=home, padded=True)
+    held = None if format is None else choice("format", format, FORMATS)
+    spec = RunConfig(trace, shape=shape, format=held, slots=slots, batch=batch, steps=steps, home=home, padded=True)
     scenario = Scenario(spec)
     asked = several(policy)
     names = list(POLICIES) if asked in ([], ["all"]) else asked
@@ -244,7 +247,9 @@ def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
     }
     png, timeline = out / f"{told.name}.timeline.png", out / f"{told.name}.timeline.json"
     about = f"{cell.name} on {told.device.get('device')}; traced, which makes a run somewhat slower."
-    plot_timelines(spans, min(SHOWN_STEP, cell.group.steps - 1), png, "One step, on the device and simulated", about)
+    plot_timelines(
+        spans, min(SHOWN_STEP, (cell.config.steps or 1) - 1), png, "One step, on the device and simulated", about
+    )
     write_spans(timeline, spans)
     return [png, timeline]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from specmoe.errors import InputError, hint
 
 if TYPE_CHECKING:
-    from specmoe.sim.timing.durations import Home
+    from specmoe.sim.config import Home
 
 
 def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
     """Where experts live; raises InputError for an unknown tier and for compressed slots without a format of theirs."""
-    from specmoe.sim.timing.durations import Home
+    from specmoe.sim.config import Home
 
     if compressed_slots < 0 or (compressed_slots and held is None):
         raise InputError(f"--compressed-slots {compressed_slots}: 0, or more together with --home-format, expected")

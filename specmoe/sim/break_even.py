@@ -87,7 +87,7 @@ def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) 
 
 def link_name(scenario: Scenario) -> str:
     """The profile's name for the copies by which experts come to the GPU."""
-    tier = scenario.spec.home.tier
+    tier = scenario.config.home.tier
     return CURVE_OF["host-pageable" if tier == "host-pageable" else "host-pinned"]
 
 

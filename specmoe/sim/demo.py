@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import specmoe.traces
-from specmoe.results import RunResult, summary
-from specmoe.sim.run import Run, RunSpec, Scenario
+from specmoe.hwprofiles.formats import Format
+from specmoe.results import RunResult
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Run, Scenario
+from specmoe.summary import summary
 
 TRACE = "switch-mini-128/decode/test"
 DECODER_SHARE = 0.5
@@ -41,7 +44,7 @@ class Setting(NamedTuple):
     """One machine state: the format, and the VRAM left for experts of both stacks."""
 
     title: str
-    format: str
+    format: Format
     expert_bytes: int
 
 
@@ -57,7 +60,7 @@ class Answer(NamedTuple):
 
 def settings() -> list[Setting]:
     """As in the original, the whole model in fp32 on 24 GiB; and fp16 with 4 GiB left."""
-    whole = Scenario(RunSpec(TRACE, format="fp32", steps=1))
+    whole = Scenario(RunConfig(TRACE, format="fp32", steps=1))
     left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
     return [
         Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
@@ -72,7 +75,7 @@ def runs(settings: list[Setting]) -> int:
 
 def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Answer:
     """Simulate the policies shown in one setting."""
-    scenario = Scenario(RunSpec(TRACE, format=setting.format, slots=1, steps=steps))
+    scenario = Scenario(RunConfig(TRACE, format=setting.format, slots=1, steps=steps))
     slots = slots_of(scenario, setting.expert_bytes)
     runs = {}
     for name in SHOWN:
@@ -80,13 +83,13 @@ def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = la
         on_policy(name)
     summaries = [summary(run.result) for run in runs.values()]
     real = [row for row in summaries if not row["yardstick"]]
-    best, second = sorted(real, key=lambda row: float(row["latency_ns"]["mean"]))[:2]
+    best, second = sorted(real, key=lambda row: float(row["latency_mean_ns"]))[:2]
     return Answer(setting, runs, summaries, reason(best, second), runs[best["policy"]])
 
 
 def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Iterator[RunResult]:
     """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
-    scenario = Scenario(RunSpec(TRACE, format="fp16", slots=1, steps=steps))
+    scenario = Scenario(RunConfig(TRACE, format="fp16", slots=1, steps=steps))
     for budget in BUDGETS_GIB:
         for name in SWEPT:
             yield scenario.run(name, slots_of(scenario, budget * GIB)).result
@@ -106,9 +109,9 @@ def slots_of(scenario: Scenario, expert_bytes: int) -> int:
 
 def reason(best: dict[str, Any], second: dict[str, Any]) -> str:
     """One sentence: who wins, by how much, why, and how far from perfect knowledge."""
-    gain = second["latency_ns"]["mean"] / best["latency_ns"]["mean"] - 1
+    gain = second["latency_mean_ns"] / best["latency_mean_ns"] - 1
     stall, other = (row["stall_ns"] / row["steps"] / 1e6 for row in (best, second))
-    short = 1 - best["bounds"]["oracle_ns"] / best["latency_ns"]["mean"]
+    short = 1 - best["oracle_ns"] / best["latency_mean_ns"]
     if gain < 0.01:
         level = f"{best['policy']} and {second['policy']} are level"
         return f"{level}. Perfect knowledge would take {100 * short:.0f} % less."

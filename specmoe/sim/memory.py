@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import bytes_of, compute_format
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.sim.timing.durations import Home
+from specmoe.sim.config import Home
 
 GIB = 1 << 30
 RESERVED_BYTES = GIB  # of VRAM, for activations, caches and the runtime, unless told otherwise

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.hwprofiles.what_if import with_values
+from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
 from specmoe.sim.claims import about_link, about_memory, about_model, about_order, about_slots, brought, is_yardstick
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
@@ -33,43 +34,13 @@ from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.charge import Charge, charge, charged
-from specmoe.sim.timing.durations import Durations, Home, copy_ns, durations_of
-from specmoe.sim.timing.engine import Order, Timing, simulate
+from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
+from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.traces.store import Trace
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
-AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
 CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """What is simulated. `profile` is a name, a path or a profile at hand.
-
-    `slots` or `vram` (bytes for all weights; the dense ones come first), else all there is. `padded`: kernels exist for
-    powers of two of tokens only, as captured graphs do. `overrides` change the policy or the profile by dotted name:
-    a profile's number is text with its unit (26.2GB/s), or a number in base units (bytes, bytes/s, ns, flop/s).
-    `train` is the trace that popularity and predictors are learnt from; `predictions` a directory in which predictions
-    are kept from one run to the next.
-    """
-
-    trace: str
-    profile: str | HardwareProfile = "rtx3090"
-    shape: str = "switch-base-128"
-    format: str | None = None
-    slots: int | None = None
-    vram: int | None = None
-    batch: int = 1
-    steps: int | None = None
-    link: Order = "fifo"
-    home: Home = AT_HOME
-    host_set: str = "graph"
-    padded: bool = False
-    train: str | None = None
-    predictions: Path | None = None
-    break_even: bool = False
-    overrides: dict[str, Any] = field(default_factory=dict)
 
 
 class Run(NamedTuple):
@@ -92,27 +63,35 @@ class Yardsticks(NamedTuple):
 class Scenario:
     """All but the policy: trace, workload, machine and model are prepared once and policies run on them.
 
-    `routing`, if told, is that of the spec's trace, batch, steps, train and predictions: many scenarios may share one.
+    `predictions` is a directory in which predictions are kept from one run to the next. `routing` may be given where
+    several scenarios share one: that of `config.routing`. `with_break_even` adds the break-even precision to results.
     """
 
-    def __init__(self, spec: RunSpec, routing: Routing | None = None) -> None:
-        self.spec = spec
-        self.routing = routing or Routing(spec.trace, spec.batch, spec.steps, spec.train, spec.predictions)
-        shipped = load_profile(spec.profile) if isinstance(spec.profile, str) else spec.profile
-        self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(spec.overrides, shipped)
+    def __init__(
+        self,
+        config: RunConfig,
+        predictions: Path | None = None,
+        routing: Routing | None = None,
+        with_break_even: bool = False,
+    ) -> None:
+        self.config, self._with_break_even = config, with_break_even
+        self.routing = routing or Routing(*config.routing, predictions)
+        loaded = load_profile(config.profile) if isinstance(config.profile, str) else config.profile
+        shipped = scaled(loaded, dict(config.scales))
+        self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(dict(config.settings), shipped)
         self.profile: HardwareProfile = with_values(shipped, of_profile)
-        self.shape: ModelShape = load_shape(spec.shape)
-        self.format: Any = spec.format or self.shape.format
+        self.shape: ModelShape = load_shape(config.shape)
+        self.format: Any = config.format or self.shape.format
         self.costs = self._costs()
-        self.room = Room(self.shape, self.format, spec.home)
-        self.slots = slots_for(self.room, spec.slots, spec.vram, int(self.profile["device.vram"]), self.num_keys)
+        self.room = Room(self.shape, self.format, config.home)
+        self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
         self._break_even: dict[int, BreakEven] = {}
-        self.overridden = tuple(pair_of(name, value) for name, value in spec.overrides.items())
+        self.overridden = tuple(pair_of(name, value) for name, value in config.settings)
 
     def run(self, name: str, slots: int | None = None) -> Run:
-        """Simulate one policy by its name, with other slots than the spec's if told."""
+        """Simulate one policy by its name, with other slots than the configuration's if told."""
         chosen = self.policy(name)
         slots = self.slots if slots is None else slots
         return self.run_decided(chosen, self.decide(chosen, slots), slots)
@@ -129,7 +108,7 @@ class Scenario:
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
-        """A named policy with what the spec overrides; raises InputError for an unknown name."""
+        """A named policy with what the configuration sets; raises InputError for an unknown name."""
         return policy(name, self.policy_overrides)
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
@@ -138,12 +117,12 @@ class Scenario:
 
     def charge(self, chosen: Policy) -> Charge:
         """What a policy's predictions cost."""
-        return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.spec.padded)
+        return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.config.padded)
 
     def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
         """What everything in the decisions costs, predictions aside; with other costs than the scenario's if told."""
-        workload, home = self.routed.workload, self.spec.home
-        return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.spec.padded)
+        workload, home = self.routed.workload, self.config.home
+        return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.config.padded)
 
     @property
     def contexts(self) -> list[int]:
@@ -151,8 +130,8 @@ class Scenario:
         return self.routing.contexts(CROSS_CONTEXT if self.attends_across else 1)
 
     def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
-        """When everything happens, on the spec's link."""
-        return simulate(decisions, durations, self.spec.link, max(1, max(durations.copy, default=0) // CHUNKS))
+        """When everything happens, on the configuration's link."""
+        return simulate(decisions, durations, self.config.link, max(1, max(durations.copy, default=0) // CHUNKS))
 
     def sweep(self, slots: int | None = None) -> Sweep:
         """Decisions of guesses of all precisions; they do not depend on the machine."""
@@ -213,14 +192,14 @@ class Scenario:
         """Decisions that bounds are made of; they do not depend on the machine."""
         return Yardsticks(
             oracle=self.decide(POLICIES["oracle"], slots),
-            fewest=self.decide(POLICIES["belady"], slots + self.spec.home.compressed_slots),
+            fewest=self.decide(POLICIES["belady"], slots + self.config.home.compressed_slots),
             every_miss=self.decide(POLICIES["on-demand"], slots),
         )
 
     def bounds_from(self, known: Yardsticks) -> dict[str, int]:
         """Bounds by the engine, where `known` are the yardsticks of the slots."""
         durations = self.durations(known.oracle)
-        copy = copy_ns(self.costs, self.spec.home)
+        copy = copy_ns(self.costs, self.config.home)
         return {
             "floor_ns": self.floor_ns,
             "oracle_ns": mean_step_ns(known.oracle, durations),
@@ -241,7 +220,7 @@ class Scenario:
     @property
     def copied_bytes(self) -> int:
         """One expert on the link."""
-        return self.shape.expert_bytes(self.spec.home.format or self.format)
+        return self.shape.expert_bytes(self.config.home.format or self.format)
 
     @property
     def dense_bytes(self) -> int:
@@ -249,27 +228,31 @@ class Scenario:
         return self.room.dense_bytes
 
     def _costs(self) -> Costs:
-        home = self.spec.home
+        home = self.config.home
         moves: tuple[Any, ...] = ("host-pageable",) if home.tier == "host-pageable" else ("host-pinned",)
         if home.tier == "nvme":
             moves = (*moves, "nvme")
         most = int(self.routed.workload.tokens.max(initial=1))
         held = () if home.format is None else (home.format,)
         counts = self.routed.workload.step_tokens
-        counts = padded(counts) if self.spec.padded else counts
+        counts = padded(counts) if self.config.padded else counts
         tokens, context = Range(int(counts.min()), int(counts.max())), whole_context(max(self.contexts))
         steps = Steps(self.trace.meta.phase, tokens, context)
-        return Costs(self.profile, self.shape, self.format, self.spec.host_set, moves, held, most, steps)  # type: ignore[arg-type]  # Costs checks the names itself
+        return Costs(self.profile, self.shape, self.format, self.config.host_set, moves, held, most, steps)  # type: ignore[arg-type]  # Costs checks the names itself
 
     def _manifest(
         self, chosen: Policy, cost: Charge, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]
     ) -> Manifest:
-        spec = self.spec
-        home = {"tier": spec.home.tier, "home_format": spec.home.format, "compressed_slots": spec.home.compressed_slots}
+        config = self.config
+        home = {
+            "tier": config.home.tier,
+            "home_format": config.home.format,
+            "compressed_slots": config.home.compressed_slots,
+        }
         predicting = {"predict_ns": cost.mean_ns, "predict_on": cost.on, "predict_ref": cost.ref}
-        choices = {"link": spec.link, **home, "host": spec.host_set, **predicting, "set": list(self.overridden)}
+        choices = {"link": config.link, **home, "host": config.host_set, **predicting, "set": list(self.overridden)}
         return Manifest(
-            trace=spec.trace,
+            trace=config.trace,
             trace_kind=self.trace.meta.kind,
             phase=self.trace.meta.phase,
             policy=chosen.name,
@@ -279,7 +262,7 @@ class Scenario:
             format=self.format,
             semantics=SEMANTICS,
             slots=slots,
-            batch=spec.batch,
+            batch=config.batch,
             num_layers=self.trace.meta.num_layers,
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(slots),
@@ -288,7 +271,7 @@ class Scenario:
             assumed=self.assumed(chosen, cost),
             warnings=warnings,
             bounds=bounds,
-            break_even_precision=self.break_even().precision if spec.break_even else None,
+            break_even_precision=self.break_even().precision if self._with_break_even else None,
             hashes=self._hashes,
             versions=library_versions("numpy", "simpy") | brought(chosen),
         )
@@ -313,12 +296,39 @@ class Scenario:
         yield from about_model(self.trace.meta, self.shape)
         if chosen.sharing != "all-resident":
             yield from about_slots(decisions)
-        if self.routing.train_name == self.spec.trace:
+        if self.routing.train_name == self.config.trace:
             yield "popularity is learnt from the very trace that is simulated"
-        yield from about_order(self.spec.link, self.profile)
+        yield from about_order(self.config.link, self.profile)
         yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
         yield from self.costs.warnings
 
 
+def each_run(
+    scenario: Scenario, names: Sequence[str], lenient: bool = False, on_policy: Callable[[str], object] | None = None
+) -> Iterator[tuple[str, Run | None, str]]:
+    """Each policy's name and run, one at a time, or None and why it cannot run.
+
+    Raises InputError or MissingExtraError for one that cannot run, unless `lenient` and another can. `on_policy` is
+    called with each name before it runs.
+    """
+    for name in names:
+        scenario.policy(name)  # a wrong name is found before the first run
+    ran = False
+    for name in names:
+        if on_policy is not None:
+            on_policy(name)
+        try:
+            run = scenario.run(name)
+        except (InputError, MissingExtraError) as error:
+            if not lenient or (name == names[-1] and not ran):
+                raise
+            yield name, None, str(error)
+        else:
+            ran = True
+            yield name, run, ""
+
+
 def _parameters(chosen: Policy) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source")}
+    return {
+        name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source", "about")
+    }

@@ -55,7 +55,7 @@ def fitting(cells: Sequence[Cell], simulation: Resimulation, other: HardwareProf
 
 
 def _fits(cell: Cell, scenario: Scenario, vram: int) -> bool:
-    return Room(scenario.shape, scenario.format, scenario.spec.home).with_slots(cell.slots) <= vram - RESERVED_BYTES
+    return Room(scenario.shape, scenario.format, scenario.config.home).with_slots(cell.slots) <= vram - RESERVED_BYTES
 
 
 def _amount(curve: Curve, wanted_ns: int, least: int) -> int:

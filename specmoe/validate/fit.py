@@ -21,7 +21,7 @@ that they cannot, which then stay near the microbenchmarks'.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +32,9 @@ from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
 from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.table import packed
-from specmoe.sim.run import AT_HOME, Run, RunSpec, Scenario
+from specmoe.sim.run import Run, Scenario
 from specmoe.validate.grid import Cell, Group
 from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions
 
@@ -80,20 +81,11 @@ def _alike(names: Sequence[str], direction: Floats) -> str:
 Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
 
 
-def spec_of(group: Group, traces: Traces, profile: str | HardwareProfile) -> RunSpec:
+def config_of(group: Group, traces: Traces, profile: str | HardwareProfile) -> RunConfig:
     """What is simulated of a group, as it is replayed; raises InputError if there is no trace of its phase."""
     if group.phase not in traces:
         raise InputError(f"{group.name}: no trace of phase {group.phase}: one of {', '.join(traces)} expected")
-    return RunSpec(
-        traces[group.phase],
-        profile,
-        group.shape,
-        group.format,
-        batch=group.batch,
-        steps=group.steps,
-        home=AT_HOME._replace(format=group.home_format),
-        padded=True,
-    )
+    return replace(group.config, trace=traces[group.phase], profile=profile)
 
 
 class Resimulation:
@@ -107,7 +99,7 @@ class Resimulation:
     def scenario(self, group: Group) -> Scenario:
         """What a group's cells share; raises InputError for what cannot be simulated."""
         if group not in self._scenarios:
-            self._scenarios[group] = Scenario(spec_of(group, self._traces, self._profile))
+            self._scenarios[group] = Scenario(config_of(group, self._traces, self._profile))
         return self._scenarios[group]
 
     def run(self, cell: Cell) -> Run:

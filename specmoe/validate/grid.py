@@ -18,7 +18,7 @@ All cells of a group without `fit` are held out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -28,6 +28,7 @@ from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
 from specmoe.hwprofiles.shape import Phase
+from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
 
@@ -36,35 +37,56 @@ Role = Literal["fit", "held_out"]
 
 @dataclass(frozen=True)
 class Group:
-    """What cells share that run on one arena: a model, its formats, a phase and a batch."""
+    """What cells share that run on one arena: a configuration without policy and slots. Its trace is found by phase."""
 
-    shape: str
     phase: Phase
-    format: Format
-    home_format: Format | None  # None: that of the slots
-    batch: int
-    steps: int
+    config: RunConfig
 
     @property
     def name(self) -> str:
         """`switch-base-128/decode/fp16/b1`; a format at home of its own comes before that of the slots: int8>fp16."""
-        held = self.format if self.home_format is None else f"{self.home_format}>{self.format}"
-        return f"{self.shape}/{self.phase}/{held}/b{self.batch}"
+        config, home = self.config, self.config.home.format
+        held = config.format if home is None else f"{home}>{config.format}"
+        return f"{config.shape}/{self.phase}/{held}/b{config.batch}"
+
+    def cell(self, policy: str, slots: int, role: Role) -> Cell:
+        """One of its cells."""
+        return Cell(self.phase, replace(self.config, policy=policy, slots=slots), role)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One policy on one number of slots. Constants may be fitted on cells of role `fit`, and are judged on others."""
 
-    group: Group
-    policy: str
-    slots: int
+    phase: Phase
+    config: RunConfig
     role: Role
+
+    @property
+    def policy(self) -> str:
+        """Its name."""
+        return self.config.policy
+
+    @property
+    def slots(self) -> int:
+        """Experts that VRAM holds."""
+        return self.config.slots or 0
+
+    @property
+    def group(self) -> Group:
+        """What it shares with others."""
+        return Group(self.phase, replace(self.config, policy="", slots=None))
 
     @property
     def name(self) -> str:
         """`switch-base-128/decode/fp16/b1/lookahead/154`."""
         return f"{self.group.name}/{self.policy}/{self.slots}"
+
+
+def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
+    """A group of replays: kernels for powers of two of tokens, experts pinned at home."""
+    at_home = AT_HOME._replace(format=home)
+    return Group(phase, RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, padded=True))
 
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
@@ -113,16 +135,16 @@ def _cells(place: Place, table: object) -> Iterator[Cell]:
         raise (place / "cells").wrong("at least one policy with its numbers of slots expected")
     for policy, some in slots.items():
         for number in some:
-            yield Cell(group, policy, number, "fit" if number in fit.get(policy, ()) else "held_out")
+            yield group.cell(policy, number, "fit" if number in fit.get(policy, ()) else "held_out")
 
 
 def _group(place: Place, table: dict[str, Any]) -> Group:
     held = _one_of(place / "format", table["format"], get_args(Format))
-    return Group(
+    return group_of(
         shape=_shape(place / "shape", table["shape"]),
         phase=_one_of(place / "phase", table["phase"], get_args(Phase)),
-        format=held,
-        home_format=_home(place / "home_format", table["home_format"], held) if "home_format" in table else None,
+        held=held,
+        home=_home(place / "home_format", table["home_format"], held) if "home_format" in table else None,
         batch=_count(place / "batch", table["batch"]),
         steps=_count(place / "steps", table["steps"]),
     )

@@ -48,7 +48,7 @@ def _model(scenario: Scenario) -> Model:
 
 
 def _home(scenario: Scenario) -> Format:
-    held: Format = scenario.spec.home.format or scenario.format
+    held: Format = scenario.config.home.format or scenario.format
     return held
 
 

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, replacing, require_regular
 from specmoe.validate.fidelity import PARTS, TARGETS, CellFidelity, Overall, Side, failed, overall
-from specmoe.validate.grid import Cell, Group, Role
+from specmoe.validate.grid import Cell, Role, group_of
 from specmoe.validate.measured import Steps, StepTimes
 
 METADATA_KEY = b"specmoe.validation"
@@ -78,13 +78,15 @@ def read_steps(path: Path, role: Role | None = None) -> dict[Cell, Steps]:
 
 def cell_fields(cell: Cell) -> dict[str, str | int | None]:
     """A cell as one flat row."""
-    return {**dataclasses.asdict(cell.group), "policy": cell.policy, "slots": cell.slots, "role": cell.role}
+    config = cell.config
+    model = {"shape": config.shape, "phase": cell.phase, "format": config.format, "home_format": config.home.format}
+    return model | {name: getattr(config, name) for name in ("batch", "steps", "policy", "slots")} | {"role": cell.role}
 
 
 def cell_from(fields: Mapping[str, Any]) -> Cell:
     """The cell of such a row, which may hold more; raises KeyError if something is missing."""
-    group = Group(**{field.name: fields[field.name] for field in dataclasses.fields(Group)})
-    return Cell(group, fields["policy"], fields["slots"], fields["role"])
+    group = group_of(*(fields[name] for name in ("shape", "phase", "format", "home_format", "batch", "steps")))
+    return group.cell(fields["policy"], fields["slots"], fields["role"])
 
 
 def _table(number: int, steps: Steps, schema: pa.Schema) -> pa.Table:

@@ -108,7 +108,7 @@ def _measure_group(
 def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording: Recording) -> RunResult:
     """A replay in the columns of a simulation of the same cell."""
     scenario = simulation.scenario(cell.group)
-    copied = scenario.shape.expert_bytes(cell.group.home_format or cell.group.format)
+    copied = scenario.copied_bytes
     table = measured_table(scenario.routed.workload, work, recording, copied)
     return RunResult(table, simulation.run(cell).result.manifest)
 

@@ -31,7 +31,7 @@ def work_of(scenario: Scenario, chosen: Policy, table: DecisionTable) -> Work:
         for count, context in zip(tokens, scenario.contexts, strict=True)
         for layer in range(layers)
     ]
-    home = scenario.spec.home.format
+    home = scenario.config.home.format
     expands = first_uses(table) if home not in (None, scenario.format) else np.zeros(len(table.uses.key), np.bool_)
     uses = padded(table.uses.tokens).tolist()
     return Work(table, program_of(table, any(predict)), dense, tokens, uses, expands.tolist(), predict)
@@ -47,7 +47,7 @@ def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
 
 def require_replayable(scenario: Scenario) -> None:
     """Raise InputError for what the replayer has no counterpart of."""
-    spec = scenario.spec
+    spec = scenario.config
     if spec.link != "fifo":
         raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")
     if spec.home.tier != "host-pinned":

@@ -7,14 +7,16 @@ link's speed and the format divide that, `lookahead` takes two thirds of it, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.formats import BITS
-from specmoe.sim.advise.search import Configuration, Trial, Trials
+from specmoe.sim.advise.search import LINK, Trial, Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
+from specmoe.sim.config import RunConfig
 
 GIB = 1 << 30
 TRACE = "switch-mini-128/decode/test"
@@ -28,13 +30,13 @@ def setting(vram: int = 8 * GIB, drawn: bool = False, **changes: Any) -> Setting
     return Setting(question, load_shape(question.shape), load_profile(question.profile), routings)
 
 
-def stall_ns(one: Configuration, keys: int) -> float:
+def stall_ns(one: RunConfig, keys: int) -> float:
     """Of a step, with an LRU."""
-    bits = BITS[one.home or one.format]
-    return 9e6 * (1 - one.slots / keys) * bits / 32 / one.link
+    bits = BITS[one.home.format or one.format or ""]
+    return 9e6 * (1 - (one.slots or 0) / keys) * bits / 32 / dict(one.scales).get(LINK, 1)
 
 
-def row(one: Configuration, keys: int = 768) -> dict[str, Any]:
+def row(one: RunConfig, keys: int = 768) -> dict[str, Any]:
     """As `specmoe.sim.sweep.evaluate` gives it, as far as advice reads it."""
     floor = 1e6 + 0.1e6 * (one.batch - 1)
     lru = stall_ns(one, keys)
@@ -65,19 +67,19 @@ class FormulaTrials(Trials):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, Path())
-        self.asked: list[Configuration] = []
+        self.asked: list[RunConfig] = []
 
-    def _evaluate(self, fresh: Sequence[Configuration]) -> None:
+    def _evaluate(self, fresh: Sequence[RunConfig]) -> None:
         self.asked += fresh
         self._known |= {one: row(one, self._setting.keys) for one in fresh}
 
-    def elsewhere(self, trace: str, configuration: Configuration) -> float:
+    def elsewhere(self, trace: str, configuration: RunConfig) -> float:
         rate = Trial(configuration, row(configuration)).rate
         return rate * {"low": 0.5, "high": 2.0}[trace]
 
 
-def configuration(policy: str = "on-demand-lru", **changes: Any) -> Configuration:
-    return Configuration(policy, "fp32", 192, 8 * GIB, 1)._replace(**changes)
+def configuration(policy: str = "on-demand-lru", **changes: Any) -> RunConfig:
+    return replace(RunConfig("none", policy, format="fp32", slots=192, vram=8 * GIB), **changes)
 
 
 def trial(policy: str = "on-demand-lru", rate: float | None = None, **changes: Any) -> Trial:

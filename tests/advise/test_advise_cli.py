@@ -14,10 +14,11 @@ from typer.testing import CliRunner, Result
 from specmoe.cli import app
 from specmoe.commands.advise import parse_rate
 from specmoe.errors import InputError
-from specmoe.results import summary
 from specmoe.sim.claims import is_yardstick
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
+from specmoe.summary import summary
 
 SWITCH = ("--model", "switch-base-128", "--profile", "h100-sxm5-80gb")
 DRAWN = ("--model", "switch-base-64", "--profile", "h100-sxm5-80gb", "--vram", "2GiB", "--steps", "30")
@@ -49,18 +50,18 @@ def found() -> dict[str, Any]:
 
 def test_the_best_is_what_simulate_says_of_it(found: dict[str, Any]) -> None:
     best = found["best"]
-    spec = RunSpec(
+    spec = RunConfig(
         "switch-mini-128/decode/test",
         profile="h100-sxm5-80gb",
         format=best["format"],
         slots=best["slots"],
         steps=60,
-        overrides=best["settings"],
+        settings=tuple(best["settings"].items()),
     )
     row = summary(Scenario(spec).run(best["policy"]).result)
-    assert row["latency_ns"]["mean"] == best["latency_mean_ns"]
+    assert row["latency_mean_ns"] == best["latency_mean_ns"]
     assert row["tokens_per_second"] == pytest.approx(best["tokens_per_second"])
-    assert row["bounds"]["oracle_ns"] == best["oracle_ns"]
+    assert row["oracle_ns"] == best["oracle_ns"]
     assert row["evidence"] == found["evidence"] == "fitted"
 
 
@@ -89,7 +90,7 @@ def test_levers_are_measured_against_the_best(found: dict[str, Any]) -> None:
 
 def test_a_faster_link_keeps_the_decisions_and_shortens_the_step(found: dict[str, Any]) -> None:
     (link,) = (lever for lever in found["levers"] if lever["kind"] == "link")
-    assert link["best"]["link"] == 2
+    assert link["best"]["scales"] == {"host_to_device.pinned.bandwidth": 2}
     assert link["best"]["slots"] == found["best"]["slots"]
     assert found["best"]["floor_ns"] / 1e6 < link["step_ms"] < found["best"]["latency_mean_ns"] / 1e6
 
@@ -141,7 +142,7 @@ def test_fewer_bits_are_chosen_only_if_allowed() -> None:
 
 def test_a_compressed_home_is_chosen_only_if_allowed() -> None:
     got = answer(*DRAWN, "--format", "fp16", "--home-format", "int4")
-    assert (got["best"]["format"], got["best"]["home"]) == ("fp16", "int4")
+    assert (got["best"]["format"], got["best"]["home_format"]) == ("fp16", "int4")
 
 
 def test_where_all_fits_nothing_is_offloaded() -> None:

@@ -21,14 +21,14 @@ def test_the_fastest_wins() -> None:
 
 def test_among_level_ones_the_simplest_wins() -> None:
     level = [trial("transition", 100.5), trial("on-demand-lru", 100), trial("lookahead", 98)]
-    assert best_of(level).configuration.policy == "on-demand-lru"
+    assert best_of(level).config.policy == "on-demand-lru"
     fetched = [trial("lookahead", 100, settings=(("prefetch.limit", 4),)), trial("lookahead", 99.5)]
-    assert best_of(fetched).configuration.settings == ()
+    assert best_of(fetched).config.settings == ()
 
 
 def test_a_ranking_has_the_best_of_each_policy_fastest_first() -> None:
     many = [trial("static", 50), trial("lookahead", 80), trial("static", 70, batch=2), trial("frequency", 70)]
-    ranked = [(one.configuration.policy, one.rate) for one in by_policy(many)]
+    ranked = [(one.config.policy, one.rate) for one in by_policy(many)]
     assert ranked == [("lookahead", 80), ("frequency", 70), ("static", 70)]
 
 
@@ -55,7 +55,7 @@ def test_nothing_predicts_on_drawn_routing() -> None:
 def test_every_allowed_format_and_home_is_tried_with_its_slots() -> None:
     here = setting(formats=("fp16", "int8"), home_formats=("int8",))
     found = list(screened(here))
-    assert {(one.format, one.home) for one in found} == {("fp16", None), ("fp16", "int8"), ("int8", None)}
+    assert {(one.format, one.home.format) for one in found} == {("fp16", None), ("fp16", "int8"), ("int8", None)}
     assert {one.slots for one in found if one.format == "fp16"} == {here.slots("fp16", 8 * GIB)}
 
 
@@ -99,18 +99,18 @@ def searched_in(here: Setting) -> tuple[FormulaTrials, Found]:
 
 def test_a_search_finds_the_best() -> None:
     _, found = searched_in(setting())
-    assert found.best.configuration.policy == "lookahead"
+    assert found.best.config.policy == "lookahead"
     assert found.ranking[0] == found.best
-    names = [one.configuration.policy for one in found.contenders]
+    names = [one.config.policy for one in found.contenders]
     assert names == ["lookahead", "adaptive", "frequency", "frequency-decayed", "on-demand-lru"]
-    assert found.simplest.configuration.policy == "on-demand-lru"
+    assert found.simplest.config.policy == "on-demand-lru"
 
 
 def test_changes_are_tried_with_what_hits_most_too() -> None:
     names = ("transition", "on-demand-lru", "frequency", "lookahead", "mixtral-offloading")
     trials = [trial(name, 100 - rank) for rank, name in enumerate(names)]
     trials[3].row["hit_rate"], trials[4].row["hit_rate"] = 0.9, 0.95  # the last is too slow to win
-    assert [one.configuration.policy for one in Found(trials[0], trials).few] == [
+    assert [one.config.policy for one in Found(trials[0], trials).few] == [
         "transition",
         "on-demand-lru",
         "lookahead",
@@ -122,13 +122,13 @@ def test_what_cannot_run_is_named_and_does_no_harm() -> None:
     trials, found = searched_in(setting())
     assert trials.failures == {"mixtral-offloading": "needs a look-ahead"}
     assert trials.runs == len(trials.asked) - 1
-    assert all(one.configuration.policy != "mixtral-offloading" for one in found.ranking)
+    assert all(one.config.policy != "mixtral-offloading" for one in found.ranking)
 
 
 def test_nothing_runs_twice() -> None:
     trials, found = searched_in(setting())
     before = len(trials.asked)
-    trials.run([one.configuration for one in found.ranking])
+    trials.run([one.config for one in found.ranking])
     assert len(trials.asked) == before
 
 
@@ -156,16 +156,16 @@ def test_formats_that_were_allowed_are_no_change() -> None:
 def test_a_smaller_format_gets_more_slots_and_is_tried_at_home_alone() -> None:
     here = setting()
     (change, _) = fewer_bytes(here, [configuration(format="fp16", slots=3)])
-    held, home = change.configurations
-    assert (held.format, held.home, held.slots) == ("int8", None, here.slots("int8", 8 * GIB))
-    assert (home.format, home.home, home.slots) == ("fp16", "int8", here.slots("fp16", 8 * GIB))
+    held, home = change.configs
+    assert (held.format, held.home.format, held.slots) == ("int8", None, here.slots("int8", 8 * GIB))
+    assert (home.format, home.home.format, home.slots) == ("fp16", "int8", here.slots("fp16", 8 * GIB))
 
 
 def test_vram_goes_up_to_the_whole_model() -> None:
     here = setting()
     found = list(more_vram(here, [configuration()], (1.5, 2, 3, 100)))
-    assert [change.configurations[0].vram for change in found][:3] == [12 * GIB, 16 * GIB, 24 * GIB]
-    assert found[-1].configurations == (configuration("gpu-only", slots=768, vram=here.whole_bytes("fp32")),)
+    assert [change.configs[0].vram for change in found][:3] == [12 * GIB, 16 * GIB, 24 * GIB]
+    assert found[-1].configs == (configuration("gpu-only", slots=768, vram=here.whole_bytes("fp32")),)
     assert found[0].caveat == ""
     assert found[2].caveat == "rtx3090 has 23.6 GiB"
     assert found[0].what == f"12 GiB of VRAM for {here.slots('fp32', 12 * GIB)} slots"
@@ -267,7 +267,7 @@ def test_beyond_the_ceiling_neither_vram_nor_link_is_tried() -> None:
     found = reach(trials, here, best, 1500)
     assert found.ceiling == pytest.approx(1000)
     assert {way.kind for way in found.ways} == {"batch"}
-    assert {(one.vram, one.link) for one in trials.asked[searched_for:]} == {(8 * GIB, 1.0)}
+    assert {(one.vram, one.scales) for one in trials.asked[searched_for:]} == {(8 * GIB, ())}
 
 
 def test_a_combination_where_nothing_alone_does() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ import pytest
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.formats import Format
-from specmoe.results import summary
-from specmoe.sim.advise.search import Configuration, Trials
+from specmoe.sim.advise.search import Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
-from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.timing.durations import Home
+from specmoe.sim.config import Home, RunConfig
+from specmoe.sim.run import Scenario
+from specmoe.summary import summary
 
 H100 = load_profile("h100-sxm5-80gb")
-BASE = Configuration("on-demand-lru", "fp16", 40, 1 << 30, 1)
+BASE = RunConfig("none", "on-demand-lru", "h100-sxm5-80gb", format="fp16", slots=40, vram=1 << 30)
 COPY = "host_to_device.pinned"
 
 
@@ -29,8 +30,8 @@ def here(make_trace: Callable[..., Path]) -> Setting:
     return Setting(question, load_shape(question.shape), H100, Routings(path, specmoe.traces.open(path).meta))
 
 
-def simulated(here: Setting, one: Configuration, **changes: Any) -> dict[str, Any]:
-    spec = RunSpec(
+def simulated(here: Setting, one: RunConfig, **changes: Any) -> dict[str, Any]:
+    spec = RunConfig(
         **{
             "trace": here.routings.trace,
             "profile": H100,
@@ -38,7 +39,7 @@ def simulated(here: Setting, one: Configuration, **changes: Any) -> dict[str, An
             "slots": one.slots,
             "batch": one.batch,
             "steps": 16,
-            "overrides": dict(one.settings),
+            "settings": one.settings,
         }
         | changes
     )
@@ -53,26 +54,26 @@ def simulated(here: Setting, one: Configuration, **changes: Any) -> dict[str, An
         ({"settings": (("sharing", "per-layer"),)}, {}),
         ({"policy": "lookahead", "settings": (("prefetch.limit", 4),)}, {}),
         ({"format": "fp32", "slots": 12}, {}),
-        ({"home": "int8"}, {"home": Home(format="int8")}),
-        ({"link": 2.0}, {"profile": H100.with_plateau(COPY, 2 * H100.plateau(COPY))}),
+        ({"home": Home(format="int8")}, {"home": Home(format="int8")}),
+        ({"scales": ((COPY + ".bandwidth", 2.0),)}, {"profile": H100.with_plateau(COPY, 2 * H100.plateau(COPY))}),
         ({"batch": 2}, {"steps": 8}),
     ],
 )
 def test_a_trial_is_a_simulation(changed: dict[str, Any], spec: dict[str, Any], here: Setting, tmp_path: Path) -> None:
-    one = BASE._replace(**changed)
+    one = dataclasses.replace(BASE, **changed)
     (trial,) = Trials(here, tmp_path).run([one])
     expected = simulated(here, one, **spec)
-    assert trial.step_ms * 1e6 == expected["latency_ns"]["mean"]
+    assert trial.step_ms * 1e6 == expected["latency_mean_ns"]
     assert trial.rate == pytest.approx(expected["tokens_per_second"])
     assert trial.stall_ms * 1e6 * expected["steps"] == pytest.approx(expected["stall_ns"])
     assert trial.rate_at("oracle_ns") == pytest.approx(
-        expected["tokens"] / expected["steps"] / expected["bounds"]["oracle_ns"] * 1e9
+        expected["tokens"] / expected["steps"] / expected["oracle_ns"] * 1e9
     )
 
 
 @pytest.mark.parametrize("policy", ["on-demand-lru", "lookahead"])
 def test_the_rate_on_another_trace_is_a_simulation_too(policy: str, here: Setting, tmp_path: Path) -> None:
-    one = BASE._replace(policy=policy)
+    one = dataclasses.replace(BASE, policy=policy)
     expected = simulated(here, one)
     assert Trials(here, tmp_path).elsewhere(here.routings.trace, one) == pytest.approx(expected["tokens_per_second"])
 
@@ -80,15 +81,15 @@ def test_the_rate_on_another_trace_is_a_simulation_too(policy: str, here: Settin
 def test_progress_counts_on_from_run_to_run(here: Setting, tmp_path: Path) -> None:
     told: list[int] = []
     trials = Trials(here, tmp_path, told.append)
-    trials.run([BASE, BASE._replace(slots=30)])
-    trials.run([BASE, BASE._replace(slots=20)])
+    trials.run([BASE, dataclasses.replace(BASE, slots=30)])
+    trials.run([BASE, dataclasses.replace(BASE, slots=20)])
     assert told == [1, 2, 3]
 
 
 def test_a_setting_that_makes_no_sense_is_no_row_of_figures(here: Setting, tmp_path: Path) -> None:
     formats: tuple[Format, ...] = ("fp16",)
     trials = Trials(here, tmp_path)
-    bad = BASE._replace(policy="lookahead", settings=(("prefetch.depth", 9),), format=formats[0])
-    assert [trial.configuration for trial in trials.run([bad, BASE])] == [BASE]
+    bad = dataclasses.replace(BASE, policy="lookahead", settings=(("prefetch.depth", 9),), format=formats[0])
+    assert [trial.config for trial in trials.run([bad, BASE])] == [BASE]
     assert trials.failures.keys() == {"lookahead"}
     assert trials.runs == 1

@@ -11,7 +11,8 @@ from advise_cases import GIB, FormulaTrials, setting
 from specmoe.hwprofiles.expected_error import Expected
 from specmoe.sim.advise.advice import Advice, described, lines, rate
 from specmoe.sim.advise.levers import levers, reach
-from specmoe.sim.advise.search import Configuration, search
+from specmoe.sim.advise.search import search
+from specmoe.sim.config import Home, RunConfig
 
 SURE, UNSURE = Expected(0.02, True, "95% of 73 cells"), Expected(0.11, False, "not validated, as it is a guess")
 
@@ -26,7 +27,7 @@ def advice(expected: Expected = SURE, target: float | None = None, drawn: bool =
         expected=expected,
         levers=tuple(levers(trials, here, found)),
         reach=None if target is None else reach(trials, here, found, target),
-        extremes=tuple(trials.elsewhere(name, found.best.configuration) for name in here.routings.extremes),
+        extremes=tuple(trials.elsewhere(name, found.best.config) for name in here.routings.extremes),
         runs=trials.runs,
         failures=trials.failures,
     )
@@ -52,7 +53,9 @@ def test_the_best_and_why() -> None:
 
 
 def test_settings_and_homes_are_named() -> None:
-    one = Configuration("lookahead", "fp16", 5, GIB, 1, (("prefetch.limit", 4),), "int8")
+    one = RunConfig(
+        "none", "lookahead", format="fp16", slots=5, settings=(("prefetch.limit", 4),), home=Home(format="int8")
+    )
     assert described(one) == "lookahead in fp16 (int8 at home), 5 slots, prefetch.limit=4"
 
 

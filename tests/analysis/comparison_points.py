@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from specmoe.analysis.point import Point, about
+from specmoe.analysis.point import About, Point
 from specmoe.results import COLUMNS, Manifest, RunResult
 
 BOUNDS = {"floor_ns": 1_000_000, "oracle_ns": 1_200_000, "ceiling_ns": 6_000_000}
@@ -42,11 +42,18 @@ def yardstick(policy: str, **chosen: str) -> Manifest:
     return manifest(policy, slots=slots, parameters=parameters, yardstick=True)
 
 
+def about_of(of: Manifest) -> About:
+    """What a row of the manifest says."""
+    same = {field.name: getattr(of, field.name) for field in dataclasses.fields(About) if hasattr(of, field.name)}
+    resident = of.parameters.get("sharing") == "all-resident"
+    return About(**same, all_resident=resident)
+
+
 def made(
     of: Manifest, stall_ms: float = 1.0, hit_rate: float = 0.5, useful: float = 1.0, prefetches: bool = False
 ) -> Point:
     """0.6 ms of compute, 0.4 ms of host."""
-    return Point(about(of), 100, 600_000, stall_ms * 1e6, 400_000, hit_rate, useful, prefetches)
+    return Point(about_of(of), 100, 600_000, stall_ms * 1e6, 400_000, hit_rate, useful, prefetches)
 
 
 def result(of: Manifest, **columns: list[int]) -> RunResult:

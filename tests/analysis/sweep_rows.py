@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET, SweepTable, load_sweep, save_sweep
+from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET
+from specmoe.sweep_table import SweepTable, load_sweep, save_sweep
 
 STEPS = 100
 MS = 10**6

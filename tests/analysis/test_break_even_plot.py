@@ -19,7 +19,7 @@ def row(policy: str, precision: float | None = None, mean: int = 100, yardstick:
     return {
         "policy": policy,
         "precision": precision,
-        "latency_ns": {"mean": mean},
+        "latency_mean_ns": mean,
         "yardstick": yardstick,
         "trace": "a/b/c",
         "trace_kind": "random",

@@ -6,14 +6,15 @@ import dataclasses
 import math
 
 import pytest
-from comparison_points import made, manifest, policies, result, two_steps, yardstick
+from comparison_points import about_of, made, manifest, policies, result, two_steps, yardstick
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.analysis.comparison import caption, parts_within, ranked, three_digits, visible_limit, winner
-from specmoe.analysis.point import Point, about, point
+from specmoe.analysis.point import Point, point
 from specmoe.errors import InputError
-from specmoe.results import RunResult, summary
+from specmoe.results import RunResult
+from specmoe.summary import summary
 
 TIMES = st.floats(0, 1e12, allow_nan=False)
 
@@ -25,7 +26,7 @@ def by_hand() -> RunResult:
 def test_by_hand_parts_add_up() -> None:
     found = point(by_hand())
     assert (found.compute_ns, found.stall_ns, found.idle_ns) == (115, 35, 75)
-    assert found.latency_ns == 225 == summary(by_hand())["latency_ns"]["mean"]
+    assert found.latency_ns == 225 == summary(by_hand())["latency_mean_ns"]
 
 
 def test_by_hand_shares() -> None:
@@ -44,7 +45,7 @@ def test_nothing_demanded_and_nothing_loaded_is_no_failure() -> None:
 
 @given(TIMES, TIMES, TIMES, TIMES)
 def test_property_cut_parts_fill_the_limit(compute: float, stall: float, idle: float, limit: float) -> None:
-    whole = Point(about(manifest()), 1, compute, stall, idle, hit_rate=0, useful_share=0, prefetches=False)
+    whole = Point(about_of(manifest()), 1, compute, stall, idle, hit_rate=0, useful_share=0, prefetches=False)
     parts = parts_within(whole, limit)
     assert min(parts) >= 0
     assert sum(parts) == pytest.approx(min(whole.latency_ns, limit))

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any
 
 import pytest
-from comparison_points import manifest, two_steps, yardstick
 from sweep_rows import LINK, failed, resident, row, table
 
-from specmoe.analysis.point import Point, changes, point, point_of_row, shown, unit_of
-from specmoe.results import Manifest, RunResult, summary
-
-
-def as_row(of: RunResult, is_yardstick: bool) -> dict[str, Any]:
-    """What a sweep writes of a run."""
-    flat = summary(of)
-    flat |= {f"latency_{name}_ns": value for name, value in flat["latency_ns"].items()} | flat["bounds"]
-    usual = {"link": "fifo", "host": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
-    own = {"num_layers": of.manifest.num_layers, "expert_bytes": of.manifest.expert_bytes, "cliff_slots": 1}
-    return {"link_ns": 0, **flat, **usual, **own, "yardstick": is_yardstick}
-
-
-@pytest.mark.parametrize("of", [manifest(), yardstick("oracle", predictor="oracle", eviction="belady")])
-def test_differential_both_sources_tell_the_same(of: Manifest) -> None:
-    whole = two_steps(of)
-    one, other = point(whole), point_of_row(as_row(whole, point(whole).yardstick))
-    for field in dataclasses.fields(Point):
-        if field.name != "about":
-            assert getattr(one, field.name) == pytest.approx(getattr(other, field.name)), field.name
-    for field in dataclasses.fields(one.about):
-        if field.name not in ("cliff_slots", "bounds"):
-            assert getattr(one.about, field.name) == getattr(other.about, field.name), field.name
-    assert one.bound_ns("oracle") == other.bound_ns("oracle") == 1_200_000
+from specmoe.analysis.point import changes, point_of_row, shown, unit_of
 
 
 def test_by_hand_a_point_of_a_row() -> None:

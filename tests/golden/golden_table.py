@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from specmoe.results import summary
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
+from specmoe.summary import summary
 
 RECORDED = Path(__file__).with_name("golden.json")
 FIGURES = (
@@ -36,10 +37,10 @@ def table() -> dict[str, dict[str, Any]]:
     found = {}
     for case, options in CASES.items():
         spec: dict[str, Any] = {"trace": "switch-mini-128/decode/test", "format": "fp16", "steps": 60, **options}
-        scenario = Scenario(RunSpec(**spec))
+        scenario = Scenario(RunConfig(**spec))
         for name in RUNNABLE:
             figures = summary(scenario.run(name).result)
-            found[f"{case} {name}"] = {"mean_step_ns": figures["latency_ns"]["mean"]} | {
+            found[f"{case} {name}"] = {"mean_step_ns": figures["latency_mean_ns"]} | {
                 figure: figures[figure] for figure in FIGURES
             }
     return found

@@ -8,10 +8,11 @@ from hw_tables import points
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape
+from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.speculate.predictor import no_predictions
-from specmoe.sim.timing.durations import Home, durations_of
+from specmoe.sim.timing.durations import durations_of
 
 
 def test_durations_are_those_measured(make_profile: Callable[..., HardwareProfile], shape: ModelShape) -> None:

@@ -16,8 +16,8 @@ pytest.importorskip("torch")
 import torch
 
 import specmoe.traces
-from specmoe.results import summary
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.learned.checkpoint import load_checkpoint
 from specmoe.sim.speculate.learned.config import ARCHITECTURES
 from specmoe.sim.speculate.learned.data import columns_of
@@ -27,6 +27,7 @@ from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.speculate.running_time import shipped
 from specmoe.sim.speculate.scoring.accuracy import accuracy, tally
+from specmoe.summary import summary
 from specmoe.traces import store
 from specmoe.traces.schema import Block
 from specmoe.traces.workload import build
@@ -98,7 +99,7 @@ def test_on_held_out_text_networks_beat_what_they_are_given() -> None:
 
 
 def run(trace: str = f"{MODEL}/decode/test", name: str = "learned-fusion", steps: int = 60, **overrides: Any) -> Any:
-    spec = RunSpec(trace, slots=154, steps=steps, format="fp16", overrides=overrides)
+    spec = RunConfig(trace, slots=154, steps=steps, format="fp16").having(overrides)
     return summary(Scenario(spec).run(name).result)
 
 
@@ -126,7 +127,7 @@ def test_a_checkpoint_of_ones_own_is_charged_its_own_time(trained: Callable[...,
     checkpoint = trained("contextual")
     own = json.loads((checkpoint / "metrics.json").read_text())["running_time"]["cpu"]
     trace = str(checkpoint.parent / "trace.parquet")
-    spec = RunSpec(trace, slots=8, steps=30, overrides={"predictor.checkpoint": str(checkpoint)})
+    spec = RunConfig(trace, slots=8, steps=30, settings=(("predictor.checkpoint", str(checkpoint)),))
     found = summary(Scenario(spec).run("learned-contextual").result)
     assert found["predict_ns"] == own["fixed_ns"] + own["per_token_ns"] > 0
     assert found["parameters"]["predict_ref"] == f"measured: {checkpoint / 'metrics.json'}"

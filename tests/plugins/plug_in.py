@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 
 Groups = Mapping[str, Mapping[str, str]]  # by group: by name, what it stands for
 
@@ -25,5 +26,5 @@ def install(directory: Path, name: str, groups: Groups, modules: Mapping[str, st
 
 def hits(policy: str) -> int:
     """Of a run on few slots, in whatever process this is called: a worker finds this module by its name."""
-    spec = RunSpec("switch-mini-128/decode/test", slots=4, steps=100)
+    spec = RunConfig("switch-mini-128/decode/test", slots=4, steps=100)
     return int(Scenario(spec).run(policy).result.table["hits"].sum())

@@ -12,12 +12,13 @@ from plug_in import install
 from specmoe.errors import InputError
 from specmoe.plugins import Table
 from specmoe.sim.claims import brought, is_yardstick
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
 from specmoe.sim.decide.policy import POLICIES, policy
 from specmoe.sim.overrides import sorted_overrides
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
-from specmoe.sim.sweep.cell import Cell, Contents
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.evaluate import evaluate
 
 TABLES = {"policies": POLICIES, "evictions": EVICTIONS, "predictors": PREDICTORS}
@@ -204,12 +205,12 @@ def test_the_command_line_says_it_in_one_line(site: Path) -> None:
 def test_what_rests_on_a_plug_in_is_known_by_its_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps keep cells, and results tell what made them."""
     install(site, "mine-and-yours", GOOD, {"mine": MODULE}, "2.1")
-    brought_one = Cell("switch-mini-128/decode/test", "on-demand-lru", "rtx3090", slots=8, steps=5)
+    brought_one = RunConfig("switch-mini-128/decode/test", "on-demand-lru", "rtx3090", slots=8, steps=5)
     mine = dataclasses.replace(brought_one, settings=(("eviction", "mine"),))
-    keys = [mine.key, brought_one.key]
-    assert Scenario(Contents().spec(mine)).run("on-demand-lru").result.manifest.versions["mine-and-yours"] == "2.1"
+    keys = [Contents().key(mine), Contents().key(brought_one)]
+    assert Scenario(Contents().loaded(mine)).run("on-demand-lru").result.manifest.versions["mine-and-yours"] == "2.1"
     monkeypatch.setattr(EVICTIONS, "versions", lambda name: {"mine-and-yours": "2.2"} if name == "mine" else {})
-    assert mine.key != keys[0] and brought_one.key == keys[1]
+    assert Contents().key(mine) != keys[0] and Contents().key(brought_one) == keys[1]
 
 
 PEEKING = """
@@ -246,8 +247,8 @@ def test_a_part_that_peeks_makes_its_policy_a_yardstick(site: Path) -> None:
     brought_here = {name: policy(name) for name in ("clairvoyant", "cheat", "seer", "honest")}
     expected = {"clairvoyant": True, "cheat": True, "seer": True, "honest": False}
     assert {name: is_yardstick(each) for name, each in brought_here.items()} == expected
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=64, steps=3))
+    scenario = Scenario(RunConfig("switch-mini-128/decode/test", slots=64, steps=3))
     results = {name: scenario.run(name).result for name in expected}
     assert {name: result.manifest.yardstick for name, result in results.items()} == expected
-    rows = evaluate([Cell("switch-mini-128/decode/test", name, "rtx3090", slots=64, steps=3) for name in expected])
+    rows = evaluate([RunConfig("switch-mini-128/decode/test", name, "rtx3090", slots=64, steps=3) for name in expected])
     assert [row["yardstick"] for row in rows] == list(expected.values())

@@ -17,7 +17,8 @@ from sweep_rows import grid
 
 from specmoe.analysis.report import read_inputs, write_report
 from specmoe.analysis.report.html import VOID
-from specmoe.sweep_table import FIGURES, SweepTable, save_sweep
+from specmoe.summary import FIGURES
+from specmoe.sweep_table import SweepTable, save_sweep
 from specmoe.timeline import Span, write_spans
 
 COMMAND = ["specmoe", "report", "somewhere"]

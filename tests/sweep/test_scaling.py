@@ -16,10 +16,10 @@ from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.what_if import scalable, scaled, settable, with_values
-from specmoe.results import summary
-from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.summary import summary
 
 LINK = "host_to_device.pinned.bandwidth"
 LINE, CURVE = load_profile("rtx3090"), load_profile("h100-sxm5-80gb")
@@ -163,14 +163,14 @@ def test_latency_is_added_to_a_measured_curve() -> None:
 
 
 def test_latency_and_bandwidth_of_a_measured_link_slow_a_run_in_simulate_and_sweep() -> None:
-    spec = RunSpec("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+    spec = RunConfig("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
     means = []
     for latency in (10_000, 100_000, 400_000):
         settings = {LINK: 5e9, "host_to_device.pinned.latency": latency}
-        run = Scenario(dataclasses.replace(spec, overrides=settings)).run("on-demand-lru")
-        cell = Cell(spec.trace, "on-demand-lru", "h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+        run = Scenario(spec.having(settings)).run("on-demand-lru")
+        cell = RunConfig(spec.trace, "on-demand-lru", "h100-sxm5-80gb", format="fp16", slots=60, steps=20)
         (row,) = evaluate([dataclasses.replace(cell, settings=tuple(settings.items()))])
-        means.append(summary(run.result)["latency_ns"]["mean"])
+        means.append(summary(run.result)["latency_mean_ns"])
         assert row["latency_mean_ns"] == pytest.approx(means[-1], abs=1)
     assert means == sorted(set(means))
 
@@ -229,12 +229,12 @@ def test_what_cannot_be_set(values: dict[str, float], told: str) -> None:
 
 
 def test_a_run_may_set_the_link_of_a_measured_machine() -> None:
-    spec = RunSpec("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
+    spec = RunConfig("switch-mini-128/decode/test", profile="h100-sxm5-80gb", format="fp16", slots=60, steps=20)
     own = Scenario(spec)
-    same = Scenario(dataclasses.replace(spec, overrides={LINK: own.profile.plateau("host_to_device.pinned")}))
-    slow = Scenario(dataclasses.replace(spec, overrides={LINK: 5e9}))
+    same = Scenario(spec.having({LINK: own.profile.plateau("host_to_device.pinned")}))
+    slow = Scenario(spec.having({LINK: 5e9}))
     means = [int(each.run("on-demand-lru").timing.step_end[-1]) for each in (own, same, slow)]
     assert means[0] == means[1] < means[2]
     assert slow.run("on-demand-lru").result.manifest.evidence == "assumed"
     with pytest.raises(InputError, match=f"did you mean '{LINK}'"):
-        Scenario(dataclasses.replace(spec, overrides={"host_to_device.pined.bandwidth": 5e9}))
+        Scenario(dataclasses.replace(spec, settings=(("host_to_device.pined.bandwidth", 5e9),)))

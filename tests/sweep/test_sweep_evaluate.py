@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_cases import BASE, LINK, cell, expected, spec_of
+from sweep_cases import BASE, LINK, cell, expected
 
 from specmoe.analysis.point import point
 from specmoe.sim.claims import is_yardstick
+from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.routing import Predictions, Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep import retiming
-from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.timing.durations import Home
-from specmoe.sweep_table import FIGURES, KEYS, ORIGIN
+from specmoe.summary import FIGURES, KEYS, ORIGIN
 
 OWN = ("cliff_slots", "yardstick", "cell", "timed_by", "error")  # told by no summary
 NAMES = [name for name in (*KEYS, *FIGURES, *ORIGIN) if name not in OWN]
 H100 = "h100-sxm5-80gb"
 
 
-def require_same(row: dict[str, Any], one: Cell) -> None:
+def require_same(row: dict[str, Any], one: RunConfig) -> None:
     """A row says what a run of its cell alone says."""
     known = expected(one)
     assert {name: row[name] for name in NAMES} == {name: known[name] for name in NAMES}
@@ -217,7 +216,7 @@ def test_a_machine_that_cannot_be_timed_does_not_spoil_its_pass(monkeypatch: pyt
 
 
 def test_yardsticks_are_those_of_the_figures() -> None:
-    scenario = Scenario(spec_of(cell(steps=1)))
+    scenario = Scenario(cell(steps=1))
     names = [name for name in POLICIES if "learned" not in name]  # which need torch
     found = {name: point(scenario.run(name).result).yardstick for name in names}
     assert {name: is_yardstick(POLICIES[name]) for name in names} == found

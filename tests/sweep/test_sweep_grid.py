@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from sweep_cases import BASE, LINK, TRACE, cell
 
 from specmoe.errors import InputError
+from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.sweep import job
-from specmoe.sim.sweep.cell import Cell
 from specmoe.sim.sweep.grid import cells_of
 from specmoe.sim.sweep.job import units_of
 from specmoe.sim.sweep.question import read_grid
-from specmoe.sim.timing.durations import Home
 
 ASKED: dict[str, Any] = {"trace": TRACE, "policy": "on-demand-lru", "slots": 60, "format": "fp16", "steps": 40}
 
 
-def cells(**more: Any) -> list[Cell]:
+def cells(**more: Any) -> list[RunConfig]:
     return cells_of(read_grid(ASKED | {name.replace("_", "-"): value for name, value in more.items()}))
 
 
@@ -58,7 +57,7 @@ def test_all_that_a_cell_can_be() -> None:
         set={"prefetch": {"limit": 2}, "eviction": "lfu"},
         scale={"expert.speed": 2},
     )
-    assert found == Cell(
+    assert found == RunConfig(
         TRACE,
         "on-demand-lru",
         "a6000",
@@ -178,7 +177,7 @@ CELLS = st.lists(
 
 
 @given(CELLS, st.integers(1, 9))
-def test_units_hold_every_cell_once_and_only_what_belongs_together(asked: list[Cell], workers: int) -> None:
+def test_units_hold_every_cell_once_and_only_what_belongs_together(asked: list[RunConfig], workers: int) -> None:
     found = units_of(asked, workers)
     assert sorted(map(repr, (one for unit in found for one in unit))) == sorted(map(repr, asked))
     for unit in found:

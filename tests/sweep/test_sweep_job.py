@@ -16,15 +16,16 @@ from sweep_cases import LINK, TRACE, cell
 
 from specmoe.errors import InputError
 from specmoe.files import alone_in
+from specmoe.sim.config import RunConfig
 from specmoe.sim.sweep import cell as contents
 from specmoe.sim.sweep import job
-from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.finished_rows import Parts
 from specmoe.sim.sweep.job import Asked, Done, run_sweep
-from specmoe.sim.sweep.rows import Row
 from specmoe.sim.sweep.workers import Workers
-from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, load_sweep
+from specmoe.summary import FIGURES, KEYS, ORIGIN, Row
+from specmoe.sweep_table import load_sweep
 
 FOUR = [cell(name, {LINK: rate}, steps=10) for name in ("static", "lookahead") for rate in (3e9, 30e9)]
 
@@ -38,7 +39,9 @@ class Here(Executor):
         return future
 
 
-def run(cells: list[Cell], out: Path, executor: Executor | None = None, most: int = 1 << 30, **question: Any) -> Done:
+def run(
+    cells: list[RunConfig], out: Path, executor: Executor | None = None, most: int = 1 << 30, **question: Any
+) -> Done:
     """A sweep, which is interrupted when so many cells are done."""
 
     @contextmanager
@@ -109,7 +112,7 @@ def test_a_larger_grid_computes_what_is_new_in_its_own_order(tmp_path: Path) -> 
     run(FOUR[1:3], tmp_path)
     done = run(FOUR, tmp_path)
     assert (done.kept, done.computed) == (2, 2)
-    assert done.table.rows["cell"].tolist() == [one.key for one in FOUR]
+    assert done.table.rows["cell"].tolist() == [Contents().key(one) for one in FOUR]
     smaller = run(FOUR[:1], tmp_path, other=1)
     assert (smaller.kept, smaller.computed) == (1, 0)
     assert len(load_sweep(tmp_path).rows) == 1
@@ -200,7 +203,7 @@ def test_what_many_units_ask_is_predicted_first_and_once(tmp_path: Path, monkeyp
     asked: list[str] = []
     honest = job.predict
 
-    def predict(one: Cell, predictions: Path) -> None:
+    def predict(one: RunConfig, predictions: Path) -> None:
         honest(one, predictions)
         asked.append(one.policy)
         assert len(list(predictions.iterdir())) == len(asked)
@@ -228,7 +231,7 @@ def test_killed_between_its_two_files_it_does_not_take_anothers_table_for_its_ow
     done = run(FOUR[1:3], tmp_path, tried=1)
     assert (done.kept, done.computed) == (2, 0)
     for table in (done.table, load_sweep(tmp_path)):
-        assert table.rows["cell"].tolist() == [one.key for one in FOUR[1:3]]
+        assert table.rows["cell"].tolist() == [Contents().key(one) for one in FOUR[1:3]]
 
 
 def test_a_checkpoint_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

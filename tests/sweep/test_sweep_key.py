@@ -13,9 +13,9 @@ import pytest
 from sweep_cases import BASE, LINK, cell
 
 from specmoe.errors import InputError
+from specmoe.sim.config import Home
 from specmoe.sim.sweep import cell as contents
 from specmoe.sim.sweep.cell import Contents
-from specmoe.sim.timing.durations import Home
 
 CHANGES: dict[str, Any] = {
     "trace": "switch-mini-128/decode/train",
@@ -30,6 +30,7 @@ CHANGES: dict[str, Any] = {
     "link": "priority",
     "home": Home("nvme"),
     "host_set": "eager",
+    "padded": True,
     "train": "switch-mini-128/decode/test",
     "settings": ((LINK, 1e9),),
     "scales": ((LINK, 2.0),),
@@ -38,10 +39,13 @@ CHANGES: dict[str, Any] = {
 
 def test_every_field_counts() -> None:
     assert set(CHANGES) == {field.name for field in dataclasses.fields(BASE)}
-    keys = [BASE.key, *(dataclasses.replace(BASE, **{name: value}).key for name, value in CHANGES.items())]
+    keys = [
+        Contents().key(BASE),
+        *(Contents().key(dataclasses.replace(BASE, **{name: value})) for name, value in CHANGES.items()),
+    ]
     assert len(set(keys)) == len(keys)
     assert {len(key) for key in keys} == {64}
-    assert BASE.key == cell().key == Contents().key(BASE)
+    assert Contents().key(BASE) == Contents().key(cell())
 
 
 def own(kind: str, name: str, directory: Path) -> Path:
@@ -58,34 +62,34 @@ def test_what_a_profile_or_shape_says_counts_and_not_when_it_was_written(
 ) -> None:
     path = own(kind, name, tmp_path)
     one = cell(**{kind.removesuffix("s"): str(path)})
-    before = one.key
+    before = Contents().key(one)
     os.utime(path, (0, 0))
-    assert one.key == before
+    assert Contents().key(one) == before
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    assert one.key != before
+    assert Contents().key(one) != before
 
 
 def test_what_a_trace_holds_counts(make_trace: Any) -> None:
     path = make_trace(50, seed=1)
     one = cell(trace=str(path))
-    before = one.key
+    before = Contents().key(one)
     make_trace(50, seed=2)
-    assert one.key != before
+    assert Contents().key(one) != before
 
 
 def test_what_a_network_holds_counts(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"1")
     one = cell("learned-contextual", {"predictor.checkpoint": str(tmp_path)})
-    before = one.key
+    before = Contents().key(one)
     (tmp_path / "weights").write_bytes(b"2")
-    assert one.key != before
+    assert Contents().key(one) != before
 
 
 def test_the_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = BASE.key
+    before = Contents().key(BASE)
     monkeypatch.setattr(contents, "__version__", "99")
-    assert BASE.key != before
+    assert Contents().key(BASE) != before
 
 
 def test_files_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +111,4 @@ def test_files_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("changes", [{"trace": "nowhere"}, {"profile": "gtx"}, {"shape": "gpt"}])
 def test_no_key_without_its_files(changes: dict[str, str]) -> None:
     with pytest.raises(InputError):
-        _ = cell(**changes).key
+        _ = Contents().key(cell(**changes))

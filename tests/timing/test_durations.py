@@ -11,11 +11,12 @@ from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import Routed, no_predictions
-from specmoe.sim.timing.durations import Home, contexts, durations_of
+from specmoe.sim.timing.durations import contexts, durations_of
 
 
 def costs_of(shape: str = "switch-base-8", held: Any = None, **fields: Any) -> Costs:

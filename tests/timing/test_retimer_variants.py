@@ -15,13 +15,14 @@ from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.results import summary
+from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.sim.timing.charge import charge, charged
-from specmoe.sim.timing.durations import Durations, Home, durations_of
+from specmoe.sim.timing.durations import Durations, durations_of
 from specmoe.sim.timing.retimer import retime
 from specmoe.sim.timing.variants import Variants, sample_of, variants_of
+from specmoe.summary import summary
 
 TIMED = ("before", "expert", "after", "copy", "predict")
 lists = st.lists(st.integers(0, 3), min_size=5, max_size=5)
@@ -90,10 +91,10 @@ def test_a_sample_gives_every_row_of_every_machine(case: Case, policy: str, home
 
 
 def test_what_was_there_from_the_start_is_not_expanded_in_a_sample_either() -> None:
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", steps=2, home=Home(format="int4")))
+    scenario = Scenario(RunConfig("switch-mini-128/decode/test", steps=2, home=Home(format="int4")))
     table = scenario.decide(POLICIES["gpu-only"], scenario.num_keys)
-    part = sample_of(scenario.routed.workload, table, scenario.spec.home, scenario.contexts)
-    small = durations_of(part.workload, part.table, scenario.costs, scenario.spec.home, part.context)
+    part = sample_of(scenario.routed.workload, table, scenario.config.home, scenario.contexts)
+    small = durations_of(part.workload, part.table, scenario.costs, scenario.config.home, part.context)
     assert expanded(part.variants([small]), 0) == rows(scenario.durations(table))
 
 
@@ -103,7 +104,7 @@ def rows(durations: Durations) -> dict[str, list[int]]:
 
 
 def test_a_sample_is_small() -> None:
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=60, steps=300))
+    scenario = Scenario(RunConfig("switch-mini-128/decode/test", slots=60, steps=300))
     table = scenario.decide(POLICIES["lookahead"], 60)
     part = sample_of(scenario.routed.workload, table, Home(), scenario.contexts)
     assert part.workload.num_steps <= len(set(scenario.contexts))
@@ -112,7 +113,7 @@ def test_a_sample_is_small() -> None:
 
 
 def test_a_sample_of_no_variants() -> None:
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=60, steps=3))
+    scenario = Scenario(RunConfig("switch-mini-128/decode/test", slots=60, steps=3))
     table = scenario.decide(POLICIES["lookahead"], 60)
     found = sample_of(scenario.routed.workload, table, Home(), scenario.contexts).variants([])
     assert retime(table, found).step_end.shape == (0, 3)
@@ -121,7 +122,7 @@ def test_a_sample_of_no_variants() -> None:
 @pytest.mark.parametrize("policy", ["on-demand-lru", "lookahead", "transition", "oracle"])
 @pytest.mark.parametrize("phase", ["decode", "encode"])
 def test_summaries_of_a_bundled_trace(policy: str, phase: str) -> None:
-    spec = RunSpec(f"switch-mini-128/{phase}/test", "h100-sxm5-80gb", slots=120, steps=40, batch=2)
+    spec = RunConfig(f"switch-mini-128/{phase}/test", "h100-sxm5-80gb", slots=120, steps=40, batch=2)
     scenario = Scenario(spec)
     run = scenario.run(policy)
     told, found = summary(run.result), retime(run.decisions, [run.durations])
@@ -130,4 +131,4 @@ def test_summaries_of_a_bundled_trace(policy: str, phase: str) -> None:
     assert {name: getattr(found, ours)[0] for ours, name in names.items()} == {n: told[n] for n in names.values()}
     assert found.late_hits[0] == told["late_hits"]
     p50, p95, p99 = np.percentile(found.latencies[0], (50, 95, 99))
-    assert [int(p50), int(p95), int(p99)] == [told["latency_ns"][name] for name in ("p50", "p95", "p99")]
+    assert [int(p50), int(p95), int(p99)] == [told[f"latency_{name}_ns"] for name in ("p50", "p95", "p99")]

@@ -19,7 +19,7 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.retimer import timed
 from specmoe.sim.timing.variants import variants_of
 from specmoe.validate.fit import MILLION, Constants
-from specmoe.validate.grid import Cell, Group, Role
+from specmoe.validate.grid import Cell, Group, Role, group_of
 from specmoe.validate.measured import Steps
 from specmoe.validate.replayer import latencies
 
@@ -27,12 +27,12 @@ TRUE = Constants(HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 
 ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0))  # microbenchmarks': too little
 COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
 ALL = 6 * 16
-B1, B4 = Group("tiny", "decode", "fp16", None, 1, 40), Group("tiny", "decode", "fp16", None, 4, 20)
+B1, B4 = group_of("tiny", "decode", "fp16", None, 1, 40), group_of("tiny", "decode", "fp16", None, 4, 20)
 FP32, INT8 = dataclasses.replace(B1, format="fp32"), dataclasses.replace(B4, format="int8")
 
 
 def cells(group: Group, role: Role, **slots: int) -> list[Cell]:
-    return [Cell(group, policy.replace("_", "-"), number, role) for policy, number in slots.items()]
+    return [group.cell(policy.replace("_", "-"), number, role) for policy, number in slots.items()]
 
 
 FIT = [
@@ -50,8 +50,8 @@ HELD_OUT = [
 @cache
 def decided(cell: Cell) -> tuple[DecisionTable, Durations]:
     group = cell.group
-    routed = tiny_routed(400, group.batch, 7, 30, group.steps, num_layers=6, num_experts=16, top_k=1)
-    machine = Machine(TRUE.host, 90_000, 30_000, 1_500, 40_000, COPY[group.format], 0, False, predict=12_000)
+    routed = tiny_routed(400, group.config.batch, 7, 30, group.config.steps, num_layers=6, num_experts=16, top_k=1)
+    machine = Machine(TRUE.host, 90_000, 30_000, 1_500, 40_000, COPY[group.config.format], 0, False, predict=12_000)
     case = Case(routed, machine, cell.slots, late=True)
     table = case.decide(cell.policy)
     return table, case.durations(cell.policy, table)

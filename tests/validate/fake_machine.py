@@ -72,7 +72,7 @@ def grid_file(directory: Path, text: str = GRID) -> Path:
 
 def prices(scenario: Scenario, constants: Constants | None = None) -> Callable[[Work], FakeCosts]:
     """What a work of the scenario takes, from its sizes alone; the profile's own constants unless told."""
-    own, phase, home = scenario.costs, scenario.trace.meta.phase, scenario.spec.home.format
+    own, phase, home = scenario.costs, scenario.trace.meta.phase, scenario.config.home.format
     told = {} if constants is None else constants.values()
     costs = dataclasses.replace(own, profile=own.profile.with_calibrated(told, "made up"))
     expansion = costs.dequantise_ns(home) if home not in (None, scenario.format) else 0

@@ -9,15 +9,15 @@ import numpy as np
 
 from specmoe.results import COLUMNS, Manifest, RunResult
 from specmoe.validate.fidelity import CellFidelity, Side
-from specmoe.validate.grid import Cell, Group, Role
+from specmoe.validate.grid import Cell, Group, Role, group_of
 from specmoe.validate.measured import Steps
 
-GROUP = Group("switch-base-128", "decode", "fp16", None, 1, 4)
+GROUP = group_of("switch-base-128", "decode", "fp16", None, 1, 4)
 LAYERS = 2
 
 
 def cell(policy: str = "lookahead", slots: int = 154, role: Role = "held_out", group: Group = GROUP) -> Cell:
-    return Cell(group, policy, slots, role)
+    return group.cell(policy, slots, role)
 
 
 def run_of(latency: Sequence[int], compute: int = 30, stall: int = 20, **columns: Any) -> RunResult:

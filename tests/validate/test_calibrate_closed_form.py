@@ -9,7 +9,7 @@ import pytest
 
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.validate.fit import MILLION, NAMES, Constants, Fitted, fit
-from specmoe.validate.grid import Cell, Group
+from specmoe.validate.grid import Cell, group_of
 from specmoe.validate.measured import Steps
 
 START = HostCosts(10_000, 0, 30_000, 0, 0, 0)
@@ -18,7 +18,7 @@ Longer = Callable[[float], Sequence[float]]
 
 
 def cell(slots: int) -> Cell:
-    return Cell(Group("tiny", "decode", "fp16", None, 1, 3), "gpu-only", slots, "fit")
+    return group_of("tiny", "decode", "fp16", None, 1, 3).cell("gpu-only", slots, "fit")
 
 
 def steps(*repeats: Sequence[float]) -> Steps:

@@ -15,13 +15,13 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
 from specmoe.results import latencies
 from specmoe.validate.calibration import carried
-from specmoe.validate.fit import MILLION, Constants, Resimulation, spec_of
-from specmoe.validate.grid import Cell, Group
+from specmoe.validate.fit import MILLION, Constants, Resimulation, config_of
+from specmoe.validate.grid import group_of
 from specmoe.validate.measured import steps_of
 
 TRACES: dict[Any, str] = {"decode": "switch-mini-128/decode/test"}
-GROUP = Group("switch-base-128", "decode", "fp16", "int8", 4, 5)
-CELL = Cell(GROUP, "lookahead", 154, "fit")
+GROUP = group_of("switch-base-128", "decode", "fp16", "int8", 4, 5)
+CELL = GROUP.cell("lookahead", 154, "fit")
 
 
 def profile(**host: int) -> HardwareProfile:
@@ -79,7 +79,7 @@ def test_carried_values_are_what_a_profile_takes() -> None:
 
 
 def test_what_is_simulated_of_a_group() -> None:
-    spec = spec_of(GROUP, TRACES, "a6000")
+    spec = config_of(GROUP, TRACES, "a6000")
     assert (spec.trace, spec.profile, spec.shape) == (TRACES["decode"], "a6000", "switch-base-128")
     assert (spec.format, spec.home.format, spec.home.tier) == ("fp16", "int8", "host-pinned")
     assert (spec.batch, spec.steps, spec.padded, spec.link, spec.host_set) == (4, 5, True, "fifo", "graph")
@@ -87,7 +87,7 @@ def test_what_is_simulated_of_a_group() -> None:
 
 def test_a_phase_without_a_trace() -> None:
     with pytest.raises(InputError, match="b4: no trace of phase encode: one of decode expected"):
-        spec_of(dataclasses.replace(GROUP, phase="encode"), TRACES, "a6000")
+        config_of(dataclasses.replace(GROUP, phase="encode"), TRACES, "a6000")
 
 
 def test_the_profiles_own_costs_give_its_own_result() -> None:

@@ -11,7 +11,7 @@ import pytest
 from specmoe.errors import InputError
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.validate.fit import Resimulation
-from specmoe.validate.grid import Cell, Group, grid, grid_names
+from specmoe.validate.grid import grid, grid_names, group_of
 
 TRACES: dict[Any, str] = {phase: f"switch-mini-128/{phase}/test" for phase in ("decode", "encode")}
 GOOD = """
@@ -35,18 +35,18 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
-    group = Group("switch-base-8", "decode", "fp16", "int8", 2, 3)
+    group = group_of("switch-base-8", "decode", "fp16", "int8", 2, 3)
     assert grid(written(tmp_path, GOOD)) == (
-        Cell(group, "lookahead", 20, "held_out"),
-        Cell(group, "lookahead", 40, "fit"),
-        Cell(group, "on-demand", 20, "held_out"),
+        group.cell("lookahead", 20, "held_out"),
+        group.cell("lookahead", 40, "fit"),
+        group.cell("on-demand", 20, "held_out"),
     )
 
 
 def test_without_a_home_format_and_fit(tmp_path: Path) -> None:
     text = "\n".join(line for line in GOOD.splitlines() if not line.startswith(("home", "fit")))
     cells = grid(written(tmp_path, text))
-    assert {cell.group.home_format for cell in cells} == {None}
+    assert {cell.config.home.format for cell in cells} == {None}
     assert {cell.role for cell in cells} == {"held_out"}
 
 
@@ -119,7 +119,10 @@ def test_whole_configurations_are_held_out_of_the_full_grid() -> None:
     cells = grid("full")
     fitted = {cell.group for cell in cells if cell.role == "fit"}
     of_groups = {cell.group for cell in cells}
-    assert {(group.shape, group.phase, group.format, group.home_format, group.batch) for group in fitted} == {
+    assert {
+        (group.config.shape, group.phase, group.config.format, group.config.home.format, group.config.batch)
+        for group in fitted
+    } == {
         ("switch-base-128", "decode", "fp16", None, 1),
         ("switch-base-128", "decode", "fp16", None, 8),
         ("switch-base-128", "decode", "fp32", None, 1),
@@ -127,9 +130,9 @@ def test_whole_configurations_are_held_out_of_the_full_grid() -> None:
         ("switch-base-128", "encode", "fp16", None, 1),
     }
     held_out = of_groups - fitted
-    assert {"mixtral-8x7b"} == {group.shape for group in of_groups} - {group.shape for group in fitted}
-    assert {"bf16", "int4", "int8"} <= {group.format for group in held_out}
-    assert {4, 8} <= {group.batch for group in held_out}
+    assert {"mixtral-8x7b"} == {group.config.shape for group in of_groups} - {group.config.shape for group in fitted}
+    assert {"bf16", "int4", "int8"} <= {group.config.format for group in held_out}
+    assert {4, 8} <= {group.config.batch for group in held_out}
 
 
 def test_the_full_grid_has_policies_of_every_kind() -> None:
@@ -146,8 +149,8 @@ def test_every_cell_of_the_quick_grid_can_be_simulated() -> None:
     simulated = Resimulation(TRACES, "rtx3090")
     for cell in grid("quick"):
         result, decisions, _, timing = simulated.run(cell)
-        assert decisions.num_steps == cell.group.steps == result.table["step"].max() + 1
-        assert result.manifest.batch == cell.group.batch and result.manifest.format == cell.group.format
+        assert decisions.num_steps == cell.config.steps == result.table["step"].max() + 1
+        assert result.manifest.batch == cell.config.batch and result.manifest.format == cell.config.format
         assert decisions.slots == cell.slots  # also of gpu-only: all there are
         steps = simulated.steps(cell, simulated.constants(cell.group))
         assert steps.latency[0].tolist() == (timing.step_end - timing.begin[:: decisions.num_layers]).tolist()

@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
-from specmoe.sim.run import AT_HOME, RunSpec, Scenario
+from specmoe.sim.config import AT_HOME, RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import check_policies
 from specmoe.validate.cuda import CheckedCudaDevice, Copy, CudaDevice, Launch, Model
 from specmoe.validate.device import Work
 from specmoe.validate.emulate import LINK, stretch
 from specmoe.validate.fit import Resimulation
-from specmoe.validate.grid import Cell, Group
+from specmoe.validate.grid import Cell, group_of
 from specmoe.validate.machine import checked_device, this_machine
 from specmoe.validate.measured import measured_spans, steps_of
 from specmoe.validate.slots import Arena, Pool, require_vram
@@ -97,12 +98,12 @@ def scenario(shape: str, phase: Any, held: str = "fp16", home: Any = None) -> Sc
     slots, batch, steps = (12, 8, 12) if phase == "decode" else (16, 1, 2)
     at_home = AT_HOME._replace(format=home)
     return Scenario(
-        RunSpec(TRACES[phase], PROFILE, shape, held, slots, batch=batch, steps=steps, home=at_home, padded=True)
+        RunConfig(TRACES[phase], PROFILE, shape, held, slots, batch=batch, steps=steps, home=at_home, padded=True)
     )
 
 
 def device(kind: type[CudaDevice], of: Scenario, slots: int | None = None) -> Any:
-    home = of.spec.home.format or of.format
+    home = of.config.home.format or of.format
     model = Model(of.shape, of.trace.meta.phase, of.format, home)
     here = torch.device("cuda", torch.cuda.current_device())
     return kind(model, slots or of.slots, Pool(of.shape, home, of.num_keys, here))
@@ -192,7 +193,7 @@ def test_a_device_that_does_not_wait_for_the_load_is_caught(phase: str, shape: s
 
 
 def cell(shape: str, policy: str = "on-demand-lru", home: Any = None, phase: Any = "decode") -> Cell:
-    return Cell(Group(shape, phase, "fp16", home, 4 if phase == "decode" else 1, 6), policy, 40, "held_out")
+    return group_of(shape, phase, "fp16", home, 4 if phase == "decode" else 1, 6).cell(policy, 40, "held_out")
 
 
 def measured(*cells: Cell) -> tuple[dict[Cell, Measured], Resimulation]:

@@ -12,7 +12,8 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.validate.calibration import Calibrated, calibrated
 from specmoe.validate.fidelity import failed, overall
 from specmoe.validate.fit import MILLION, NAMES, Constants
@@ -98,7 +99,7 @@ def test_a_written_profile_is_the_same(found: Calibrated, tmp_path: Path) -> Non
     again = read_profile(tmp_path / "mine.toml")
     assert again == found.profile
     assert again.hash == found.profile.hash
-    scenario = Scenario(RunSpec(NAMED[0], again, format="fp16", slots=40, steps=2, padded=True))
+    scenario = Scenario(RunConfig(NAMED[0], again, format="fp16", slots=40, steps=2, padded=True))
     assert not [line for line in scenario.run("on-demand-lru").result.manifest.warnings if "calibration" in line]
 
 
@@ -120,7 +121,7 @@ def test_a_missed_target_marks_every_result(replayed: Path, tmp_path: Path) -> N
     assert mark is not None and not mark.met
     assert mark.worst_abs_error == pytest.approx(1 - 1 / 1.1, abs=0.005)
     missed.write(tmp_path / "missed.toml")
-    scenario = Scenario(RunSpec(NAMED[0], str(tmp_path / "missed.toml"), format="fp16", slots=40, steps=2))
+    scenario = Scenario(RunConfig(NAMED[0], str(tmp_path / "missed.toml"), format="fp16", slots=40, steps=2))
     (line,) = [line for line in scenario.run("on-demand-lru").result.manifest.warnings if "calibration" in line]
     worst = f"worst held-out error {100 * mark.worst_abs_error:.1f} %, at most 4 % expected"
     assert line == f"fake: its calibration missed its target: {worst}"
@@ -139,7 +140,7 @@ def test_cells_to_fit_on_do(found: Calibrated, replayed: Path, tmp_path: Path) -
 
 def test_every_simulation_of_the_fit_is_told(replayed: Path, tmp_path: Path) -> None:
     told: list[int] = []
-    few = {cell: steps for cell, steps in read_steps(replayed).items() if cell.group.home_format == "int8"}
+    few = {cell: steps for cell, steps in read_steps(replayed).items() if cell.config.home.format == "int8"}
     write_steps(tmp_path / "few.steps.parquet", few)
     calibrated(tmp_path / "few.steps.parquet", NAMED, PROFILE, lambda: told.append(1))
     assert len(told) > len(NAMES)
@@ -180,4 +181,4 @@ def test_for_people_and_for_programs(found: Calibrated) -> None:
 def test_cells_are_judged_with_the_calibrated_profile(found: Calibrated, replayed: Path) -> None:
     cells: tuple[Cell, ...] = tuple(read_steps(replayed))
     again = plan(cells, TRACES, found.profile).simulation.run(cells[0]).result
-    assert again.table["end_ns"][-1] / cells[0].group.steps == pytest.approx(found.cells[0].simulated.mean_ns)
+    assert again.table["end_ns"][-1] / cells[0].config.steps == pytest.approx(found.cells[0].simulated.mean_ns)

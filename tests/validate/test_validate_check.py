@@ -12,7 +12,8 @@ from fake_device import FakeCosts, FakeDevice, Ints
 from fake_machine import TRACES, prices
 
 from specmoe.errors import InputError, MissingExtraError
-from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import Checked, check, check_policies
 from specmoe.validate.device import Work
 from specmoe.validate.work import work_of
@@ -47,7 +48,7 @@ class Wrong(Told):
 def scenario(phase: str = "encode", slots: int = 16) -> Scenario:
     """A whole sequence on few slots: demand comes in waves, so that loads follow reads closely."""
     batch, steps = (1, 2) if phase == "encode" else (8, 6)
-    return Scenario(RunSpec(TRACES[phase], format="fp16", slots=slots, batch=batch, steps=steps, padded=True))  # type: ignore[index]
+    return Scenario(RunConfig(TRACES[phase], format="fp16", slots=slots, batch=batch, steps=steps, padded=True))  # type: ignore[index]
 
 
 def slow_kernels(of: Scenario) -> type[FakeCosts] | object:
@@ -97,7 +98,7 @@ def test_a_policy_is_checked_on_its_own_decisions() -> None:
 
 
 def test_what_cannot_be_replayed_is_a_row_with_its_problem() -> None:
-    eager = Scenario(dataclasses.replace(scenario().spec, host_set="eager"))
+    eager = Scenario(dataclasses.replace(scenario().config, host_set="eager"))
     rows = checked(Told, ["gpu-only", "on-demand"], eager)
     assert [row[:5] for row in rows] == [("gpu-only", 16, 0, 0, 0), ("on-demand", 16, 0, 0, 0)]
     assert all(row.problem.startswith("host costs eager cannot be replayed") for row in rows)

@@ -16,16 +16,16 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim.config import AT_HOME
 from specmoe.sim.memory import RESERVED_BYTES, Room
-from specmoe.sim.run import AT_HOME
 from specmoe.validate.emulate import LINK, MOST_BYTES, NOT_EMULATED, emulated, fitting, stretch
 from specmoe.validate.fit import Resimulation
-from specmoe.validate.grid import Cell, Group
+from specmoe.validate.grid import group_of
 from specmoe.validate.validation import Machine, emulating, validate
 
 MINE = machine_profile()
-GROUP = Group("switch-base-128", "decode", "fp16", None, 1, 3)
-CELLS = [Cell(GROUP, "on-demand-lru", slots, "held_out") for slots in (40, 80, 160)]
+GROUP = group_of("switch-base-128", "decode", "fp16", None, 1, 3)
+CELLS = [GROUP.cell("on-demand-lru", slots, "held_out") for slots in (40, 80, 160)]
 MB = 1_000_000
 
 

@@ -14,8 +14,9 @@ from fake_machine import TRACES, prices
 from timing_cases import table_of
 
 from specmoe.errors import InputError
+from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.padding import padded, whole_context
-from specmoe.sim.run import AT_HOME, RunSpec, Scenario
+from specmoe.sim.run import Scenario
 from specmoe.validate.device import Work
 from specmoe.validate.work import first_uses, work_of
 
@@ -24,7 +25,7 @@ INT8 = AT_HOME._replace(format="int8")
 
 @cache
 def scenario(phase: Any = "decode", batch: int = 3, steps: int = 4, **changes: Any) -> Scenario:
-    spec = RunSpec(TRACES[phase], format="fp16", slots=40, batch=batch, steps=steps, padded=True)
+    spec = RunConfig(TRACES[phase], format="fp16", slots=40, batch=batch, steps=steps, padded=True)
     return Scenario(dataclasses.replace(spec, **changes))
 
 
@@ -34,7 +35,7 @@ def work(name: str, of: Scenario) -> Work:
 
 
 def depth(deep: int) -> Scenario:
-    return Scenario(dataclasses.replace(scenario().spec, overrides={"prefetch.depth": deep}))
+    return Scenario(dataclasses.replace(scenario().config, settings=(("prefetch.depth", deep),)))
 
 
 def test_sizes_of_dense_parts_and_heads() -> None:
@@ -55,7 +56,7 @@ def test_sizes_of_dense_parts_and_heads() -> None:
 def test_contexts_grow_in_whole_steps(make_trace: Callable[..., Path]) -> None:
     """Of a model that attends to what was decoded only."""
     path = str(make_trace(60, num_layers=2, num_experts=8))
-    of = Scenario(RunSpec(path, shape="mixtral-8x7b", format="fp16", slots=8, steps=3, padded=True))
+    of = Scenario(RunConfig(path, shape="mixtral-8x7b", format="fp16", slots=8, steps=3, padded=True))
     assert max(of.contexts) < 32
     assert {dense.context for dense in work("on-demand-lru", of).dense} == {32}
 
@@ -157,7 +158,7 @@ def test_what_cannot_be_replayed(changes: dict[str, Any], complaint: str) -> Non
 
 
 def test_a_network_on_the_device_is_not_replayed() -> None:
-    of = Scenario(dataclasses.replace(scenario().spec, overrides={"predictor.device": "cuda"}))
+    of = Scenario(dataclasses.replace(scenario().config, settings=(("predictor.device", "cuda"),)))
     chosen = of.policy("transition")
     table = of.decide(scenario().policy("transition"), 40)
     with pytest.raises(InputError, match="transition: a network on the device is not replayed: predictor"):
@@ -167,7 +168,7 @@ def test_a_network_on_the_device_is_not_replayed() -> None:
 def test_a_random_trace_is_replayable(make_trace: Callable[..., Path]) -> None:
     """Layers beyond the shape's are priced as its last and keep their own number."""
     path = make_trace(30, num_layers=8)
-    of = Scenario(RunSpec(str(path), shape="switch-base-128", format="fp16", slots=30, steps=3, padded=True))
+    of = Scenario(RunConfig(str(path), shape="switch-base-128", format="fp16", slots=30, steps=3, padded=True))
     run = of.run("on-demand-lru")
     found = work_of(of, of.policy("on-demand-lru"), run.decisions)
     assert [dense.layer for dense in found.dense[:8]] == [*range(8)]

@@ -28,6 +28,7 @@ from specmoe.analysis.point import Point
 from specmoe.analysis.style import COLOURS, figure, finish, legend_below, save
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROW = 0.27  # inches a bar
@@ -58,9 +59,19 @@ def latency_figure(points: Sequence[Point], title: str) -> Figure:
     """
     order = ranked(points)
     described = f"{caption(order)}\n{NOTE}{YARDSTICKS * any(point.yardstick for point in order)}"
+    chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))
+    draw_latency(order, axes)
+    legend_below(axes)
+    finish(chart, title, described)
+    return chart
+
+
+def draw_latency(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+    """The bars and bounds of `latency_figure` on Axes, without title and caption; on new Axes by default."""
+    order = ranked(points)
     bounds = bounds_of(order)
     limit = 1.05 * visible_limit([*(point.latency_ns for point in order), *bounds.values()])
-    chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))
+    axes: Any = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))[1] if ax is None else ax
     axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time of a step, ms")
     _bars(axes, order, limit)
     name_rows(axes, order, winner(order))
@@ -69,9 +80,7 @@ def latency_figure(points: Sequence[Point], title: str) -> Figure:
     for name, value in bounds.items():
         if not math.isnan(value):
             _bound(axes, name, value, limit)
-    legend_below(axes)
-    finish(chart, title, described)
-    return chart
+    return axes  # type: ignore[no-any-return]  # matplotlib's Axes have methods that its types lack
 
 
 def _bars(axes: Any, order: Sequence[Point], limit: float) -> None:

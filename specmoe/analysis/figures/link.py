@@ -10,7 +10,7 @@ from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, baseline, draw, legend_beside, logarithmic, scale
 from specmoe.analysis.point import unit_of
 from specmoe.analysis.style import figure, finish
-from specmoe.sweep_table import SCALE, SET
+from specmoe.summary import SCALE, SET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from specmoe.analysis.figures.setting import Drawn, Setting, ms, titled, told
 from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
 from specmoe.analysis.point import Point, of_machine
 from specmoe.analysis.style import figure, finish
-from specmoe.sweep_table import SET
+from specmoe.summary import SET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

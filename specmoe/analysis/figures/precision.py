@@ -17,7 +17,7 @@ from specmoe.analysis.labels import name_points
 from specmoe.analysis.lines import LOOKS, Line, legend_beside
 from specmoe.analysis.point import Point, shown
 from specmoe.analysis.style import COLOURS, describe, figure, finish, save
-from specmoe.sweep_table import SET
+from specmoe.summary import SET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def break_even_figure(points: CurvePoints, own: float | None, summaries: Summari
 def marks(summaries: Summaries) -> list[tuple[str, float]]:
     """Name and precision, %, of the fastest policies that prefetch, yardsticks aside; best precision first."""
     real = [row for row in summaries if row["precision"] is not None and not row["yardstick"]]
-    fastest = sorted(real, key=lambda row: (row["latency_ns"]["mean"], row["policy"]))[:MARKS]
+    fastest = sorted(real, key=lambda row: (row["latency_mean_ns"], row["policy"]))[:MARKS]
     named = [(str(row["policy"]), 100 * float(row["precision"])) for row in fastest]
     return sorted(named, key=lambda mark: (-mark[1], mark[0]))
 

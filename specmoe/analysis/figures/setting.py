@@ -27,7 +27,8 @@ from specmoe.analysis.comparison import MS, three_digits
 from specmoe.analysis.lines import Looks, looks
 from specmoe.analysis.point import Point, known, of_machine, point_of_row, shown
 from specmoe.errors import InputError
-from specmoe.sweep_table import KEYS, SCALE, SET, SweepTable
+from specmoe.summary import KEYS, SCALE, SET
+from specmoe.sweep_table import SweepTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from specmoe.analysis.comparison import caption, ranked
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
 from specmoe.analysis.lines import baseline
 from specmoe.analysis.style import COLOURS, figure, finish
-from specmoe.sweep_table import SCALE
+from specmoe.summary import SCALE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,8 @@ import pandas as pd
 
 from specmoe.analysis.point import known, shown, unit_of
 from specmoe.analysis.report.html import Column, Html, Row, join, sortable_table, tag
-from specmoe.sweep_table import KEYS, SCALE, SET, SweepTable
+from specmoe.summary import KEYS, SCALE, SET
+from specmoe.sweep_table import SweepTable
 
 MOST = 2000  # rows that a page shows
 NONE = "\N{EN DASH}"

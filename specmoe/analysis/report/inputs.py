@@ -15,24 +15,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 
-from specmoe.analysis.point import BOUND_NAMES, about
 from specmoe.analysis.trace.store import FACTS, load_analysis
 from specmoe.analysis.trace.tables import Analysis
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, require_regular
-from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import METADATA_KEY, Manifest, RunResult, latencies, summary
-from specmoe.sweep_table import FIGURES, KEYS, MANIFEST, ORIGIN, SET, TABLE, SweepTable, load_sweep
-from specmoe.units import quantity
+from specmoe.results import METADATA_KEY, Manifest, RunResult, latencies
+from specmoe.summary import BOUNDS, CHOICES, Row, summary
+from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
 from specmoe.validation_table import Validation, is_validation, read_validation
 
 OPTIONS = ("profile", "shape", "format", "batch")  # of `specmoe simulate`: fields of the manifest
-CHOICES = {"link": "fifo", "host": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
 LINE = " \\\n    "  # between the parts of a long command
 
 
@@ -64,7 +60,7 @@ def commands(results: Iterable[RunResult]) -> list[str]:
     for result in results:
         manifest, steps = result.manifest, str(len(latencies(result)))
         shared, slots = _shared(manifest, steps), str(manifest.slots)
-        if about(manifest).all_resident:
+        if manifest.parameters.get("sharing") == "all-resident":
             everything.append((shared, slots, manifest.policy))
         else:
             policies.setdefault((*shared, "--slots", slots), []).append(manifest.policy)
@@ -90,46 +86,12 @@ def _shared(manifest: Manifest, steps: str) -> tuple[str, ...]:
     return (manifest.trace, *(part for pair in pairs for part in pair))
 
 
-def _row(path: Path, result: RunResult) -> dict[str, Any]:
+def _row(path: Path, result: RunResult) -> Row:
     if not len(result.table["step"]):
         raise InputError(f"{path}: no step was simulated: there is nothing to report")
-    manifest, told = result.manifest, summary(result)
-    found = {
-        **told,
-        **dict.fromkeys(BOUND_NAMES, math.nan),
-        **told["bounds"],
-        **{f"latency_{name}_ns": value for name, value in told["latency_ns"].items()},
-        **{name: manifest.parameters.get(name) or usual for name, usual in CHOICES.items()},
-        "num_layers": manifest.num_layers,
-        "expert_bytes": manifest.expert_bytes,
-        "cliff_slots": cliff_slots(result),
-        "assumed": list(manifest.assumed),
-        "warnings": list(manifest.warnings),
-        "cell": path.name,
-        "timed_by": "engine",
-        "error": "",
-    }
-    row = {name: found.get(name) for name in (*KEYS, *FIGURES, *ORIGIN)}
-    return row | dict(_varied(manifest.parameters.get("set", ())))
-
-
-def cliff_slots(result: RunResult) -> int:
-    """Up to so many slots an LRU over all layers hits hardly anything: a step's mean demand, one layer's aside."""
-    return round(float(result.table["demands"].mean()) * (result.manifest.num_layers - 1))
-
-
-def _varied(pairs: Iterable[str]) -> Iterator[tuple[str, float | str]]:
-    """A column for each value that was set: a number, in base units where it has a unit, or a word."""
-    for name, _, value in (pair.partition("=") for pair in pairs):
-        yield f"{SET}{name}", _number(name, value)
-
-
-def _number(name: str, text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        dimension = QUANTITIES.get(name)
-        return text if dimension is None else quantity(f"{name}={text}", name, text, dimension)
+    row = summary(result)
+    unknown = {name: math.nan for name in BOUNDS if row[name] is None}
+    return {name: value for name, value in row.items() if name != "parameters"} | unknown | {"cell": path.name}
 
 
 TIMELINE = '{"traceEvents"'  # how one begins

@@ -14,9 +14,10 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
-from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Configuration, Found, Trial, Trials, search
+from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Found, Trial, Trials, search
 from specmoe.sim.advise.setting import LIKELY, RANGE, Question, Setting, gib, routings_of
-from specmoe.sim.sweep.rows import Row
+from specmoe.sim.config import RunConfig
+from specmoe.summary import Row
 
 NAMED = 2  # levers in the answer
 
@@ -26,10 +27,10 @@ def lines(advice: Advice) -> list[str]:
     return [_best(advice), _predicted(advice), _next(advice), _target(advice), _evidence(advice)]
 
 
-def described(one: Configuration) -> str:
+def described(one: RunConfig) -> str:
     """What to run: policy, settings, formats, slots."""
     settings = "".join(f", {name}={value}" for name, value in one.settings)
-    home = "" if one.home is None else f" ({one.home} at home)"
+    home = "" if one.home.format is None else f" ({one.home.format} at home)"
     return f"{one.policy} in {one.format}{home}, {one.slots} slots{settings}"
 
 
@@ -42,22 +43,22 @@ def _best(advice: Advice) -> str:
     best, setting = advice.found.best, advice.setting
     head = "Best, on drawn routing" if setting.routings.drawn else "Best"
     share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
-    if best.configuration.policy == EVERYTHING:
-        return f"{head}: no offloading: the whole model in {best.configuration.format} fits."
-    return f"{head}: {described(best.configuration)}{share}: {_why(advice)}."
+    if best.config.policy == EVERYTHING:
+        return f"{head}: no offloading: the whole model in {best.config.format} fits."
+    return f"{head}: {described(best.config)}{share}: {_why(advice)}."
 
 
 def _why(advice: Advice) -> str:
     """What it does, and the fastest of the other policies beside it."""
     best, ranking = advice.found.best, advice.found.ranking
     hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
-    others = (trial for trial in ranking if trial.configuration.policy != best.configuration.policy)
+    others = (trial for trial in ranking if trial.config.policy != best.config.policy)
     second = next(others, None)
     return hits if second is None else f"{hits}; {_beside(best, second)}"
 
 
 def _beside(best: Trial, second: Trial) -> str:
-    name, gain = second.configuration.policy, best.rate / second.rate - 1
+    name, gain = second.config.policy, best.rate / second.rate - 1
     if gain <= LEVEL:
         return f"level with {name}"
     return f"{gain:.0%} faster than {name}, the next"
@@ -68,7 +69,7 @@ def _predicted(advice: Advice) -> str:
     low, high = expected.rates(best.rate)
     least = "" if expected.validated else "or worse "
     band = f"±{expected.error:.1%} {least}({rate(low)} .. {rate(high)}: {expected.basis})"
-    told = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.configuration.batch}"
+    told = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.config.batch}"
     if advice.extremes:
         ends = f"{rate(advice.extremes[0])} .. {rate(advice.extremes[-1])}"
         return f"{told}; {ends} as routing may be, timing {band}."
@@ -185,11 +186,11 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
     setting.require_room()
     trials = Trials(setting, directory, on_run)
     found = search(trials, setting)
-    best = found.best.configuration
+    best = found.best.config
     return Advice(
         setting=setting,
         found=found,
-        expected=expected_error(profile, shape, best.format),
+        expected=expected_error(profile, shape, setting.held(best)),
         levers=tuple(levers(trials, setting, found)),
         reach=None if question.target is None else reach(trials, setting, found, question.target),
         extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
 from specmoe.hwprofiles.formats import BITS, FORMATS, Format
-from specmoe.sim.advise.search import EVERYTHING, LEVEL, Configuration, Found, Trials, best_of, placed
+from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, Found, Trials, best_of, placed
 from specmoe.sim.advise.setting import Setting, gib
+from specmoe.sim.config import AT_HOME, Home, RunConfig
 
 Kind = Literal["vram", "link", "predictor", "format", "batch"]
 TWICE = 2
@@ -29,42 +31,42 @@ HOME_OF = ("fp16", "bf16")  # slots that a compressed home is tried with
 
 
 class Change(NamedTuple):
-    """One thing changed, in words, and the configurations that are tried then."""
+    """One thing changed, in words, and the configs that are tried then."""
 
     kind: Kind
     what: str
-    configurations: tuple[Configuration, ...]
+    configs: tuple[RunConfig, ...]
     caveat: str = ""  # what must be borne in mind
 
 
-def more_vram(setting: Setting, contenders: Sequence[Configuration], factors: Iterable[float]) -> Iterator[Change]:
+def more_vram(setting: Setting, contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
     """Up to what holds the whole model, and no further."""
-    first = contenders[0]
-    whole, has = setting.whole_bytes(first.format), int(setting.profile["device.vram"])
-    for vram in sorted({int(min(whole, first.vram * factor)) for factor in factors}):
-        if vram <= first.vram:
+    now, own = setting.budget(contenders[0]), setting.held(contenders[0])
+    whole, has = setting.whole_bytes(own), int(setting.profile["device.vram"])
+    for vram in sorted({int(min(whole, now * factor)) for factor in factors}):
+        if vram <= now:
             continue
-        held = "every expert" if vram == whole else f"{setting.slots(first.format, vram)} slots"
+        held = "every expert" if vram == whole else f"{setting.slots(own, vram)} slots"
         caveat = f"{setting.profile.name} has {gib(has)}" if vram > has else ""
-        wanted = [one._replace(vram=vram) for one in contenders]
+        wanted = [replace(one, vram=vram) for one in contenders]
         yield Change("vram", f"{gib(vram)} of VRAM for {held}", _placed(setting, wanted), caveat)
 
 
-def faster_link(contenders: Sequence[Configuration], factors: Iterable[float]) -> Iterator[Change]:
+def faster_link(contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
     """The same decisions on a link of more bandwidth."""
     for factor in factors:
-        wanted = tuple(one._replace(link=factor) for one in contenders)
+        wanted = tuple(replace(one, scales=((LINK, factor),)) for one in contenders)
         yield Change("link", f"a link {times(factor)} as fast", wanted)
 
 
-def fewer_bytes(setting: Setting, contenders: Sequence[Configuration]) -> Iterator[Change]:
+def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:
     """Formats of fewer bits than the best has, and was not allowed: in the slots, or at home and on the link only."""
-    first = contenders[0]
-    for held in lower(first.format):
+    own = setting.held(contenders[0])
+    for held in lower(own):
         if held not in setting.formats:
-            wanted = [one._replace(format=held, home=None) for one in contenders]
-            if first.format in HOME_OF:
-                wanted += [one._replace(home=held) for one in contenders]
+            wanted = [replace(one, format=held, home=AT_HOME) for one in contenders]
+            if own in HOME_OF:
+                wanted += [replace(one, home=Home(format=held)) for one in contenders]
             yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
 
 
@@ -73,11 +75,11 @@ def lower(held: Format) -> list[Format]:
     return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
 
 
-def larger_batch(contenders: Sequence[Configuration], factors: Iterable[int]) -> Iterator[Change]:
+def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
     """More sequences at once; the rate is of all together."""
     for batch in (contenders[0].batch * factor for factor in factors):
         if batch <= MOST_SEQUENCES:
-            wanted = tuple(one._replace(batch=batch) for one in contenders)
+            wanted = tuple(replace(one, batch=batch) for one in contenders)
             yield Change("batch", f"a batch of {batch}", wanted, "all sequences together")
 
 
@@ -86,7 +88,7 @@ def times(factor: float) -> str:
     return "twice" if factor == TWICE else f"{factor:g} times"
 
 
-def _placed(setting: Setting, wanted: Iterable[Configuration]) -> tuple[Configuration, ...]:
+def _placed(setting: Setting, wanted: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
     return tuple(dict.fromkeys(placed(setting, wanted)))
 
 
@@ -143,7 +145,7 @@ def climbed(trials: Trials, ladder: Sequence[Change], found: Found, target: floa
 def ladders(setting: Setting, found: Found, below_ceiling: bool) -> Iterator[Iterator[Change]]:
     """One kind each; VRAM and link only where the target is not beyond what they can give."""
     few = _few(found)
-    if below_ceiling and found.best.configuration.policy != EVERYTHING:
+    if below_ceiling and found.best.config.policy != EVERYTHING:
         yield more_vram(setting, few, (*VRAM_FACTORS, ALL))
         yield faster_link(few, LINK_FACTORS)
     yield fewer_bytes(setting, few)
@@ -168,9 +170,9 @@ def _both(one: Change, other: Change) -> Change:
     return other._replace(what=f"{one.what} and {other.what}", caveat=caveat)
 
 
-def _few(found: Found) -> Sequence[Configuration]:
+def _few(found: Found) -> Sequence[RunConfig]:
     """What a ladder is climbed with."""
-    return [trial.configuration for trial in found.few]
+    return [trial.config for trial in found.few]
 
 
 class Lever(NamedTuple):
@@ -183,13 +185,13 @@ class Lever(NamedTuple):
     step_ms: float
     gain: float  # in the rate, as a share
     ceiling: float  # the rate with every expert in VRAM
-    best: Configuration | None
+    best: RunConfig | None
 
 
 def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
     """Those that give something, what gives most first."""
     changes = list(doubled(setting, found))
-    trials.run(one for change in changes for one in change.configurations)  # together, so that they share decisions
+    trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
     every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
     every += foreseen(found)
     return sorted((lever for lever in every if lever.gain > LEVEL), key=lambda lever: (-lever.gain, lever.kind))
@@ -197,8 +199,8 @@ def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
 
 def doubled(setting: Setting, found: Found) -> Iterator[Change]:
     """Each kind's factor of two; where all is resident, neither VRAM nor the link is a lever."""
-    contenders = [trial.configuration for trial in found.contenders]
-    if found.best.configuration.policy != EVERYTHING:
+    contenders = [trial.config for trial in found.contenders]
+    if found.best.config.policy != EVERYTHING:
         yield from more_vram(setting, contenders, [TWICE])
         yield from faster_link(contenders, [TWICE])
     yield from islice(fewer_bytes(setting, contenders), 1)
@@ -207,28 +209,28 @@ def doubled(setting: Setting, found: Found) -> Iterator[Change]:
 
 def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
     """What a change gives; None if nothing fits then."""
-    if not change.configurations:
+    if not change.configs:
         return None
-    best = best_of(trials.run(change.configurations))
+    best = best_of(trials.run(change.configs))
     return Lever(
         kind=change.kind,
-        what=_told(change, best.configuration),
+        what=_told(change, best.config),
         caveat=change.caveat,
         rate=best.rate,
         step_ms=best.step_ms,
         gain=best.rate / found.best.rate - 1,
         ceiling=best.rate_at("floor_ns"),
-        best=best.configuration,
+        best=best.config,
     )
 
 
-def _told(change: Change, best: Configuration) -> str:
-    return f"{change.what} at home only" if change.kind == "format" and best.home else change.what
+def _told(change: Change, best: RunConfig) -> str:
+    return f"{change.what} at home only" if change.kind == "format" and best.home.format else change.what
 
 
 def foreseen(found: Found) -> Sequence[Lever]:
     """Perfect knowledge on the same slots: no predictor can give more."""
-    if found.best.configuration.policy == EVERYTHING:
+    if found.best.config.policy == EVERYTHING:
         return ()
     rate, step_ms = found.best.rate_at("oracle_ns"), float(found.best.row["oracle_ns"]) / 1e6
     gain, ceiling = rate / found.best.rate - 1, found.best.rate_at("floor_ns")

@@ -1,26 +1,26 @@
 """What is searched: every policy that a runtime could have, then the best of them with more and deeper prefetching.
 
-Configurations, simulated once each.
+RunConfigs, simulated once each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
+from specmoe.sim.config import AT_HOME, Home, Pairs, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.cell import Cell, Contents, Pairs
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.sweep.rows import Row
 from specmoe.sim.timing.charge import charged
-from specmoe.sim.timing.durations import Home
+from specmoe.summary import Row
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")
@@ -39,43 +39,45 @@ def searched(drawn: bool) -> list[str]:
     return [name for name, known in POLICIES.items() if _is_practical(known) and not (drawn and known.prefetch)]
 
 
-def variants(one: Configuration) -> tuple[Configuration, ...]:
+def variants(one: RunConfig) -> tuple[RunConfig, ...]:
     """A policy as it is named and, if it is the simplest, with an LRU for each layer too, which has no cliff."""
-    return (one, one._replace(settings=(PER_LAYER,))) if one.policy == BASE else (one,)
+    return (one, replace(one, settings=(PER_LAYER,))) if one.policy == BASE else (one,)
 
 
 def _is_practical(known: Policy) -> bool:
     return known.keep and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
 
 
-def screened(setting: Setting) -> Iterator[Configuration]:
+def screened(setting: Setting) -> Iterator[RunConfig]:
     """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
     question = setting.question
     for held, home in product(setting.formats, (None, *question.home_formats)):
         for name in searched(setting.routings.drawn):
-            one = Configuration(name, held, 0, question.vram, question.batch, home=home)
+            wanted = Home(format=home)
+            one = replace(setting.config, policy=name, format=held, home=wanted)
             yield from placed(setting, variants(one))
 
 
-def placed(setting: Setting, wanted: Iterable[Configuration]) -> Iterator[Configuration]:
+def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:
     """With all slots that fit into their VRAM, everything resident where that fits; left out what does not fit."""
     for one in wanted:
-        slots = setting.slots(one.format, one.vram)
-        if setting.holds_all(one.format, one.vram):
-            yield Configuration(EVERYTHING, one.format, setting.keys, one.vram, one.batch)
+        held, vram = setting.held(one), setting.budget(one)
+        slots = setting.slots(held, vram)
+        if setting.holds_all(held, vram):
+            yield replace(one, policy=EVERYTHING, slots=setting.keys, settings=(), home=AT_HOME)
         elif slots:
-            yield one._replace(slots=slots)
+            yield replace(one, slots=slots)
 
 
-def tuned(trials: Sequence[Trial]) -> Iterator[Configuration]:
+def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
     """The best policies that prefetch, with every limit and depth, and with an LRU for each layer."""
-    prefetching = [trial.configuration for trial in by_policy(trials) if trial.configuration.chosen.prefetch]
+    prefetching = [trial.config for trial in by_policy(trials) if chosen(trial.config).prefetch]
     rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))
     ways: list[Pairs] = [*map(tuple, rules), (PER_LAYER,)]
     for one in prefetching[:TUNED]:
         for wanted in ways:
-            unlike = (pair for pair in wanted if policy(one.policy, dict([pair])) != one.chosen)
-            yield one._replace(settings=tuple(unlike))
+            unlike = (pair for pair in wanted if policy(one.policy, dict([pair])) != chosen(one))
+            yield replace(one, settings=tuple(unlike))
 
 
 class Found(NamedTuple):
@@ -88,18 +90,18 @@ class Found(NamedTuple):
     def contenders(self) -> list[Trial]:
         """Those that may win when something changes: the best, the fastest few, and the simplest of all."""
         every = (self.best, *self.ranking[:RIVALS], self.simplest)
-        return list({trial.configuration: trial for trial in every}.values())
+        return list({trial.config: trial for trial in every}.values())
 
     @property
     def few(self) -> list[Trial]:
         """The best, the simplest and, of those that may win, the one that hits most: it gains most where copies do."""
         hits = max(self.contenders, key=lambda trial: float(trial.row["hit_rate"]))
-        return list({trial.configuration: trial for trial in (self.best, self.simplest, hits)}.values())
+        return list({trial.config: trial for trial in (self.best, self.simplest, hits)}.values())
 
     @property
     def simplest(self) -> Trial:
         """Loading on demand, into an LRU; the best where there is no such."""
-        return next((trial for trial in self.ranking if trial.configuration.policy == BASE), self.best)
+        return next((trial for trial in self.ranking if trial.config.policy == BASE), self.best)
 
 
 def search(trials: Trials, setting: Setting) -> Found:
@@ -113,36 +115,22 @@ LINK = "host_to_device.pinned.bandwidth"
 LEVEL = 0.01  # rates that differ by less are level: a prediction's error is no smaller
 
 
-class Configuration(NamedTuple):
-    """What may be chosen (policy, its settings, formats), and what is given (VRAM, batch, the link's speed)."""
+def chosen(config: RunConfig) -> Policy:
+    """The policy with its settings."""
+    return policy(config.policy, dict(config.settings))
 
-    policy: str
-    format: Format
-    slots: int
-    vram: int
-    batch: int
-    settings: Pairs = ()
-    home: Format | None = None
-    link: float = 1.0  # times the profile's bandwidth
 
-    @property
-    def chosen(self) -> Policy:
-        """The policy with its settings."""
-        return policy(self.policy, dict(self.settings))
-
-    @property
-    def effort(self) -> tuple[bool, int, int, int]:
-        """What it takes to build it: a predictor, how much of what it says is fetched, and its place in the table."""
-        chosen = self.chosen
-        rule = chosen.prefetch
-        guesses = (rule.depth, rule.limit) if rule else (0, 0)
-        return (chosen.predictor != "none", *guesses, list(POLICIES).index(self.policy))
+def effort(config: RunConfig) -> tuple[bool, int, int, int]:
+    """What it takes to build: a predictor, how much of what it says is fetched, and the policy's place in the table."""
+    rule = chosen(config).prefetch
+    guesses = (rule.depth, rule.limit) if rule else (0, 0)
+    return (chosen(config).predictor != "none", *guesses, list(POLICIES).index(config.policy))
 
 
 class Trial(NamedTuple):
-    """A configuration and its row of `specmoe.sweep_table`."""
+    """A config and its row of `specmoe.sweep_table`."""
 
-    configuration: Configuration
+    config: RunConfig
     row: Row
 
     @property
@@ -166,32 +154,32 @@ class Trial(NamedTuple):
 
 
 class Trials:
-    """Runs configurations of one setting and keeps what came out."""
+    """Runs configs of one setting and keeps what came out."""
 
     def __init__(self, setting: Setting, directory: Path, on_run: Callable[[int], None] = lambda runs: None) -> None:
         self._setting, self._directory, self._on_run = setting, directory, on_run
-        self._known: dict[Configuration, Row] = {}
+        self._known: dict[RunConfig, Row] = {}
 
-    def run(self, configurations: Iterable[Configuration]) -> list[Trial]:
+    def run(self, configs: Iterable[RunConfig]) -> list[Trial]:
         """Those that can be simulated, in their order; raises InputError, with the first reason, if none can."""
-        wanted = list(dict.fromkeys(configurations))
+        wanted = list(dict.fromkeys(configs))
         self._evaluate([one for one in wanted if one not in self._known])
         good = [Trial(one, self._known[one]) for one in wanted if not self._known[one]["error"]]
         if wanted and not good:
             raise InputError(str(self._known[wanted[0]]["error"]))
         return good
 
-    def elsewhere(self, trace: str, configuration: Configuration) -> float:
-        """Tokens a second of a configuration on another trace; raises InputError if it cannot be simulated."""
-        scenario = Scenario(Contents().spec(self._cell(configuration, trace), self._directory))
-        chosen = scenario.policy(configuration.policy)
-        decisions = scenario.decide(chosen, scenario.slots)
-        timing = scenario.time(decisions, charged(scenario.durations(decisions), scenario.charge(chosen)))
+    def elsewhere(self, trace: str, config: RunConfig) -> float:
+        """Tokens a second of a config on another trace; raises InputError if it cannot be simulated."""
+        scenario = Scenario(Contents().loaded(self._cell(config, trace)), self._directory)
+        named = scenario.policy(config.policy)
+        decisions = scenario.decide(named, scenario.slots)
+        timing = scenario.time(decisions, charged(scenario.durations(decisions), scenario.charge(named)))
         return int(scenario.routed.workload.step_tokens.sum()) / (int(timing.step_end[-1]) / 1e9)
 
     @property
     def runs(self) -> int:
-        """Configurations that were simulated."""
+        """RunConfigs that were simulated."""
         return sum(not row["error"] for row in self._known.values())
 
     @property
@@ -201,39 +189,26 @@ class Trials:
         bad = {one.policy: str(row["error"]) for one, row in self._known.items() if row["error"]}
         return {name: why for name, why in bad.items() if name not in good}
 
-    def _evaluate(self, fresh: Sequence[Configuration]) -> None:
+    def _evaluate(self, fresh: Sequence[RunConfig]) -> None:
         done = len(self._known)
         cells = [self._cell(one, self._setting.routings.trace) for one in fresh]
         rows = evaluate(cells, self._directory, lambda count: self._on_run(done + count))
         self._known |= dict(zip(fresh, rows, strict=True))
 
-    def _cell(self, one: Configuration, trace: str) -> Cell:
-        question = self._setting.question
-        return Cell(
-            trace=trace,
-            policy=one.policy,
-            profile=question.profile,
-            shape=question.shape,
-            format=one.format,
-            slots=one.slots,
-            batch=one.batch,
-            steps=self._setting.steps_of(one.batch),
-            home=Home(format=one.home),
-            train=question.train,
-            settings=one.settings,
-            scales=() if one.link == 1 else ((LINK, one.link),),
-        )
+    def _cell(self, one: RunConfig, trace: str) -> RunConfig:
+        """What is simulated: slots stand for the VRAM that they were derived from."""
+        return replace(one, trace=trace, vram=None, steps=self._setting.steps_of(one.batch))
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
     """The one of the least effort among those that are level with the fastest; raises ValueError of none."""
     fastest = max(trial.rate for trial in trials)
     level = [trial for trial in trials if trial.rate >= fastest * (1 - LEVEL)]
-    return min(level, key=lambda trial: (trial.configuration.effort, -trial.rate))
+    return min(level, key=lambda trial: (effort(trial.config), -trial.rate))
 
 
 def by_policy(trials: Sequence[Trial]) -> list[Trial]:
     """The best of each policy, the fastest first; equally fast ones by name."""
-    names = dict.fromkeys(trial.configuration.policy for trial in trials)
-    best = [best_of([trial for trial in trials if trial.configuration.policy == name]) for name in names]
-    return sorted(best, key=lambda trial: (-trial.rate, trial.configuration.policy))
+    names = dict.fromkeys(trial.config.policy for trial in trials)
+    best = [best_of([trial for trial in trials if trial.config.policy == name]) for name in names]
+    return sorted(best, key=lambda trial: (-trial.rate, trial.config.policy))

@@ -27,9 +27,9 @@ from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.provenance import library_versions, today
+from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.demo import DECODER_SHARE
 from specmoe.sim.memory import Room
-from specmoe.sim.timing.durations import Home
 from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
@@ -37,7 +37,7 @@ from specmoe.traces.store import write_trace
 
 @dataclass(frozen=True)
 class Question:
-    """Names are those of `RunSpec`; `vram` is bytes for all weights.
+    """Names are those of `RunConfig`; `vram` is bytes for all weights.
 
     `formats` are those that experts may be held in, the shape's own unless told; `home_formats` those that they may be
     kept in at home besides. `steps` is how many are simulated, enough to fill the slots many times unless told.
@@ -186,6 +186,19 @@ class Setting(NamedTuple):
         return self.routings.meta.phase
 
     @property
+    def config(self) -> RunConfig:
+        """What every configuration that is tried shares; `slots` follow from `vram`."""
+        asked = self.question
+        return RunConfig(
+            self.routings.trace,
+            profile=asked.profile,
+            shape=asked.shape,
+            vram=asked.vram,
+            batch=asked.batch,
+            train=asked.train,
+        )
+
+    @property
     def formats(self) -> tuple[Format, ...]:
         """That experts may be held in."""
         return self.question.formats or (self.shape.format,)
@@ -199,6 +212,14 @@ class Setting(NamedTuple):
     def share(self) -> float:
         """Of the VRAM that is left for experts, what the stack that runs may take."""
         return 1.0 if self.shape.encoder is None else DECODER_SHARE
+
+    def held(self, one: RunConfig) -> Format:
+        """How a configuration holds experts."""
+        return one.format or self.shape.format
+
+    def budget(self, one: RunConfig) -> int:
+        """The VRAM of a configuration, bytes."""
+        return self.question.vram if one.vram is None else one.vram
 
     def room(self, held: Format, home: Format | None = None) -> Room:
         """What the model takes with its experts in a format."""

@@ -75,6 +75,7 @@ class Eviction(ABC):
     """
 
     peeks: ClassVar[bool] = False  # whether it knows the future
+    source: ClassVar[str] = ""  # the paper or program it comes from
 
     @abstractmethod
     def __init__(self, context: Context, capacity: int) -> None: ...

@@ -37,7 +37,8 @@ class Prefetch:
 class Policy:
     """Who stays, who is fetched ahead, who shares slots.
 
-    `keep` false gives every expert up after its use (no cache). `source` names the paper or program it comes from.
+    `keep` false gives every expert up after its use (no cache). `source` names the paper or program it comes from, and
+    `about` says in a sentence what it does.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Policy:
     keep: bool = True
     eviction_parameters: dict[str, float] = field(default_factory=dict)
     predictor_parameters: dict[str, Any] = field(default_factory=dict)  # keywords, but for its depth, the prefetch's
+    about: str = ""
 
 
 EVERY = 1 << 30
@@ -57,64 +59,191 @@ LATE = Prefetch(1, after_launch=True)  # what takes its time thinks while the ex
 SURE = Prefetch(1, threshold=0.3, after_launch=True)  # less sure, it costs more than it gains: on a validation split
 
 _ROWS = (
-    Policy("gpu-only", "everything resident: the floor", sharing="all-resident"),
-    Policy("on-demand", "no cache: MoE-OnDemand of the ISCA'24 Pre-gated MoE paper", keep=False),
-    Policy("on-demand-lru", "one LRU over all layers"),
-    Policy("on-demand-lfu", "one LFU over all layers", eviction="lfu"),
-    Policy("static", "the train split's most popular experts stay", eviction="static"),
-    Policy("previous-step", "what the sequence's last token used there", predictor="previous_step", prefetch=ONE),
-    Policy("layer-minus-1", "specMoE's layer_minus_1 heuristic", predictor="layer_minus_1", prefetch=Prefetch(2)),
     Policy(
-        "multi-layer", "specMoE's multi_layer heuristic: three layers' votes", predictor="multi_layer", prefetch=ONE
+        "gpu-only",
+        "lower bound",
+        about="Every expert is resident in VRAM and nothing is loaded: the fastest possible step.",
+        sharing="all-resident",
     ),
-    Policy("frequency", "the experts used most so far", predictor="frequency", prefetch=Prefetch(2)),
+    Policy(
+        "on-demand",
+        "MoE-OnDemand in Hwang et al., ISCA 2024",
+        about="Each expert is loaded when the router chooses it and given up after use: no cache.",
+        keep=False,
+    ),
+    Policy("on-demand-lru", "least recently used, textbook", about="Experts are loaded on demand into one LRU cache."),
+    Policy(
+        "on-demand-lfu",
+        "least frequently used, textbook",
+        about="Experts are loaded on demand into one LFU cache.",
+        eviction="lfu",
+    ),
+    Policy(
+        "static",
+        "popularity placement, e.g. Fiddler (Kamahori et al. 2024)",
+        about="The experts most popular in the train split stay resident; others are loaded on demand.",
+        eviction="static",
+    ),
+    Policy(
+        "previous-step",
+        "temporal locality, e.g. Eliseev & Mazur 2023",
+        about="It prefetches the expert that the sequence's last token used in the next layer.",
+        predictor="previous_step",
+        prefetch=ONE,
+    ),
+    Policy(
+        "layer-minus-1",
+        "specMoE, the research code behind specmoe",
+        about="It prefetches in the next layer the experts of the same number as this layer's.",
+        predictor="layer_minus_1",
+        prefetch=Prefetch(2),
+    ),
+    Policy(
+        "multi-layer",
+        "specMoE, the research code behind specmoe",
+        about="Three layers vote for the next layer's expert.",
+        predictor="multi_layer",
+        prefetch=ONE,
+    ),
+    Policy(
+        "frequency",
+        "popularity, e.g. MoE-Infinity (Xue et al. 2024)",
+        about="It prefetches the next layer's most used experts so far.",
+        predictor="frequency",
+        prefetch=Prefetch(2),
+    ),
     Policy(
         "frequency-sequence",
-        "HOBBIT: the experts that this sequence used most",
+        "HOBBIT (Tang et al. 2024)",
+        about="It prefetches the next layer's expert that this sequence used most.",
         predictor="frequency-sequence",
         prefetch=ONE,
     ),
-    Policy("frequency-decayed", "the experts used most lately", predictor="frequency-decayed", prefetch=ONE),
-    Policy("transition", "from expert to expert of the next layer", predictor="transition", prefetch=SURE),
-    Policy("transition-2", "from two layers' experts to the next", predictor="transition-2", prefetch=SURE),
+    Policy(
+        "frequency-decayed",
+        "decayed counts, textbook",
+        about="It prefetches the next layer's expert that was used most recently and often.",
+        predictor="frequency-decayed",
+        prefetch=ONE,
+    ),
+    Policy(
+        "transition",
+        "first-order Markov chain between layers",
+        about="It prefetches the likeliest next expert, given this layer's.",
+        predictor="transition",
+        prefetch=SURE,
+    ),
+    Policy(
+        "transition-2",
+        "second-order Markov chain between layers",
+        about="It prefetches the likeliest next expert, given the last two layers'.",
+        predictor="transition-2",
+        prefetch=SURE,
+    ),
     Policy(
         "adaptive",
-        "specMoE's adaptive heuristic: two guesses, fewer when they fail",
+        "specMoE, the research code behind specmoe",
+        about="It prefetches two experts, and fewer after wrong guesses.",
         predictor="adaptive",
         prefetch=Prefetch(2),
     ),
     Policy(
         "moe-infinity",
-        "Xue et al. 2024: the most alike of collected activation matrices",
+        "MoE-Infinity (Xue et al. 2024)",
+        about="It prefetches by the most similar of the activation matrices collected before.",
         predictor="activation_match",
         prefetch=ONE,
     ),
-    Policy("token-identity", "ProMoE's baseline, SiDA's idea: by the token", predictor="token_identity", prefetch=SURE),
-    Policy("lookahead", "next layer's router on this layer's input", predictor="lookahead", prefetch=ONE),
+    Policy(
+        "token-identity",
+        "SiDA (Du et al. 2024), a baseline of ProMoE (Song et al. 2024)",
+        about="It prefetches the expert that the token's id used most often.",
+        predictor="token_identity",
+        prefetch=SURE,
+    ),
+    Policy(
+        "lookahead",
+        "gate look-ahead, Eliseev & Mazur 2023",
+        about="It prefetches what the next layer's router chooses for this layer's input.",
+        predictor="lookahead",
+        prefetch=ONE,
+    ),
     Policy(
         "mixtral-offloading",
-        "Eliseev & Mazur 2023: an LRU for each layer, two guesses by look-ahead",
+        "Eliseev & Mazur 2023",
+        about="An LRU for each layer, and two experts prefetched by gate look-ahead.",
         predictor="lookahead",
         prefetch=Prefetch(2),
         sharing="per-layer",
     ),
-    Policy("learned-contextual", "an MLP over recent routing", predictor="learned-contextual", prefetch=LATE),
-    Policy("learned-transformer", "attention over layers and tokens", predictor="learned-transformer", prefetch=LATE),
-    Policy("learned-hierarchical", "cluster, then expert", predictor="learned-hierarchical", prefetch=LATE),
+    Policy(
+        "learned-contextual",
+        "specmoe",
+        about="A trained MLP predicts from recent routing.",
+        predictor="learned-contextual",
+        prefetch=LATE,
+    ),
+    Policy(
+        "learned-transformer",
+        "specmoe",
+        about="A trained transformer attends to earlier layers and tokens.",
+        predictor="learned-transformer",
+        prefetch=LATE,
+    ),
+    Policy(
+        "learned-hierarchical",
+        "specmoe",
+        about="A trained network predicts a cluster of experts, then the expert.",
+        predictor="learned-hierarchical",
+        prefetch=LATE,
+    ),
     Policy(
         "learned-fusion",
-        "attention, counts and the gate look-ahead, blended",
+        "specmoe",
+        about="A trained network blends attention, counts and gate look-ahead.",
         predictor="learned-fusion",
         prefetch=LATE,
     ),
-    Policy("prefetch-all", "SE-MoE: all of the next layer", predictor="all", prefetch=Prefetch(EVERY), keep=False),
-    Policy("pregated", "Hwang et al., ISCA'24", predictor="pregated", prefetch=Prefetch(EVERY), keep=False),
-    Policy("pregated-lru", "Pre-gated MoE with a cache", predictor="pregated", prefetch=Prefetch(EVERY)),
-    Policy("noisy-oracle", "right with an assumed precision: a what-if", predictor="noisy_oracle", prefetch=ONE),
-    Policy("belady", "the fewest loads without prefetching (Belady 1966); peeks", eviction="belady"),
+    Policy(
+        "prefetch-all",
+        "SE-MoE (Shen et al. 2022), a baseline of Hwang et al., ISCA 2024",
+        about="It prefetches every expert of the next layer.",
+        predictor="all",
+        prefetch=Prefetch(EVERY),
+        keep=False,
+    ),
+    Policy(
+        "pregated",
+        "Pre-gated MoE (Hwang et al., ISCA 2024)",
+        about="The model is trained to choose the next layer's experts one layer early; no cache.",
+        predictor="pregated",
+        prefetch=Prefetch(EVERY),
+        keep=False,
+    ),
+    Policy(
+        "pregated-lru",
+        "Pre-gated MoE (Hwang et al., ISCA 2024) with an LRU cache",
+        about="The model is trained to choose the next layer's experts one layer early.",
+        predictor="pregated",
+        prefetch=Prefetch(EVERY),
+    ),
+    Policy(
+        "noisy-oracle",
+        "what-if",
+        about="It prefetches the right expert with an assumed precision.",
+        predictor="noisy_oracle",
+        prefetch=ONE,
+    ),
+    Policy(
+        "belady",
+        "Belady 1966",
+        about="Fewest loads without prefetching: it evicts the expert whose next use is furthest away.",
+        eviction="belady",
+    ),
     Policy(
         "oracle",
-        "perfect knowledge (Cao, Felten, Karlin & Li 1995); peeks",
+        "integrated prefetching and caching, Cao, Felten, Karlin & Li 1995",
+        about="Perfect knowledge of the future on the same slots: the yardstick of every policy.",
         predictor="oracle",
         eviction="belady",
         prefetch=Prefetch(limit=16, backlog=8),
@@ -148,7 +277,7 @@ def fields() -> list[str]:
     own = [
         f.name
         for f in dataclasses.fields(Policy)
-        if f.name not in ("name", "source", "prefetch", "eviction_parameters", "predictor_parameters")
+        if f.name not in ("name", "source", "about", "prefetch", "eviction_parameters", "predictor_parameters")
     ]
     return [*own, *(f"prefetch.{f.name}" for f in dataclasses.fields(Prefetch))]
 

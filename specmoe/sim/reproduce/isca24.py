@@ -36,6 +36,7 @@ import numpy as np
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, load_profile, load_shape, shape_names
 from specmoe.hwprofiles.fit import CONTEXT
+from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.program import program_of
@@ -43,7 +44,7 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.reproduce.routing import every_expert, forced, uniform
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.timing.durations import Durations, Home, durations_of
+from specmoe.sim.timing.durations import Durations, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.traces.workload import Workload
 

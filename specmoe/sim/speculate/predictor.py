@@ -124,6 +124,7 @@ class Predictor(ABC):
     """
 
     peeks: ClassVar[bool] = False
+    source: ClassVar[str] = ""  # the paper or program it comes from
 
     def __init__(self, depth: int = 1) -> None:
         if depth < 1:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from specmoe.results import summary
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.cell import Cell, Contents
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
-from specmoe.sim.sweep.rows import Job, Outcome, Row, counts_of, failed_row, figures, good_row, of_summary
+from specmoe.sim.sweep.rows import Job, Outcome, counts_of, failed_row, good_row
+from specmoe.summary import Row, figures, summary
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -27,7 +28,7 @@ Timer = Callable[[Sequence[Job], DecisionTable], Rows]
 
 
 def evaluate(
-    cells: Sequence[Cell], predictions: Path | None = None, on_cell: Callable[[int], None] = lambda done: None
+    cells: Sequence[RunConfig], predictions: Path | None = None, on_cell: Callable[[int], None] = lambda done: None
 ) -> list[Row]:
     """A row of `sweep_table` for each cell, in their order; a cell that fails is a row that says why.
 
@@ -43,7 +44,7 @@ def evaluate(
 class Evaluation:
     """Cells, and what is read and prepared for them."""
 
-    def __init__(self, cells: Sequence[Cell], predictions: Path | None) -> None:
+    def __init__(self, cells: Sequence[RunConfig], predictions: Path | None) -> None:
         self._cells, self._predictions = cells, predictions
         self._contents = Contents()
 
@@ -59,7 +60,7 @@ class Evaluation:
 
     def _of_routing(self, routing: Routing, numbers: Iterable[int]) -> Rows:
         jobs: list[Job] = []
-        scenarios: dict[Cell, Scenario | Exception] = {}
+        scenarios: dict[RunConfig, Scenario | Exception] = {}
         for number in numbers:
             job = self._job(number, routing, scenarios)
             if isinstance(job, Job):
@@ -69,7 +70,7 @@ class Evaluation:
         for _, alike in grouped(jobs, _pass):
             yield from self._of_slots(alike)
 
-    def _job(self, number: int, routing: Routing, scenarios: dict[Cell, Scenario | Exception]) -> Job | Exception:
+    def _job(self, number: int, routing: Routing, scenarios: dict[RunConfig, Scenario | Exception]) -> Job | Exception:
         """What can be run, or why it cannot be; `scenarios` are those of former cells."""
         cell = self._cells[number]
         machine = dataclasses.replace(cell, policy="")
@@ -83,9 +84,9 @@ class Evaluation:
         except Exception as error:
             return error
 
-    def _scenario(self, cell: Cell, routing: Routing) -> Scenario | Exception:
+    def _scenario(self, cell: RunConfig, routing: Routing) -> Scenario | Exception:
         try:
-            return Scenario(self._contents.spec(cell, self._predictions), routing)
+            return Scenario(self._contents.loaded(cell), self._predictions, routing)
         except Exception as error:
             return error
 
@@ -149,7 +150,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple
 def _pass(job: Job) -> tuple[int, int, bool]:
     """What is alike in scenarios that are timed in one pass."""
     scenario = job.scenario
-    return scenario.slots, scenario.spec.home.compressed_slots, scenario.attends_across
+    return scenario.slots, scenario.config.home.compressed_slots, scenario.attends_across
 
 
 def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
@@ -167,5 +168,5 @@ def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
     for job in jobs:
         scenario = job.scenario
         result = scenario.run_decided(job.chosen, decisions, scenario.slots).result
-        outcome = Outcome(of_summary(summary(result)), scenario.charge(job.chosen), result.manifest.warnings, "engine")
+        outcome = Outcome(summary(result), scenario.charge(job.chosen), result.manifest.warnings, "engine")
         yield job.number, good_row(job, decisions, scenario.bounds(scenario.slots), outcome)

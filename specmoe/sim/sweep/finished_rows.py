@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
 from specmoe.files import alone_in, directory_for, replacing
-from specmoe.sim.sweep.rows import Row
-from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, TABLE, load_sweep, to_arrow
+from specmoe.summary import FIGURES, KEYS, ORIGIN, Row
+from specmoe.sweep_table import TABLE, load_sweep, to_arrow
 
 OWN = (*KEYS, *FIGURES, *ORIGIN)
 

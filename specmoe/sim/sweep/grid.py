@@ -12,13 +12,13 @@ from specmoe.errors import InputError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
+from specmoe.sim.config import AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import policy
 from specmoe.sim.overrides import names_of_policies
 from specmoe.sim.routing import Routing
-from specmoe.sim.run import AT_HOME, Scenario
-from specmoe.sim.sweep.cell import Cell, Contents, RoutingKey
+from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
-from specmoe.sim.timing.durations import Home
 from specmoe.traces.store import open as open_trace
 
 BASE: dict[str, Any] = {
@@ -30,7 +30,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def cells_of(question: Question) -> list[Cell]:
+def cells_of(question: Question) -> list[RunConfig]:
     """All cells, none twice; raises InputError where there are none, and for names that nothing has."""
     grids = [merged(merged(DEFAULTS, _shared(question)), part) for part in question.get(LIST, [{}])]
     for grid in grids:
@@ -68,7 +68,7 @@ def _check(grid: Question) -> None:
                 raise InputError(f"--{part} {dotted}: no such name: {instead(dotted, allowed[part])}")
 
 
-def _combinations(grid: Question) -> Iterator[Cell]:
+def _combinations(grid: Question) -> Iterator[RunConfig]:
     axes = {name: [value] for name, value in BASE.items()} | {name: grid[name] for name in AXES if name in grid}
     room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]
     scales, settings = (list(_pairs(grid.get(part, {}))) for part in ("scale", "set"))
@@ -79,7 +79,7 @@ def _combinations(grid: Question) -> Iterator[Cell]:
         home = Home(chosen.pop("tier"), chosen.pop("home-format"), chosen.pop("compressed-slots"))
         host = chosen.pop("host")
         rest = chosen | size | once
-        yield Cell(policy=name, settings=setting, scales=scale, home=home, host_set=host, **rest)
+        yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host, **rest)
 
 
 def _pairs(named: dict[str, list[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]:
@@ -88,7 +88,7 @@ def _pairs(named: dict[str, list[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]
         yield tuple(zip(named, values, strict=True))
 
 
-def _with_changes(cells: list[Cell], share: float) -> Iterator[Cell]:
+def _with_changes(cells: list[RunConfig], share: float) -> Iterator[RunConfig]:
     """Each cell, and behind it itself with one number changed, less and more, for every number that matters."""
     contents, routings = Contents(), dict[RoutingKey, Routing]()
     for cell in cells:
@@ -96,11 +96,11 @@ def _with_changes(cells: list[Cell], share: float) -> Iterator[Cell]:
         with suppress(SpecmoeError):  # of a cell that fails, which its row tells
             if cell.routing not in routings:
                 routings[cell.routing] = Routing(*cell.routing)
-            scenario = Scenario(contents.spec(cell), routings[cell.routing])
+            scenario = Scenario(contents.loaded(cell), routing=routings[cell.routing])
             yield from _changes(cell, scenario.costs, share)
 
 
-def _changes(cell: Cell, costs: Costs, share: float) -> Iterator[Cell]:
+def _changes(cell: RunConfig, costs: Costs, share: float) -> Iterator[RunConfig]:
     held = dict(cell.settings)
     size = ("device.vram",) if cell.slots is None and cell.vram is None else ()
     for name in (*size, *scalable(costs)):
@@ -109,6 +109,6 @@ def _changes(cell: Cell, costs: Costs, share: float) -> Iterator[Cell]:
                 yield _scaled(cell, name, factor)
 
 
-def _scaled(cell: Cell, name: str, factor: float) -> Cell:
+def _scaled(cell: RunConfig, name: str, factor: float) -> RunConfig:
     scales = dict(cell.scales)
     return dataclasses.replace(cell, scales=tuple((scales | {name: scales.get(name, 1) * factor}).items()))

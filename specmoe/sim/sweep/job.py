@@ -19,15 +19,17 @@ import pandas as pd
 
 from specmoe import __version__
 from specmoe.errors import InputError, SpecmoeError
+from specmoe.sim.config import RunConfig
 from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.running_time import FREE
-from specmoe.sim.sweep.cell import Cell, Contents, policy_of
+from specmoe.sim.sweep.cell import Contents, policy_of
 from specmoe.sim.sweep.evaluate import evaluate, grouped
 from specmoe.sim.sweep.finished_rows import Parts
 from specmoe.sim.sweep.retiming import compiled
-from specmoe.sim.sweep.rows import Row, varied
+from specmoe.sim.sweep.rows import varied
 from specmoe.sim.sweep.workers import Workers
+from specmoe.summary import Row
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep, to_arrow
 
 
@@ -36,21 +38,21 @@ def rows_of(unit: Unit, predictions: Path) -> list[Row]:
     return evaluate(unit, predictions if predictions.is_dir() else None)
 
 
-def predict(cell: Cell, predictions: Path) -> None:
+def predict(cell: RunConfig, predictions: Path) -> None:
     """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
     if predictions.is_dir():
         with suppress(Exception):
             Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
 
 
-def shared_predictions(units: Sequence[Unit]) -> list[Cell]:
+def shared_predictions(units: Sequence[Unit]) -> list[RunConfig]:
     """A cell for each predictor that several units ask the same."""
     asked = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
     alike = [part for _, part in grouped(asked, lambda pair: _predictor(pair[0]))]
     return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
 
 
-def _asks(cell: Cell) -> bool:
+def _asks(cell: RunConfig) -> bool:
     """Whether it takes time to know what its predictor says."""
     try:
         return policy_of(cell).predictor not in FREE
@@ -58,7 +60,7 @@ def _asks(cell: Cell) -> bool:
         return False  # which its row tells
 
 
-def _predictor(cell: Cell) -> tuple[object, ...]:
+def _predictor(cell: RunConfig) -> tuple[object, ...]:
     chosen = policy_of(cell)
     depth = chosen.prefetch.depth if chosen.prefetch else 1
     return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth
@@ -69,10 +71,10 @@ MOST_ALONE = 16  # of one that the engine times, seconds each
 EACH = 2  # units for each worker, at least, so that the last one does not keep all waiting
 BOUNDS = 4  # policies that each unit decides besides its own
 
-Unit = tuple[Cell, ...]
+Unit = tuple[RunConfig, ...]
 
 
-def units_of(cells: Sequence[Cell], workers: int) -> list[Unit]:
+def units_of(cells: Sequence[RunConfig], workers: int) -> list[Unit]:
     """Units, the largest first."""
     parts = [part for _, part in grouped(cells, _decided)]
     pieces = math.ceil(EACH * workers / len(parts)) if parts else 1
@@ -80,7 +82,7 @@ def units_of(cells: Sequence[Cell], workers: int) -> list[Unit]:
     return sorted(units, key=_weight, reverse=True)
 
 
-def _decided(cell: Cell) -> Hashable:
+def _decided(cell: RunConfig) -> Hashable:
     """What cells of one workload and one number of slots have in common; unlike links are timed apart."""
     room: Any = cell.slots
     if room is None:
@@ -88,12 +90,12 @@ def _decided(cell: Cell) -> Hashable:
     return cell.routing, room, cell.link == "fifo"
 
 
-def _in_passes(cells: Sequence[Cell]) -> bool:
+def _in_passes(cells: Sequence[RunConfig]) -> bool:
     """Whether the re-timer times them together; all of them have one kind of link."""
     return cells[0].link == "fifo" and compiled()
 
 
-def _pieces(part: Sequence[Cell], pieces: int) -> Iterator[Unit]:
+def _pieces(part: Sequence[RunConfig], pieces: int) -> Iterator[Unit]:
     """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
     policies = [alike for _, alike in grouped(part, _policy)]
     most = MOST if _in_passes(part) else MOST_ALONE
@@ -103,7 +105,7 @@ def _pieces(part: Sequence[Cell], pieces: int) -> Iterator[Unit]:
         yield from (tuple(piece[first : first + most]) for first in range(0, len(piece), most))
 
 
-def _policy(cell: Cell) -> Hashable:
+def _policy(cell: RunConfig) -> Hashable:
     return cell.policy, tuple(pair for pair in cell.settings if is_of_policy(pair[0]))
 
 
@@ -120,7 +122,7 @@ Told = Callable[[int, int], None]
 class Asked(NamedTuple):
     """What is to be done, and what the manifest says of it."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[RunConfig]
     question: dict[str, Any]
     command: str
 
@@ -161,7 +163,7 @@ def run_sweep(asked: Asked, out: Path, staff: Staff, on_cells: Told = lambda don
     return Done(there or table, len(rows) - len(missing), len(missing))
 
 
-def _work(cells: Sequence[Cell], staff: Staff, predictions: Path) -> Generator[tuple[Unit, list[Row]], None, None]:
+def _work(cells: Sequence[RunConfig], staff: Staff, predictions: Path) -> Generator[tuple[Unit, list[Row]], None, None]:
     """Every unit and its rows, as they are done; what several of them must know is predicted first."""
     if not cells:
         return
@@ -172,7 +174,7 @@ def _work(cells: Sequence[Cell], staff: Staff, predictions: Path) -> Generator[t
         yield from workers.each(rows_of, units, predictions)
 
 
-def _key(contents: Contents, cell: Cell) -> str:
+def _key(contents: Contents, cell: RunConfig) -> str:
     """None of a cell whose files cannot be read, which its row will say."""
     try:
         return contents.key(cell)
@@ -180,7 +182,7 @@ def _key(contents: Contents, cell: Cell) -> str:
         return ""
 
 
-def _known(cells: Sequence[Cell], keys: Sequence[str], kept: dict[str, Row]) -> dict[Cell, Row]:
+def _known(cells: Sequence[RunConfig], keys: Sequence[str], kept: dict[str, Row]) -> dict[RunConfig, Row]:
     found = zip(cells, keys, strict=True)
     return {cell: kept[key] | varied(cell) for cell, key in found if key in kept}
 

@@ -41,9 +41,9 @@ from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import HOST_SETS
+from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.overrides import dimension_of
-from specmoe.sim.timing.engine import Order
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d{1,18})(?P<log>log)?")

@@ -14,13 +14,13 @@ import numpy as np
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import Scenario, Yardsticks
-from specmoe.sim.sweep.rows import Sums
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import ceiling_of, link_bound_ns
 from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
+from specmoe.summary import Sums
 
 
 def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
@@ -42,14 +42,14 @@ def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]
 def _serial(scenarios: Sequence[Scenario], known: Yardsticks) -> list[tuple[int, int]]:
     """The ceiling, and what the link allows, of each."""
     table, first = known.every_miss, scenarios[0]
-    part = sample_of(first.routed.workload, table, first.spec.home, first.contexts)
+    part = sample_of(first.routed.workload, table, first.config.home, first.contexts)
     paid = [durations_in(scenario, part) for scenario in scenarios]
     variants = part.variants(paid)
     work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
     steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
     found = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
-        copy = copy_ns(scenario.costs, scenario.spec.home)
+        copy = copy_ns(scenario.costs, scenario.config.home)
         link = link_bound_ns(known.fewest.demand_loads, copy, each.read, steps)
         found.append((ceiling_of(total, events, uses, steps, copy, each), link))
     return found
@@ -79,7 +79,7 @@ def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Pol
     """
     first = scenarios[0]
     workload = first.routed.workload
-    part = sample_of(workload, decisions, first.spec.home, first.contexts)
+    part = sample_of(workload, decisions, first.config.home, first.contexts)
     copies = _Copies.of(decisions, part)
     many = max(1, MOST_STEPS // decisions.num_steps)
     for start in range(0, len(scenarios), many):
@@ -93,7 +93,7 @@ def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Pol
 
 def durations_in(scenario: Scenario, part: Sample) -> Durations:
     """What the sample's rows take, predictions aside."""
-    return durations_of(part.workload, part.table, scenario.costs, scenario.spec.home, part.context)
+    return durations_of(part.workload, part.table, scenario.costs, scenario.config.home, part.context)
 
 
 def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:

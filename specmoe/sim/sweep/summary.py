@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from specmoe.hwprofiles.quantity import EVIDENCE
 from specmoe.sim.overrides import is_of_policy
-from specmoe.sweep_table import FIGURES as COLUMNS
-from specmoe.sweep_table import KEYS, SET, SweepTable
+from specmoe.summary import FIGURES as COLUMNS
+from specmoe.summary import KEYS, SET
+from specmoe.sweep_table import SweepTable
 
 TYPES = KEYS | COLUMNS
 FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import Costs, HostCosts
-from specmoe.hwprofiles.formats import Format
+from specmoe.sim.config import Home
 from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
@@ -28,14 +28,6 @@ class Durations(NamedTuple):
     sync_each_layer: bool = False  # a runtime that waits for every layer's experts before it goes on
     predict: Sequence[int] = ()  # [events], of the host thread, before prefetches are considered; empty: none
     interference: float = 0.0  # share by which computing takes longer while a copy is under way
-
-
-class Home(NamedTuple):
-    """Where experts live, in what form, and how many compressed copies VRAM holds besides the slots."""
-
-    tier: Literal["host-pinned", "host-pageable", "nvme"] = "host-pinned"
-    format: Format | None = None  # None: that of the slots
-    compressed_slots: int = 0
 
 
 def durations_of(

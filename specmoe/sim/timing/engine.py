@@ -16,19 +16,19 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Generator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.sim.config import Order
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable, column, packed_rows, unpacked
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
 
-Order = Literal["fifo", "priority", "chunked"]
 Times = NDArray[np.int64]
 
 

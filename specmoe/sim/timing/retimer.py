@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.config import Order
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.actions import COPY, EXPERT, LOAD, Actions, actions_of
 from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.engine import Order
 from specmoe.sim.timing.variants import Variants, variants_of
 
 # Rows of the clocks, and from `FREE` on one for each slot: when its expert has landed or, once used, was last used.

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.sim.config import Home
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.padding import whole_context
-from specmoe.sim.timing.durations import Durations, Home
+from specmoe.sim.timing.durations import Durations
 from specmoe.traces.workload import Workload
 
 

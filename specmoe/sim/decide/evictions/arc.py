@@ -13,12 +13,14 @@ def _drop_oldest(keys: dict[int, None]) -> None:
 
 
 class Arc(Eviction):
-    """The oldest of T1 (used once) or of T2 (used again), whichever exceeds its share (Megiddo & Modha, FAST 2003).
+    """Evicts the oldest of T1 (used once) or of T2 (used again), whichever exceeds its adaptive share.
 
     B1 and B2 remember what T1 and T2 gave up, as many keys as there are slots. A load of one of those says that its
     list was too short, and moves `p`, the share of T1. Fig. 4 of the paper, but that the list is chosen before it is
     shortened, which gives the same lists.
     """
+
+    source = "ARC, Megiddo & Modha, FAST 2003"
 
     def __init__(self, context: Context, capacity: int) -> None:
         self._capacity = capacity

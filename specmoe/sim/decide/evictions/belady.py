@@ -12,11 +12,13 @@ from specmoe.sim.decide.evictions.ranked import Ranked
 
 
 class Belady(Ranked):
-    """The key whose next use is furthest away; among equals the lowest key. Peeks (Belady, IBM Systems Journal 1966).
+    """Evicts the expert whose next use is furthest away; among equals the lowest key. It peeks.
 
     A demand is always admitted: an expert needs a slot to compute in. A prefetch is admitted only if it is needed
     before what it replaces.
     """
+
+    source = "Belady 1966"
 
     peeks = True
 
@@ -38,7 +40,7 @@ class Belady(Ranked):
 
 
 class BeladyBypass(Belady):
-    """Belady's choice among what is resident and what was just used, made at once and not at the next load.
+    """Evicts at once, of what is resident and what was just used, the expert whose next use is furthest away.
 
     The textbook's MIN with bypass refuses a key whose next use is later than that of all residents: it computes
     elsewhere. Here every expert computes in a slot, so of S slots S - 1 are that cache, and one holds what it gave up
@@ -46,6 +48,8 @@ class BeladyBypass(Belady):
     up is asked for before, it is a hit, and the choice is made again: the only difference from the textbook with
     S - 1 slots. Never fewer misses than `belady`, which chooses when it must.
     """
+
+    source = "Belady 1966, with bypass"
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)

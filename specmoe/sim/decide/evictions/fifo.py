@@ -8,7 +8,9 @@ from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
 
 class Fifo(Eviction):
-    """The key whose load lies furthest back, used or not."""
+    """Evicts the expert that was loaded first, used or not."""
+
+    source = "textbook"
 
     def __init__(self, context: Context, capacity: int) -> None:
         self._order: dict[int, None] = {}  # oldest first

@@ -9,7 +9,9 @@ from specmoe.sim.decide.evictions.ranked import Ranked
 
 
 class Lfu(Ranked):
-    """The key with the fewest uses since its load (which counts as one); among equals the least recently used."""
+    """Evicts the expert with the fewest uses since its load; among equals the least recently used."""
+
+    source = "textbook"
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)

@@ -10,11 +10,13 @@ from specmoe.sim.decide.evictions.ranked import Ranked
 
 
 class LfuDecayed(Ranked):
-    """The key with the smallest sum of uses, each of which halves in weight every `half_life` events.
+    """Evicts the expert with the smallest sum of uses, where a use halves in weight every `half_life` events.
 
     LRFU (Lee et al., IEEE Transactions on Computers 2001) with lambda = 1 / `half_life`: LFU for a long one, LRU for a
     short one. Counts outlive evictions: experts are few. Loads do not count, so a key never used goes first.
     """
+
+    source = "textbook; LRFU (Lee et al. 2001) is its general form"
 
     def __init__(self, context: Context, capacity: int, half_life: float = 100.0) -> None:
         super().__init__(context, capacity)

@@ -8,7 +8,9 @@ from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
 
 class Lru(Eviction):
-    """The key whose last use, or whose load if it was never used, lies furthest back."""
+    """Evicts the expert whose last use (or load, if never used) is longest ago."""
+
+    source = "textbook"
 
     def __init__(self, context: Context, capacity: int) -> None:
         self._order: dict[int, None] = {}  # oldest first

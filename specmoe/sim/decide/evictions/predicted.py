@@ -15,6 +15,8 @@ class Predicted(Lru):
     layers do not count more. LRU where nothing is predicted.
     """
 
+    source = "predicted next use, e.g. Song et al. 2024"
+
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)
         self._predictions = context.predictions

@@ -12,12 +12,14 @@ MOST = 3  # a two-bit counter
 
 
 class S3Fifo(Eviction):
-    """The oldest of the small queue not used twice again, or of the main queue not used again (Yang et al., SOSP 2023).
+    """Evicts the oldest expert of a small queue not used twice again, or of the main queue not used again.
 
     `small` is the small queue's share of the slots; the ghost queue remembers as many keys as the rest. Algorithm 1 of
     the paper, one eviction at a time; its walks along the queues are worked out when a key leaves: then they have
     reached that key, and passed all before it. A pinned key is passed over as if it had been used.
     """
+
+    source = "S3-FIFO, Yang et al., SOSP 2023"
 
     def __init__(self, context: Context, capacity: int, small: float = 0.1) -> None:
         if not 0 < small < 1:

@@ -9,12 +9,14 @@ from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
 
 class Sieve(Eviction):
-    """The first key from the hand on that was not used again since the hand last passed (Zhang et al., NSDI 2024).
+    """Evicts the first expert from the hand on that was not used again since the hand last passed.
 
     The hand moves from the oldest key to the newest and begins anew; new keys join behind the newest. Its walk is
     worked out when a key leaves: then it has reached that key, and passed all before it. A pinned key is passed over
     as if it had been used.
     """
+
+    source = "SIEVE, Zhang et al., NSDI 2024"
 
     def __init__(self, context: Context, capacity: int) -> None:
         self._passed: dict[int, None] = {}  # oldest first

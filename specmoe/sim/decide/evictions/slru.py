@@ -10,11 +10,13 @@ from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
 
 class Slru(Eviction):
-    """The least recently used of the probationary segment, then of the protected one (Karedla, Love, Wherry 1994).
+    """Evicts the least recently used expert of the probationary segment, then of the protected one.
 
     A key is protected when it is used again. The protected segment holds `protected` of the slots; what it pushes out
     goes back on probation, as the newest there.
     """
+
+    source = "segmented LRU, Karedla, Love & Wherry 1994"
 
     def __init__(self, context: Context, capacity: int, protected: float = 0.8) -> None:
         if not 0 <= protected <= 1:

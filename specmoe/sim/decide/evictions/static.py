@@ -7,10 +7,12 @@ from specmoe.sim.decide.evictions.ranked import Ranked
 
 
 class Static(Ranked):
-    """The key used least in the train split; among equals the lowest key. Without popularity all are equals.
+    """Evicts the expert used least in the train split; among equals the lowest key.
 
     What runtimes do that pin the experts a profile found hot: once they are in, only the rest take turns.
     """
+
+    source = "popularity placement"
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)

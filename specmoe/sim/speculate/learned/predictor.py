@@ -21,10 +21,12 @@ AT_ONCE = 2048  # rows
 
 
 class Learned(Predictor):
-    """What `specmoe train` left in `checkpoint`, or else the bundled network of the trace's model and phase.
+    """Predicts with the network in `checkpoint`, or with the bundled network of the trace's model and phase.
 
     `fit` learns nothing: training is a run of its own. Raises InputError where no network fits the trace.
     """
+
+    source = "specmoe"
 
     def __init__(
         self,

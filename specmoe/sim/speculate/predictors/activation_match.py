@@ -114,11 +114,13 @@ def uses_of(experts: NDArray[np.int16], place: NDArray[np.integer], sequences: i
 
 
 class ActivationMatch(Online):
-    """Candidates are the experts of the nearest of at most `capacity` representative sequences.
+    """Predicts the experts of the most similar of at most `capacity` activation matrices of earlier sequences.
 
     Every step is matched anew, with the running sequence's own counts. `online` collects sequences as they end. Across
     the end of an encoding step, the next sequences are taken to be like these.
     """
+
+    source = "MoE-Infinity (Xue et al. 2024)"
 
     def __init__(
         self,

@@ -66,12 +66,14 @@ def chosen(scores: NDArray[Any], best: Guess, count: NDArray[np.int64]) -> NDArr
 
 
 class Adaptive(Online):
-    """Names `top` candidates while the best ones of the last `history` steps were right to `threshold`.
+    """Predicts `top` experts while the best ones of the last `history` steps were right to `threshold`, else fewer.
 
     Below it only the best candidate, and none once all of them were wrong; guesses not named are judged too, so that it
     takes heart again. The original speculates or not, by router sharpness mixed with its accuracy, and mixes
     `multi_layer`'s votes in, whose expert numbers mean nothing across layers.
     """
+
+    source = "specMoE"
 
     def __init__(
         self,

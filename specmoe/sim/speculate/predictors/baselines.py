@@ -13,7 +13,9 @@ from specmoe.sim.speculate.predictor import Guess, PredictionTable, Predictor, R
 
 
 class Nobody(Predictor):
-    """Says nothing."""
+    """Predicts nothing."""
+
+    source = "none"
 
     def guess(self, routed: Routed) -> Guess:
         """Nothing, at depth 1 whatever was asked."""
@@ -27,7 +29,9 @@ class Oracle(Nobody):
 
 
 class Everybody(Predictor):
-    """Everybody, in the order of their numbers, but across the end of a step; one layer ahead whatever was asked."""
+    """Predicts every expert of the next layer, in the order of their numbers."""
+
+    source = "SE-MoE (Shen et al. 2022)"
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every row."""
@@ -50,11 +54,13 @@ class Everybody(Predictor):
 
 
 class PreGated(Predictor):
-    """The truth about the next layer: the model chose so one layer ahead.
+    """Knows the next layer's experts, as a model does that was trained to choose them one layer early.
 
     True of models trained that way; for any other it is a what-if. Nothing for the first layer, whose gate has no layer
     before it, and nothing further ahead than one layer.
     """
+
+    source = "Pre-gated MoE (Hwang et al., ISCA 2024)"
 
     peeks = True
 

@@ -42,11 +42,13 @@ class Counts(Memory):
 
 
 class Frequency(Online):
-    """Popularity over all that was seen.
+    """Predicts the experts used most so far.
 
     With `reset="sequence"` and a cold start, within the sequence (HOBBIT, Tang et al. 2024); with a `half_life` in
     tokens, of late.
     """
+
+    source = "popularity, e.g. MoE-Infinity (Xue et al. 2024)"
 
     def __init__(
         self,

@@ -32,11 +32,13 @@ def within_step(guess: Guess) -> Guess:
 
 
 class LookAhead(Predictor):
-    """Recorded candidates. Their probabilities are not recorded.
+    """Predicts what the next layer's router chooses for this layer's input, as the trace recorded it.
 
     The confidence of the candidate of rank r is how often the train split used it, in that layer and at that depth;
     without a train split, or deeper than that was recorded, 1 / (r + 1).
     """
+
+    source = "gate look-ahead, Eliseev & Mazur 2023"
 
     def __init__(self, depth: int = 1) -> None:
         super().__init__(depth)

@@ -13,10 +13,12 @@ from specmoe.sim.speculate.predictors.lookahead import by_rank, within_step
 
 
 class LayerMinus1(Predictor):
-    """The candidates of this layer, by their probabilities; by their ranks (1, 1/2, 1/3, ...) where there are none.
+    """Predicts the experts that this layer's router ranks highest, by expert number.
 
     Expert numbers of different layers have nothing to do with each other, so this is a baseline, not advice.
     """
+
+    source = "specMoE"
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every depth within the step; nothing across its end."""
@@ -32,12 +34,14 @@ ROWS_AT_ONCE = 2048
 
 
 class MultiLayer(Predictor):
-    """A weighted mean of router probabilities by expert number, over the layers that there are.
+    """Predicts by a weighted mean of the router probabilities of several layers, by expert number.
 
     The original averages a batch's tokens first, and scales all weights alike by a class of input that it takes from
     hidden states, which changes nothing; here each token votes for itself. Numbers of different layers have nothing to
     do with each other, so this is a baseline, not advice.
     """
+
+    source = "specMoE"
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every depth within the step; nothing across its end."""

@@ -11,13 +11,15 @@ from specmoe.traces.workload import Workload, demands
 
 
 class NoisyOracle(Predictor):
-    """For what-ifs only. As many candidates of every event as it demands, each true with `assumed_precision`.
+    """Predicts as many experts as an event demands, each right with `assumed_precision`: for what-ifs only.
 
     Each candidate is true or not independently of the others; an untrue one is drawn evenly from the experts that the
     event doesn't demand (and left out where it demands all). What is said of an event is the same at every depth, and
     with one seed a higher precision only turns wrong candidates into right ones. A token's own guesses are those of
     its experts' places in the event; encoding, they don't reach across a step's end.
     """
+
+    source = "what-if"
 
     peeks = True
 

@@ -40,7 +40,9 @@ class Repeats(Memory):
 
 
 class PreviousStep(Online):
-    """Decode: the same experts again, as sure as that was right so far. Encode: nothing, for no token came before."""
+    """Predicts the experts that the sequence's last token used; nothing for `encode`, where no token came before."""
+
+    source = "temporal locality, Eliseev & Mazur 2023"
 
     def memory(self, layers: int, experts: int) -> Memory:
         """No tries yet."""

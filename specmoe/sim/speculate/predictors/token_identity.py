@@ -52,7 +52,9 @@ class ByToken(Memory):
 
 
 class TokenIdentity(Online):
-    """A table from ids to experts; ids seldom seen fall back to popularity. Needs no routing of the token at all."""
+    """Predicts the expert that the token's id used most often; rare ids fall back to popularity."""
+
+    source = "SiDA (Du et al. 2024)"
 
     def memory(self, layers: int, experts: int) -> Memory:
         """No ids yet."""

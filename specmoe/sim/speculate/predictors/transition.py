@@ -121,7 +121,9 @@ def add_pairs(
 
 
 class Transition(Online):
-    """First order: what follows this layer's experts; unseen ones fall back to popularity."""
+    """Predicts what most often followed this layer's experts; unseen ones fall back to popularity."""
+
+    source = "first-order Markov chain"
 
     def memory(self, layers: int, experts: int) -> Memory:
         """No pairs yet."""
@@ -177,7 +179,9 @@ class PairTransitions(Transitions):
 
 
 class Transition2(Online):
-    """Second order, filled in from the first, filled in from popularity (Witten & Bell 1991)."""
+    """Predicts what most often followed the last two layers' experts; unseen pairs fall back to one layer."""
+
+    source = "second-order Markov chain; Witten & Bell 1991 smoothing"
 
     def memory(self, layers: int, experts: int) -> Memory:
         """No pairs yet."""

@@ -1,0 +1,133 @@
+"""Write the pages that are made from the code: docs/api.md, docs/cli.md, docs/policies.md. `make reference` runs it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typer
+from typer.main import get_command
+
+import specmoe
+from specmoe import api
+from specmoe.cli import app
+
+DOCS = Path(__file__).parent
+FUNCTIONS = ("simulate", "sweep", "advise")
+RESULTS = ("Simulation", "Sweep", "Advice")
+CATALOGUES = ("policies", "evictions", "predictors", "profiles", "shapes")
+
+
+def api_page() -> str:
+    """Functions, results and catalogues of `specmoe.api`."""
+    head = inspect.cleandoc(api.__doc__ or "").split("\n", 1)
+    parts = ["# Python API", "", "T" + head[0].removeprefix("The Python API: t"), "", _code(head[1]), ""]
+    for name in FUNCTIONS:
+        parts += [f"## specmoe.{name}", "", f"```python\n{_signature(name)}\n```", "", _text(getattr(api, name)), ""]
+    parts += ["## Results", ""]
+    for name in RESULTS:
+        made = getattr(api, name)
+        parts += [f"### {name}", "", _text(made), "", "| attribute | meaning |", "|---|---|"]
+        parts += [f"| `{member}` | {_cell(_text(value))} |" for member, value in _members(made)]
+        parts += [""]
+    parts += ["## Catalogues", "", "Each function gives a DataFrame.", "", "| function | rows |", "|---|---|"]
+    parts += [f"| `specmoe.{name}()` | {_cell(_text(getattr(api, name)))} |" for name in CATALOGUES]
+    parts += [f"| `specmoe.traces()` | {_cell(_text(type(specmoe.traces).__call__))} |", ""]
+    return "\n".join(parts)
+
+
+def cli_page() -> str:
+    """Every command with its arguments and options."""
+    parts = ["# Commands", "", "Every command has `--help`; completion: `specmoe --install-completion`.", ""]
+    for name, command in _commands("specmoe", get_command(app)):
+        parts += [f"## {name}", "", inspect.cleandoc(command.help or "").replace("\b\n", ""), ""]
+        rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
+        parts += ["| option | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+    return "\n".join(parts)
+
+
+def policies_page() -> str:
+    """Every policy, eviction and predictor."""
+    parts = ["# Policies, evictions, predictors", "", "`specmoe policies` prints these tables.", ""]
+    for name, title in (("policies", "Policies"), ("evictions", "Evictions"), ("predictors", "Predictors")):
+        parts += [f"## {title}", "", *_table(getattr(api, name)()), ""]
+    return "\n".join(parts)
+
+
+PAGES = {"api.md": api_page, "cli.md": cli_page, "policies.md": policies_page}
+
+
+def _code(text: str) -> str:
+    """Indented lines as a block of Python; other lines as they are."""
+    lines, block = list[str](), False
+    for line in text.strip("\n").split("\n"):
+        inside = line.startswith("    ") or (block and not line)
+        if inside != block:
+            lines.append("```python" if inside else "```")
+        block = inside
+        lines.append(line.removeprefix("    ") if inside else line)
+    return re.sub(r"\n\n```\n", "\n```\n\n", "\n".join(lines))
+
+
+def _signature(name: str) -> str:
+    """One parameter a line."""
+    shown = [str(parameter).replace("'", "") for parameter in inspect.signature(getattr(api, name)).parameters.values()]
+    keywords = [at for at, p in enumerate(inspect.signature(getattr(api, name)).parameters.values()) if p.kind == 3]
+    shown.insert(keywords[0], "*")
+    return "\n".join([f"specmoe.{name}(", *(f"    {line}," for line in shown), ")"])
+
+
+def _text(documented: Any) -> str:
+    return inspect.getdoc(documented) or ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _members(made: type) -> Iterator[tuple[str, Any]]:
+    """Public properties and methods, in their order."""
+    for name, value in vars(made).items():
+        if not name.startswith("_") and (callable(value) or inspect.getdoc(value)) and not isinstance(value, str):
+            yield (f"{name}()" if inspect.isfunction(value) else name), value
+
+
+def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """All that can be run, in the order of the help."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for inner, sub in command.commands.items():
+        yield from _commands(f"{name} {inner}", sub)
+
+
+def _option(parameter: Any) -> str:
+    names = (
+        parameter.metavar or parameter.name.upper()
+        if parameter.param_type_name == "argument"
+        else ", ".join(parameter.opts)
+    )
+    default = parameter.default
+    shown = "" if default in (None, False, ...) or parameter.required else f"`{default}`"
+    needed = "required" if parameter.required else shown
+    return f"| `{names}` | {needed} | {_cell(getattr(parameter, 'help', '') or '')} |"
+
+
+def _table(rows: pd.DataFrame) -> list[str]:
+    lines = [f"| `{row['name']}` | {_cell(row['about'])} | {_cell(row['source'])} |" for _, row in rows.iterrows()]
+    return ["| name | what it does | source |", "|---|---|---|", *lines]
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page().rstrip() + "\n")
+        typer.echo(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""The Python API: the functions that the commands call, with DataFrames for results.
+
+    import specmoe
+
+    result = specmoe.simulate("switch-mini-128/decode/test", policy=["on-demand-lru", "lookahead"], vram="8GiB")
+    result.table  # one row per policy, the fastest first
+    result.steps  # one row per policy and step
+    result.plot()  # matplotlib Axes
+
+Each function raises `specmoe.errors.InputError`, with one line that says what would be right. Names of arguments are
+those of the command's options, but for `machine` (`--profile`), `model` (`--shape`), `settings` (`--set`) and `scales`
+(`--scale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from specmoe.errors import InputError
+from specmoe.results import RunResult, latencies
+from specmoe.sim.config import Home, RunConfig
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.run import Run, Scenario, each_run
+from specmoe.summary import Row, summary
+from specmoe.units import quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from specmoe.sim.advise.advice import Advice as Found
+    from specmoe.sweep_table import SweepTable
+
+Name = str | Path
+Names = str | Sequence[str]
+Size = int | str  # bytes, or text such as "8GiB"
+SHOWN = {  # of a table, for people
+    "policy": "policy",
+    "latency_mean_ns": "step, ms",
+    "tokens_per_second": "tokens/s",
+    "hit_rate": "hit rate",
+    "stall_ns": "stall, ms a step",
+}
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Policies simulated on one machine. `runs` are the results by policy; `failures` say why others could not run."""
+
+    runs: dict[str, Run]
+    failures: dict[str, str]
+    scenario: Scenario
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per policy, the fastest first; columns are those of `specmoe.summary` (docs/glossary.md)."""
+        return pd.DataFrame(self.rows).sort_values("latency_mean_ns", kind="stable", ignore_index=True)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The same as dictionaries, in the order in which policies were named: what `--json` prints."""
+        return [summary(run.result) for run in self.runs.values()]
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per policy and step: `latency_ns`, and sums over the layers of the run's columns."""
+        return pd.concat([_steps(name, run.result) for name, run in self.runs.items()], ignore_index=True)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw a bar for each policy, fastest first, and the bounds; on new Axes by default."""
+        from specmoe.analysis.figures.latency import draw_latency
+        from specmoe.analysis.point import point
+
+        return draw_latency([point(run.result) for run in self.runs.values()], ax)
+
+    def save(self, directory: Name) -> None:
+        """Write one Parquet file per policy, as `specmoe simulate --out` does."""
+        from specmoe.files import make_directory
+
+        make_directory(Path(directory))
+        for name, run in self.runs.items():
+            run.result.save(Path(directory) / f"{name}.parquet")
+
+    def _repr_html_(self) -> str:
+        first = self.table.iloc[0]
+        about = f"{first['trace']}; {first['shape']} in {first['format']}; {first['profile']}; {first['steps']} steps"
+        return f"{_html(self.table)}<p>{about}. Evidence: {first['evidence']}.</p>"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of simulated configurations."""
+
+    sweep: SweepTable
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per configuration, in the order asked for; `error` says why a row has no figures."""
+        return self.sweep.rows
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The fastest policy of each setting that a runtime could have."""
+        from specmoe.sim.sweep.summary import best
+
+        return pd.DataFrame(best(self.sweep))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the mean step of every policy in the fastest setting, fastest first; on new Axes by default."""
+        from specmoe.analysis.figures.latency import draw_latency
+        from specmoe.analysis.figures.setting import settings_of
+
+        return draw_latency([cell.point for cell in settings_of(self.sweep)[0].along()], ax)
+
+    def _repr_html_(self) -> str:
+        return str(self.best.to_html(index=False))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to run on a machine, how fast it will be, and what would help."""
+
+    found: Found
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The answer in sentences, as `specmoe advise` prints it."""
+        from specmoe.sim.advise.advice import lines
+
+        return tuple(lines(self.found))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The best configuration of each policy, the fastest first; columns are those of `specmoe.summary`."""
+        return pd.DataFrame([trial.row for trial in self.found.found.ranking])
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return "".join(f"<p>{escape(line)}</p>" for line in self.lines) + _html(self.table)
+
+
+def simulate(
+    trace: Name,
+    policy: Names = "on-demand-lru",
+    *,
+    machine: Name = "rtx3090",
+    model: Name | None = None,
+    vram: Size | None = None,
+    slots: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    scales: Mapping[str, float] | None = None,
+    predictions: Path | None = None,
+    break_even: bool = False,
+    on_policy: Callable[[str], object] | None = None,
+    **choices: Any,
+) -> Simulation:
+    """Simulate policies on a recorded trace: how fast each is, and how far from the best possible.
+
+    `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
+    shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
+    shape of it is shipped. `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
+    `choices` are `format`, `batch`, `steps`, `link`, `tier`, `home_format`, `compressed_slots`, `host` and `train`.
+    `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are left out and
+    named in `failures`; a policy that was named and cannot run raises InputError.
+    """
+    names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
+    config = _config(trace, machine, model, vram, slots, settings, scales, choices)
+    scenario = Scenario(config, predictions, with_break_even=break_even)
+    runs, failures = dict[str, Run](), dict[str, str]()
+    for name, run, error in each_run(scenario, names, policy == "all", on_policy):
+        if run is None:
+            failures[name] = error
+        else:
+            runs[name] = run
+    return Simulation(runs, failures, scenario)
+
+
+def sweep(
+    trace: Names,
+    policy: Names,
+    *,
+    out: Name | None = None,
+    machine: Names = "rtx3090",
+    model: Names | None = None,
+    settings: Mapping[str, Any] | None = None,
+    scales: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    **axes: Any,
+) -> Sweep:
+    """Simulate every combination of values, each given alone or as a list.
+
+    `axes` are `slots`, `vram`, `batch`, `format`, `link`, `tier`, `home_format`, `compressed_slots` and `host`, and one
+    value each of `steps` and `train`. `settings` and `scales` map dotted names to values; a range is written as on the
+    command line: `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in
+    that directory, and an interrupted sweep continues when it is run again.
+    """
+    from specmoe.sim.sweep.grid import cells_of
+    from specmoe.sim.sweep.job import Asked, run_sweep
+    from specmoe.sim.sweep.question import read_grid
+    from specmoe.sim.sweep.workers import processes
+
+    named = {"trace": trace, "policy": policy, "profile": machine, "shape": model, **axes}
+    table = {name.replace("_", "-"): value for name, value in named.items() if value is not None}
+    table |= {name: dict(values) for name, values in (("set", settings), ("scale", scales)) if values}
+    question = read_grid(table)
+    asked = Asked(cells_of(question), question, "specmoe.sweep(...)")
+    with TemporaryDirectory(prefix="specmoe-") as scratch:
+        return Sweep(run_sweep(asked, Path(scratch if out is None else out), partial(processes, workers)).table)
+
+
+def advise(
+    model: Name,
+    vram: Size,
+    *,
+    machine: Name = "rtx3090",
+    target: float | None = None,
+    **choices: Any,
+) -> Advice:
+    """Search for the fastest configuration of a model on a machine, and for what would make it faster.
+
+    `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `batch`,
+    `formats`, `home_formats` and `steps`; without a `trace`, a bundled one of the same model is used or one is drawn.
+    """
+    from specmoe.sim.advise.advice import advise as search
+    from specmoe.sim.advise.setting import Question
+
+    return Advice(search(Question(str(model), str(machine), _bytes(vram), target=target, **choices)))
+
+
+def _config(
+    trace: Name,
+    machine: Name,
+    model: Name | None,
+    vram: Size | None,
+    slots: int | None,
+    settings: Mapping[str, Any] | None,
+    scales: Mapping[str, float] | None,
+    choices: dict[str, Any],
+) -> RunConfig:
+    """The configuration of `simulate`, without a policy; raises InputError for an unknown choice."""
+    home = Home(*(choices.pop(name, usual) for name, usual in zip(HOME, Home(), strict=True)))
+    known = {"format", "batch", "steps", "link", "train", "host", *HOME}
+    for name in choices:
+        if name not in known:
+            raise InputError(f"simulate has no argument {name!r}: one of {', '.join(sorted(known))} expected")
+    if "host" in choices:
+        choices["host_set"] = choices.pop("host")
+    return RunConfig(
+        str(trace),
+        profile=str(machine),
+        slots=slots,
+        vram=None if vram is None else _bytes(vram),
+        home=home,
+        settings=tuple((settings or {}).items()),
+        scales=tuple((scales or {}).items()),
+        **choices | ({} if model is None else {"shape": str(model)}),
+    )
+
+
+HOME = ("tier", "home_format", "compressed_slots")
+
+
+def _bytes(size: Size) -> int:
+    return size if isinstance(size, int) else int(quantity(f"vram {size!r}", "vram", size, "B"))
+
+
+def _steps(name: str, result: RunResult) -> pd.DataFrame:
+    """One row per step."""
+    sums = pd.DataFrame(result.table).drop(columns=["layer", "begin_ns", "end_ns", "tokens"]).groupby("step").sum()
+    tokens = result.table["tokens"][:: result.manifest.num_layers]
+    sums.insert(0, "tokens", tokens)
+    sums.insert(0, "latency_ns", latencies(result))
+    return sums.reset_index().assign(policy=name)[["policy", "step", *sums.columns]]
+
+
+def _html(table: pd.DataFrame) -> str:
+    """The few columns that people look at first, in units that are read at a glance."""
+    shown = pd.DataFrame({label: table[name] for name, label in SHOWN.items()})
+    shown["step, ms"] /= 1e6
+    shown["stall, ms a step"] /= table["steps"] * 1e6
+    return str(shown.to_html(index=False, float_format=lambda value: f"{value:.4g}"))
+
+
+def _catalogue(rows: Iterator[Row]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows))
+
+
+def policies() -> pd.DataFrame:
+    """Every policy by name, plug-ins' too: what it does, its source (paper or program), and its parts."""
+    from specmoe.sim.claims import is_yardstick
+
+    def rows() -> Iterator[Row]:
+        for name, known in POLICIES.items():
+            parts = {"predictor": known.predictor, "eviction": known.eviction, "sharing": known.sharing}
+            yield {
+                "name": name,
+                "about": known.about,
+                "source": known.source,
+                **parts,
+                "yardstick": is_yardstick(known),
+            }
+
+    return _catalogue(rows())
+
+
+def evictions() -> pd.DataFrame:
+    """Every eviction by name, plug-ins' too: what it evicts, and its source."""
+    from specmoe.sim.decide.evictions import EVICTIONS
+
+    return _catalogue({"name": name, **_about(known), "peeks": known.peeks} for name, known in EVICTIONS.items())
+
+
+def predictors() -> pd.DataFrame:
+    """Every predictor by name, plug-ins' too: what it predicts, and its source."""
+    from specmoe.sim.speculate.predictors import PREDICTORS
+
+    def rows() -> Iterator[Row]:
+        for name, known in PREDICTORS.items():
+            made = known.func if isinstance(known, partial) else known
+            yield {"name": name, **_about(made), "peeks": bool(getattr(made, "peeks", False))}
+
+    return _catalogue(rows())
+
+
+def _about(made: Any) -> dict[str, str]:
+    """The first line of a class's documentation, and its source."""
+    return {"about": (made.__doc__ or "").strip().split("\n")[0], "source": getattr(made, "source", "")}
+
+
+def profiles() -> pd.DataFrame:
+    """Every shipped machine: VRAM in bytes, and memory and pinned link bandwidth in bytes/s, one way."""
+    from specmoe.hwprofiles.catalogue import load_profile, profile_names
+
+    names = {"vram_bytes": "device.vram", "memory_bandwidth": "device.memory_bandwidth"}
+
+    def rows() -> Iterator[Row]:
+        for name in profile_names():
+            profile = load_profile(name)
+            numbers = {column: profile[field] for column, field in names.items()}
+            link = profile.plateau("host_to_device.pinned")
+            yield {"name": name, **numbers, "link_bandwidth": link}
+
+    return _catalogue(rows())
+
+
+def shapes() -> pd.DataFrame:
+    """Every shipped model shape: MoE layers, experts, top-k, sizes and bytes of an expert in the model's own format."""
+    from specmoe.hwprofiles.catalogue import load_shape, shape_names
+
+    def rows() -> Iterator[Row]:
+        for name in shape_names():
+            shape = load_shape(name)
+            experts = {"experts": shape.experts.number, "top_k": shape.experts.top_k}
+            size = {"format": shape.format, "expert_bytes": shape.expert_bytes(), "parameters": shape.total_parameters}
+            yield {"name": name, "moe_layers": shape.decoder.moe_layers, **experts, "d_model": shape.d_model, **size}
+
+    return _catalogue(rows())

@@ -1,0 +1,86 @@
+"""The configuration of a run: one dataclass for `simulate`, `sweep`, `advise`, `validate` and the Python API."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.profile import HardwareProfile
+
+Order = Literal["fifo", "priority", "chunked"]  # how the link orders copies
+Pairs = tuple[tuple[str, Any], ...]  # dotted names and their values
+
+
+class Home(NamedTuple):
+    """Where experts live, in what form, and how many compressed copies VRAM holds besides the slots."""
+
+    tier: Literal["host-pinned", "host-pageable", "nvme"] = "host-pinned"
+    format: Format | None = None  # None: that of the slots
+    compressed_slots: int = 0
+
+
+AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
+
+
+class RoutingKey(NamedTuple):
+    """What decides the workload and what predictors learn from: runs with equal keys share both."""
+
+    trace: str
+    batch: int
+    steps: int | None
+    train: str | None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: which trace, policy, machine and model, and what is changed of them.
+
+    `profile` is a shipped name, the path of a TOML file, or a profile itself. `slots` are experts that VRAM holds and
+    `vram` bytes for all weights (the dense ones come first); with neither, the whole device is used. `padded`: kernels
+    exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
+    are learnt from. `settings` change the policy or the profile by dotted name: a profile's number is text with its
+    unit (26.2GB/s) or a number in base units (bytes, bytes/s, ns, flop/s). `scales` multiply numbers of the profile
+    (see `hwprofiles.what_if`) before anything is set. `policy` is empty where several policies share everything else.
+    """
+
+    trace: str
+    policy: str = ""
+    profile: str | HardwareProfile = "rtx3090"
+    shape: str = "switch-base-128"
+    format: Format | None = None
+    slots: int | None = None
+    vram: int | None = None
+    batch: int = 1
+    steps: int | None = None
+    link: Order = "fifo"
+    home: Home = AT_HOME
+    host_set: str = "graph"
+    padded: bool = False
+    train: str | None = None
+    settings: Pairs = ()
+    scales: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def routing(self) -> RoutingKey:
+        """What decides its workload."""
+        return RoutingKey(self.trace, self.batch, self.steps, self.train)
+
+    def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> RunConfig:
+        """The same with fields changed, and with settings added to its own or replacing them."""
+        pairs = tuple((dict(self.settings) | dict(settings or {})).items())
+        return dataclasses.replace(self, settings=pairs, **changes)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Flat and plain, under the names of a result's columns; `settings` and `scales` are dictionaries."""
+        profile = self.profile if isinstance(self.profile, str) else self.profile.name
+        same = ("trace", "policy", "shape", "format", "slots", "vram", "batch", "steps", "link", "train")
+        at, held, compressed = self.home
+        home = {"tier": at, "home_format": held, "compressed_slots": compressed}
+        changed = {"settings": dict(self.settings), "scales": dict(self.scales)}
+        return (
+            {name: getattr(self, name) for name in same} | {"profile": profile, "host": self.host_set} | home | changed
+        )

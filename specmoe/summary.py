@@ -1,0 +1,182 @@
+"""The summary of a run: one row, under one set of names.
+
+`simulate --json`, a sweep's Parquet columns, reports and DataFrames all hold these rows. A row says what was asked
+(`KEYS`, and a column `set.NAME` or `scale.NAME` for each value that was changed by dotted name), what came out
+(`FIGURES`), and how good the evidence is (`ORIGIN`). Units stand in the names: `_ns` nanoseconds, `_bytes` bytes; times
+of parts (`compute_ns`, `stall_ns`, ...) are sums over all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from specmoe.hwprofiles.quantity import QUANTITIES
+from specmoe.results import RunResult, latencies
+from specmoe.units import quantity
+
+Row = dict[str, Any]
+SET, SCALE = "set.", "scale."  # the value a dotted name was set to, in base units; the factor it was multiplied by
+
+KEYS: dict[str, pa.DataType] = {
+    "trace": pa.string(),
+    "policy": pa.string(),
+    "profile": pa.string(),
+    "shape": pa.string(),
+    "format": pa.string(),
+    "slots": pa.int64(),
+    "batch": pa.int64(),
+    "link": pa.string(),
+    "host": pa.string(),
+    "tier": pa.string(),
+    "home_format": pa.string(),  # empty where it is the slots'
+    "compressed_slots": pa.int64(),
+}
+FIGURES: dict[str, pa.DataType] = {
+    **dict.fromkeys(("steps", "tokens"), pa.int64()),
+    **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
+    **dict.fromkeys(("latency_max_ns", "moe_layer_ns"), pa.int64()),
+    "tokens_per_second": pa.float64(),
+    **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
+    **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
+    **dict.fromkeys(
+        ("hit_rate", "precision", "recall", "break_even_precision"), pa.float64()
+    ),  # the latter empty where there were none
+    **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns"), pa.int64()),
+    **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
+    **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
+    "yardstick": pa.bool_(),  # no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model
+}
+ORIGIN: dict[str, pa.DataType] = {
+    "cell": pa.string(),  # SHA-256 of all that the row depends on
+    **dict.fromkeys(("trace_kind", "phase", "semantics", "evidence"), pa.string()),
+    "assumed": pa.list_(pa.string()),
+    "warnings": pa.list_(pa.string()),
+    "timed_by": pa.string(),  # engine or re-timer: equal integers
+    "error": pa.string(),  # empty in a row with figures
+}
+CHOICES: Row = {"link": "fifo", "host": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
+BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns")
+
+
+class Counts(NamedTuple):
+    """Of decisions, which no machine changes."""
+
+    steps: int
+    events: int
+    tokens: int
+    demands: int
+    hits: int
+    demand_loads: int
+    prefetch_loads: int
+    prefetch_useful: int
+
+
+class Sums(NamedTuple):
+    """Of a run: times in ns."""
+
+    latencies: NDArray[np.int64]  # [steps]
+    late_hits: int
+    bytes_loaded: int
+    bytes_wasted: int
+    predict_ns: int  # a mean of (step, layer)s
+    compute_ns: int
+    stall_ns: int
+    host_ns: int
+    link_busy_ns: int
+
+
+def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
+    """The figures that follow from counts and sums alone."""
+    steps, total = sums.latencies, int(sums.latencies.sum())
+    p50, p95, p99 = (int(value) for value in np.percentile(steps, (50, 95, 99)))
+    useful, fetched, needed = counts.prefetch_useful, counts.prefetch_loads, counts.demand_loads
+    return {
+        "steps": counts.steps,
+        "tokens": counts.tokens,
+        "latency_mean_ns": round(steps.mean()),
+        "latency_p50_ns": p50,
+        "latency_p95_ns": p95,
+        "latency_p99_ns": p99,
+        "latency_max_ns": int(steps.max()),
+        "moe_layer_ns": round(total / counts.events),
+        "tokens_per_second": counts.tokens / (total / 1e9),
+        "demands": counts.demands,
+        "hits": counts.hits,
+        "late_hits": sums.late_hits,
+        "misses": counts.demands - counts.hits,
+        "demand_loads": needed,
+        "prefetch_loads": fetched,
+        "prefetch_useful": useful,
+        "prefetch_wasted": fetched - useful,
+        "bytes_loaded": sums.bytes_loaded,
+        "bytes_wasted": sums.bytes_wasted,
+        "hit_rate": counts.hits / counts.demands if counts.demands else 1.0,
+        "precision": useful / fetched if fetched else None,
+        "recall": useful / (useful + needed) if useful + needed else None,
+        "predict_ns": sums.predict_ns,
+        "compute_ns": sums.compute_ns,
+        "stall_ns": sums.stall_ns,
+        "host_ns": sums.host_ns,
+        "link_busy_ns": sums.link_busy_ns,
+    }
+
+
+def cliff_slots(demands: int, steps: int, layers: int) -> int:
+    """Slots up to which an LRU over all layers hits nothing: the mean demand of all layers but one, rounded down.
+
+    With one sequence and top-k routing that is (layers - 1) * k: each expert is evicted just before its next use.
+    """
+    return demands * (layers - 1) // (steps * layers)
+
+
+def summary(result: RunResult) -> Row:
+    """The row of a single run; `cell` is empty, as it is no sweep's, and `parameters` are all of the policy's fields.
+
+    `precision` is the share of prefetched experts that were used before they were evicted, and `recall` the share of
+    needed loads that were prefetched; None where there were none. `predict_ns` is a mean over (step, layer) events.
+    """
+    table, manifest = result.table, result.manifest
+    total = {name: int(column.sum()) for name, column in table.items()}
+    steps, layers, chosen = latencies(result), manifest.num_layers, manifest.parameters
+    counts = Counts(
+        steps=len(steps),
+        events=len(table["step"]),
+        tokens=int(table["tokens"][::layers].sum()),
+        **{name: total[name] for name in ("demands", "hits", "demand_loads", "prefetch_loads", "prefetch_useful")},
+    )
+    sums = Sums(
+        latencies=steps,
+        predict_ns=int(chosen.get("predict_ns", 0)),
+        link_busy_ns=total["link_ns"],
+        **{name: total[name] for name in ("late_hits", "bytes_loaded", "bytes_wasted")},
+        **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns")},
+    )
+    named = ("trace", "policy", "profile", "shape", "format", "slots", "batch", "vram_peak_bytes", "expert_bytes")
+    origin = ("trace_kind", "phase", "semantics", "evidence", "num_layers", "break_even_precision")
+    row = {name: getattr(manifest, name) for name in (*named, *origin)}
+    row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
+    row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
+    row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers), "yardstick": manifest.yardstick}
+    row |= {"assumed": list(manifest.assumed), "warnings": list(manifest.warnings)}
+    row |= {"cell": "", "timed_by": "engine", "error": ""}
+    row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))
+    return row | {"parameters": chosen}
+
+
+def _changes(pairs: Iterable[str]) -> Iterator[tuple[str, float | str]]:
+    """A column for each value that was set: a number, in base units where it has a unit, or a word."""
+    for name, _, value in (pair.partition("=") for pair in pairs):
+        yield f"{SET}{name}", _number(name, value)
+
+
+def _number(name: str, text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        dimension = QUANTITIES.get(name)
+        return text if dimension is None else quantity(f"{name}={text}", name, text, dimension)
