@@ -418,6 +418,8 @@ def test_values_of_overrides() -> None:
         (["--compressed-slots", "-1", "--home-format", "int4"], "together with --home-format"),
         (["--home-format", "int3"], "did you mean 'int8'?"),
         (["--train", "switch-mini-128/decode/trian"], "did you mean 'switch-mini-128/decode/train'?"),
+        (["--format", "bf16", "--home-format", "int8"], "int8 at home is expanded to fp16: --format fp16 expected"),
+        (["--format", "int8", "--home-format", "fp32"], "fp32 at home is copied as it is: --format fp32 expected"),
         (["--train", "switch-mini-128/encode/train"], "phase encode: decode expected"),
     ],
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from specmoe.errors import InputError
+
 Format = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComputeFormat = Literal["fp32", "fp16", "bf16"]
 
@@ -33,6 +35,19 @@ def compute_format(held: Format) -> ComputeFormat:
 def is_compressed(held: Format) -> bool:
     """Whether the weights must be expanded before they are used."""
     return _EXPANDED[held] != held
+
+
+def can_fill(home: Format, held: Format) -> bool:
+    """Whether experts in one format at home can fill slots of another: copied as they are, or expanded on arrival."""
+    return home == held or (is_compressed(home) and compute_format(home) == held)
+
+
+def require_can_fill(home: Format | None, held: Format) -> None:
+    """Raise InputError where the experts at home cannot fill the slots; None: they are in the slots' format."""
+    if home is not None and not can_fill(home, held):
+        expanded = compute_format(home)
+        what = f"expanded to {expanded}" if is_compressed(home) else "copied as it is"
+        raise InputError(f"{home} at home is {what}: --format {expanded} expected, not {held}")
 
 
 def bytes_of(parameters: int, held: Format) -> int:

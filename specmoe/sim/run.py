@@ -15,6 +15,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.formats import require_can_fill
 from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
@@ -82,6 +83,7 @@ class Scenario:
         self.profile: HardwareProfile = with_values(shipped, of_profile)
         self.shape: ModelShape = load_shape(config.shape)
         self.format: Any = config.format or self.shape.format
+        require_can_fill(config.home.format, self.format)
         self.costs = self._costs()
         self.room = Room(self.shape, self.format, config.home)
         self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)

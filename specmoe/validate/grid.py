@@ -26,7 +26,7 @@ from typing import Any, Literal, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
+from specmoe.hwprofiles.formats import Format, can_fill
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
@@ -162,7 +162,7 @@ def _shape(place: Place, name: object) -> str:
 
 def _home(place: Place, name: object, held: Format) -> Format:
     """A format that is expanded to that of the slots."""
-    known = [home for home in get_args(Format) if is_compressed(home) and compute_format(home) == held]
+    known = [home for home in get_args(Format) if home != held and can_fill(home, held)]
     if not known:
         raise place.wrong(f"{name!r}: nothing is expanded to {held}: no such field expected")
     return cast(Format, _one_of(place, name, known))

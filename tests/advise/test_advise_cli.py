@@ -166,6 +166,10 @@ def test_where_all_fits_nothing_is_offloaded() -> None:
         ((*SWITCH, "--vram", "8GiB", "--steps", "0"), "--steps 0: at least 1 expected"),
         ((*SMALL, "--format", "fp8"), "--format fp8: one of bf16, fp16, fp32"),
         ((*SMALL, "--home-format", "fp8"), "--home-format fp8: one of bf16, fp16, fp32"),
+        (
+            (*SMALL, "--format", "bf16", "--home-format", "int8"),
+            "int8 at home is expanded to fp16: --format fp16 expected",
+        ),
         ((*SMALL, "--trace", "nonesuch"), "nonesuch: neither a file nor a bundled trace"),
         ((*SMALL, "--train", "nonesuch"), "nonesuch: neither a file nor a bundled trace"),
         (

@@ -59,6 +59,11 @@ def test_every_allowed_format_and_home_is_tried_with_its_slots() -> None:
     assert {one.slots for one in found if one.format == "fp16"} == {here.slots("fp16", 8 * GIB)}
 
 
+def test_a_home_is_tried_only_with_slots_that_it_can_fill() -> None:
+    found = list(screened(setting(formats=("fp16", "bf16"), home_formats=("int8",))))
+    assert {(one.format, one.home.format) for one in found} == {("fp16", None), ("fp16", "int8"), ("bf16", None)}
+
+
 def test_by_default_no_format_of_fewer_bits_is_tried() -> None:
     assert {one.format for one in screened(setting())} == {"fp32"}
 
@@ -159,6 +164,11 @@ def test_a_smaller_format_gets_more_slots_and_is_tried_at_home_alone() -> None:
     held, home = change.configs
     assert (held.format, held.home.format, held.slots) == ("int8", None, here.slots("int8", 8 * GIB))
     assert (home.format, home.home.format, home.slots) == ("fp16", "int8", here.slots("fp16", 8 * GIB))
+
+
+def test_nothing_compressed_is_tried_at_home_for_slots_that_it_cannot_fill() -> None:
+    (change, _) = fewer_bytes(setting(), [configuration(format="bf16", slots=3)])
+    assert [(one.format, one.home.format) for one in change.configs] == [("int8", None)]
 
 
 def test_vram_goes_up_to_the_whole_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import ModelShape, Phase, load_shape
-from specmoe.hwprofiles.formats import BITS, FORMATS, Format, bytes_of, compute_format, is_compressed
+from specmoe.hwprofiles.formats import (
+    BITS,
+    FORMATS,
+    Format,
+    bytes_of,
+    can_fill,
+    compute_format,
+    is_compressed,
+    require_can_fill,
+)
 from specmoe.hwprofiles.shape import Attention, Stack
 
 Maker = Callable[..., ModelShape]
@@ -209,3 +219,13 @@ def test_an_unknown_name() -> None:
 def test_layers_are_counted_by_the_list(shape: ModelShape, phase: Phase) -> None:
     with pytest.raises(IndexError):
         shape.dense_parameters(phase, 2)
+
+
+@pytest.mark.parametrize("held", FORMATS)
+@pytest.mark.parametrize("home", FORMATS)
+def test_slots_are_filled_from_the_same_format_or_by_expanding(home: Format, held: Format) -> None:
+    fits = home == held or (home in ("int8", "int4") and held == "fp16")
+    assert can_fill(home, held) == fits
+    with nullcontext() if fits else pytest.raises(InputError, match=f"^{home} at home is .* expected, not {held}$"):
+        require_can_fill(home, held)
+    require_can_fill(None, held)

@@ -178,6 +178,7 @@ BAD = {
     "--set hots": cell(settings={"hots": 1}),
     "did you mean 'expert.speed'": cell(scales=(("expert.sped", 1),)),
     "format 'fp1': did you mean 'fp16'": cell(format="fp1"),
+    "int8 at home is expanded to fp16: --format fp16 expected": cell(format="bf16", home=Home(format="int8")),
     "not known for experts on NVMe": cell(home=Home("nvme"), link="priority"),
     "--set eviction=lur": cell(settings={"eviction": "lur"}),
     "at most 1": cell(settings={"gemm.fp16.efficiency": 2}),

@@ -91,7 +91,7 @@ def test_a_sample_gives_every_row_of_every_machine(case: Case, policy: str, home
 
 
 def test_what_was_there_from_the_start_is_not_expanded_in_a_sample_either() -> None:
-    scenario = Scenario(RunConfig("switch-mini-128/decode/test", steps=2, home=Home(format="int4")))
+    scenario = Scenario(RunConfig("switch-mini-128/decode/test", format="fp16", steps=2, home=Home(format="int4")))
     table = scenario.decide(POLICIES["gpu-only"], scenario.num_keys)
     part = sample_of(scenario.routed.workload, table, scenario.config.home, scenario.contexts)
     small = durations_of(part.workload, part.table, scenario.costs, scenario.config.home, part.context)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from specmoe.hwprofiles.formats import BITS, FORMATS, Format
+from specmoe.hwprofiles.formats import BITS, FORMATS, Format, can_fill
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, Found, Trials, best_of, placed
 from specmoe.sim.advise.setting import Setting, gib
 from specmoe.sim.config import AT_HOME, Home, RunConfig
@@ -27,7 +27,6 @@ LINK_FACTORS = (1.5, TWICE, 4, 8)
 BATCH_FACTORS = (TWICE, 4, 8, 16)
 MOST_SEQUENCES = 64  # in a batch
 HALF = ("fp32", "fp16", "int8", "int4")  # each of half the bytes of the one before
-HOME_OF = ("fp16", "bf16")  # slots that a compressed home is tried with
 
 
 class Change(NamedTuple):
@@ -65,7 +64,7 @@ def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[C
     for held in lower(own):
         if held not in setting.formats:
             wanted = [replace(one, format=held, home=AT_HOME) for one in contenders]
-            if own in HOME_OF:
+            if can_fill(held, own):
                 wanted += [replace(one, home=Home(format=held)) for one in contenders]
             yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
 

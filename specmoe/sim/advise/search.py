@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import can_fill
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RunConfig
@@ -52,6 +53,8 @@ def screened(setting: Setting) -> Iterator[RunConfig]:
     """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
     question = setting.question
     for held, home in product(setting.formats, (None, *question.home_formats)):
+        if home is not None and not can_fill(home, held):
+            continue
         for name in searched(setting.routings.drawn):
             wanted = Home(format=home)
             one = replace(setting.config, policy=name, format=held, home=wanted)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from specmoe import traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.formats import Format, can_fill, require_can_fill
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.provenance import library_versions, today
@@ -259,6 +259,12 @@ class Setting(NamedTuple):
     def steps_of(self, batch: int) -> int:
         """Those with about as many tokens in another batch."""
         return max(1, self.steps * self.question.batch // batch)
+
+    def require_homes(self) -> None:
+        """Raises InputError for a format at home that fills slots in none of the formats that are allowed."""
+        for home in self.question.home_formats:
+            if not any(can_fill(home, held) for held in self.formats):
+                require_can_fill(home, self.formats[0])
 
     def require_room(self) -> None:
         """Raises InputError, naming what would do, unless some expert fits in some format that is allowed."""
