@@ -39,8 +39,16 @@ def test_every_combination_the_policies_together() -> None:
     ]
 
 
-def test_slots_and_vram_are_tried_one_after_the_other() -> None:
-    assert cells(slots=[6, 60], vram="1GiB") == [cell(slots=6), cell(slots=60), cell(slots=None, vram=1 << 30)]
+def test_slots_or_vram_and_not_both() -> None:
+    with pytest.raises(InputError, match=r"^either slots or vram expected, and not both$"):
+        cells(slots=[6, 60], vram="1GiB")
+    with pytest.raises(InputError, match=r"^either cells\[0\]\.slots or cells\[0\]\.vram expected, and not both$"):
+        cells(cells=[{"slots": 6, "vram": "1GiB"}])
+
+
+def test_both_slots_and_vram_are_a_list_of_grids() -> None:
+    found = cells(cells=[{"slots": [6, 60]}, {"vram": "1GiB"}])
+    assert found == [cell(slots=6), cell(slots=60), cell(slots=None, vram=1 << 30)]
 
 
 def test_all_that_a_cell_can_be() -> None:

@@ -133,6 +133,13 @@ prefetch.limit = 4
 """
 
 
+def test_a_file_with_slots_and_vram(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('slots = 64\nvram = "4GiB"\n')
+    with pytest.raises(InputError, match=rf"^{path}: either slots or vram expected, and not both$"):
+        read_question(path)
+
+
 def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(FILE)
     found = read_question(tmp_path / "s.toml")

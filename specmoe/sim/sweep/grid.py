@@ -70,7 +70,7 @@ def _check(grid: Question) -> None:
 
 def _combinations(grid: Question) -> Iterator[RunConfig]:
     axes = {name: [value] for name, value in BASE.items()} | {name: grid[name] for name in AXES if name in grid}
-    room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]
+    room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]  # the whole device
     scales, settings = (list(_pairs(grid.get(part, {}))) for part in ("scale", "set"))
     once = {name: grid[name] for name in ONCE if name in grid}
     policies = axes.pop("policy")  # last, and so together in the table

@@ -9,7 +9,7 @@ What a sweep asks, as a file or a command line tells it: a grid, or a list of gr
 
     trace = "switch-mini-128/decode/test"
     policy = ["on-demand-lru", "lookahead"]        # or "all"
-    slots = [64, 154]                              # and, or instead, vram = ["4GiB", "8GiB"]
+    slots = [64, 154]                              # or vram = ["4GiB", "8GiB"], not both
     profile = "rtx3090"
     one-at-a-time = 0.2                            # each number that matters, 20 % less and 20 % more
 
@@ -159,7 +159,7 @@ AXES: dict[str, Callable[[str, Value], Any]] = {
     "vram": lambda name, value: int(value),
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
-ROOM = ("slots", "vram")  # of which a cell has one
+ROOM = ("slots", "vram")  # of which a grid has one
 PATHS = ("trace", "profile", "shape")  # that may hold commas
 ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": _count("steps"), "train": word}
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
@@ -179,6 +179,9 @@ def read_grid(table: Mapping[str, Any], where: str = "", nested: bool = False) -
         if name not in known:
             raise InputError(f"{where}{name}: unknown: {hint(name, known)}")
         found[name] = _read(name, written, where)
+    if set(ROOM) <= set(found):
+        file, space, prefix = where.rpartition(" ")
+        raise InputError(f"{file}{space}either {prefix}slots or {prefix}vram expected, and not both")
     return found
 
 
