@@ -14,6 +14,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import retime
 from specmoe.sim.timing.variants import variants_of
 
@@ -148,3 +149,21 @@ def test_halves_are_rounded_to_even_as_the_engine_does() -> None:
     assert found.tolist() == [round(copy / 2) for copy in range(1, 12)]
     assert as_lists(retime(table, variants)) == engines(table, variants)
     assert np.diff(found).tolist() == [1, 1, 0, 0, 1, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"copy": [20, 20, -1, 20]}, "copy of -1 ns"),
+        ({"read": -5}, "read of -5 ns"),
+        ({"before": [10, -9, 10]}, "before of -9 ns"),
+        ({"predict": [7, 7, -7]}, "predict of -7 ns"),
+        ({"host": HostCosts(1, 2, 3, -4, 5, 6)}, "host of -4 ns"),
+    ],
+)
+def test_engine_and_retimer_refuse_what_takes_less_than_no_time(changes: dict[str, Any], said: str) -> None:
+    table = by_hand()
+    durations = durations_by_hand(table)._replace(**changes)
+    for execute in (lambda: simulate(table, durations), lambda: retime(table, [durations])):
+        with pytest.raises(InputError, match=rf"^durations: {said}: 0 or more expected$"):
+            execute()

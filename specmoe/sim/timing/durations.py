@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.sim.config import Home
 from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
+
+UNTIMED = ("sync_each_layer", "interference")  # what stands beside durations
 
 
 class Durations(NamedTuple):
@@ -71,6 +74,14 @@ def durations_of(
         host=costs.host,
         interference=costs.profile.interference,
     )
+
+
+def require_possible(durations: Durations) -> None:
+    """Raise InputError for a duration below 0, such as a copy has on a link whose numbers contradict each other."""
+    for name, value in durations._asdict().items():
+        times = [value] if isinstance(value, int | float) else value
+        if name not in UNTIMED and min(times, default=0) < 0:
+            raise InputError(f"durations: {name} of {min(times)} ns: 0 or more expected")
 
 
 def _sizes(tokens: NDArray[Any], pads: bool) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from specmoe.errors import InputError
 from specmoe.sim.config import Order
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable, column, packed_rows, unpacked
-from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.durations import Durations, require_possible
 from specmoe.sim.timing.link import NOT_YET, FifoLink, PriorityLink
 
 Times = NDArray[np.int64]
@@ -51,7 +51,11 @@ class Timing(NamedTuple):
 
 
 def simulate(table: DecisionTable, durations: Durations, order: Order = "fifo", chunk: int | None = None) -> Timing:
-    """Execute decisions on the three clocks; `chunk` is the longest uninterrupted part of a chunked prefetch, ns."""
+    """Execute decisions on the three clocks; `chunk` is the longest uninterrupted part of a chunked prefetch, ns.
+
+    Raises InputError for a duration below 0.
+    """
+    require_possible(durations)
     return Engine(table, durations, order, chunk).run()
 
 

@@ -26,7 +26,7 @@ from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.config import Home
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.padding import whole_context
-from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.durations import Durations, require_possible
 from specmoe.traces.workload import Workload
 
 
@@ -143,7 +143,9 @@ def variants_of(durations: Sequence[Durations]) -> Variants:
 
 
 def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], Column]) -> Variants:
-    """`column` codes the lists of all variants, given what they are of."""
+    """`column` codes the lists of all variants, given what they are of; raises InputError for a duration below 0."""
+    for each in durations:
+        require_possible(each)
     predict = [each.predict if len(each.predict) else np.zeros(len(each.before), np.int64) for each in durations]
     return Variants(
         before=column("before", [each.before for each in durations]),
