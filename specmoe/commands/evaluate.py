@@ -25,7 +25,13 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="A predictor's keyword: predictor.warm=false, ...")
     ] = None,
     checkpoint: Annotated[list[Path] | None, typer.Option(help="A trained predictor; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for evaluate.json and the figures.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for evaluate.json and the figures. Two runs differ in milliseconds_cpu only, which is "
+            "measured on this machine."
+        ),
+    ] = None,
     as_json: console.JsonFlag = False,
 ) -> None:
     """How often every predictor is right on held-out sequences, how sure it is, what it costs, and what is possible."""

@@ -226,6 +226,19 @@ def test_files_and_figures(pair: tuple[Path, Path], tmp_path: Path) -> None:
         assert png.read_bytes().startswith(b"\x89PNG")
 
 
+def test_two_runs_differ_in_the_time_measured_only(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    trace, train = pair
+    written = []
+    for name in ("one", "other"):
+        answer(trace, "--train", train, "--out", tmp_path / name)
+        text = (tmp_path / name / "evaluate.json").read_text()
+        written.append([line for line in text.splitlines() if '"milliseconds_cpu": ' not in line])
+    assert written[0] == written[1]
+    for png in (tmp_path / "one").glob("*.png"):
+        assert png.read_bytes() == (tmp_path / "other" / png.name).read_bytes()
+    assert "Two runs differ in milliseconds_cpu only" in " ".join(cli("--help").output.replace("│", " ").split())
+
+
 def test_bad_input_is_one_line(pair: tuple[Path, Path], make_trace: MakeTrace, tmp_path: Path) -> None:
     trace, _ = pair
     other = make_trace(30, name="other.parquet", num_layers=2)
