@@ -11,7 +11,7 @@ from tiny_routed import tiny_routed
 
 from specmoe.sim.speculate.predictor import Guess, Routed, targets
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.predictors.activation_match import representatives, unit
+from specmoe.sim.speculate.predictors.activation_match import likeness, representatives, unit
 from specmoe.sim.speculate.predictors.transition import grown, interpolate
 
 
@@ -241,6 +241,15 @@ def test_activation_match_of_an_encoders_sequence_knows_its_layers_so_far() -> N
     guess = make_predictor("activation_match", {"online": False})
     guess.fit(PAST)
     assert [row[0] for row in candidates(guess.guess(routed))] == [[6, 7], [6, 7], [2]]
+
+
+def test_likeness_is_the_same_in_whatever_order_a_machine_adds() -> None:
+    rng = np.random.default_rng(0)
+    uses = rng.integers(0, 50, (40, 6 * 128))
+    order = rng.permutation(6 * 128)
+    vectors = unit(uses)
+    assert (likeness(vectors, vectors.T) == likeness(vectors[:, order], vectors[:, order].T)).all()
+    assert (unit(uses[:, order]) == vectors[:, order]).all()
 
 
 def test_representatives_are_some_of_the_vectors_and_cover_them() -> None:

@@ -15,12 +15,23 @@ from specmoe.sim.speculate.online import Memory, Online, Reset, Step, whole
 from specmoe.sim.speculate.predictor import Routed
 
 ROUNDS = 10
+GRID = 1 << 20  # a multiple of 1 / GRID below 1 is exact in float32, and a product of two in float64
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors along the last axis at length 1; zero ones stay so."""
-    length = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
-    return np.divide(vectors, np.where(length > 0, length, 1), dtype=np.float32)
+def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Vectors along the last axis at length 1, to multiples of 1 / GRID; zero ones stay so.
+
+    So their products add up to the same number on every machine, in whatever order it adds (see `likeness`).
+    """
+    exact = vectors.astype(np.float64)
+    length = np.sqrt((exact * exact).sum(axis=-1, keepdims=True))
+    return (np.rint(exact / np.where(length > 0, length, 1) * GRID) / GRID).astype(np.float32)
+
+
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Products of rows of unit vectors with columns of others, without rounding."""
+    products: NDArray[np.float64] = np.matmul(one.astype(np.float64), other.astype(np.float64))
+    return products
 
 
 def representatives(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
@@ -32,14 +43,14 @@ def representatives(vectors: NDArray[np.float32], count: int, seed: int) -> NDAr
         return np.arange(len(vectors))
     centres = vectors[np.random.default_rng(seed).choice(len(vectors), count, replace=False)]
     for _ in range(ROUNDS):
-        owner = (vectors @ centres.T).argmax(axis=1)
+        owner = likeness(vectors, centres.T).argmax(axis=1)
         centres = _means(vectors, owner, centres)
-    return np.unique((centres @ vectors.T).argmax(axis=1))
+    return np.unique(likeness(centres, vectors.T).argmax(axis=1))
 
 
 def _means(vectors: NDArray[np.float32], owner: NDArray[Any], centres: NDArray[np.float32]) -> NDArray[np.float32]:
     """Direction of the mean of each centre's vectors."""
-    total = np.zeros_like(centres)
+    total = np.zeros(centres.shape)
     np.add.at(total, owner, vectors)
     lonely = np.bincount(owner, minlength=len(centres)) == 0
     total[lonely] = centres[lonely]
@@ -79,13 +90,12 @@ class Collection(Memory):
         """
         both = self._cosines(np.concatenate([earlier, now]))
         old, new = both[:, : len(now)], both[:, len(now) :]  # [L, S, N]
-        likeness = old.sum(axis=0) + np.cumsum(new - old, axis=0)
-        return np.asarray(likeness.argmax(axis=-1).T)
+        alike = old.sum(axis=0) + np.cumsum(new - old, axis=0)
+        return np.asarray(alike.argmax(axis=-1).T)
 
-    def _cosines(self, matrices: Matrices) -> Matrices:
+    def _cosines(self, matrices: Matrices) -> NDArray[np.float64]:
         """Likeness to every past sequence, [L, S, N]."""
-        likeness: Matrices = np.matmul(unit(matrices).transpose(1, 0, 2), self.past.transpose(1, 2, 0))
-        return likeness
+        return likeness(unit(matrices).transpose(1, 0, 2), self.past.transpose(1, 2, 0))
 
     def _so_far(self, names: list[int]) -> Matrices:
         nothing = np.zeros((self.layers, self.experts), np.float32)
@@ -101,7 +111,7 @@ class Collection(Memory):
             if len(self.past) < self.capacity:
                 self.past = np.concatenate([self.past, matrix[None]])
             else:
-                self.past[np.tensordot(self.past, matrix, axes=2).argmax()] = matrix
+                self.past[likeness(self.past.reshape(len(self.past), -1), matrix.reshape(-1)).argmax()] = matrix
         self.ended = []
 
 
