@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import RunResult, latencies
+from specmoe.results import RunResult, cliff_slots, latencies
 from specmoe.units import quantity
 
 Row = dict[str, Any]
@@ -124,14 +124,6 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         "host_ns": sums.host_ns,
         "link_busy_ns": sums.link_busy_ns,
     }
-
-
-def cliff_slots(demands: int, steps: int, layers: int) -> int:
-    """Slots up to which an LRU over all layers hits nothing: the mean demand of all layers but one, rounded down.
-
-    With one sequence and top-k routing that is (layers - 1) * k: each expert is evicted just before its next use.
-    """
-    return demands * (layers - 1) // (steps * layers)
 
 
 def summary(result: RunResult) -> Row:

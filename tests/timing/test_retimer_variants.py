@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.retiming import bounds_of, timings
 from specmoe.sim.timing.charge import charge, charged
 from specmoe.sim.timing.durations import Durations, durations_of
 from specmoe.sim.timing.retimer import retime
@@ -101,6 +103,19 @@ def test_what_was_there_from_the_start_is_not_expanded_in_a_sample_either() -> N
 def rows(durations: Durations) -> dict[str, list[int]]:
     found = {name: list(getattr(durations, name)) for name in TIMED}
     return found if found["predict"] else {**found, "predict": [0] * len(found["before"])}
+
+
+@pytest.mark.parametrize("policy", ["on-demand-lru", "transition"])
+def test_padded_sizes_are_retimed_as_they_are_simulated(policy: str) -> None:
+    spec = RunConfig("switch-mini-128/decode/test", slots=60, steps=20, batch=3, format="fp16")
+    padded = Scenario(dataclasses.replace(spec, padded=True))
+    expected = summary(padded.run(policy).result)
+    assert expected["latency_ns"] != summary(Scenario(spec).run(policy).result)["latency_ns"]
+    (one,) = timings(padded.decide(padded.policy(policy), 60), [padded], padded.policy(policy))
+    assert round(one.sums.latencies.mean()) == expected["latency_mean_ns"]
+    assert one.sums.host_ns == expected["host_ns"]
+    (bounds,) = bounds_of([padded], 60)
+    assert bounds == padded.bounds(60)
 
 
 def test_a_sample_is_small() -> None:

@@ -51,6 +51,8 @@ def _check(grid: Question) -> None:
     for name in ("trace", "policy"):
         if not grid.get(name):
             raise InputError(f"an empty grid: no {name}: --{name}, or {name} = ... in the file, expected")
+    if all(name in grid for name in ROOM):
+        raise InputError("either --slots or --vram expected, and not both")
     for number in grid.get("compressed-slots", []):
         if number < 0 or (number and "home-format" not in grid):
             raise InputError(f"--compressed-slots {number}: 0, or more together with --home-format, expected")

@@ -14,7 +14,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.timing.charge import Charge
-from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, cliff_slots
+from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row
 from specmoe.traces.workload import Workload
 
 
@@ -66,7 +66,7 @@ def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome
         "vram_peak_bytes": scenario.room.with_slots(decisions.slots),
         "expert_bytes": scenario.expert_bytes,
         "num_layers": meta.num_layers,
-        "cliff_slots": cliff_slots(len(decisions.uses.key), decisions.num_steps, meta.num_layers),
+        "cliff_slots": decisions.cliff_slots,
         "yardstick": is_yardstick(job.chosen),
         "cell": job.key,
         "trace_kind": meta.kind,
