@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types tests bench figures docs reference
+.PHONY: demo test lint types tests fuzz bench figures docs reference
 
 .venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ tests: .venv/ready ## one process per core, one thread each
 
 reference: .venv/ready ## pages made from the code: docs/api.md, cli.md, policies.md
 	$(BIN)/python docs/build_reference.py
+
+fuzz: .venv/ready ## mutated inputs for FUZZ_SECONDS (300), then random examples of every property
+	PYTHONPATH=.:tests:tests/collect $(BIN)/python tests/fuzz/fuzzer.py
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m "not gpu" -k "$$(grep -rlE '@given' tests | xargs -n1 basename | sed 's/\.py//' | paste -sd' ' | sed 's/ / or /g')"
 
 docs: .venv/ready ## pages in out/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/docs

@@ -22,7 +22,7 @@ from typing import Any
 from specmoe.errors import InputError, SpecmoeError
 
 MIB = 1 << 20
-LARGEST_TOML, LARGEST_JSON, LARGEST_TABLE = 8 * MIB, 256 * MIB, 8192 * MIB  # bytes of a file that is read whole
+LARGEST_TOML, LARGEST_JSON, LARGEST_TABLE = MIB, 256 * MIB, 8192 * MIB  # bytes of a file that is read whole
 DEEPEST = 100  # brackets in brackets, of JSON that a parser without a limit of its own reads
 LONGEST = 300  # characters of a reason
 KINDS = {  # what cannot be replaced by a file
@@ -33,6 +33,7 @@ KINDS = {  # what cannot be replaced by a file
     stat.S_ISSOCK: "socket",
 }
 _STRING = re.compile(rb'"(?:[^"\\\n]|\\.)*"')
+_DOT = re.compile(r"\.(?![\s\d])")  # in a line of TOML: of a dotted name, unless it is in a text
 _STEP = {b"["[0]: 1, b"{"[0]: 1, b"]"[0]: -1, b"}"[0]: -1}
 
 
@@ -94,6 +95,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The table of a TOML file; raises InputError if it is not there or is no TOML."""
     text = read_text(path, "a TOML file", LARGEST_TOML)
     with parsing(path, "a TOML file"):
+        if any(len(_DOT.findall(line)) > 4 * DEEPEST for line in text.splitlines()):
+            raise RecursionError  # the parser would take hours for a name of many thousand parts
         table: dict[str, Any] = _shallow(tomllib.loads(text))
     return table
 

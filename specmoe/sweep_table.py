@@ -84,4 +84,4 @@ def load_sweep(directory: Path) -> SweepTable:
             raise InputError(f"{directory / MANIFEST}: schema {found}: {SCHEMA} expected; run the sweep again")
         frame = pq.read_table(directory / TABLE)
         types = {name: frame.schema.field(name).type for name in frame.column_names if name.startswith((SET, SCALE))}
-        return SweepTable(frame.select(schema_of(types).names).to_pandas(), manifest)
+        return SweepTable(frame.select(schema_of(types).names).cast(schema_of(types)).to_pandas(), manifest)

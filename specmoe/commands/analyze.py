@@ -48,8 +48,8 @@ def analyze(
 def _numbers(texts: list[str]) -> list[int]:
     """Whole numbers; raises InputError."""
     for text in texts:
-        if not text.isdecimal():
-            raise InputError(f"--batch {text}: a whole number expected")
+        if not text.isdecimal() or len(text) > 9:
+            raise InputError(f"--batch {text[:20]}: a whole number below 1,000,000,000 expected")
     return list(map(int, texts))
 
 

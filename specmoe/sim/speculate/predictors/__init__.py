@@ -22,6 +22,9 @@ from specmoe.sim.speculate.predictors.previous_step import PreviousStep
 from specmoe.sim.speculate.predictors.token_identity import TokenIdentity
 from specmoe.sim.speculate.predictors.transition import Transition, Transition2
 
+LARGE = 1e300  # beyond any number of sense
+MOST = {"depth": 1000, "capacity": 10**6, "history": 1000, "top": 1000}  # of whole numbers that memory depends on
+
 _BUILT_IN: dict[str, Callable[..., Predictor]] = {
     "none": Nobody,
     "previous_step": PreviousStep,
@@ -70,4 +73,21 @@ def make_predictor(name: str, parameters: dict[str, Any] | None = None) -> Predi
     for keyword in parameters or {}:
         if keyword not in known:
             raise InputError(f"predictor {name} has no {keyword}: {hint(keyword, known)}")
+    defaults = signature(PREDICTORS[name]).parameters
+    for keyword, value in (parameters or {}).items():
+        _require_kind(keyword, value, defaults[keyword].default)
     return PREDICTORS[name](**(parameters or {}))
+
+
+def _require_kind(keyword: str, value: Any, default: Any) -> None:
+    """Raise InputError for a value of another kind than the keyword's default."""
+    most = MOST.get(keyword, 2**31 - 1)
+    kinds: dict[type, tuple[str, bool]] = {
+        bool: ("true or false", isinstance(value, bool)),
+        int: (f"a whole number, 0 to {most},", type(value) is int and 0 <= value <= most),
+        float: ("a number", type(value) in (int, float) and abs(value) < LARGE),
+        str: ("a text", isinstance(value, str)),
+    }
+    expected, fits = kinds.get(type(default), ("", True))
+    if not fits and value != default:
+        raise InputError(f"predictor.{keyword}={value}: {expected} expected")
