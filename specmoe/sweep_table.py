@@ -51,8 +51,13 @@ def to_arrow(rows: pd.DataFrame) -> pa.Table:
     varied = {name: rows[name] for name in rows.columns if name.startswith((SET, SCALE))}
     words = {name: _words(column) for name, column in varied.items() if column.map(_is_word).any()}
     types = {name: pa.string() if name in words else pa.float64() for name in varied}
-    table = pa.Table.from_pandas(rows.assign(**words), schema_of(types), preserve_index=False)
+    numbers = {name: column.map(_number) for name, column in varied.items() if name not in words}
+    table = pa.Table.from_pandas(rows.assign(**words, **numbers), schema_of(types), preserve_index=False)
     return table.replace_schema_metadata(None)
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
 
 
 def _is_word(value: Any) -> bool:

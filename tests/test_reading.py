@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,7 +32,7 @@ from specmoe.sim.speculate.scoring.cost import asked_for
 from specmoe.sim.speculate.scoring.evaluate import Examination
 from specmoe.sim.speculate.store import load as load_predictions
 from specmoe.sim.sweep.question import read_question
-from specmoe.sweep_table import load_sweep
+from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, load_sweep, to_arrow
 from specmoe.traces import Trace, TraceMeta, write_trace
 from specmoe.traces.importers import FORMATS, Options, import_trace
 from specmoe.traces.splitting import open_train
@@ -240,6 +241,11 @@ def test_a_train_trace_of_another_shape_is_one_line(change: dict[str, Any], tmp_
     ((name, value),) = change.items()
     with pytest.raises(InputError, match=rf"other\.parquet: {name} {value}: {getattr(META, name)} expected"):
         open_train(str(other), META)
+
+
+def test_a_whole_number_of_any_size_is_kept_by_a_sweep(tmp_path: Path) -> None:
+    table = to_arrow(pd.DataFrame([dict.fromkeys((*KEYS, *FIGURES, *ORIGIN)) | {"set.x": 10**30}], dtype=object))
+    assert table["set.x"].to_pylist() == [1e30]
 
 
 def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, ModelError
 from specmoe.provenance import library_versions
 from specmoe.traces.collect_batches import Encoding, TokenText, digest, encoding_for
 from specmoe.traces.collect_job import CollectJob, Parts, open_parts
@@ -80,6 +80,8 @@ def trace_meta(job: CollectJob, checkpoint: Checkpoint, phase: Phase, corpus: Co
     layers = checkpoint.adapter.layers(checkpoint.model, phase)
     router: Any = layers[0].router
     top_k = getattr(router, "top_k", 1)  # Switch has none: it always takes one
+    if type(top_k) is not int:
+        raise ModelError(f"{checkpoint.name}: the configuration says that a token uses {top_k!r} experts")
     if job.lookahead_depth > len(layers):
         raise InputError(
             f"--lookahead-depth {job.lookahead_depth}: {checkpoint.name} has {len(layers)} MoE layers in {phase}: "

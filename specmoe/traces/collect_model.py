@@ -133,6 +133,7 @@ def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(where)
     if len(tokenizer) > config.vocab_size:
         raise ValueError(f"the tokenizer has {len(tokenizer)} pieces, the model knows {config.vocab_size}")
+    tokenizer(["a"])  # settings of a wrong type show with the first text
     return config, tokenizer
 
 

@@ -74,6 +74,7 @@ def save_figures(analysis: Analysis, directory: Path) -> list[Path]:
 
 
 FACTS = "analysis.json"
+PLACES = ("expert", "next_expert")  # columns that say where in a matrix a row belongs
 
 
 def save_analysis(analysis: Analysis, directory: Path) -> list[Path]:
@@ -101,4 +102,8 @@ def load_analysis(directory: Path) -> Analysis:
             )
         tables = {name: pq.read_table(directory / f"{name}.parquet") for name in TABLES}
         checked = {name: table.select(schema_of(name).names).cast(schema_of(name)) for name, table in tables.items()}
+        for name, table in checked.items():
+            for column in {*PLACES} & {*table.column_names}:
+                if table[column].null_count:
+                    raise ValueError(f"table {name}: {column}: an empty place")
         return Analysis(facts, {name: table.to_pandas() for name, table in checked.items()})
