@@ -265,9 +265,11 @@ def test_progress_without_a_terminal_is_lines(
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=3)
         bar.update(task, advance=1, description="prefetch-all\n")
-        time.sleep(0.2)
+        printed, until = capsys.readouterr(), time.monotonic() + 60
+        while not printed.err and time.monotonic() < until:
+            time.sleep(0.01)
+            printed = capsys.readouterr()
         bar.update(task, completed=3)
-    printed = capsys.readouterr()
     assert printed.out == ""
     assert r"prefetch-all\n: 1 of 3 policies" in printed.err.splitlines()
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.errors import MissingExtraError
+from specmoe.sim.sweep import workers
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.job import Asked, run_sweep
 from specmoe.sim.sweep.workers import dask_workers
@@ -57,8 +58,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.05)
         address: str = json.loads(told.read_text())["address"]
         while True:
-            with dask_workers(address) as workers:
-                if workers.number == 2:
+            with dask_workers(address) as cluster:
+                if cluster.number == 2:
                     break
             assert time.monotonic() < until
         yield address
@@ -77,8 +78,8 @@ def test_the_work_is_spread(scheduler: str) -> None:
         time.sleep(0.1)
         return os.getpid() + 0 * number
 
-    with dask_workers(scheduler) as workers:
-        found = [pid for _, pid in workers.each(process, list(range(8)))]
+    with dask_workers(scheduler) as cluster:
+        found = [pid for _, pid in cluster.each(process, list(range(8)))]
     assert len(set(found)) == 2
 
 
@@ -96,11 +97,20 @@ def test_from_the_command_line(scheduler: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "tcp://nowhere"])
-def test_a_scheduler_that_is_not_there(address: str, tmp_path: Path) -> None:
-    pytest.importorskip("distributed", reason="the extra specmoe[scale] is not installed")
-    started = time.monotonic()
+def test_a_scheduler_that_is_not_there(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dask's own patience is 30 s."""
+    distributed = pytest.importorskip("distributed", reason="the extra specmoe[scale] is not installed")
+    patience: list[float] = []
+    client = distributed.Client
+
+    def noted(*arguments: Any, timeout: float, **more: Any) -> Any:
+        patience.append(timeout)
+        return client(*arguments, timeout=timeout, **more)
+
+    monkeypatch.setattr(distributed, "Client", noted)
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
     found = sweep("--dask", address, "--out", str(tmp_path / "out"))
-    assert time.monotonic() - started < 15
+    assert patience == ([0.5] if address.endswith(":9") else [])  # what is no address is not tried
     assert found.exit_code == 1
     assert found.stderr.startswith(f"error: --dask {address}: ")
     assert found.stderr.count("\n") == 1
