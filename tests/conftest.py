@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from specmoe.commands import console
 from specmoe.traces import Block, TraceMeta, write_trace
 
 load_profile()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the re-timer before several processes need it, each of which would."""
+    if getattr(session.config.option, "numprocesses", None) and find_spec("numba"):
+        from sweep_cases import cell
+
+        from specmoe.sim.sweep.evaluate import evaluate
+
+        evaluate([cell(steps=1)])
 
 
 @pytest.fixture(autouse=True)
