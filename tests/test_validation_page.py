@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from specmoe.hwprofiles import load_profile
+from specmoe.sim import run
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.routing import Routing
 from specmoe.validate.fidelity import TARGETS
 from specmoe.validate.grid import grid
 from specmoe.validate.store import load, read_steps, verdict
@@ -26,6 +33,24 @@ def builder() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decided_once() -> Iterator[None]:
+    """No machine changes what is decided (`tests/test_results.py`): all of them are given the same tables."""
+    tables: dict[Any, DecisionTable] = {}
+    decide = Routing.decide
+
+    def known(routing: Routing, chosen: Policy, slots: int) -> DecisionTable:
+        key = (id(routing), repr(chosen), slots)
+        if key not in tables:
+            tables[key] = decide(routing, chosen, slots)
+        return tables[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Routing", cache(Routing))
+        patch.setattr(Routing, "decide", known)
+        yield
 
 
 @pytest.mark.parametrize("name", PROFILES)
