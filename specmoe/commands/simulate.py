@@ -55,7 +55,7 @@ def simulate(
     as_json: console.JsonFlag = False,
 ) -> None:
     """How fast a policy is on recorded routing, and how far from the best possible."""
-    from specmoe.sim.decide.policy import POLICIES
+    from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.run import RunSpec
 
     spec = RunSpec(
@@ -77,7 +77,7 @@ def simulate(
     )
     asked = several(policy)
     everything = asked == ["all"]
-    names = list(POLICIES) if everything else asked
+    names = chosen_names(asked)
     shown = _timeline(timeline, timeline_policy, timeline_steps, names)
     summaries, told, failures = _run(spec, phase, names, everything, out, shown)
     drawn = "" if shown is None else shown.write()

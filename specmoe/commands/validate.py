@@ -129,7 +129,7 @@ def checksums(
 ) -> None:
     """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
     _require_torch()
-    from specmoe.sim.decide.policy import POLICIES
+    from specmoe.sim.decide.policy import POLICIES, chosen_names
     from specmoe.sim.run import RunSpec, Scenario
     from specmoe.validate.checksums import check_policies
     from specmoe.validate.machine import checked_device
@@ -138,7 +138,7 @@ def checksums(
     spec = RunSpec(trace, shape=shape, format=format, slots=slots, batch=batch, steps=steps, home=home, padded=True)
     scenario = Scenario(spec)
     asked = several(policy)
-    names = list(POLICIES) if asked in ([], ["all"]) else asked
+    names = list(POLICIES) if policy is None else chosen_names(asked)
     for chosen in names:
         scenario.policy(chosen)  # a wrong name is found before the first run
     rows = []
