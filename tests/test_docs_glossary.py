@@ -12,7 +12,6 @@ from doc_pages import DOCS
 
 from specmoe.results import COLUMNS, RunResult, latencies, summary
 from specmoe.sim.run import RunSpec, Scenario
-from specmoe.sim.sweep.rows import cliff_of
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, SCALE, SET
 
 
@@ -95,7 +94,7 @@ def test_formulas_give_the_summary(result: RunResult, row: Row) -> None:
 def test_the_formula_of_the_cliff(scenario: Scenario, result: RunResult) -> None:
     (formula,) = (row.formula for row in ROWS if row.sweep == "cliff_slots")
     decisions = scenario.decide(scenario.policy("lookahead"), scenario.slots)
-    assert value_of(formula, result) == cliff_of(decisions)
+    assert value_of(formula, result) == decisions.cliff_slots
 
 
 def test_the_time_of_a_step(result: RunResult) -> None:

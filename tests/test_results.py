@@ -304,7 +304,9 @@ def test_everything_resident_is_all_experts_whatever_the_slots(scenario: Scenari
 def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> None:
     home = Home(format="int4", compressed_slots=30)
     slow = {"dequantise.int4.rate": 1e9}  # expanding counts more than all that a host hides
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", slots=20, steps=40, home=home, overrides=slow))
+    scenario = Scenario(
+        RunSpec("switch-mini-128/decode/test", format="fp16", slots=20, steps=40, home=home, overrides=slow)
+    )
     bounds, copy = scenario.bounds(20), scenario.costs.load_ns("host-pinned", "int4")
     assert bounds["link_ns"] == round(scenario.decide(POLICIES["belady"], 50).demand_loads * copy / 40)
     for name in ("on-demand", "on-demand-lru", "belady"):

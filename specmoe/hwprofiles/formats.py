@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from specmoe.errors import InputError
+
 Format = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComputeFormat = Literal["fp32", "fp16", "bf16"]
 
@@ -33,6 +35,27 @@ def compute_format(held: Format) -> ComputeFormat:
 def is_compressed(held: Format) -> bool:
     """Whether the weights must be expanded before they are used."""
     return _EXPANDED[held] != held
+
+
+def home_formats(held: Format) -> tuple[Format, ...]:
+    """Formats that the GPU expands to that of the slots: int8 and int4 to fp16, nothing to any other."""
+    return tuple(home for home in FORMATS if is_compressed(home) and compute_format(home) == held)
+
+
+def is_home(held: Format, home: Format | None) -> bool:
+    """Whether experts may be kept so at home: in the slots' format (None: the same), or expanded to it."""
+    return home in (None, held, *home_formats(held))
+
+
+def require_home(held: Format, home: Format | None) -> None:
+    """Raise InputError unless `is_home`."""
+    if home is None or is_home(held, home):
+        return
+    if is_compressed(home):
+        expanded = compute_format(home)
+        raise InputError(f"{home} at home is expanded to {expanded}: --format {expanded} expected")
+    right = ", ".join((held, *home_formats(held)))
+    raise InputError(f"{home} at home is not converted to {held}: --home-format {right} expected")
 
 
 def bytes_of(parameters: int, held: Format) -> int:

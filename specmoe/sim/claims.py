@@ -51,11 +51,11 @@ def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
 
 def about_slots(decisions: DecisionTable) -> Iterator[str]:
     """Fewer slots than a step demands, which is an LRU's cliff: up to all layers' demand but one's it hits nothing."""
-    demand, layers = len(decisions.uses.key) / decisions.num_steps, decisions.num_layers
+    demand = len(decisions.uses.key) / decisions.num_steps
     if decisions.slots < demand:
         yield (
             f"{decisions.slots} slots hold less than a step's demand of {demand:.4g} experts: an LRU over all layers "
-            f"finds hardly any expert again up to {demand * (layers - 1) / layers:.4g} slots (its cliff)"
+            f"finds hardly any expert again up to {decisions.cliff_slots} slots (its cliff)"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import specmoe.traces
+from specmoe import results
 from specmoe.results import RunResult, summary
 from specmoe.sim.run import Run, RunSpec, Scenario
 
@@ -96,7 +97,7 @@ def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: N
 def cliff_slots() -> int:
     """Slots up to which an LRU hits nothing on the demo's trace, one sequence at a time."""
     meta = specmoe.traces.open(TRACE).meta
-    return (meta.num_layers - 1) * meta.top_k
+    return results.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
 
 
 def slots_of(scenario: Scenario, expert_bytes: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import specmoe.traces
+from specmoe.errors import InputError
 from specmoe.provenance import library_versions
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
@@ -139,6 +140,9 @@ class Routing:
     ) -> None:
         self.trace: Trace = specmoe.traces.open(trace)
         self.routed = _routed(self.trace, batch, steps)
+        sequences = len(np.unique(self.routed.block.sequence))
+        if batch > sequences:
+            raise InputError(f"batch {batch}: {trace} holds {sequences} sequences: at most {sequences} expected")
         self.train_name = train or train_beside(trace)
         self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta)
         self._batching, self._directory = (batch, steps), directory

@@ -15,6 +15,7 @@ import numpy as np
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.formats import require_home
 from specmoe.hwprofiles.measured_curves import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
@@ -103,8 +104,9 @@ class Scenario:
         self.profile: HardwareProfile = with_values(shipped, of_profile)
         self.shape: ModelShape = load_shape(spec.shape)
         self.format: Any = spec.format or self.shape.format
-        self.costs = self._costs()
         self.room = Room(self.shape, self.format, spec.home)
+        require_home(self.room.format, spec.home.format)
+        self.costs = self._costs()
         self.slots = slots_for(self.room, spec.slots, spec.vram, int(self.profile["device.vram"]), self.num_keys)
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}

@@ -232,9 +232,12 @@ class CudaDevice:
         graph.replay()
         end.record(self.compute)
 
-    def end_step(self, step: int) -> None:
-        """Launch what is behind the last MoE layer and wait for everything."""
+    def launch_head(self, step: int) -> None:
+        """Launch what is behind the last MoE layer."""
         self._run(self._heads[step])
+
+    def end_step(self, step: int) -> None:
+        """Wait for everything that was launched."""
         self._heads[step].end.synchronize()
 
     def end(self) -> DeviceTimes:

@@ -79,8 +79,11 @@ class Device(Protocol):
     def launch(self, use: int) -> None:
         """Launch an expert, which waits for its load."""
 
+    def launch_head(self, step: int) -> None:
+        """Launch what is behind the last MoE layer."""
+
     def end_step(self, step: int) -> None:
-        """Launch what is behind the last MoE layer and wait for everything."""
+        """Wait for everything that was launched."""
 
     def end(self) -> DeviceTimes:
         """The run has ended."""

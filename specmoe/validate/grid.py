@@ -26,7 +26,7 @@ from typing import Any, Literal, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.formats import Format, compute_format, is_compressed
+from specmoe.hwprofiles.formats import Format, home_formats
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
@@ -140,7 +140,7 @@ def _shape(place: Place, name: object) -> str:
 
 def _home(place: Place, name: object, held: Format) -> Format:
     """A format that is expanded to that of the slots."""
-    known = [home for home in get_args(Format) if is_compressed(home) and compute_format(home) == held]
+    known = home_formats(held)
     if not known:
         raise place.wrong(f"{name!r}: nothing is expanded to {held}: no such field expected")
     return cast(Format, _one_of(place, name, known))

@@ -23,6 +23,7 @@ class Recording(NamedTuple):
     dense_launched: Times  # [events], the host's call has returned
     ready: Times  # [events]
     launched: Times  # [events], the host has launched and issued all
+    head_launched: Times  # [steps], likewise what is behind the last MoE layer
     step_end: Times  # [steps]
     called: Times  # [uses], the host's call to launch it has returned
     issued: Times  # [loads], likewise
@@ -35,7 +36,7 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
     rounds, loads, load_offsets, uses, use_offsets, _, _ = work.program
     layers, predict = work.table.num_layers, work.predict
     now, launch, issue = device.now, device.launch, device.issue
-    events, step_end = array("q"), array("q")
+    events, steps = array("q"), array("q")
     called, issued, order = column(len(uses)), column(len(loads)), column(len(loads), -1)
     device.begin(traced)
     for event in range(work.table.num_steps * layers):
@@ -57,12 +58,15 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
                 called[use] = now()
         events.extend((begin, dense_launched, ready, now()))
         if (event + 1) % layers == 0:
+            device.launch_head(event // layers)
+            head_launched = now()
             device.end_step(event // layers)
-            step_end.append(now())
+            steps.extend((head_launched, now()))
     times = device.end()
     begins, denses, readies, launches = unpacked(events).reshape(-1, 4).T.copy()
-    of_steps, of_uses, of_loads, in_event = map(unpacked, (step_end, called, issued, order))
-    return Recording(begins, denses, readies, launches, of_steps, of_uses, of_loads, in_event, times)
+    heads, ends = unpacked(steps).reshape(-1, 2).T.copy()
+    of_uses, of_loads, in_event = map(unpacked, (called, issued, order))
+    return Recording(begins, denses, readies, launches, heads, ends, of_uses, of_loads, in_event, times)
 
 
 def latencies(recording: Recording) -> Times:

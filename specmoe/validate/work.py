@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import compute_format
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
@@ -54,8 +53,5 @@ def require_replayable(scenario: Scenario) -> None:
         raise InputError(f"experts in {spec.home.tier} cannot be replayed: host-pinned expected")
     if spec.home.compressed_slots:
         raise InputError("compressed slots in VRAM cannot be replayed: --compressed-slots 0 expected")
-    if spec.home.format is not None and compute_format(spec.home.format) != scenario.format:
-        expanded = compute_format(spec.home.format)
-        raise InputError(f"{spec.home.format} at home is expanded to {expanded}: --format {expanded} expected")
     if spec.host_set != "graph":
         raise InputError(f"host costs {spec.host_set} cannot be replayed: the replayer captures graphs: graph expected")

@@ -14,7 +14,7 @@ from random_traces import META, random_block
 from trace_cases import random_routing
 
 import specmoe.traces
-from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, belady_slots, cliff_slots, joined, least_slots, study_reuse
+from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, belady_slots, cliff_of, joined, least_slots, study_reuse
 from specmoe.analysis.trace.reuse import (
     FIRST,
     belady_hits,
@@ -145,7 +145,7 @@ def test_closed_form_cliff(layers: int, top_k: int) -> None:
     meta = dataclasses.replace(META, num_layers=layers, top_k=top_k, num_experts=6, candidates=2)
     workload = build(random_block(400, meta), meta)
     cliff = (layers - 1) * top_k
-    assert cliff_slots(workload) == cliff
+    assert cliff_of(workload) == cliff
     assert study_reuse(workload).facts[0]["lru_hits_nothing_up_to"] >= cliff
     hits = lru_hits(reuse_distances(workload), layers * 6)
     assert hits[cliff] == 0
@@ -156,7 +156,7 @@ def test_belady_slots_cover_the_range_and_the_cliff() -> None:
     workload = stream(random_routing(200, num_experts=32), 1)
     slots = belady_slots(workload)
     assert (slots[0], slots[-1]) == (2, 96)
-    assert round(cliff_slots(workload)) in slots
+    assert cliff_of(workload) in slots
     assert slots == sorted(set(slots))
 
 

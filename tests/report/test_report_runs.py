@@ -16,10 +16,14 @@ from typer.testing import CliRunner
 from specmoe.analysis.answer import answer_of
 from specmoe.analysis.report.cells_table import study_table
 from specmoe.analysis.report.inputs import commands, table_of
+from specmoe.analysis.trace.miss_ratio import cliff_of
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.results import Manifest, RunResult, summary
+from specmoe.sim.claims import about_slots
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.sweep.cell import Cell
+from specmoe.sim.sweep.evaluate import evaluate
 
 TRACE = "switch-mini-128/decode/test"
 USUAL = {"predictor": "none", "eviction": "lru", "sharing": "shared", "set": []}
@@ -60,6 +64,18 @@ def test_a_row_says_what_the_summary_says() -> None:
         assert row["cliff_slots"] == 5  # five layers of one expert
         assert row["error"] == ""
     assert list(table.rows["yardstick"]) == [False, True]
+
+
+def test_an_lrus_cliff_is_the_same_in_a_report_and_in_a_sweep() -> None:
+    (row,) = evaluate([Cell(TRACE, "on-demand-lru", "rtx3090", slots=60, steps=30, batch=5)])
+    scenario = Scenario(RunSpec(TRACE, slots=60, steps=30, batch=5))
+    run = scenario.run("on-demand-lru")
+    (reported,) = table_of({Path("a.parquet"): run.result}).rows.to_dict("records")
+    exact = row["demands"] * (row["num_layers"] - 1) / (row["steps"] * row["num_layers"])
+    assert exact % 1 >= 0.5  # rounding would give one slot more, with which an LRU may hit
+    assert reported["cliff_slots"] == row["cliff_slots"] == int(exact) == cliff_of(scenario.routed.workload)
+    (warning,) = about_slots(scenario.decide(scenario.policy("on-demand-lru"), 4))
+    assert f"up to {int(exact)} slots (its cliff)" in warning
 
 
 def test_the_table_is_a_sweeps(tmp_path: Path) -> None:

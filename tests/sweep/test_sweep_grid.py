@@ -40,8 +40,11 @@ def test_every_combination_the_policies_together() -> None:
     ]
 
 
-def test_slots_and_vram_are_tried_one_after_the_other() -> None:
-    assert cells(slots=[6, 60], vram="1GiB") == [cell(slots=6), cell(slots=60), cell(slots=None, vram=1 << 30)]
+def test_slots_and_vram_together_are_refused_as_in_a_single_run() -> None:
+    with pytest.raises(InputError, match="either --slots or --vram expected, and not both"):
+        cells(slots=[6, 60], vram="1GiB")
+    by_table = cells(cells=[{"slots": [6, 60]}, {"vram": "1GiB"}])
+    assert by_table == [cell(slots=6), cell(slots=60), cell(slots=None, vram=1 << 30)]
 
 
 def test_all_that_a_cell_can_be() -> None:

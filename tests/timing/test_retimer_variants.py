@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.results import summary
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import RunSpec, Scenario
+from specmoe.sim.sweep.retiming import bounds_of, timings
 from specmoe.sim.timing.charge import charge, charged
 from specmoe.sim.timing.durations import Durations, Home, durations_of
 from specmoe.sim.timing.retimer import retime
@@ -90,7 +92,7 @@ def test_a_sample_gives_every_row_of_every_machine(case: Case, policy: str, home
 
 
 def test_what_was_there_from_the_start_is_not_expanded_in_a_sample_either() -> None:
-    scenario = Scenario(RunSpec("switch-mini-128/decode/test", steps=2, home=Home(format="int4")))
+    scenario = Scenario(RunSpec("switch-mini-128/decode/test", format="fp16", steps=2, home=Home(format="int4")))
     table = scenario.decide(POLICIES["gpu-only"], scenario.num_keys)
     part = sample_of(scenario.routed.workload, table, scenario.spec.home, scenario.contexts)
     small = durations_of(part.workload, part.table, scenario.costs, scenario.spec.home, part.context)
@@ -100,6 +102,19 @@ def test_what_was_there_from_the_start_is_not_expanded_in_a_sample_either() -> N
 def rows(durations: Durations) -> dict[str, list[int]]:
     found = {name: list(getattr(durations, name)) for name in TIMED}
     return found if found["predict"] else {**found, "predict": [0] * len(found["before"])}
+
+
+@pytest.mark.parametrize("policy", ["on-demand-lru", "transition"])
+def test_padded_sizes_are_retimed_as_they_are_simulated(policy: str) -> None:
+    spec = RunSpec("switch-mini-128/decode/test", slots=60, steps=20, batch=3, format="fp16")
+    padded = Scenario(dataclasses.replace(spec, padded=True))
+    expected = summary(padded.run(policy).result)
+    assert expected["latency_ns"] != summary(Scenario(spec).run(policy).result)["latency_ns"]
+    (one,) = timings(padded.decide(padded.policy(policy), 60), [padded], padded.policy(policy))
+    assert round(one.sums.latencies.mean()) == expected["latency_ns"]["mean"]
+    assert one.sums.host_ns == expected["host_ns"]
+    (bounds,) = bounds_of([padded], 60)
+    assert bounds == padded.bounds(60)
 
 
 def test_a_sample_is_small() -> None:

@@ -154,10 +154,13 @@ class FakeDevice:
         self._times.use_start[use], self._times.use_end[use] = self._run(called, self._costs.expert[use])
         self._read[int(uses.slot[use])] = self._compute
 
-    def end_step(self, step: int) -> None:
-        """Launch what is behind the last MoE layer and wait for everything."""
+    def launch_head(self, step: int) -> None:
+        """Launch what is behind the last MoE layer."""
         called = self._call(self._costs.host.launch_dense_ns, self._costs.host.begin_ns)
         self._times.head_start[step], self._times.head_end[step] = self._run(called, self._costs.head[step])
+
+    def end_step(self, step: int) -> None:
+        """Wait for everything that was launched."""
         self._wait()
 
     def end(self) -> DeviceTimes:

@@ -23,6 +23,7 @@ def test_a_step_worked_out_on_paper() -> None:
     assert recording.order.tolist() == [0, 0]
     assert recording.called.tolist() == [26, 69]
     assert recording.launched.tolist() == [26, 69]
+    assert recording.head_launched.tolist() == [71]  # 2 after the last expert's launch
     assert recording.step_end.tolist() == [83]
     device = recording.device
     assert (device.dense_start.tolist(), device.dense_end.tolist()) == ([3, 52], [13, 62])
@@ -72,7 +73,7 @@ def test_the_order_of_calls(after_launch: bool, first_event: list[str]) -> None:
         "begin True",
         *["launch_dense 0", "wait_for_router 0", *first_event],
         *["launch_dense 1", "wait_for_router 1", *second_event],
-        "end_step 0",
+        *("launch_head 0", "end_step 0"),
         "end",
     ]
 

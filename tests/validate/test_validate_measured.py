@@ -127,7 +127,7 @@ def test_a_table_by_hand() -> None:
         "late_hits": [0, 1],  # landed at 66, the router's result is there at 64
         "begin_ns": [0, 26],
         "end_ns": [26, 83],
-        "host_ns": [11, 5],
+        "host_ns": [13, 9],  # 2 to launch the dense part, 2 more the head
         "compute_ns": [19, 22],
         "stall_ns": [20, 0],
         "link_ns": [44, 0],  # 22 to 46, 4 of it until the link begins; 46 to 66

@@ -26,7 +26,7 @@ from specmoe.analysis.trace.tables import Analysis
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, require_regular
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import METADATA_KEY, Manifest, RunResult, latencies, summary
+from specmoe.results import METADATA_KEY, Manifest, RunResult, cliff_slots, latencies, summary
 from specmoe.sweep_table import FIGURES, KEYS, MANIFEST, ORIGIN, SET, TABLE, SweepTable, load_sweep
 from specmoe.units import quantity
 from specmoe.validation_table import Validation, is_validation, read_validation
@@ -102,7 +102,7 @@ def _row(path: Path, result: RunResult) -> dict[str, Any]:
         **{name: manifest.parameters.get(name) or usual for name, usual in CHOICES.items()},
         "num_layers": manifest.num_layers,
         "expert_bytes": manifest.expert_bytes,
-        "cliff_slots": cliff_slots(result),
+        "cliff_slots": cliff_slots(told["demands"], told["steps"], manifest.num_layers),
         "assumed": list(manifest.assumed),
         "warnings": list(manifest.warnings),
         "cell": path.name,
@@ -111,11 +111,6 @@ def _row(path: Path, result: RunResult) -> dict[str, Any]:
     }
     row = {name: found.get(name) for name in (*KEYS, *FIGURES, *ORIGIN)}
     return row | dict(_varied(manifest.parameters.get("set", ())))
-
-
-def cliff_slots(result: RunResult) -> int:
-    """Up to so many slots an LRU over all layers hits hardly anything: a step's mean demand, one layer's aside."""
-    return round(float(result.table["demands"].mean()) * (result.manifest.num_layers - 1))
 
 
 def _varied(pairs: Iterable[str]) -> Iterator[tuple[str, float | str]]:

@@ -16,6 +16,7 @@ from specmoe.analysis.trace.panels import cut, told
 from specmoe.analysis.trace.reuse import FIRST, belady_hits, lru_hits, reuse_distances, stays_of
 from specmoe.analysis.trace.routing import Ints
 from specmoe.analysis.trace.tables import Analysis
+from specmoe.results import cliff_slots
 from specmoe.traces.workload import Workload
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def belady_slots(workload: Workload) -> list[int]:
     """Slot counts of the optimum: around an LRU's cliff, at `SHARES`, and in equal ratios between the ends."""
     least, keys = least_slots(workload), _keys(workload)
     wanted = [*np.geomspace(least, keys, BELADY_POINTS), *(share * keys for share in SHARES)]
-    rounded = {int(slots + 0.5) for slots in (*wanted, cliff_slots(workload), cliff_slots(workload) + 1)}
+    rounded = {int(slots + 0.5) for slots in (*wanted, cliff_of(workload), cliff_of(workload) + 1)}
     return sorted(slots for slots in rounded if least <= slots <= keys)
 
 
@@ -81,14 +82,9 @@ def least_slots(workload: Workload) -> int:
     return max(1, int(np.diff(workload.offsets).max(initial=0)))
 
 
-def cliff_slots(workload: Workload) -> float:
-    """Demand of all layers of a mean step but one layer's: at batch 1, decoding, (L - 1) * top_k.
-
-    Up to so many slots an LRU has no hits if every event demands equally much, for between two demands of a layer lie
-    those of all the others; elsewhere it has hardly any.
-    """
-    layers = workload.meta.num_layers
-    return len(workload.experts) / max(1, workload.num_steps) * (layers - 1) / layers
+def cliff_of(workload: Workload) -> int:
+    """`results.cliff_slots` of a workload: at batch 1, decoding, (L - 1) * top_k."""
+    return cliff_slots(len(workload.experts), workload.num_steps, workload.meta.num_layers)
 
 
 def _lru_curve(workload: Workload, distances: Ints) -> pd.DataFrame:
@@ -111,7 +107,7 @@ def _facts(workload: Workload, values: Ints, uses: Ints) -> dict[str, Any]:
         "first_uses": demands - int(uses.sum()),
         "largest_demand": least_slots(workload),
         "mean_demand": demands / workload.num_events,
-        "cliff_slots": cliff_slots(workload),
+        "cliff_slots": cliff_of(workload),
         "lru_hits_nothing_up_to": int(values[0]) if len(values) else None,
         "median_distance": median,
     }

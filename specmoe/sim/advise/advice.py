@@ -182,6 +182,7 @@ def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None
 def _advised(question: Question, directory: Path, on_run: Callable[[int], None]) -> Advice:
     shape, profile = load_shape(question.shape), load_profile(question.profile)
     setting = Setting(question, shape, profile, routings_of(shape, question.trace, question.batch, directory))
+    setting.require_homes()
     setting.require_room()
     trials = Trials(setting, directory, on_run)
     found = search(trials, setting)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from specmoe.hwprofiles.formats import BITS, FORMATS, Format
+from specmoe.errors import InputError
+from specmoe.hwprofiles.formats import BITS, FORMATS, Format, is_home
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, Configuration, Found, Trials, best_of, placed
 from specmoe.sim.advise.setting import Setting, gib
 
@@ -25,7 +27,6 @@ LINK_FACTORS = (1.5, TWICE, 4, 8)
 BATCH_FACTORS = (TWICE, 4, 8, 16)
 MOST_SEQUENCES = 64  # in a batch
 HALF = ("fp32", "fp16", "int8", "int4")  # each of half the bytes of the one before
-HOME_OF = ("fp16", "bf16")  # slots that a compressed home is tried with
 
 
 class Change(NamedTuple):
@@ -63,7 +64,7 @@ def fewer_bytes(setting: Setting, contenders: Sequence[Configuration]) -> Iterat
     for held in lower(first.format):
         if held not in setting.formats:
             wanted = [one._replace(format=held, home=None) for one in contenders]
-            if first.format in HOME_OF:
+            if is_home(first.format, held):
                 wanted += [one._replace(home=held) for one in contenders]
             yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
 
@@ -189,7 +190,8 @@ class Lever(NamedTuple):
 def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
     """Those that give something, what gives most first."""
     changes = list(doubled(setting, found))
-    trials.run(one for change in changes for one in change.configurations)  # together, so that they share decisions
+    with suppress(InputError):  # none of them can be simulated: no lever
+        trials.run(one for change in changes for one in change.configurations)  # together: they share decisions
     every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
     every += foreseen(found)
     return sorted((lever for lever in every if lever.gain > LEVEL), key=lambda lever: (-lever.gain, lever.kind))
@@ -206,10 +208,13 @@ def doubled(setting: Setting, found: Found) -> Iterator[Change]:
 
 
 def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
-    """What a change gives; None if nothing fits then."""
+    """What a change gives; None if nothing fits then, or nothing can be simulated, as with a batch beyond the trace."""
     if not change.configurations:
         return None
-    best = best_of(trials.run(change.configurations))
+    try:
+        best = best_of(trials.run(change.configurations))
+    except InputError:
+        return None
     return Lever(
         kind=change.kind,
         what=_told(change, best.configuration),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.formats import Format, is_home
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
@@ -52,6 +52,8 @@ def screened(setting: Setting) -> Iterator[Configuration]:
     """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
     question = setting.question
     for held, home in product(setting.formats, (None, *question.home_formats)):
+        if not is_home(held, home):
+            continue
         for name in searched(setting.routings.drawn):
             one = Configuration(name, held, 0, question.vram, question.batch, home=home)
             yield from placed(setting, variants(one))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from specmoe import traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.formats import Format, is_home, require_home
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.provenance import library_versions, today
@@ -238,6 +238,12 @@ class Setting(NamedTuple):
     def steps_of(self, batch: int) -> int:
         """Those with about as many tokens in another batch."""
         return max(1, self.steps * self.question.batch // batch)
+
+    def require_homes(self) -> None:
+        """Raises InputError for a home format that suits none of the formats that are allowed."""
+        for home in self.question.home_formats:
+            if not any(is_home(held, home) for held in self.formats):
+                require_home(self.formats[0], home)
 
     def require_room(self) -> None:
         """Raises InputError, naming what would do, unless some expert fits in some format that is allowed."""

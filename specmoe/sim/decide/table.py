@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.results import cliff_slots
+
 Ints = NDArray[np.int32]
 
 
@@ -59,6 +61,11 @@ class DecisionTable(NamedTuple):
     num_experts: int
     slots: int
     after_launch: bool = False
+
+    @property
+    def cliff_slots(self) -> int:
+        """`results.cliff_slots` of the demand."""
+        return cliff_slots(len(self.uses.key), self.num_steps, self.num_layers)
 
     @property
     def hits(self) -> int:

@@ -62,6 +62,8 @@ def _check(grid: Question) -> None:
     for name in ("trace", "policy"):
         if not grid.get(name):
             raise InputError(f"an empty grid: no {name}: --{name}, or {name} = ... in the file, expected")
+    if all(name in grid for name in ROOM):
+        raise InputError("either --slots or --vram expected, and not both")
     for number in grid.get("compressed-slots", []):
         if number < 0 or (number and "home-format" not in grid):
             raise InputError(f"--compressed-slots {number}: 0, or more together with --home-format, expected")
@@ -81,7 +83,7 @@ def _check(grid: Question) -> None:
 
 def _combinations(grid: Question) -> Iterator[Cell]:
     axes = {name: [value] for name, value in BASE.items()} | {name: grid[name] for name in AXES if name in grid}
-    room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]
+    room = [{name: value} for name in ROOM for value in axes.pop(name, ())] or [{}]
     scales, settings = (list(_pairs(grid.get(part, {}))) for part in ("scale", "set"))
     once = {name: grid[name] for name in ONCE if name in grid}
     policies = axes.pop("policy")  # last, and so together in the table

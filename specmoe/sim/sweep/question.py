@@ -9,7 +9,7 @@ What a sweep asks, as a file or a command line tells it: a grid, or a list of gr
 
     trace = "switch-mini-128/decode/test"
     policy = ["on-demand-lru", "lookahead"]        # or "all"
-    slots = [64, 154]                              # and, or instead, vram = ["4GiB", "8GiB"]
+    slots = [64, 154]                              # or vram = ["4GiB", "8GiB"]
     profile = "rtx3090"
     one-at-a-time = 0.2                            # each number that matters, 20 % less and 20 % more
 

@@ -93,11 +93,17 @@ def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Pol
 
 def durations_in(scenario: Scenario, part: Sample) -> Durations:
     """What the sample's rows take, predictions aside."""
-    return durations_of(part.workload, part.table, scenario.costs, scenario.spec.home, part.context)
+    return durations_of(
+        part.workload, part.table, scenario.costs, scenario.spec.home, part.context, scenario.spec.padded
+    )
 
 
 def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
-    return NO_CHARGE if chosen is None else charge(chosen, part.workload, scenario.costs, scenario.predict_ns)
+    return (
+        NO_CHARGE
+        if chosen is None
+        else charge(chosen, part.workload, scenario.costs, scenario.predict_ns, scenario.spec.padded)
+    )
 
 
 def _durations(scenario: Scenario, cost: Charge, part: Sample) -> Durations:

@@ -65,12 +65,6 @@ def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
     )
 
 
-def cliff_of(decisions: DecisionTable) -> int:
-    """Slots up to which an LRU over all layers hits nothing: those that all layers' demand but one's takes."""
-    layers = decisions.num_layers
-    return len(decisions.uses.key) * (layers - 1) // (decisions.num_steps * layers)
-
-
 def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
     """Under the names of `sweep_table.FIGURES`, but for `APART`."""
     steps, total = sums.latencies, int(sums.latencies.sum())
@@ -149,7 +143,7 @@ def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome
         "vram_peak_bytes": scenario.room.with_slots(decisions.slots),
         "expert_bytes": scenario.expert_bytes,
         "num_layers": meta.num_layers,
-        "cliff_slots": cliff_of(decisions),
+        "cliff_slots": decisions.cliff_slots,
         "yardstick": is_yardstick(job.chosen),
         "cell": job.key,
         "trace_kind": meta.kind,
