@@ -112,7 +112,21 @@ COUNTS = {  # least and most, by the name of an option
     "compressed-slots": (0, 10**7),
     "batch": (1, 10**6),
     "steps": (1, 10**9),
+    "sequences": (1, 10**9),
+    "tokens": (1, 10**9),
+    "candidates": (1, 2**15),
+    "num-experts": (1, 2**15),
+    "window": (1, 10**6),
+    "generate": (1, 10**6),
+    "capacity": (1, 10**9),
+    "save-every": (1, 10**9),
+    "epochs": (1, 10**6),
+    "patience": (1, 10**6),
+    "repeats": (2, 10**4),
+    "seed": (0, 2**32 - 1),
+    "workers": (1, 10**4),
 }
+MOST_OTHER = 10**9  # of any other number of things
 LEAST_FACTOR, MOST_FACTOR = 1e-4, 1e4  # of what multiplies a quantity
 NUMBER = re.compile(
     r"\s*(?P<number>[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?)\s*(?P<unit>[^\s0-9+.-]\S*)?\s*", re.IGNORECASE
@@ -189,7 +203,7 @@ def whole(where: str, value: Any, least: int = 0, most: int = 10**9) -> int:
     if not number or not (isinstance(value, int) or value.is_integer()):
         raise InputError(f"{where}: a whole number expected")
     if value < least:
-        raise InputError(f"{where}: at least {least} expected")
+        raise InputError(f"{where}: at least {least:,} expected")
     if value > most:
         raise InputError(f"{where}: at most {most:,} expected")
     return int(value)

@@ -128,6 +128,23 @@ def test_only_the_phase_asked_for(tmp_path: Path) -> None:
     assert "phase: no row of decode" in refused(other, "long")
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"top_k": 0}, "--top-k 0: at least 1 expected"),
+        ({"top_k": -1}, "--top-k -1: at least 1 expected"),
+        ({"top_k": 9}, "--top-k 9: at most 2 expected"),
+        ({"num_experts": 0}, "--num-experts 0: at least 1 expected"),
+        ({"num_experts": -4}, "--num-experts -4: at least 1 expected"),
+        ({"num_experts": 10**9}, "--num-experts 1000000000: at most 32,768 expected"),
+    ],
+)
+def test_numbers_of_no_sense_are_refused(tmp_path: Path, changes: dict[str, int], told: str) -> None:
+    np.save(tmp_path / "x.npy", np.array([[[0, 1], [2, 3]]], np.int16))
+    with pytest.raises(InputError, match=f"^{told}$"):
+        imported(tmp_path / "x.npy", "vllm", dataclasses.replace(SIXTEEN, **changes))
+
+
 def test_fewer_used_than_named(tmp_path: Path) -> None:
     rows = [row | {"weights": sorted(row["weights"], reverse=True)} for row in ROWS]
     trace = imported(write_jsonl(tmp_path / "t.jsonl", rows), "long", Options(num_experts=16, top_k=1))
@@ -194,7 +211,7 @@ def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "absent.csv", "long")
     path = write_jsonl(tmp_path / "t.jsonl", ROWS)
     assert "--num-experts expected" in refused(path, "long", Options())
-    with pytest.raises(InputError, match="one of gptoss, vllm, long, policylang"):
+    with pytest.raises(InputError, match="one of gptoss, long, policylang, vllm"):
         import_trace(path, "hf", tmp_path / "out.parquet", SIXTEEN)
 
 

@@ -11,13 +11,14 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from math import isfinite
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from specmoe.errors import SpecmoeError
+from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import ended_by_signals
 from specmoe.text import install, one_line, visible
 
@@ -32,6 +33,30 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  
 PERIOD = 5.0  # seconds between two lines about progress where there is no terminal
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+
+class Command(TyperCommand):
+    """A command whose numbers are within limits: `units.COUNTS`, and finite."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check its numbers, then run it."""
+        from specmoe.units import COUNTS, MOST_OTHER, whole
+
+        for option in self.params:
+            value, name = ctx.params.get(option.name), max(option.opts, key=len).lstrip("-")
+            if type(value) is float and not isfinite(value):
+                raise InputError(f"--{name} {value}: a finite number expected")
+            if type(value) is int:
+                whole(f"--{name} {value}", value, *COUNTS.get(name, (-MOST_OTHER, MOST_OTHER)))
+        return super().invoke(ctx)
+
+
+class App(typer.Typer):
+    """A group of such commands."""
+
+    def command(self, *args: Any, **options: Any) -> Any:
+        """Add one."""
+        return super().command(*args, **{"cls": Command, **options})
 
 
 class Commands(TyperGroup):
@@ -88,7 +113,7 @@ def _failed(error: OSError) -> int:
 
 def group(help_text: str) -> typer.Typer:
     """A new command group."""
-    return typer.Typer(cls=Commands, help=help_text, no_args_is_help=True, rich_markup_mode="rich")
+    return App(cls=Commands, help=help_text, no_args_is_help=True, rich_markup_mode="rich")
 
 
 def print_json(value: Any) -> None:

@@ -170,6 +170,9 @@ def diff(first: ProfileName, second: ProfileName, as_json: console.JsonFlag = Fa
         console.print_json(rows)
     elif rows:
         console.table([_diff_row(row, one.name, other.name) for row in rows])
+    else:
+        same = "" if one.hash == other.hash else " in a number; their measured curves, sources or names do"
+        console.say(f"{one.name} and {other.name} do not differ{same}")
 
 
 @app.command()
@@ -184,6 +187,8 @@ def fit(name: ProfileName, as_json: console.JsonFlag = False) -> None:
         console.print_json({name: {"file": profile[name], "fitted": value} for name, value in fitted.items()})
     elif fitted:
         console.table([_refit_row(profile, name, value) for name, value in fitted.items()])
+    else:
+        console.say(f"{profile.name}: no number was fitted on points in its file, so there is nothing to fit again")
 
 
 @app.command()

@@ -95,11 +95,11 @@ def simulate(
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
     from specmoe.hwprofiles.formats import FORMATS
     from specmoe.sim.config import RunConfig
-    from specmoe.sim.decide.policy import POLICIES
+    from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.run import Scenario
 
     asked = several(policy)
-    names = list(POLICIES) if asked == ["all"] else asked
+    names = chosen_names(asked)
     shown = _timeline(timeline, timeline_policy, timeline_steps, names)
     config = RunConfig(
         trace=trace,

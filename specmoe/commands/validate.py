@@ -131,7 +131,7 @@ def checksums(
     _require_torch()
     from specmoe.hwprofiles.formats import FORMATS
     from specmoe.sim.config import RunConfig
-    from specmoe.sim.decide.policy import POLICIES
+    from specmoe.sim.decide.policy import POLICIES, chosen_names
     from specmoe.sim.run import Scenario
     from specmoe.validate.checksums import check_policies
     from specmoe.validate.machine import checked_device
@@ -141,7 +141,7 @@ def checksums(
     spec = RunConfig(trace, shape=shape, format=held, slots=slots, batch=batch, steps=steps, home=home, padded=True)
     scenario = Scenario(spec)
     asked = several(policy)
-    names = list(POLICIES) if asked in ([], ["all"]) else asked
+    names = list(POLICIES) if policy is None else chosen_names(asked)
     for chosen in names:
         scenario.policy(chosen)  # a wrong name is found before the first run
     rows = []

@@ -67,6 +67,8 @@ def read_steps(path: Path, role: Role | None = None) -> dict[Cell, Steps]:
 
     Raises InputError for anything else.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file: the *.steps.parquet of a `specmoe validate --out` expected")
     require_regular(path, "measured steps of specmoe")
     with parsing(path, "measured steps of specmoe"), pq.ParquetFile(path) as file:
         cells: list[dict[str, Any]] = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])

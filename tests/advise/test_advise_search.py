@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from advise_cases import GIB, FormulaTrials, configuration, setting, trial
 
 from specmoe.errors import InputError
 from specmoe.sim.advise.levers import Lever, Reach, fewer_bytes, larger_batch, levers, lower, more_vram, reach
-from specmoe.sim.advise.search import LEVEL, Found, best_of, by_policy, placed, screened, search, searched, tuned
+from specmoe.sim.advise.search import (
+    LEVEL,
+    Configuration,
+    Found,
+    best_of,
+    by_policy,
+    placed,
+    screened,
+    search,
+    searched,
+    tuned,
+)
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.decide.policy import POLICIES
@@ -223,6 +236,26 @@ def test_levers_are_what_the_formula_says() -> None:
 
 def test_where_all_fits_vram_link_and_predictor_are_no_levers() -> None:
     assert set(gains(setting(vram=64 * GIB))) == {"batch"}  # the formula's fp16 computes no faster
+
+
+@pytest.mark.parametrize("vram", [8, 64])  # some experts fit, and all
+def test_a_batch_beyond_the_trace_is_no_lever(vram: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = FormulaTrials._evaluate
+
+    def short(self: FormulaTrials, fresh: Sequence[Configuration]) -> None:
+        usual(self, fresh)
+        self._known |= {one: self._known[one] | {"error": "too few sequences"} for one in fresh if one.batch > 1}
+
+    monkeypatch.setattr(FormulaTrials, "_evaluate", short)
+    assert "batch" not in gains(setting(vram=vram * GIB))
+
+
+def test_a_home_format_that_nothing_expands_is_not_tried_and_alone_is_refused() -> None:
+    here = setting(formats=("fp16", "fp32"), home_formats=("int8",))
+    here.require_homes()
+    assert {(one.format, one.home) for one in screened(here)} == {("fp16", None), ("fp16", "int8"), ("fp32", None)}
+    with pytest.raises(InputError, match="int8 at home is expanded to fp16: --format fp16 expected"):
+        setting(formats=("fp32",), home_formats=("int8",)).require_homes()
 
 
 def test_what_gives_nothing_is_no_lever() -> None:

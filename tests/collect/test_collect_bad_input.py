@@ -31,7 +31,7 @@ from specmoe.traces.collect_run import Runner
         ({"window": 1000}, InputError, "--window 1000: .* 20 sentinels"),
         ({"split": "dev"}, InputError, "split 'dev'"),
         ({"device": "toaster"}, InputError, "--device toaster"),
-        ({"dtype": "int4"}, InputError, "--dtype int4: one of float32"),
+        ({"dtype": "int4"}, InputError, "--dtype int4: one of bfloat16, float16, float32"),
         ({"model": "mixtral", "capacity": 2}, InputError, "routers of mixtral never drop"),
         ({"model": "qwen2_moe", "candidates": 3}, InputError, "--candidates 3: qwen2_moe uses 4 experts"),
         ({"text": (Path("/nowhere/at/all"),)}, InputError, "no such file"),

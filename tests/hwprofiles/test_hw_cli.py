@@ -118,7 +118,7 @@ def test_diff(tmp_path: Path) -> None:
         {"name": "nvme.bandwidth", "unit": "B/s", "first": 1e9, "second": 2e9, "ratio": 2.0}
     ]
     assert run("diff", one, one, "--json") == []
-    assert run("diff", one, one) == ""
+    assert run("diff", one, one) == "hand and hand do not differ\n"
     assert "2 GB/s" in run("diff", one, other)
 
 
@@ -135,6 +135,12 @@ def test_diff_shows_what_only_one_has() -> None:
     assert "expert_tiles.fp32.rows" in run("diff", "rtx3090", "a100-sxm4-80gb")
 
 
+def test_what_is_alike_and_what_has_no_fit_are_said() -> None:
+    assert run("diff", "rtx3090", "rtx3090") == "rtx3090 and rtx3090 do not differ\n"
+    assert "h100-sxm5-80gb: no number was fitted" in run("fit", "h100-sxm5-80gb")
+    assert run("diff", "rtx3090", "rtx3090", "--json") == []
+
+
 def test_fit() -> None:
     told = run("fit", "rtx3090", "--json")
     assert set(told) == {
@@ -148,7 +154,7 @@ def test_fit() -> None:
         assert both["fitted"] == pytest.approx(both["file"], rel=1e-3)
     assert "421.96 GB/s" in run("fit", "rtx3090")
     assert run("fit", "rtx4090", "--json") == {}
-    assert run("fit", "rtx4090") == ""
+    assert run("fit", "rtx4090").startswith("rtx4090: no number was fitted on points in its file")
 
 
 def test_shapes() -> None:
@@ -173,7 +179,7 @@ def test_one_shape() -> None:
     [
         (("show", "rtx309"), "error: rtx309: no such profile, nor a .toml file: did you mean 'rtx3090'?"),
         (("diff", "rtx3090", "abc"), "error: abc: no such profile"),
-        (("fit", "{dir}/absent.toml"), "absent.toml: No such file or directory"),
+        (("fit", "{dir}/absent.toml"), "absent.toml: not a TOML file (No such file or directory)"),
         (("show", "{dir}/bad.toml"), "bad.toml: nvme.latency.unit: missing"),
         (("shapes", "mixtral"), "error: mixtral: no such model shape"),
         (("shapes", "{dir}/bad.toml"), "bad.toml: title: unknown field"),

@@ -245,7 +245,7 @@ def test_bad_input_is_one_line(pair: tuple[Path, Path], make_trace: MakeTrace, t
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "neither a file nor a bundled trace" in complaint("nowhere")
-    assert "one of none, " in complaint(trace, "--predictor", "nonsense")
+    assert "did you mean 'none'?" in complaint(trace, "--predictor", "nonsense")
     assert "num_layers 2: 3 expected" in complaint(trace, "--train", other)
     assert "1 to 3 layers expected" in complaint(trace, "--depth", 4)
     assert "1 to 3 layers expected" in complaint(trace, "--depth", 0)

@@ -164,7 +164,7 @@ def test_all_fail(tmp_path: Path) -> None:
         (f"{SMALL} --policy static --vram lots", "bytes such as 8GiB expected"),
         (f"{SMALL} --policy static --slots 6 --vram 4GiB", "error: either --slots or --vram expected, and not both"),
         (f"{SMALL} --policy static --one-at-a-time 3", "a share between 0 and 1"),
-        (f"{SMALL} --policy static --workers 0", "--workers 0: 1 or more expected"),
+        (f"{SMALL} --policy static --workers 0", "--workers 0: at least 1 expected"),
         (f"{SMALL} --policy static --dask tcp://127.0.0.1:9", "none with --dask"),
         ("absent.toml", "absent.toml"),
     ],

@@ -121,6 +121,7 @@ def test_memory_is_a_number_that_matters_where_it_decides_the_slots() -> None:
     ("more", "told"),
     [
         ({"trace": "switch-mini-128/decode/tset"}, "neither a file nor a bundled trace"),
+        ({"policy": "all,lookahead"}, "^--policy all,lookahead: all is every policy: either all or names expected"),
         ({"policy": "lokahead"}, "policy 'lokahead': did you mean 'lookahead'"),
         ({"profile": "rtx309"}, "did you mean 'rtx3090'"),
         ({"shape": "mixtral-8x7"}, "did you mean 'mixtral-8x7b'"),
@@ -136,6 +137,12 @@ def test_memory_is_a_number_that_matters_where_it_decides_the_slots() -> None:
 def test_names_that_nothing_has(more: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         cells(**more)
+
+
+def test_too_many_cells_are_refused_before_they_are_made() -> None:
+    slots, batch = {"from": 1, "to": 768, "count": 768}, {"from": 1, "to": 2000, "count": 2000}
+    with pytest.raises(InputError, match=r"^1,536,000 cells: at most 1,000,000 expected$"):
+        cells(slots=slots, batch=batch)
 
 
 @pytest.mark.parametrize("name", ["trace", "policy"])

@@ -319,7 +319,7 @@ def test_calibrate_as_json(validated: Result, home: Home, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"steps": "no.steps.parquet"}, "no.steps.parquet: not measured steps of specmoe"),
+        ({"steps": "no.steps.parquet"}, "no.steps.parquet: no such file: the *.steps.parquet of a `specmoe validate"),
         ({"trace": "no-such"}, "no-such"),
         ({"profile": "rtx3091"}, "rtx3091: no such"),
         ({"out": "no/where/c.toml"}, "there is no directory"),

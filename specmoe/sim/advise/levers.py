@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
+from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import BITS, FORMATS, Format, can_fill
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, Found, Trials, best_of, placed
 from specmoe.sim.advise.setting import Setting, gib
@@ -190,7 +192,8 @@ class Lever(NamedTuple):
 def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
     """Those that give something, what gives most first."""
     changes = list(doubled(setting, found))
-    trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
+    with suppress(InputError):  # none of them can be simulated: no lever
+        trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
     every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
     every += foreseen(found)
     return sorted((lever for lever in every if lever.gain > LEVEL), key=lambda lever: (-lever.gain, lever.kind))
@@ -207,10 +210,13 @@ def doubled(setting: Setting, found: Found) -> Iterator[Change]:
 
 
 def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
-    """What a change gives; None if nothing fits then."""
+    """What a change gives; None if nothing fits then, or nothing can be simulated, as with a batch beyond the trace."""
     if not change.configs:
         return None
-    best = best_of(trials.run(change.configs))
+    try:
+        best = best_of(trials.run(change.configs))
+    except InputError:
+        return None
     return Lever(
         kind=change.kind,
         what=_told(change, best.config),

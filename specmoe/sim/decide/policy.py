@@ -6,6 +6,7 @@ The policies that have names: published systems and yardsticks, one row each, an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -258,6 +259,7 @@ def _wrong(name: str, value: Any) -> str:
     return "" if value.name == name else f"a Policy named {value.name!r}: the entry point's name expected"
 
 
+ALL = "all"
 POLICIES: Table[Policy] = Table("specmoe.policies", {row.name: row for row in _ROWS}, _wrong)
 
 
@@ -270,6 +272,17 @@ def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
     for dotted, value in (overrides or {}).items():
         made = _changed(made, dotted, value)
     return made
+
+
+def chosen_names(names: Sequence[str]) -> list[str]:
+    """The policies that an option names: `all` alone is every one; raises InputError."""
+    if list(names) == [ALL]:
+        return list(POLICIES)
+    if not names or "" in names:
+        raise InputError(f"--policy: a name expected, e.g. on-demand-lru, or {ALL} (every policy)")
+    if ALL in names:
+        raise InputError(f"--policy {','.join(names)}: {ALL} is every policy: either {ALL} or names expected, not both")
+    return list(names)
 
 
 def fields() -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
+from math import prod
 from typing import Any
 
 from specmoe.errors import InputError, SpecmoeError
@@ -21,6 +22,7 @@ from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
 from specmoe.traces.store import open as open_trace
 
+MOST_CELLS = 1_000_000
 BASE: dict[str, Any] = {
     "host": "graph",
     "tier": AT_HOME.tier,
@@ -35,11 +37,20 @@ def cells_of(question: Question) -> list[RunConfig]:
     grids = [merged(merged(DEFAULTS, _shared(question)), part) for part in question.get(LIST, [{}])]
     for grid in grids:
         _check(grid)
+    if (number := sum(map(_size, grids))) > MOST_CELLS:
+        raise InputError(f"{number:,} cells: at most {MOST_CELLS:,} expected")
     cells = list(dict.fromkeys(cell for grid in grids for cell in _combinations(grid)))
     if not cells:
         raise InputError(f"an empty grid: {LIST} holds no tables")
     aside = question.get(ASIDE)
     return cells if aside is None else list(dict.fromkeys(_with_changes(cells, aside)))
+
+
+def _size(grid: Question) -> int:
+    """How many combinations a grid has."""
+    room = sum(len(grid.get(name, ())) for name in ROOM) or 1
+    axes = [len(values) for name, values in grid.items() if name in AXES and name not in ROOM]
+    return room * prod(axes) * prod(len(values) for part in BY_NAME for values in grid.get(part, {}).values())
 
 
 def _shared(question: Question) -> Question:

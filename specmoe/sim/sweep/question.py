@@ -42,7 +42,6 @@ from specmoe.files import read_toml
 from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.sim.config import Order
-from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.overrides import dimension_of
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 
@@ -222,8 +221,8 @@ def _values(part: str, dotted: str, written: Any, where: str) -> list[Value]:
 
 def _axis(name: str, values: list[Value], where: str) -> list[Any]:
     found = list(dict.fromkeys(AXES[name](f"{where}{name}", value) for value in values))
-    if name == "policy" and found == ["all"]:
-        return list(POLICIES)
+    if name == "policy":
+        return chosen_names(found)
     for value in found:
         if name in CHOICES and value not in CHOICES[name]:
             raise InputError(f"{where}{name}: {value}: {hint(value, CHOICES[name])}")

@@ -55,7 +55,7 @@ def _meta(imported: Imported, options: Options, note: str) -> TraceMeta:
         model=options.model or imported.model or "unknown",
         num_experts=imported.num_experts,
         num_layers=layers,
-        top_k=options.top_k or candidates,
+        top_k=options.top_k_of(candidates),
         candidates=candidates,
         sources=imported.sources,
         corpus=imported.corpus,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.traces.importers.columns import codes, fail, integers, lists, required
 from specmoe.traces.schema import Block, Kind, Phase, no_lookahead
+from specmoe.units import COUNTS, whole
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,15 @@ class Options:
 
     def experts_of(self, path: Path, known: int | None = None) -> int:
         """Number of experts: the caller's, else the file's; raises InputError if neither tells."""
-        number = self.num_experts or known
-        if number is None:
+        if self.num_experts is not None:
+            return whole(f"--num-experts {self.num_experts}", self.num_experts, *COUNTS["num-experts"])
+        if known is None:
             raise InputError(f"{path}: the number of experts is not in the file: --num-experts expected")
-        return number
+        return known
+
+    def top_k_of(self, candidates: int) -> int:
+        """Experts that are used of the candidates: all, unless the caller says fewer; raises InputError."""
+        return candidates if self.top_k is None else whole(f"--top-k {self.top_k}", self.top_k, 1, candidates)
 
 
 class Imported(NamedTuple):

@@ -103,7 +103,10 @@ def require_features(config: NetConfig, meta: TraceMeta) -> None:
     if "probs" in config.features and not meta.has_probs:
         raise InputError("no router probabilities in this trace: train with --features token,history to do without")
     if "lookahead" in config.features and not meta.has_lookahead:
-        raise InputError("no look-ahead in this trace: train with --features token,probs,history to do without")
+        raise InputError(
+            "no look-ahead in this trace: train with --features token,probs,history, or record it by "
+            "`specmoe collect --lookahead-depth`"
+        )
 
 
 def require_same_shape(config: NetConfig, meta: TraceMeta, where: object) -> None:

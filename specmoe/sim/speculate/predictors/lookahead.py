@@ -54,7 +54,11 @@ class LookAhead(Predictor):
         meta = routed.workload.meta
         recorded = meta.lookahead_depth if meta.has_lookahead else 0
         if recorded < self.depth:
-            raise InputError(f"lookahead: {self.depth} layers ahead asked, and this trace has {recorded} recorded")
+            wanted = "1 layer" if self.depth == 1 else f"{self.depth} layers"
+            raise InputError(
+                f"lookahead: {wanted} ahead asked, and this trace has {recorded} recorded: "
+                f"`specmoe collect --lookahead-depth {self.depth}` records it; imported traces have none"
+            )
         experts = routed.block.lookahead[routed.workload.rows, :, : self.depth]
         confidence = by_rank(experts).copy()
         if self._rates is not None:
