@@ -42,6 +42,7 @@ from specmoe.files import read_toml
 from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.sim.config import Order
+from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 
