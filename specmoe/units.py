@@ -126,6 +126,7 @@ COUNTS = {  # least and most, by the name of an option
     "seed": (0, 2**32 - 1),
     "workers": (1, 10**4),
 }
+SHARES = {"rate": (0, 1000), "weight-decay": (0, 1000), "assumed-stickiness": (0, 1)}  # the same, not whole
 MOST_OTHER = 10**9  # of any other number of things
 LEAST_FACTOR, MOST_FACTOR = 1e-4, 1e4  # of what multiplies a quantity
 NUMBER = re.compile(

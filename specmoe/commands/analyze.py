@@ -47,10 +47,12 @@ def analyze(
 
 def _numbers(texts: list[str]) -> list[int]:
     """Whole numbers; raises InputError."""
+    from specmoe.units import COUNTS, scalar, whole
+
     for text in texts:
-        if not text.isdecimal() or len(text) > 9:
-            raise InputError(f"--batch {text[:20]}: a whole number below 1,000,000,000 expected")
-    return list(map(int, texts))
+        if not text.isdecimal():
+            raise InputError(f"--batch {text}: a whole number expected")
+    return [whole(f"--batch {text}", scalar(text), *COUNTS["batch"]) for text in texts]
 
 
 def show(analysis: Analysis) -> None:

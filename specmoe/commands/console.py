@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from math import isfinite
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,16 +35,18 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object in
 
 
 class Command(TyperCommand):
-    """A command whose numbers are within limits: `units.COUNTS`, and finite."""
+    """A command whose numbers are within the limits of `units.COUNTS` and `units.SHARES`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Check its numbers, then run it."""
-        from specmoe.units import COUNTS, MOST_OTHER, whole
+        from specmoe.units import COUNTS, MOST_OTHER, SHARES, whole
 
         for option in self.params:
             value, name = ctx.params.get(option.name), max(option.opts, key=len).lstrip("-")
-            if type(value) is float and not isfinite(value):
-                raise InputError(f"--{name} {value}: a finite number expected")
+            if type(value) is float:
+                least, most = SHARES.get(name, (-MOST_OTHER, MOST_OTHER))
+                if not least <= value <= most:
+                    raise InputError(f"--{name} {value}: a number from {least:,} to {most:,} expected")
             if type(value) is int:
                 whole(f"--{name} {value}", value, *COUNTS.get(name, (-MOST_OTHER, MOST_OTHER)))
         return super().invoke(ctx)

@@ -22,6 +22,7 @@ from specmoe.hwprofiles.quantity import (
     INTERFERENCE,
     QUANTITIES,
     SHARES,
+    TILES,
     Evidence,
     Quantity,
     weakest,
@@ -203,6 +204,8 @@ class HardwareProfile:
             raise InputError(f"profile {self.name}: {name}: {value}: a finite number above 0 expected, in {old.unit}")
         if name.endswith(SHARES) and value > 1:
             raise InputError(f"profile {self.name}: {name}: {value}: a share, at most 1, expected")
+        if name.startswith(TILES) and not name.endswith(SHARES) and value < 1:
+            raise InputError(f"profile {self.name}: {name}: {value}: 1 or more expected")
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:

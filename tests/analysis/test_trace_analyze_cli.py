@@ -52,7 +52,8 @@ def test_empty_trace(make_trace: Maker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{trace}", "--batch", "0"], "batch 0: 1 or more expected"),
+        (["{trace}", "--batch", "0"], "batch 0: at least 1 expected"),
+        (["{trace}", "--batch", "9" * 30], "at most 1,000,000 expected"),
         (["{trace}", "--batch", "1,two"], "--batch two: a whole number expected"),
         (["switch-mini-128/decode/tset"], "did you mean 'switch-mini-128/decode/test'"),
         (["{parent}"], "is a directory: a trace file or a bundled name expected"),

@@ -221,6 +221,7 @@ def test_what_cannot_be_scaled(factors: dict[str, float], told: str) -> None:
         ({LINK: -1}, "more than 0"),
         ({LINK: 1e30}, "below"),
         ({"expert.speed": 2}, "no such quantity"),
+        ({"device.vram": float("nan")}, "a finite number"),
     ],
 )
 def test_what_cannot_be_set(values: dict[str, float], told: str) -> None:
@@ -238,3 +239,10 @@ def test_a_run_may_set_the_link_of_a_measured_machine() -> None:
     assert slow.run("on-demand-lru").result.manifest.evidence == "assumed"
     with pytest.raises(InputError, match=f"did you mean '{LINK}'"):
         Scenario(dataclasses.replace(spec, settings=(("host_to_device.pined.bandwidth", 5e9),)))
+
+
+def test_tiles_have_a_size() -> None:
+    tiled, name = load_profile("a100-sxm4-80gb"), "expert_tiles.fp32.rows"
+    for change in (lambda: with_values(tiled, {name: 0.5}), lambda: scaled(tiled, {name: 1e-4})):
+        with pytest.raises(InputError, match=f"{name}: .*: 1 or more expected$"):
+            change()

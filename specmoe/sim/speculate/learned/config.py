@@ -61,6 +61,7 @@ class NetConfig:
         return cls(**raw | {"features": tuple(raw["features"])})
 
 
+MOST_SIZE = 2**16
 SIZES = tuple(field.name for field in fields(NetConfig) if field.name in {
     "width", "hidden", "heads", "blocks", "clusters", "dropout", "word_dropout",
 })  # fmt: skip
@@ -130,6 +131,8 @@ def _checked(config: NetConfig, name: str, value: Any) -> Any:
         raise InputError(f"{name!r} is no size of a network; they are {', '.join(SIZES)}")
     kind = type(getattr(config, name))
     least, limit = LEAST.get(name, 1), 1 if name in SHARES else inf
+    if isinstance(value, int | float) and MOST_SIZE < value < inf:
+        raise InputError(f"{name}: at most {MOST_SIZE:,} expected")
     if isinstance(value, str | bool) or not least <= value < limit or kind(value) != value:
         bounds = f">= {least}" + (f" and < {limit}" if limit < inf else "")
         raise InputError(f"{name}={value}: a {'whole ' * (kind is int)}number {bounds} expected")
