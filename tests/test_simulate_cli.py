@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
 from specmoe.commands.values import parse_override
-from specmoe.hwprofiles.catalogue import profile_names, shape_names
+from specmoe.hwprofiles.catalogue import profile_names, shape_names, shape_of_model
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
@@ -73,6 +73,39 @@ def test_every_profile(profile: str) -> None:
     found = answer(*SMALL, "--profile", profile)
     assert found["profile"] == profile
     assert found["evidence"] in ("fitted", "published", "extrapolated", "assumed")
+
+
+SWITCH_8: dict[str, Any] = {"model": "google/switch-base-8", "num_layers": 6, "num_experts": 8, "top_k": 1}
+
+
+def test_routing_is_timed_with_the_shape_of_its_own_model(make_trace: Callable[..., Path]) -> None:
+    trace = str(make_trace(20, **SWITCH_8))
+    one = ("--policy", "on-demand-lru", "--slots", "9")
+    (found,) = answer(*one, trace=trace)
+    assert found["shape"] == "switch-base-8"
+    assert not [warning for warning in found["warnings"] if "timed" in warning]
+    assert answer(*one, "--shape", "switch-base-8", trace=trace) == [found]
+    said = f"{trace} is timed with the shape switch-base-8 of its model, google/switch-base-8"
+    assert said in " ".join(simulate(*one, trace=trace).stdout.split())
+    assert said not in " ".join(simulate(*one, "--shape", "switch-base-8", trace=trace).stdout.split())
+    (other,) = answer(*one, "--shape", "switch-base-16", trace=trace)
+    assert any("timed as switch-base-16" in warning for warning in other["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ("openai/gpt-oss-20b", "gpt-oss-20b"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b"),
+        ("google/switch-base-128", "switch-base-128"),
+        ("google/switch-base-8", "switch-base-8"),
+        ("mistralai/Mixtral-8x7B-v0.1", "mixtral-8x7b"),
+        ("openai/gpt-oss-20bis", None),
+        ("switch-mini-128", None),
+    ],
+)
+def test_the_shape_that_a_model_names(model: str, shape: str | None) -> None:
+    assert shape_of_model(model) == shape
 
 
 @pytest.mark.parametrize("shape", shape_names())

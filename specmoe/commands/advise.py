@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 
 def advise(
-    model: Annotated[
-        str, typer.Option("--model", "--shape", help="A shipped shape (specmoe profile shapes) or a .toml file.")
-    ],
     profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")],
     vram: Annotated[str, typer.Option(help="VRAM for all weights, such as 8GiB; caches and activations come on top.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "--shape",
+            help="Model: a shipped shape's name (specmoe profile shapes) or a .toml file. Default: the trace's own "
+            "model if its shape is shipped.",
+        ),
+    ] = None,
     trace: Annotated[
         str | None, typer.Option(help="Routing of such a model; without: the bundled one that fits, or drawn routing.")
     ] = None,
@@ -45,11 +51,11 @@ def advise(
 ) -> None:
     """What to run in this much VRAM, how fast it will be, and what would make it faster: five lines."""
     from specmoe.sim.advise.advice import advise as answer
-    from specmoe.sim.advise.advice import lines
+    from specmoe.sim.advise.advice import lines, shape_of
     from specmoe.sim.advise.setting import Question
 
     question = Question(
-        shape=model,
+        shape=model or shape_of(trace),
         profile=profile,
         vram=parse_bytes("vram", vram),
         trace=trace,
@@ -74,6 +80,8 @@ def advise(
     for line in lines(advice):
         head, _, rest = line.partition(":")
         console.note(f":{rest}", head=head)
+    if model is None and trace is not None:
+        console.say_default_shapes([trace])
 
 
 def parse_rate(text: str) -> float:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from threading import Event, Thread
@@ -169,6 +169,16 @@ def _plain(value: object, style: str = "") -> Text:
 
 def _on_terminal() -> bool:
     return sys.stdout.isatty()
+
+
+def say_default_shapes(traces: Iterable[str]) -> None:
+    """Say which traces are timed with the shape of their own model."""
+    from specmoe.sim.claims import of_default_shape
+    from specmoe.traces.store import open as open_trace
+
+    for trace in traces:
+        if text := of_default_shape(trace, open_trace(trace).meta):
+            note(text)
 
 
 def tell_if_slow() -> None:

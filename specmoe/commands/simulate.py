@@ -104,7 +104,7 @@ def simulate(
     config = RunConfig(
         trace=trace,
         profile=profile,
-        shape=shape or "switch-base-128",
+        shape=shape,
         format=None if format is None else choice("format", format, FORMATS),
         slots=slots,
         vram=None if vram is None else parse_bytes("vram", vram),
@@ -132,6 +132,8 @@ def simulate(
         console.print_json([*summaries, *failures])
         return
     show(summaries)
+    if shape is None:
+        console.say_default_shapes([trace])
     for failure in failures:
         console.say(f"not run: {failure['policy']}: {failure['error']}")
     if told:

@@ -42,7 +42,13 @@ def sweep(
     profile: Annotated[
         Several, typer.Option(help="Machine: a shipped profile or a .toml file; a,b or repeated.")
     ] = None,
-    shape: Annotated[Several, typer.Option(help="Model: a shipped shape or a .toml file; a,b or repeated.")] = None,
+    shape: Annotated[
+        Several,
+        typer.Option(
+            help="Models: shipped shapes or .toml files, comma-separated or repeated. Default: each trace's own model "
+            "if its shape is shipped, else switch-base-128."
+        ),
+    ] = None,
     link: Annotated[Several, typer.Option(help="fifo, priority or chunked.")] = None,
     tier: Annotated[Several, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = None,
     home_format: Annotated[Several, typer.Option(help="Format of the experts at home.")] = None,
@@ -79,12 +85,14 @@ def sweep(
         {"steps": steps, "train": train, "one-at-a-time": one_at_a_time},
         {"set": override, "scale": scale},
     )
-    done = _run(_asked(question, told), out, _staff(workers, dask))
+    asked = _asked(question, told)
+    done = _run(asked, out, _staff(workers, dask))
     found = digest(done.table)
     if as_json:
         console.print_json({"out": str(out), "kept": done.kept, "computed": done.computed, **found})
     else:
         _show(done, found, out)
+        console.say_default_shapes(dict.fromkeys(cell.trace for cell in asked.cells if cell.shape is None))
     if found["failed"] == found["cells"]:
         raise InputError(f"all {found['cells']} cells failed: {found['errors'][0]}")
 

@@ -119,7 +119,13 @@ def calibrate(
 def checksums(
     trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
     policy: Annotated[list[str] | None, typer.Option(help="Policies: a,b,c or repeated. Without: all.")] = None,
-    shape: Annotated[str, typer.Option(help="Model: a shipped shape or a .toml file.")] = "switch-base-128",
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Model: a shipped shape's name or a .toml file. Default: the trace's own model if its shape is "
+            "shipped, else switch-base-128."
+        ),
+    ] = None,
     format: Annotated[str | None, typer.Option(help="Of the slots; without: the shape's.")] = None,  # noqa: A002  # the option's name
     home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
     slots: Annotated[int, typer.Option(help="Experts that VRAM holds; few of them are reused soonest.")] = 12,

@@ -33,6 +33,17 @@ def load_shape(name: str) -> ModelShape:
     return read_shape(_find("shapes", "model shape", name))
 
 
+def is_of_model(shape: str, model: str) -> bool:
+    """Whether a model's id names a shape: `openai/gpt-oss-20b` and `gpt-oss-20b-bf16` name gpt-oss-20b."""
+    own, name = model.rsplit("/", 1)[-1].lower(), shape.lower()
+    return own == name or own.startswith(f"{name}-")
+
+
+def shape_of_model(model: str) -> str | None:
+    """The shipped shape that a model's id names, the longest name of several; None if it names none."""
+    return max((name for name in shape_names() if is_of_model(name, model)), key=len, default=None)
+
+
 def _directory(kind: str) -> Path:
     return Path(str(files("specmoe.hwprofiles") / kind))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from specmoe.hwprofiles.catalogue import is_of_model, shape_of_model
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.decide.evictions import EVICTIONS
@@ -31,6 +32,7 @@ def is_yardstick(chosen: Policy) -> bool:
 
 
 GIB = 1 << 30
+DEFAULT_SHAPE = "switch-base-128"
 SATURATED = 0.9  # share of a run that its prefetches' copies would fill
 WASTED = 0.1  # of the prefetches: a perfect predictor saturates a slow link, too, and that is no fault
 
@@ -43,10 +45,21 @@ def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
             f"routing of {meta.model} ({meta.num_layers} layers of {meta.num_experts}) timed as {shape.name} "
             f"({stack.moe_layers} of {shape.experts.number})"
         )
-    elif meta.model != shape.name:
+    elif not is_of_model(shape.name, meta.model):
         yield f"routing of {meta.model} timed with the shape of {shape.name}"
     if meta.top_k != shape.experts.top_k:
         yield f"the trace uses {meta.top_k} experts a token and layer, {shape.name} {shape.experts.top_k}"
+
+
+def default_shape(meta: TraceMeta) -> str:
+    """The shape that routing is timed with unless another is chosen: that of its own model, if it is shipped."""
+    return shape_of_model(meta.model) or DEFAULT_SHAPE
+
+
+def of_default_shape(trace: str, meta: TraceMeta) -> str:
+    """What to say where no shape was chosen and that of the trace's own model is shipped; else nothing."""
+    name = shape_of_model(meta.model)
+    return "" if name is None else f"{trace} is timed with the shape {name} of its model, {meta.model}"
 
 
 def about_slots(decisions: DecisionTable) -> Iterator[str]:

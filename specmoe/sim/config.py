@@ -38,6 +38,7 @@ class RoutingKey(NamedTuple):
 class RunConfig:
     """One run: which trace, policy, machine and model, and what is changed of them.
 
+    `shape` is by default that of the trace's own model if it is shipped, else switch-base-128.
     `profile` is a shipped name, the path of a TOML file, or a profile itself. `slots` are experts that VRAM holds and
     `vram` bytes for all weights (the dense ones come first); with neither, the whole device is used. `padded`: kernels
     exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
@@ -49,7 +50,7 @@ class RunConfig:
     trace: str
     policy: str = ""
     profile: str | HardwareProfile = "rtx3090"
-    shape: str = "switch-base-128"
+    shape: str | None = None
     format: Format | None = None
     slots: int | None = None
     vram: int | None = None

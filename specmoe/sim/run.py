@@ -23,7 +23,16 @@ from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
-from specmoe.sim.claims import about_link, about_memory, about_model, about_order, about_slots, brought, is_yardstick
+from specmoe.sim.claims import (
+    about_link,
+    about_memory,
+    about_model,
+    about_order,
+    about_slots,
+    brought,
+    default_shape,
+    is_yardstick,
+)
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
@@ -81,7 +90,7 @@ class Scenario:
         shipped = scaled(loaded, dict(config.scales))
         self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(dict(config.settings), shipped)
         self.profile: HardwareProfile = with_values(shipped, of_profile)
-        self.shape: ModelShape = load_shape(config.shape)
+        self.shape: ModelShape = load_shape(config.shape or default_shape(self.trace.meta))
         self.format: Any = config.format or self.shape.format
         require_can_fill(config.home.format, self.format)
         self.costs = self._costs()

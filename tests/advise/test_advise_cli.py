@@ -152,9 +152,19 @@ def test_where_all_fits_nothing_is_offloaded() -> None:
     assert {lever["kind"] for lever in got["levers"]} <= {"format", "batch"}
 
 
+def test_without_a_model_it_is_the_traces_own(make_trace: Callable[..., Path]) -> None:
+    trace = str(make_trace(60, model="google/switch-base-8", num_layers=6, num_experts=8, top_k=1))
+    asked = ("--profile", "rtx3090", "--vram", "1GiB", "--trace", trace, "--steps", "20")
+    assert answer(*asked) == answer(*asked, "--model", "switch-base-8")
+    said = f"{trace} is timed with the shape switch-base-8 of its model, google/switch-base-8"
+    assert said in " ".join(advise(*asked).stdout.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--vram", "8GiB", "--profile", "rtx3090"), "--model expected"),
+        (("--vram", "8GiB", "--profile", "rtx3090", "--trace", "switch-mini-128/decode/test"), "--model expected"),
         (("--vram", "8GiB", "--model", "nonesuch", "--profile", "rtx3090"), "nonesuch: no such model shape"),
         (("--vram", "8GiB", "--model", "switch-base-8", "--profile", "x"), "x: no such profile"),
         ((*SWITCH, "--vram", "100MiB"), "no expert of switch-base-128 fits beside its other weights"),

@@ -283,3 +283,14 @@ def test_lines_are_what_was_scored(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("draw", [accuracy_figure, depth_figure, reliability_figure])
 def test_nobody_to_show_is_an_empty_figure(draw: Any) -> None:
     assert draw([{"predictor": "lookahead", "error": "none recorded"}]).axes
+
+
+def test_two_runs_differ_in_what_is_measured_and_in_nothing_else(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ("evaluate", str(pair[0]), "--train", str(pair[1]), "--predictor", "frequency,transition,pregated")
+    for name in ("one", "two"):
+        result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+    one, two = (json.loads((tmp_path / name / "evaluate.json").read_text()) for name in ("one", "two"))
+    for row in (*one["predictors"], *two["predictors"]):
+        assert row.pop("milliseconds_cpu") > 0
+    assert one == two

@@ -133,7 +133,9 @@ def test_some_fail(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_stay_whole_beside_a_row_without(tmp_path: Path) -> None:
-    found = json.loads(sweep(tmp_path, f"{SMALL} --policy static --vram 1kB,3GiB --json").stdout)
+    found = json.loads(
+        sweep(tmp_path, f"{SMALL.replace('--slots 60', '--vram 1kB,2GiB,3GiB')} --policy static --json").stdout
+    )
     assert found["failed"] == 1
     for best in found["best"]:
         assert [type(best[name]) for name in ("slots", "latency_mean_ns", "oracle_ns", "floor_ns")] == [int] * 4

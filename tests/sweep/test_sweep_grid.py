@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from sweep_cases import BASE, LINK, TRACE, cell
 from specmoe.errors import InputError
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.sweep import job
+from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import cells_of
 from specmoe.sim.sweep.job import units_of
 from specmoe.sim.sweep.question import read_grid
@@ -27,6 +30,14 @@ def cells(**more: Any) -> list[RunConfig]:
 
 def test_one_cell_is_a_run_with_its_defaults() -> None:
     assert cells() == [BASE]
+
+
+def test_each_trace_is_timed_with_the_shape_of_its_own_model(make_trace: Callable[..., Path]) -> None:
+    own = str(make_trace(20, model="google/switch-base-8", num_layers=6, num_experts=8, top_k=1))
+    rows = evaluate(cells(trace=[TRACE, own], slots=6, steps=2))
+    assert [(row["trace"], row["shape"]) for row in rows] == [(TRACE, "switch-base-128"), (own, "switch-base-8")]
+    assert not any("timed" in warning for warning in rows[1]["warnings"])
+    assert {one.shape for one in cells(trace=[TRACE, own], shape="switch-base-16")} == {"switch-base-16"}
 
 
 def test_every_combination_the_policies_together() -> None:

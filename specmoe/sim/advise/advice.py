@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from specmoe import traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Found, Trial, Trials, search
@@ -178,6 +179,14 @@ def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None
     _check(question)
     with TemporaryDirectory(prefix="specmoe-") as directory:
         return _advised(question, Path(directory), on_run)
+
+
+def shape_of(trace: str | None) -> str:
+    """The shape of a trace's own model; raises InputError if there is none."""
+    name = None if trace is None else shape_of_model(traces.open(trace).meta.model)
+    if name is None:
+        raise InputError("--model expected, a shape by name or a .toml file, or --trace of a model whose shape ships")
+    return name
 
 
 def _advised(question: Question, directory: Path, on_run: Callable[[int], None]) -> Advice:

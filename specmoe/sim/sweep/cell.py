@@ -12,11 +12,12 @@ from specmoe import __version__
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.claims import brought
+from specmoe.sim.claims import brought, default_shape
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy, policy
 from specmoe.sim.overrides import PREDICT_NS, is_of_policy
 from specmoe.traces.splitting import train_beside
+from specmoe.traces.store import open as open_trace
 from specmoe.traces.store import path_of
 
 
@@ -34,6 +35,7 @@ class Contents:
 
     def __init__(self) -> None:
         self._profiles: dict[str, HardwareProfile] = {}
+        self._shapes: dict[str, str] = {}  # of a trace's own model
         self._hashes: dict[tuple[str, str], str] = {}
 
     def profile(self, name: str) -> HardwareProfile:
@@ -41,6 +43,14 @@ class Contents:
         if name not in self._profiles:
             self._profiles[name] = load_profile(name)
         return self._profiles[name]
+
+    def shape(self, cell: RunConfig) -> str:
+        """The name or path of a cell's shape; raises TraceError where none is chosen and the trace cannot be read."""
+        if cell.shape is not None:
+            return cell.shape
+        if cell.trace not in self._shapes:
+            self._shapes[cell.trace] = default_shape(open_trace(cell.trace).meta)
+        return self._shapes[cell.trace]
 
     def loaded(self, cell: RunConfig) -> RunConfig:
         """The same with its profile read; raises InputError for a wrong one."""
@@ -56,7 +66,7 @@ class Contents:
     def hashes(self, cell: RunConfig) -> dict[str, str]:
         """Of the files that a cell reads, by what they are."""
         named = {"trace": cell.trace, "train": cell.train or train_beside(cell.trace), "profile": cell.profile}
-        named |= {"shape": cell.shape, "checkpoint": dict(cell.settings).get(CHECKPOINT)}
+        named |= {"shape": self.shape(cell), "checkpoint": dict(cell.settings).get(CHECKPOINT)}
         return {kind: self._hash(kind, str(name)) for kind, name in named.items() if name is not None}
 
     @property

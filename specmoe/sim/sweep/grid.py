@@ -71,7 +71,7 @@ def _check(grid: Question) -> None:
         open_trace(name)
     for name in grid["policy"]:
         policy(name)
-    for name in grid["shape"]:
+    for name in grid.get("shape", ()):
         load_shape(name)
     known = {part for name in grid["profile"] for part in settable(load_profile(name))}
     allowed = {"set": {*known, *names_of_policies()}, "scale": {*known, *SPEEDS}}

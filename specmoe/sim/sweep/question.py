@@ -163,7 +163,7 @@ ROOM = ("slots", "vram")  # of which a grid has one
 PATHS = ("trace", "profile", "shape")  # that may hold commas
 ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": _count("steps"), "train": word}
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
-DEFAULTS: Question = {"profile": ["rtx3090"], "shape": ["switch-base-128"], "batch": [1], "link": ["fifo"]}
+DEFAULTS: Question = {"profile": ["rtx3090"], "batch": [1], "link": ["fifo"]}
 
 
 def read_question(path: Path) -> Question:

@@ -79,7 +79,10 @@ class Examination:
         }
 
     def score(self, asked: Asked) -> dict[str, Any]:
-        """One predictor, as deep as it can; raises InputError if it cannot run on this trace."""
+        """One predictor, as deep as it can; raises InputError if it cannot run on this trace.
+
+        `milliseconds_cpu` is measured here and now, and the only field in which two runs differ.
+        """
         if asked.name == "oracle":
             raise InputError("predictor oracle: it acts on the demand itself and guesses nothing that could be scored")
         predictor, guess = self._guess(asked)
