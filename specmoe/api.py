@@ -14,7 +14,7 @@ those of the command's options, but for `machine` (`--profile`), `model` (`--sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from specmoe.catalogues import evictions, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
 from specmoe.results import RunResult, latencies
 from specmoe.sim.config import Home, RunConfig
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from specmoe.sim.advise.advice import Advice as Found
     from specmoe.sweep_table import SweepTable
+
+__all__ = ["advise", "evictions", "policies", "predictors", "profiles", "shapes", "simulate", "sweep"]
 
 Name = str | Path
 Names = str | Sequence[str]
@@ -289,79 +292,3 @@ def _html(table: pd.DataFrame) -> str:
     shown["step, ms"] /= 1e6
     shown["stall, ms a step"] /= table["steps"] * 1e6
     return str(shown.to_html(index=False, float_format=lambda value: f"{value:.4g}"))
-
-
-def _catalogue(rows: Iterator[Row]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows))
-
-
-def policies() -> pd.DataFrame:
-    """Every policy by name, plug-ins' too: what it does, its source (paper or program), and its parts."""
-    from specmoe.sim.claims import is_yardstick
-
-    def rows() -> Iterator[Row]:
-        for name, known in POLICIES.items():
-            parts = {"predictor": known.predictor, "eviction": known.eviction, "sharing": known.sharing}
-            yield {
-                "name": name,
-                "about": known.about,
-                "source": known.source,
-                **parts,
-                "yardstick": is_yardstick(known),
-            }
-
-    return _catalogue(rows())
-
-
-def evictions() -> pd.DataFrame:
-    """Every eviction by name, plug-ins' too: what it evicts, and its source."""
-    from specmoe.sim.decide.evictions import EVICTIONS
-
-    return _catalogue({"name": name, **_about(known), "peeks": known.peeks} for name, known in EVICTIONS.items())
-
-
-def predictors() -> pd.DataFrame:
-    """Every predictor by name, plug-ins' too: what it predicts, and its source."""
-    from specmoe.sim.speculate.predictors import PREDICTORS
-
-    def rows() -> Iterator[Row]:
-        for name, known in PREDICTORS.items():
-            made = known.func if isinstance(known, partial) else known
-            yield {"name": name, **_about(made), "peeks": bool(getattr(made, "peeks", False))}
-
-    return _catalogue(rows())
-
-
-def _about(made: Any) -> dict[str, str]:
-    """The first line of a class's documentation, and its source."""
-    return {"about": (made.__doc__ or "").strip().split("\n")[0], "source": getattr(made, "source", "")}
-
-
-def profiles() -> pd.DataFrame:
-    """Every shipped machine: VRAM in bytes, and memory and pinned link bandwidth in bytes/s, one way."""
-    from specmoe.hwprofiles.catalogue import load_profile, profile_names
-
-    names = {"vram_bytes": "device.vram", "memory_bandwidth": "device.memory_bandwidth"}
-
-    def rows() -> Iterator[Row]:
-        for name in profile_names():
-            profile = load_profile(name)
-            numbers = {column: profile[field] for column, field in names.items()}
-            link = profile.plateau("host_to_device.pinned")
-            yield {"name": name, **numbers, "link_bandwidth": link}
-
-    return _catalogue(rows())
-
-
-def shapes() -> pd.DataFrame:
-    """Every shipped model shape: MoE layers, experts, top-k, sizes and bytes of an expert in the model's own format."""
-    from specmoe.hwprofiles.catalogue import load_shape, shape_names
-
-    def rows() -> Iterator[Row]:
-        for name in shape_names():
-            shape = load_shape(name)
-            experts = {"experts": shape.experts.number, "top_k": shape.experts.top_k}
-            size = {"format": shape.format, "expert_bytes": shape.expert_bytes(), "parameters": shape.total_parameters}
-            yield {"name": name, "moe_layers": shape.decoder.moe_layers, **experts, "d_model": shape.d_model, **size}
-
-    return _catalogue(rows())

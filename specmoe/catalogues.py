@@ -1,0 +1,85 @@
+"""What specmoe ships and plug-ins bring, as DataFrames: policies, evictions, predictors, machines, model shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
+from specmoe.sim.claims import is_yardstick
+from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.speculate.predictors import PREDICTORS
+from specmoe.summary import Row
+
+
+def policies() -> pd.DataFrame:
+    """Every policy by name, plug-ins' too: what it does, its source (paper or program), and its parts."""
+
+    def rows() -> Iterator[Row]:
+        for name, known in POLICIES.items():
+            parts = {"predictor": known.predictor, "eviction": known.eviction, "sharing": known.sharing}
+            yield {
+                "name": name,
+                "about": known.about,
+                "source": known.source,
+                **parts,
+                "yardstick": is_yardstick(known),
+            }
+
+    return _frame(rows())
+
+
+def evictions() -> pd.DataFrame:
+    """Every eviction by name, plug-ins' too: what it evicts, and its source."""
+    return _frame({"name": name, **_about(known), "peeks": known.peeks} for name, known in EVICTIONS.items())
+
+
+def predictors() -> pd.DataFrame:
+    """Every predictor by name, plug-ins' too: what it predicts, and its source."""
+
+    def rows() -> Iterator[Row]:
+        for name, known in PREDICTORS.items():
+            made = known.func if isinstance(known, partial) else known
+            yield {"name": name, **_about(made), "peeks": bool(getattr(made, "peeks", False))}
+
+    return _frame(rows())
+
+
+def _about(made: Any) -> dict[str, str]:
+    """The first line of a class's documentation, and its source."""
+    return {"about": (made.__doc__ or "").strip().split("\n")[0], "source": getattr(made, "source", "")}
+
+
+def profiles() -> pd.DataFrame:
+    """Every shipped machine: VRAM in bytes, and memory and pinned link bandwidth in bytes/s, one way."""
+    names = {"vram_bytes": "device.vram", "memory_bandwidth": "device.memory_bandwidth"}
+
+    def rows() -> Iterator[Row]:
+        for name in profile_names():
+            profile = load_profile(name)
+            numbers = {column: profile[field] for column, field in names.items()}
+            link = profile.plateau("host_to_device.pinned")
+            yield {"name": name, **numbers, "link_bandwidth": link}
+
+    return _frame(rows())
+
+
+def shapes() -> pd.DataFrame:
+    """Every shipped model shape: MoE layers, experts, top-k, sizes and bytes of an expert in the model's own format."""
+
+    def rows() -> Iterator[Row]:
+        for name in shape_names():
+            shape = load_shape(name)
+            experts = {"experts": shape.experts.number, "top_k": shape.experts.top_k}
+            size = {"format": shape.format, "expert_bytes": shape.expert_bytes(), "parameters": shape.total_parameters}
+            yield {"name": name, "moe_layers": shape.decoder.moe_layers, **experts, "d_model": shape.d_model, **size}
+
+    return _frame(rows())
+
+
+def _frame(rows: Iterator[Row]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows))
