@@ -26,28 +26,6 @@ from specmoe.text import install
 from specmoe.traces import store
 from specmoe.traces.store import Trace
 
-
-def next_steps(found: Inventory) -> list[str]:
-    """One line each, the most useful first."""
-    first = next((name for name in found.matches if name), "rtx3090")
-    steps = [f"specmoe advise --model switch-base-128 --profile {first} --vram 8GiB --target 600tok/s"]
-    missing = [extra.name for extra in found.extras if extra.missing]
-    if missing:
-        steps.append(f"{install(missing)} for what the extras above are for")
-    if found.gpu.devices:
-        steps.append(_for_device(found))
-    return steps
-
-
-def _for_device(found: Inventory) -> str:
-    """The first device, for measuring and replaying take the first."""
-    name = found.matches[0]
-    calibrated = {entry.name: entry.calibration_met is not None for entry in found.profiles}
-    if name is None or not calibrated[name]:
-        return "specmoe profile measure --out my.toml: this machine's own numbers, in about three minutes"
-    return f"specmoe validate switch-mini-128/decode/test --profile {name}: is {name} right about this machine?"
-
-
 REQUIRED = ("numpy", "pandas", "pyarrow", "matplotlib", "simpy", "typer")
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = {  # what each brings and what that is for
     "torch": (
@@ -60,6 +38,22 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = {  # what each brings and wh
     "scale": (("distributed",), "sweeps on several machines"),
 }
 LOCAL = ("*.parquet", "*/*.parquet")  # where one's own traces are looked for, from a directory on
+
+
+class Inventory(NamedTuple):
+    """Everything. `matches` names the shipped profile of each device, None where there is none."""
+
+    version: str
+    python: str
+    required: dict[str, str | None]
+    extras: tuple[Extra, ...]
+    traces: tuple[TraceEntry, ...]
+    profiles: tuple[ProfileEntry, ...]
+    shapes: tuple[str, ...]
+    predictors: tuple[PredictorEntry, ...]
+    validations: tuple[Accuracy, ...]
+    gpu: Usable
+    matches: tuple[str | None, ...]
 
 
 class Extra(NamedTuple):
@@ -107,22 +101,6 @@ class PredictorEntry(NamedTuple):
     model: str
     phase: str
     top1: float
-
-
-class Inventory(NamedTuple):
-    """Everything. `matches` names the shipped profile of each device, None where there is none."""
-
-    version: str
-    python: str
-    required: dict[str, str | None]
-    extras: tuple[Extra, ...]
-    traces: tuple[TraceEntry, ...]
-    profiles: tuple[ProfileEntry, ...]
-    shapes: tuple[str, ...]
-    predictors: tuple[PredictorEntry, ...]
-    validations: tuple[Accuracy, ...]
-    gpu: Usable
-    matches: tuple[str | None, ...]
 
 
 def inventory(directory: Path) -> Inventory:
@@ -200,3 +178,24 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
+
+
+def next_steps(found: Inventory) -> list[str]:
+    """One line each, the most useful first."""
+    first = next((name for name in found.matches if name), "rtx3090")
+    steps = [f"specmoe advise --model switch-base-128 --profile {first} --vram 8GiB --target 600tok/s"]
+    missing = [extra.name for extra in found.extras if extra.missing]
+    if missing:
+        steps.append(f"{install(missing)} for what the extras above are for")
+    if found.gpu.devices:
+        steps.append(_for_device(found))
+    return steps
+
+
+def _for_device(found: Inventory) -> str:
+    """The first device, for measuring and replaying take the first."""
+    name = found.matches[0]
+    calibrated = {entry.name: entry.calibration_met is not None for entry in found.profiles}
+    if name is None or not calibrated[name]:
+        return "specmoe profile measure --out my.toml: this machine's own numbers, in about three minutes"
+    return f"specmoe validate switch-mini-128/decode/test --profile {name}: is {name} right about this machine?"

@@ -16,21 +16,6 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.traces.schema import TraceMeta
 
-
-def brought(chosen: Policy) -> dict[str, str]:
-    """Versions of the distributions that bring a policy, its eviction or its predictor; none where all is built in."""
-    parts = (POLICIES, chosen.name), (EVICTIONS, chosen.eviction), (PREDICTORS, chosen.predictor)
-    return {name: version for table, part in parts for name, version in table.versions(part).items()}
-
-
-def is_yardstick(chosen: Policy) -> bool:
-    """Whether no runtime could follow the policy with this model: it holds every expert, or its eviction or predictor
-    declares `peeks` (it knows the future, or needs a model made for it). An unknown part is none."""
-    predictor = PREDICTORS.get(chosen.predictor)
-    parts = EVICTIONS.get(chosen.eviction), getattr(predictor, "func", predictor)  # configured ones are partial
-    return chosen.sharing == "all-resident" or any(getattr(part, "peeks", False) for part in parts)
-
-
 GIB = 1 << 30
 DEFAULT_SHAPE = "switch-base-128"
 SATURATED = 0.9  # share of a run that its prefetches' copies would fill
@@ -49,17 +34,6 @@ def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
         yield f"routing of {meta.model} timed with the shape of {shape.name}"
     if meta.top_k != shape.experts.top_k:
         yield f"the trace uses {meta.top_k} experts a token and layer, {shape.name} {shape.experts.top_k}"
-
-
-def default_shape(meta: TraceMeta) -> str:
-    """The shape that routing is timed with unless another is chosen: that of its own model, if it is shipped."""
-    return shape_of_model(meta.model) or DEFAULT_SHAPE
-
-
-def of_default_shape(trace: str, meta: TraceMeta) -> str:
-    """What to say where no shape was chosen and that of the trace's own model is shipped; else nothing."""
-    name = shape_of_model(meta.model)
-    return "" if name is None else f"{trace} is timed with the shape {name} of its model, {meta.model}"
 
 
 def about_slots(decisions: DecisionTable) -> Iterator[str]:
@@ -91,3 +65,28 @@ def about_order(link: str, profile: HardwareProfile) -> Iterator[str]:
     if link != "fifo" and profile.interference:
         share = f"{100 * profile.interference:.1f} %"
         yield f"{profile.name}: kernels take {share} longer beside a copy, which is left out on a {link} link"
+
+
+def is_yardstick(chosen: Policy) -> bool:
+    """Whether no runtime could follow the policy with this model: it holds every expert, or its eviction or predictor
+    declares `peeks` (it knows the future, or needs a model made for it). An unknown part is none."""
+    predictor = PREDICTORS.get(chosen.predictor)
+    parts = EVICTIONS.get(chosen.eviction), getattr(predictor, "func", predictor)  # configured ones are partial
+    return chosen.sharing == "all-resident" or any(getattr(part, "peeks", False) for part in parts)
+
+
+def brought(chosen: Policy) -> dict[str, str]:
+    """Versions of the distributions that bring a policy, its eviction or its predictor; none where all is built in."""
+    parts = (POLICIES, chosen.name), (EVICTIONS, chosen.eviction), (PREDICTORS, chosen.predictor)
+    return {name: version for table, part in parts for name, version in table.versions(part).items()}
+
+
+def default_shape(meta: TraceMeta) -> str:
+    """The shape that routing is timed with unless another is chosen: that of its own model, if it is shipped."""
+    return shape_of_model(meta.model) or DEFAULT_SHAPE
+
+
+def of_default_shape(trace: str, meta: TraceMeta) -> str:
+    """What to say where no shape was chosen and that of the trace's own model is shipped; else nothing."""
+    name = shape_of_model(meta.model)
+    return "" if name is None else f"{trace} is timed with the shape {name} of its model, {meta.model}"

@@ -23,6 +23,62 @@ from specmoe.summary import Row
 NAMED = 2  # levers in the answer
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What was found: the best configuration, the error to expect of its rate, levers, and the target if there is one.
+
+    `extremes` are the rates between which the truth is expected where the routing is drawn; `failures` say why policies
+    could not be tried.
+    """
+
+    setting: Setting
+    found: Found
+    expected: Expected
+    levers: tuple[Lever, ...]
+    reach: Reach | None
+    extremes: tuple[float, ...]
+    runs: int
+    failures: dict[str, str]
+
+
+def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None) -> Advice:
+    """Search, and see what would change the answer; `on_run` is told how many configurations are done.
+
+    Raises InputError for a wrong name or number, a trace of another model, and VRAM in which no expert fits.
+    """
+    _check(question)
+    with TemporaryDirectory(prefix="specmoe-") as directory:
+        return _advised(question, Path(directory), on_run)
+
+
+def _advised(question: Question, directory: Path, on_run: Callable[[int], None]) -> Advice:
+    shape, profile = load_shape(question.shape), load_profile(question.profile)
+    setting = Setting(question, shape, profile, routings_of(shape, question.trace, question.batch, directory))
+    setting.require_homes()
+    setting.require_room()
+    trials = Trials(setting, directory, on_run)
+    found = search(trials, setting)
+    best = found.best.config
+    return Advice(
+        setting=setting,
+        found=found,
+        expected=expected_error(profile, shape, setting.held(best)),
+        levers=tuple(levers(trials, setting, found)),
+        reach=None if question.target is None else reach(trials, setting, found, question.target),
+        extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),
+        runs=trials.runs,
+        failures=trials.failures,
+    )
+
+
+def _check(question: Question) -> None:
+    for name, value in (("vram", question.vram), ("batch", question.batch), ("steps", question.steps)):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}: at least 1 expected")
+    if question.target is not None and question.target <= 0:
+        raise InputError(f"--target {question.target:g}: more than 0 tokens a second expected")
+
+
 def lines(advice: Advice) -> list[str]:
     """What to run and why; how fast; the next levers; the target; what all of it rests on."""
     return [_best(advice), _predicted(advice), _next(advice), _target(advice), _evidence(advice)]
@@ -153,65 +209,9 @@ def _warned(row: Row) -> str:
     return "".join(f"; {warning}" for warning in row["warnings"] if not warning.startswith(known))
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What was found: the best configuration, the error to expect of its rate, levers, and the target if there is one.
-
-    `extremes` are the rates between which the truth is expected where the routing is drawn; `failures` say why policies
-    could not be tried.
-    """
-
-    setting: Setting
-    found: Found
-    expected: Expected
-    levers: tuple[Lever, ...]
-    reach: Reach | None
-    extremes: tuple[float, ...]
-    runs: int
-    failures: dict[str, str]
-
-
-def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None) -> Advice:
-    """Search, and see what would change the answer; `on_run` is told how many configurations are done.
-
-    Raises InputError for a wrong name or number, a trace of another model, and VRAM in which no expert fits.
-    """
-    _check(question)
-    with TemporaryDirectory(prefix="specmoe-") as directory:
-        return _advised(question, Path(directory), on_run)
-
-
 def shape_of(trace: str | None) -> str:
     """The shape of a trace's own model; raises InputError if there is none."""
     name = None if trace is None else shape_of_model(traces.open(trace).meta.model)
     if name is None:
         raise InputError("--model expected, a shape by name or a .toml file, or --trace of a model whose shape ships")
     return name
-
-
-def _advised(question: Question, directory: Path, on_run: Callable[[int], None]) -> Advice:
-    shape, profile = load_shape(question.shape), load_profile(question.profile)
-    setting = Setting(question, shape, profile, routings_of(shape, question.trace, question.batch, directory))
-    setting.require_homes()
-    setting.require_room()
-    trials = Trials(setting, directory, on_run)
-    found = search(trials, setting)
-    best = found.best.config
-    return Advice(
-        setting=setting,
-        found=found,
-        expected=expected_error(profile, shape, setting.held(best)),
-        levers=tuple(levers(trials, setting, found)),
-        reach=None if question.target is None else reach(trials, setting, found, question.target),
-        extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),
-        runs=trials.runs,
-        failures=trials.failures,
-    )
-
-
-def _check(question: Question) -> None:
-    for name, value in (("vram", question.vram), ("batch", question.batch), ("steps", question.steps)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value}: at least 1 expected")
-    if question.target is not None and question.target <= 0:
-        raise InputError(f"--target {question.target:g}: more than 0 tokens a second expected")

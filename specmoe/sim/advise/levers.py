@@ -29,6 +29,7 @@ LINK_FACTORS = (1.5, TWICE, 4, 8)
 BATCH_FACTORS = (TWICE, 4, 8, 16)
 MOST_SEQUENCES = 64  # in a batch
 HALF = ("fp32", "fp16", "int8", "int4")  # each of half the bytes of the one before
+ALL = float("inf")  # times the VRAM: what holds everything
 
 
 class Change(NamedTuple):
@@ -40,60 +41,17 @@ class Change(NamedTuple):
     caveat: str = ""  # what must be borne in mind
 
 
-def more_vram(setting: Setting, contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
-    """Up to what holds the whole model, and no further."""
-    now, own = setting.budget(contenders[0]), setting.held(contenders[0])
-    whole, has = setting.whole_bytes(own), int(setting.profile["device.vram"])
-    for vram in sorted({int(min(whole, now * factor)) for factor in factors}):
-        if vram <= now:
-            continue
-        held = "every expert" if vram == whole else f"{setting.slots(own, vram)} slots"
-        caveat = f"{setting.profile.name} has {gib(has)}" if vram > has else ""
-        wanted = [replace(one, vram=vram) for one in contenders]
-        yield Change("vram", f"{gib(vram)} of VRAM for {held}", _placed(setting, wanted), caveat)
+class Lever(NamedTuple):
+    """A change and what it gives; `best` is how it is used, None where no policy is."""
 
-
-def faster_link(contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
-    """The same decisions on a link of more bandwidth."""
-    for factor in factors:
-        wanted = tuple(replace(one, scales=((LINK, factor),)) for one in contenders)
-        yield Change("link", f"a link {times(factor)} as fast", wanted)
-
-
-def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:
-    """Formats of fewer bits than the best has, and was not allowed: in the slots, or at home and on the link only."""
-    own = setting.held(contenders[0])
-    for held in lower(own):
-        if held not in setting.formats:
-            wanted = [replace(one, format=held, home=AT_HOME) for one in contenders]
-            if can_fill(held, own):
-                wanted += [replace(one, home=Home(format=held)) for one in contenders]
-            yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
-
-
-def lower(held: Format) -> list[Format]:
-    """Formats of fewer bits, one of each size, the largest first."""
-    return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
-
-
-def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
-    """More sequences at once; the rate is of all together."""
-    for batch in (contenders[0].batch * factor for factor in factors):
-        if batch <= MOST_SEQUENCES:
-            wanted = tuple(replace(one, batch=batch) for one in contenders)
-            yield Change("batch", f"a batch of {batch}", wanted, "all sequences together")
-
-
-def times(factor: float) -> str:
-    """A factor in words."""
-    return "twice" if factor == TWICE else f"{factor:g} times"
-
-
-def _placed(setting: Setting, wanted: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
-    return tuple(dict.fromkeys(placed(setting, wanted)))
-
-
-ALL = float("inf")  # times the VRAM: what holds everything
+    kind: Kind
+    what: str
+    caveat: str
+    rate: float  # tokens a second
+    step_ms: float
+    gain: float  # in the rate, as a share
+    ceiling: float  # the rate with every expert in VRAM
+    best: RunConfig | None
 
 
 class Reach(NamedTuple):
@@ -107,6 +65,60 @@ class Reach(NamedTuple):
     ways: tuple[Lever, ...]
     most: Lever | None
     ceiling: float
+
+
+def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
+    """Those that give something, what gives most first."""
+    changes = list(doubled(setting, found))
+    with suppress(InputError):  # none of them can be simulated: no lever
+        trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
+    every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
+    every += foreseen(found)
+    return sorted((lever for lever in every if lever.gain > LEVEL), key=lambda lever: (-lever.gain, lever.kind))
+
+
+def doubled(setting: Setting, found: Found) -> Iterator[Change]:
+    """Each kind's factor of two; where all is resident, neither VRAM nor the link is a lever."""
+    contenders = [trial.config for trial in found.contenders]
+    if found.best.config.policy != EVERYTHING:
+        yield from more_vram(setting, contenders, [TWICE])
+        yield from faster_link(contenders, [TWICE])
+    yield from islice(fewer_bytes(setting, contenders), 1)
+    yield from larger_batch(contenders, [TWICE])
+
+
+def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
+    """What a change gives; None if nothing fits then, or nothing can be simulated, as with a batch beyond the trace."""
+    if not change.configs:
+        return None
+    try:
+        best = best_of(trials.run(change.configs))
+    except InputError:
+        return None
+    return Lever(
+        kind=change.kind,
+        what=_told(change, best.config),
+        caveat=change.caveat,
+        rate=best.rate,
+        step_ms=best.step_ms,
+        gain=best.rate / found.best.rate - 1,
+        ceiling=best.rate_at("floor_ns"),
+        best=best.config,
+    )
+
+
+def _told(change: Change, best: RunConfig) -> str:
+    return f"{change.what} at home only" if change.kind == "format" and best.home.format else change.what
+
+
+def foreseen(found: Found) -> Sequence[Lever]:
+    """Perfect knowledge on the same slots: no predictor can give more."""
+    if found.best.config.policy == EVERYTHING:
+        return ()
+    rate, step_ms = found.best.rate_at("oracle_ns"), float(found.best.row["oracle_ns"]) / 1e6
+    gain, ceiling = rate / found.best.rate - 1, found.best.rate_at("floor_ns")
+    what, caveat = "a perfect predictor on the same slots", "the most that any can give"
+    return (Lever("predictor", what, caveat, rate, step_ms, gain, ceiling, None),)
 
 
 def reach(trials: Trials, setting: Setting, found: Found, target: float) -> Reach:
@@ -176,68 +188,54 @@ def _few(found: Found) -> Sequence[RunConfig]:
     return [trial.config for trial in found.few]
 
 
-class Lever(NamedTuple):
-    """A change and what it gives; `best` is how it is used, None where no policy is."""
-
-    kind: Kind
-    what: str
-    caveat: str
-    rate: float  # tokens a second
-    step_ms: float
-    gain: float  # in the rate, as a share
-    ceiling: float  # the rate with every expert in VRAM
-    best: RunConfig | None
-
-
-def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
-    """Those that give something, what gives most first."""
-    changes = list(doubled(setting, found))
-    with suppress(InputError):  # none of them can be simulated: no lever
-        trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
-    every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
-    every += foreseen(found)
-    return sorted((lever for lever in every if lever.gain > LEVEL), key=lambda lever: (-lever.gain, lever.kind))
+def more_vram(setting: Setting, contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
+    """Up to what holds the whole model, and no further."""
+    now, own = setting.budget(contenders[0]), setting.held(contenders[0])
+    whole, has = setting.whole_bytes(own), int(setting.profile["device.vram"])
+    for vram in sorted({int(min(whole, now * factor)) for factor in factors}):
+        if vram <= now:
+            continue
+        held = "every expert" if vram == whole else f"{setting.slots(own, vram)} slots"
+        caveat = f"{setting.profile.name} has {gib(has)}" if vram > has else ""
+        wanted = [replace(one, vram=vram) for one in contenders]
+        yield Change("vram", f"{gib(vram)} of VRAM for {held}", _placed(setting, wanted), caveat)
 
 
-def doubled(setting: Setting, found: Found) -> Iterator[Change]:
-    """Each kind's factor of two; where all is resident, neither VRAM nor the link is a lever."""
-    contenders = [trial.config for trial in found.contenders]
-    if found.best.config.policy != EVERYTHING:
-        yield from more_vram(setting, contenders, [TWICE])
-        yield from faster_link(contenders, [TWICE])
-    yield from islice(fewer_bytes(setting, contenders), 1)
-    yield from larger_batch(contenders, [TWICE])
+def faster_link(contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
+    """The same decisions on a link of more bandwidth."""
+    for factor in factors:
+        wanted = tuple(replace(one, scales=((LINK, factor),)) for one in contenders)
+        yield Change("link", f"a link {times(factor)} as fast", wanted)
 
 
-def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
-    """What a change gives; None if nothing fits then, or nothing can be simulated, as with a batch beyond the trace."""
-    if not change.configs:
-        return None
-    try:
-        best = best_of(trials.run(change.configs))
-    except InputError:
-        return None
-    return Lever(
-        kind=change.kind,
-        what=_told(change, best.config),
-        caveat=change.caveat,
-        rate=best.rate,
-        step_ms=best.step_ms,
-        gain=best.rate / found.best.rate - 1,
-        ceiling=best.rate_at("floor_ns"),
-        best=best.config,
-    )
+def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:
+    """Formats of fewer bits than the best has, and was not allowed: in the slots, or at home and on the link only."""
+    own = setting.held(contenders[0])
+    for held in lower(own):
+        if held not in setting.formats:
+            wanted = [replace(one, format=held, home=AT_HOME) for one in contenders]
+            if can_fill(held, own):
+                wanted += [replace(one, home=Home(format=held)) for one in contenders]
+            yield Change("format", f"experts in {held}", _placed(setting, wanted), "if its quality is acceptable")
 
 
-def _told(change: Change, best: RunConfig) -> str:
-    return f"{change.what} at home only" if change.kind == "format" and best.home.format else change.what
+def lower(held: Format) -> list[Format]:
+    """Formats of fewer bits, one of each size, the largest first."""
+    return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
 
 
-def foreseen(found: Found) -> Sequence[Lever]:
-    """Perfect knowledge on the same slots: no predictor can give more."""
-    if found.best.config.policy == EVERYTHING:
-        return ()
-    rate, step_ms = found.best.rate_at("oracle_ns"), float(found.best.row["oracle_ns"]) / 1e6
-    gain, ceiling = rate / found.best.rate - 1, found.best.rate_at("floor_ns")
-    what, caveat = "a perfect predictor on the same slots", "the most that any can give"
-    return (Lever("predictor", what, caveat, rate, step_ms, gain, ceiling, None),)
+def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
+    """More sequences at once; the rate is of all together."""
+    for batch in (contenders[0].batch * factor for factor in factors):
+        if batch <= MOST_SEQUENCES:
+            wanted = tuple(replace(one, batch=batch) for one in contenders)
+            yield Change("batch", f"a batch of {batch}", wanted, "all sequences together")
+
+
+def times(factor: float) -> str:
+    """A factor in words."""
+    return "twice" if factor == TWICE else f"{factor:g} times"
+
+
+def _placed(setting: Setting, wanted: Iterable[RunConfig]) -> tuple[RunConfig, ...]:
+    return tuple(dict.fromkeys(placed(setting, wanted)))

@@ -29,58 +29,8 @@ LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # of prefetching
 TUNED = 3  # policies that are tried with all of these
 RIVALS = 4  # that may win when something changes
 LEARNED = "learned"  # begins the names of networks, which take longer to ask than an answer may take
-
-
-def searched(drawn: bool) -> list[str]:
-    """Names of the policies that are tried, plug-ins' too.
-
-    Not those that no runtime could follow, that keep nothing, or that ask a network; on drawn routing none that
-    predicts, as nothing in it can be predicted.
-    """
-    return [name for name, known in POLICIES.items() if _is_practical(known) and not (drawn and known.prefetch)]
-
-
-def variants(one: RunConfig) -> tuple[RunConfig, ...]:
-    """A policy as it is named and, if it is the simplest, with an LRU for each layer too, which has no cliff."""
-    return (one, replace(one, settings=(PER_LAYER,))) if one.policy == BASE else (one,)
-
-
-def _is_practical(known: Policy) -> bool:
-    return known.keep and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
-
-
-def screened(setting: Setting) -> Iterator[RunConfig]:
-    """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
-    question = setting.question
-    for held, home in product(setting.formats, (None, *question.home_formats)):
-        if home is not None and not can_fill(home, held):
-            continue
-        for name in searched(setting.routings.drawn):
-            wanted = Home(format=home)
-            one = replace(setting.config, policy=name, format=held, home=wanted)
-            yield from placed(setting, variants(one))
-
-
-def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:
-    """With all slots that fit into their VRAM, everything resident where that fits; left out what does not fit."""
-    for one in wanted:
-        held, vram = setting.held(one), setting.budget(one)
-        slots = setting.slots(held, vram)
-        if setting.holds_all(held, vram):
-            yield replace(one, policy=EVERYTHING, slots=setting.keys, settings=(), home=AT_HOME)
-        elif slots:
-            yield replace(one, slots=slots)
-
-
-def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
-    """The best policies that prefetch, with every limit and depth, and with an LRU for each layer."""
-    prefetching = [trial.config for trial in by_policy(trials) if chosen(trial.config).prefetch]
-    rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))
-    ways: list[Pairs] = [*map(tuple, rules), (PER_LAYER,)]
-    for one in prefetching[:TUNED]:
-        for wanted in ways:
-            unlike = (pair for pair in wanted if policy(one.policy, dict([pair])) != chosen(one))
-            yield replace(one, settings=tuple(unlike))
+LINK = "host_to_device.pinned.bandwidth"
+LEVEL = 0.01  # rates that differ by less are level: a prediction's error is no smaller
 
 
 class Found(NamedTuple):
@@ -114,20 +64,56 @@ def search(trials: Trials, setting: Setting) -> Found:
     return Found(best_of(every), by_policy(every))
 
 
-LINK = "host_to_device.pinned.bandwidth"
-LEVEL = 0.01  # rates that differ by less are level: a prediction's error is no smaller
+def screened(setting: Setting) -> Iterator[RunConfig]:
+    """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
+    question = setting.question
+    for held, home in product(setting.formats, (None, *question.home_formats)):
+        if home is not None and not can_fill(home, held):
+            continue
+        for name in searched(setting.routings.drawn):
+            wanted = Home(format=home)
+            one = replace(setting.config, policy=name, format=held, home=wanted)
+            yield from placed(setting, variants(one))
 
 
-def chosen(config: RunConfig) -> Policy:
-    """The policy with its settings."""
-    return policy(config.policy, dict(config.settings))
+def searched(drawn: bool) -> list[str]:
+    """Names of the policies that are tried, plug-ins' too.
+
+    Not those that no runtime could follow, that keep nothing, or that ask a network; on drawn routing none that
+    predicts, as nothing in it can be predicted.
+    """
+    return [name for name, known in POLICIES.items() if _is_practical(known) and not (drawn and known.prefetch)]
 
 
-def effort(config: RunConfig) -> tuple[bool, int, int, int]:
-    """What it takes to build: a predictor, how much of what it says is fetched, and the policy's place in the table."""
-    rule = chosen(config).prefetch
-    guesses = (rule.depth, rule.limit) if rule else (0, 0)
-    return (chosen(config).predictor != "none", *guesses, list(POLICIES).index(config.policy))
+def variants(one: RunConfig) -> tuple[RunConfig, ...]:
+    """A policy as it is named and, if it is the simplest, with an LRU for each layer too, which has no cliff."""
+    return (one, replace(one, settings=(PER_LAYER,))) if one.policy == BASE else (one,)
+
+
+def _is_practical(known: Policy) -> bool:
+    return known.keep and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
+
+
+def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:
+    """With all slots that fit into their VRAM, everything resident where that fits; left out what does not fit."""
+    for one in wanted:
+        held, vram = setting.held(one), setting.budget(one)
+        slots = setting.slots(held, vram)
+        if setting.holds_all(held, vram):
+            yield replace(one, policy=EVERYTHING, slots=setting.keys, settings=(), home=AT_HOME)
+        elif slots:
+            yield replace(one, slots=slots)
+
+
+def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
+    """The best policies that prefetch, with every limit and depth, and with an LRU for each layer."""
+    prefetching = [trial.config for trial in by_policy(trials) if chosen(trial.config).prefetch]
+    rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))
+    ways: list[Pairs] = [*map(tuple, rules), (PER_LAYER,)]
+    for one in prefetching[:TUNED]:
+        for wanted in ways:
+            unlike = (pair for pair in wanted if policy(one.policy, dict([pair])) != chosen(one))
+            yield replace(one, settings=tuple(unlike))
 
 
 class Trial(NamedTuple):
@@ -201,6 +187,18 @@ class Trials:
     def _cell(self, one: RunConfig, trace: str) -> RunConfig:
         """What is simulated: slots stand for the VRAM that they were derived from."""
         return replace(one, trace=trace, vram=None, steps=self._setting.steps_of(one.batch))
+
+
+def chosen(config: RunConfig) -> Policy:
+    """The policy with its settings."""
+    return policy(config.policy, dict(config.settings))
+
+
+def effort(config: RunConfig) -> tuple[bool, int, int, int]:
+    """What it takes to build: a predictor, how much of what it says is fetched, and the policy's place in the table."""
+    rule = chosen(config).prefetch
+    guesses = (rule.depth, rule.limit) if rule else (0, 0)
+    return (chosen(config).predictor != "none", *guesses, list(POLICIES).index(config.policy))
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

@@ -34,6 +34,14 @@ from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
 
+LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed stickiness
+SEED = 0
+DRAWS = 20_000_000  # random numbers for a trace
+SEQUENCES, MOST_SEQUENCES = 32, 64  # enough for a batch of four times the question's
+LENGTHS = (32, 128)  # tokens of a sequence
+FILLED = 12  # demands for each slot, so that what it takes to fill them hardly counts
+FEWEST_DEMANDS, FEWEST_STEPS = 6_000, 60  # that a mean rests on
+
 
 @dataclass(frozen=True)
 class Question:
@@ -54,122 +62,6 @@ class Question:
     formats: tuple[Format, ...] = ()
     home_formats: tuple[Format, ...] = ()
     steps: int | None = None
-
-
-LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed stickiness
-SEED = 0
-DRAWS = 20_000_000  # random numbers for a trace
-SEQUENCES, MOST_SEQUENCES = 32, 64  # enough for a batch of four times the question's
-LENGTHS = (32, 128)  # tokens of a sequence
-
-
-def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Path) -> Path:
-    """Write a `decode` trace with enough sequences for a batch; its notes say what is assumed."""
-    layers, experts = shape.decoder.moe_layers, shape.experts
-    sequences = max(SEQUENCES, min(MOST_SEQUENCES, 16 * batch), batch)
-    least, most = LENGTHS
-    length = max(least, min(most, DRAWS // (sequences * layers * experts.number)))
-    size = (length, sequences, layers, experts.number)
-    used = routed(size, experts.top_k, assumed_stickiness, np.random.default_rng(SEED))
-    meta = TraceMeta(
-        phase="decode",
-        kind="synthetic",
-        origin="synthetic",
-        model="none",
-        num_experts=experts.number,
-        num_layers=layers,
-        top_k=experts.top_k,
-        candidates=experts.top_k,
-        sources=("synthetic",),
-        corpus="none",
-        seed=SEED,
-        has_probs=False,
-        has_lookahead=False,
-        date=today(),
-        versions=library_versions("numpy", "pyarrow"),
-        notes=(f"assumed_stickiness = {assumed_stickiness}", "experts are drawn alike"),
-    )
-    path = directory / f"drawn-{assumed_stickiness}.parquet"
-    write_trace(path, meta, [_block(used)])
-    return path
-
-
-def routed(
-    size: tuple[int, int, int, int], top_k: int, stickiness: float, rng: np.random.Generator
-) -> NDArray[np.int16]:
-    """Experts [sequences, tokens, layers, top_k], from the sizes [tokens, sequences, layers, experts]."""
-    tokens, *rest = size
-    used = np.empty((tokens, *rest[:2], top_k), np.int16)
-    for token in range(tokens):
-        scores = rng.random(rest, np.float32)
-        if token:
-            kept = rng.random(used[0].shape, np.float32) < stickiness
-            before = np.where(kept, 2.0, 0.0) + np.take_along_axis(scores, used[token - 1].astype(np.intp), -1)
-            np.put_along_axis(scores, used[token - 1].astype(np.intp), before.astype(np.float32), -1)
-        used[token] = np.argpartition(-scores, top_k - 1, -1)[..., :top_k]
-    return used.swapaxes(0, 1)
-
-
-def _block(used: NDArray[np.int16]) -> Block:
-    sequences, length = used.shape[:2]
-    experts = used.reshape(-1, *used.shape[2:])
-    return Block(
-        sequence=np.repeat(np.arange(sequences, dtype=np.int32), length),
-        position=np.tile(np.arange(length, dtype=np.int32), sequences),
-        source=np.zeros(len(experts), np.int16),
-        token=np.full(len(experts), -1, np.int32),
-        experts=experts,
-        probs=np.full(experts.shape, np.nan, np.float16),
-        lookahead=no_lookahead(experts),
-    )
-
-
-class Routings(NamedTuple):
-    """The trace that is simulated; where it is drawn, two more that the truth is expected between."""
-
-    trace: str
-    meta: TraceMeta
-    extremes: tuple[str, ...] = ()
-
-    @property
-    def drawn(self) -> bool:
-        """Whether no model produced it."""
-        return bool(self.extremes)
-
-
-def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Path) -> Routings:
-    """The trace told, else the bundled one of such a model, else drawn ones, which are written to the directory.
-
-    Raises InputError for a trace of a model with other layers or experts: its times would be of that one.
-    """
-    if trace is not None:
-        meta = traces.open(trace).meta
-        _require_fit(trace, meta, shape)
-        return Routings(trace, meta)
-    for name in store.names():
-        if name.endswith("/decode/test") and fits(meta := traces.open(name).meta, shape):
-            return Routings(name, meta)
-    likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
-    return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)))
-
-
-def fits(meta: TraceMeta, shape: ModelShape) -> bool:
-    """Whether the routing is of as many layers and experts, and as many of them used."""
-    wanted = (shape.stack(meta.phase).moe_layers, shape.experts.number, shape.experts.top_k)
-    return (meta.num_layers, meta.num_experts, meta.top_k) == wanted
-
-
-def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
-    if not fits(meta, shape):
-        layers, experts = shape.stack(meta.phase).moe_layers, shape.experts
-        raise InputError(
-            f"--trace {name}: {meta.num_layers} layers of {meta.num_experts} experts, top {meta.top_k}: {shape.name} "
-            f"has {layers} of {experts.number}, top {experts.top_k}; a trace of such a model expected, or none"
-        )
-
-
-FILLED = 12  # demands for each slot, so that what it takes to fill them hardly counts
-FEWEST_DEMANDS, FEWEST_STEPS = 6_000, 60  # that a mean rests on
 
 
 class Setting(NamedTuple):
@@ -274,6 +166,111 @@ class Setting(NamedTuple):
                 f"--vram {gib(self.question.vram)}: no expert of {self.shape.name} fits beside its other weights: at "
                 f"least {needed} expected (--format allows others)"
             )
+
+
+class Routings(NamedTuple):
+    """The trace that is simulated; where it is drawn, two more that the truth is expected between."""
+
+    trace: str
+    meta: TraceMeta
+    extremes: tuple[str, ...] = ()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether no model produced it."""
+        return bool(self.extremes)
+
+
+def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Path) -> Routings:
+    """The trace told, else the bundled one of such a model, else drawn ones, which are written to the directory.
+
+    Raises InputError for a trace of a model with other layers or experts: its times would be of that one.
+    """
+    if trace is not None:
+        meta = traces.open(trace).meta
+        _require_fit(trace, meta, shape)
+        return Routings(trace, meta)
+    for name in store.names():
+        if name.endswith("/decode/test") and fits(meta := traces.open(name).meta, shape):
+            return Routings(name, meta)
+    likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
+    return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)))
+
+
+def fits(meta: TraceMeta, shape: ModelShape) -> bool:
+    """Whether the routing is of as many layers and experts, and as many of them used."""
+    wanted = (shape.stack(meta.phase).moe_layers, shape.experts.number, shape.experts.top_k)
+    return (meta.num_layers, meta.num_experts, meta.top_k) == wanted
+
+
+def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
+    if not fits(meta, shape):
+        layers, experts = shape.stack(meta.phase).moe_layers, shape.experts
+        raise InputError(
+            f"--trace {name}: {meta.num_layers} layers of {meta.num_experts} experts, top {meta.top_k}: {shape.name} "
+            f"has {layers} of {experts.number}, top {experts.top_k}; a trace of such a model expected, or none"
+        )
+
+
+def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Path) -> Path:
+    """Write a `decode` trace with enough sequences for a batch; its notes say what is assumed."""
+    layers, experts = shape.decoder.moe_layers, shape.experts
+    sequences = max(SEQUENCES, min(MOST_SEQUENCES, 16 * batch), batch)
+    least, most = LENGTHS
+    length = max(least, min(most, DRAWS // (sequences * layers * experts.number)))
+    size = (length, sequences, layers, experts.number)
+    used = routed(size, experts.top_k, assumed_stickiness, np.random.default_rng(SEED))
+    meta = TraceMeta(
+        phase="decode",
+        kind="synthetic",
+        origin="synthetic",
+        model="none",
+        num_experts=experts.number,
+        num_layers=layers,
+        top_k=experts.top_k,
+        candidates=experts.top_k,
+        sources=("synthetic",),
+        corpus="none",
+        seed=SEED,
+        has_probs=False,
+        has_lookahead=False,
+        date=today(),
+        versions=library_versions("numpy", "pyarrow"),
+        notes=(f"assumed_stickiness = {assumed_stickiness}", "experts are drawn alike"),
+    )
+    path = directory / f"drawn-{assumed_stickiness}.parquet"
+    write_trace(path, meta, [_block(used)])
+    return path
+
+
+def routed(
+    size: tuple[int, int, int, int], top_k: int, stickiness: float, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Experts [sequences, tokens, layers, top_k], from the sizes [tokens, sequences, layers, experts]."""
+    tokens, *rest = size
+    used = np.empty((tokens, *rest[:2], top_k), np.int16)
+    for token in range(tokens):
+        scores = rng.random(rest, np.float32)
+        if token:
+            kept = rng.random(used[0].shape, np.float32) < stickiness
+            before = np.where(kept, 2.0, 0.0) + np.take_along_axis(scores, used[token - 1].astype(np.intp), -1)
+            np.put_along_axis(scores, used[token - 1].astype(np.intp), before.astype(np.float32), -1)
+        used[token] = np.argpartition(-scores, top_k - 1, -1)[..., :top_k]
+    return used.swapaxes(0, 1)
+
+
+def _block(used: NDArray[np.int16]) -> Block:
+    sequences, length = used.shape[:2]
+    experts = used.reshape(-1, *used.shape[2:])
+    return Block(
+        sequence=np.repeat(np.arange(sequences, dtype=np.int32), length),
+        position=np.tile(np.arange(length, dtype=np.int32), sequences),
+        source=np.zeros(len(experts), np.int16),
+        token=np.full(len(experts), -1, np.int32),
+        experts=experts,
+        probs=np.full(experts.shape, np.nan, np.float16),
+        lookahead=no_lookahead(experts),
+    )
 
 
 def gib(size: float) -> str:

@@ -33,80 +33,14 @@ from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
 
-class Proposals(Protocol):
-    """What may be loaded ahead."""
-
-    backlog: int
-
-    def at(self, event: int) -> list[int]:
-        """Keys worth loading after the event's own demand, most urgent first."""
-        ...
-
-
-class FromPredictions:
-    """The best candidates of the next events."""
-
-    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
-        self.backlog = rule.backlog
-        depth = min(rule.depth, predictions.depth)
-        experts = predictions.experts[:, :depth, : rule.limit]
-        confidence = predictions.confidence[:, :depth, : rule.limit]
-        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
-        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
-        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
-        self._keys = (first[..., None] + experts)[wanted].data
-        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
-
-    def at(self, event: int) -> list[int]:
-        """Nearest layer first, best candidate first."""
-        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
-
-
-class FromTheFuture:
-    """What is needed next and not there (Cao et al. 1995); needs no prediction, for it peeks."""
-
-    def __init__(self, rule: Prefetch, workload: Workload) -> None:
-        self.backlog = rule.backlog
-        self._window = rule.limit
-        self._keys = workload.keys.data
-        self._offsets = workload.offsets.data
-
-    def at(self, event: int) -> list[int]:
-        """The next distinct keys in the order of their need, `limit` of them."""
-        found: dict[int, None] = {}
-        for key in self._keys[self._offsets[event + 1] :]:
-            if len(found) == self._window:
-                break
-            found[key] = None
-        return list(found)
-
-
-class Nothing:
-    """No prefetch."""
-
-    backlog = 0
-
-    def at(self, event: int) -> list[int]:
-        """Nothing."""
-        return []
-
-
-def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
-    """What a policy's prefetch rule makes of its predictions."""
-    if policy.prefetch is None:
-        return Nothing()
-    if policy.predictor == "oracle":
-        return FromTheFuture(policy.prefetch, workload)
-    return FromPredictions(policy.prefetch, predictions, workload)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Slots that some layers share, and who ranks what is in them."""
-
-    eviction: Eviction
-    free: list[int]
-    capacity: int
+def decide(
+    workload: Workload, predictions: PredictionTable, policy: Policy, slots: int, context: Context | None = None
+) -> DecisionTable:
+    """The decisions of a policy with so many slots in all; raises InputError if a layer would have none."""
+    if len(predictions.experts) != workload.num_events:
+        raise InputError(f"predictions of {len(predictions.experts)} events for a workload of {workload.num_events}")
+    known = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
+    return Director(workload, predictions, policy, slots, known).run()
 
 
 class Director:
@@ -201,14 +135,13 @@ class Director:
             self._evict(self._pools[layer], key)
 
 
-def decide(
-    workload: Workload, predictions: PredictionTable, policy: Policy, slots: int, context: Context | None = None
-) -> DecisionTable:
-    """The decisions of a policy with so many slots in all; raises InputError if a layer would have none."""
-    if len(predictions.experts) != workload.num_events:
-        raise InputError(f"predictions of {len(predictions.experts)} events for a workload of {workload.num_events}")
-    known = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
-    return Director(workload, predictions, policy, slots, known).run()
+@dataclass(frozen=True)
+class Pool:
+    """Slots that some layers share, and who ranks what is in them."""
+
+    eviction: Eviction
+    free: list[int]
+    capacity: int
 
 
 def _demands(workload: Workload) -> Iterator[tuple[int, list[int], list[int]]]:
@@ -244,3 +177,70 @@ def _pools(policy: Policy, slots: int, layers: int, context: Context) -> list[Po
 def _pool(policy: Policy, slots: range, context: Context) -> Pool:
     eviction = make_eviction(policy.eviction, context, len(slots), policy.eviction_parameters)
     return Pool(eviction, list(reversed(slots)), len(slots))
+
+
+class Proposals(Protocol):
+    """What may be loaded ahead."""
+
+    backlog: int
+
+    def at(self, event: int) -> list[int]:
+        """Keys worth loading after the event's own demand, most urgent first."""
+        ...
+
+
+class FromPredictions:
+    """The best candidates of the next events."""
+
+    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
+        self.backlog = rule.backlog
+        depth = min(rule.depth, predictions.depth)
+        experts = predictions.experts[:, :depth, : rule.limit]
+        confidence = predictions.confidence[:, :depth, : rule.limit]
+        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
+        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
+        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
+        self._keys = (first[..., None] + experts)[wanted].data
+        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
+
+    def at(self, event: int) -> list[int]:
+        """Nearest layer first, best candidate first."""
+        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
+
+
+class FromTheFuture:
+    """What is needed next and not there (Cao et al. 1995); needs no prediction, for it peeks."""
+
+    def __init__(self, rule: Prefetch, workload: Workload) -> None:
+        self.backlog = rule.backlog
+        self._window = rule.limit
+        self._keys = workload.keys.data
+        self._offsets = workload.offsets.data
+
+    def at(self, event: int) -> list[int]:
+        """The next distinct keys in the order of their need, `limit` of them."""
+        found: dict[int, None] = {}
+        for key in self._keys[self._offsets[event + 1] :]:
+            if len(found) == self._window:
+                break
+            found[key] = None
+        return list(found)
+
+
+class Nothing:
+    """No prefetch."""
+
+    backlog = 0
+
+    def at(self, event: int) -> list[int]:
+        """Nothing."""
+        return []
+
+
+def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
+    """What a policy's prefetch rule makes of its predictions."""
+    if policy.prefetch is None:
+        return Nothing()
+    if policy.predictor == "oracle":
+        return FromTheFuture(policy.prefetch, workload)
+    return FromPredictions(policy.prefetch, predictions, workload)

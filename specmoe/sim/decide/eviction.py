@@ -22,50 +22,6 @@ from specmoe.traces.workload import Workload
 NEVER = 1 << 60
 
 
-@dataclass(frozen=True)
-class Future:
-    """When each key is demanded; for policies that peek, and for the oracle."""
-
-    events: dict[int, list[int]]
-
-    @classmethod
-    def of(cls, workload: Workload) -> Future:
-        """The demand of a workload by key."""
-        order = np.argsort(workload.keys, kind="stable")
-        keys, starts = np.unique(workload.keys[order], return_index=True)
-        parts = np.split(workload.events[order], starts)[1:]
-        return cls({int(k): part.tolist() for k, part in zip(keys, parts, strict=True)})
-
-    def next_use(self, key: int, after: int) -> int:
-        """The first event later than `after` that demands the key; NEVER if there is none."""
-        events = self.events.get(key, [])
-        place = bisect_right(events, after)
-        return events[place] if place < len(events) else NEVER
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a policy may be built from.
-
-    `learn_popularity` is called when a policy reads `popularity`. `predictions` are those the policy prefetches by.
-    """
-
-    slots: int
-    workload: Workload
-    learn_popularity: Callable[[], NDArray[np.int64] | None] = lambda: None
-    predictions: PredictionTable | None = None
-
-    @cached_property
-    def popularity(self) -> NDArray[np.int64] | None:
-        """Uses of every key in the train split, [L * E]; None without one: all are alike."""
-        return self.learn_popularity()
-
-    @cached_property
-    def future(self) -> Future:
-        """The workload's demand by key."""
-        return Future.of(self.workload)
-
-
 class Eviction(ABC):
     """Ranks the resident keys. The director calls `insert` when a load is issued, `use` when a demand is served (also
     for the demand that caused the load), and `remove` when a key leaves, whoever chose it.
@@ -99,6 +55,50 @@ class Eviction(ABC):
     def may_replace(self, victim: int, key: int, event: int) -> bool:
         """Whether a *prefetch* of `key` is worth the loss of `victim`."""
         return True
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a policy may be built from.
+
+    `learn_popularity` is called when a policy reads `popularity`. `predictions` are those the policy prefetches by.
+    """
+
+    slots: int
+    workload: Workload
+    learn_popularity: Callable[[], NDArray[np.int64] | None] = lambda: None
+    predictions: PredictionTable | None = None
+
+    @cached_property
+    def popularity(self) -> NDArray[np.int64] | None:
+        """Uses of every key in the train split, [L * E]; None without one: all are alike."""
+        return self.learn_popularity()
+
+    @cached_property
+    def future(self) -> Future:
+        """The workload's demand by key."""
+        return Future.of(self.workload)
+
+
+@dataclass(frozen=True)
+class Future:
+    """When each key is demanded; for policies that peek, and for the oracle."""
+
+    events: dict[int, list[int]]
+
+    @classmethod
+    def of(cls, workload: Workload) -> Future:
+        """The demand of a workload by key."""
+        order = np.argsort(workload.keys, kind="stable")
+        keys, starts = np.unique(workload.keys[order], return_index=True)
+        parts = np.split(workload.events[order], starts)[1:]
+        return cls({int(k): part.tolist() for k, part in zip(keys, parts, strict=True)})
+
+    def next_use(self, key: int, after: int) -> int:
+        """The first event later than `after` that demands the key; NEVER if there is none."""
+        events = self.events.get(key, [])
+        place = bisect_right(events, after)
+        return events[place] if place < len(events) else NEVER
 
 
 def first_unpinned(keys: Iterable[int], pinned: Container[int]) -> int | None:

@@ -14,6 +14,8 @@ from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 
 Sharing = Literal["shared", "per-layer", "all-resident"]
+EVERY = 1 << 30
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,9 @@ class Policy:
     about: str = ""
 
 
-EVERY = 1 << 30
 ONE = Prefetch(1)
 LATE = Prefetch(1, after_launch=True)  # what takes its time thinks while the experts run
 SURE = Prefetch(1, threshold=0.3, after_launch=True)  # less sure, it costs more than it gains: on a validation split
-
 _ROWS = (
     Policy(
         "gpu-only",
@@ -259,7 +259,6 @@ def _wrong(name: str, value: Any) -> str:
     return "" if value.name == name else f"a Policy named {value.name!r}: the entry point's name expected"
 
 
-ALL = "all"
 POLICIES: Table[Policy] = Table("specmoe.policies", {row.name: row for row in _ROWS}, _wrong)
 
 

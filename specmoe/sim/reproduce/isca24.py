@@ -49,75 +49,6 @@ from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.traces.workload import Workload
 
 BUFFERS = 2  # each for a layer's experts
-
-
-class Execution(NamedTuple):
-    """What was decided and when it happened."""
-
-    decisions: DecisionTable
-    timing: Timing
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of the demanded experts that were resident."""
-        return self.decisions.hits / len(self.decisions.uses.hit)
-
-    @property
-    def wall_ns(self) -> int:
-        """From the first launch until the host knows that all has ended."""
-        return int(self.timing.step_end[-1])
-
-
-def costs_of(shape: ModelShape, profile: HardwareProfile) -> Costs:
-    """What a model costs in their runtime."""
-    return Costs(profile, shape, "fp32", "eager", ("host-pinned", "device-copy"))
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Their runtime with one model on one machine; `costs` are those of `costs_of`."""
-
-    costs: Costs
-
-    def run(self, policy: str, routed: Routed, slots: int | None = None) -> Execution:
-        """All steps under a named policy, with the double buffer's slots unless told."""
-        chosen, workload = POLICIES[policy], routed.workload
-        if chosen.predictor == "all":
-            workload = every_expert(workload)
-        predictions = make_predictor(chosen.predictor).predict(Routed(workload, routed.block))
-        decisions = decide(workload, predictions, chosen, slots or BUFFERS * workload.meta.num_experts)
-        offloads = chosen.sharing != "all-resident"
-        return Execution(decisions, simulate(decisions, self._durations(workload, decisions, offloads)))
-
-    def block_ms(self, execution: Execution, tokens: int) -> float:
-        """Their "block latency": mean device time of a decoder's MoE layer, from its attention to its last expert.
-
-        `tokens` are decoded in every step.
-        """
-        costs, timing = self.costs, execution.timing
-        attention = costs.attention_ns("decode", tokens, CONTEXT) + costs.router_ns(tokens)
-        return float((timing.end - timing.ready).mean() + attention + costs.host.sync_ns) / 1e6
-
-    def _durations(self, workload: Workload, decisions: DecisionTable, offloads: bool) -> Durations:
-        context = CONTEXT if workload.meta.phase == "decode" else int(workload.step_tokens.max())
-        durations = durations_of(workload, decisions, self.costs, Home(), [context] * workload.num_steps)
-        host = durations.host
-        # The engine launches each expert by itself: the one launch of a layer counts as its bookkeeping.
-        once = host._replace(launch_ns=0, bookkeeping_ns=host.bookkeeping_ns + host.launch_ns)
-        return durations._replace(expert=self._experts(decisions, offloads), host=once, sync_each_layer=True)
-
-    def _experts(self, decisions: DecisionTable, offloads: bool) -> list[int]:
-        """Compute of each use: none, but for the last of a layer its copies and the launch that serves all of them."""
-        launch = cache(self.costs.experts_ns)
-        copies = 2 * self.costs.device_copy_ns(self.costs.shape.expert_bytes("fp32")) if offloads else 0
-        program, tokens = program_of(decisions), decisions.uses.tokens.tolist()
-        compute = [0] * len(tokens)
-        for start, end in pairwise(program.use_offsets):
-            layer = program.uses[start:end]
-            compute[layer[-1]] = copies + launch(tuple(tokens[use] for use in layer))
-        return compute
-
-
 PROFILE = "a100-sxm4-80gb"
 METHODS = ("gpu-only", "pregated", "on-demand", "prefetch-all")
 INPUT_TOKENS = OUTPUT_TOKENS = 256
@@ -125,7 +56,6 @@ SEQUENCES = 64  # of figure 14
 ACTIVE = (1, 4, 16, 32, 64)  # experts, of figure 14
 SEED = 0
 CACHED = (0.25, 0.5, 0.75, 1.0)  # of all experts, for the LRU cache
-
 Methods = dict[str, float]
 
 
@@ -211,3 +141,70 @@ def _too_large(shape: ModelShape, vram: int) -> list[str]:
         for method, experts in held.items()
         if dense + experts * expert > vram
     ]
+
+
+class Execution(NamedTuple):
+    """What was decided and when it happened."""
+
+    decisions: DecisionTable
+    timing: Timing
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the demanded experts that were resident."""
+        return self.decisions.hits / len(self.decisions.uses.hit)
+
+    @property
+    def wall_ns(self) -> int:
+        """From the first launch until the host knows that all has ended."""
+        return int(self.timing.step_end[-1])
+
+
+def costs_of(shape: ModelShape, profile: HardwareProfile) -> Costs:
+    """What a model costs in their runtime."""
+    return Costs(profile, shape, "fp32", "eager", ("host-pinned", "device-copy"))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Their runtime with one model on one machine; `costs` are those of `costs_of`."""
+
+    costs: Costs
+
+    def run(self, policy: str, routed: Routed, slots: int | None = None) -> Execution:
+        """All steps under a named policy, with the double buffer's slots unless told."""
+        chosen, workload = POLICIES[policy], routed.workload
+        if chosen.predictor == "all":
+            workload = every_expert(workload)
+        predictions = make_predictor(chosen.predictor).predict(Routed(workload, routed.block))
+        decisions = decide(workload, predictions, chosen, slots or BUFFERS * workload.meta.num_experts)
+        offloads = chosen.sharing != "all-resident"
+        return Execution(decisions, simulate(decisions, self._durations(workload, decisions, offloads)))
+
+    def block_ms(self, execution: Execution, tokens: int) -> float:
+        """Their "block latency": mean device time of a decoder's MoE layer, from its attention to its last expert.
+
+        `tokens` are decoded in every step.
+        """
+        costs, timing = self.costs, execution.timing
+        attention = costs.attention_ns("decode", tokens, CONTEXT) + costs.router_ns(tokens)
+        return float((timing.end - timing.ready).mean() + attention + costs.host.sync_ns) / 1e6
+
+    def _durations(self, workload: Workload, decisions: DecisionTable, offloads: bool) -> Durations:
+        context = CONTEXT if workload.meta.phase == "decode" else int(workload.step_tokens.max())
+        durations = durations_of(workload, decisions, self.costs, Home(), [context] * workload.num_steps)
+        host = durations.host
+        # The engine launches each expert by itself: the one launch of a layer counts as its bookkeeping.
+        once = host._replace(launch_ns=0, bookkeeping_ns=host.bookkeeping_ns + host.launch_ns)
+        return durations._replace(expert=self._experts(decisions, offloads), host=once, sync_each_layer=True)
+
+    def _experts(self, decisions: DecisionTable, offloads: bool) -> list[int]:
+        """Compute of each use: none, but for the last of a layer its copies and the launch that serves all of them."""
+        launch = cache(self.costs.experts_ns)
+        copies = 2 * self.costs.device_copy_ns(self.costs.shape.expert_bytes("fp32")) if offloads else 0
+        program, tokens = program_of(decisions), decisions.uses.tokens.tolist()
+        compute = [0] * len(tokens)
+        for start, end in pairwise(program.use_offsets):
+            layer = program.uses[start:end]
+            compute[layer[-1]] = copies + launch(tuple(tokens[use] for use in layer))
+        return compute

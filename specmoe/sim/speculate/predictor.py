@@ -20,99 +20,9 @@ from specmoe.errors import InputError
 from specmoe.traces.schema import Block
 from specmoe.traces.workload import Workload
 
-
-@dataclass(frozen=True)
-class PredictionTable:
-    """Predictions known at event e (after its routing, before its experts run) about the events e + 1 ... e + D.
-
-    Depth d = 1..D is in `experts[e, d - 1]`: candidates, best first, -1 from where there are no more. The target is
-    layer (l + d) mod L, in the next step where that wraps. `confidence` is the predicted probability that the target
-    event demands the expert; 0 where there is no candidate.
-    """
-
-    experts: NDArray[np.int16]  # [events, D, C]
-    confidence: NDArray[np.float32]  # [events, D, C]
-    peeks: bool = False
-
-    @property
-    def depth(self) -> int:
-        """D, in layers."""
-        return int(self.experts.shape[1])
-
-    @cached_property
-    def is_empty(self) -> bool:
-        """Whether nothing is predicted at all."""
-        return bool((self.experts < 0).all())
-
-
-def no_predictions(events: int) -> PredictionTable:
-    """The table of a predictor that says nothing."""
-    return PredictionTable(np.full((events, 1, 0), -1, np.int16), np.zeros((events, 1, 0), np.float32))
-
-
 Candidates = tuple[NDArray[np.int16], NDArray[np.float32]]
-
-
-def pool(workload: Workload, experts: NDArray[np.int16], confidence: NDArray[np.floating[Any]]) -> Candidates:
-    """Candidates [n, L, D, C] of the workload's rows to candidates [events, D, W] of its events, best first.
-
-    An expert that tokens want independently with probabilities p is demanded with probability 1 - prod(1 - p). Ties go
-    to the lower id. Candidates of -1 count for nothing. W is as wide as the most that an event could have.
-    """
-    most = min(workload.meta.num_experts, experts.shape[3] * int(workload.step_tokens.max()))
-    depths = [_pool(workload, experts[:, :, d], confidence[:, :, d], most) for d in range(experts.shape[2])]
-    best, sure = zip(*depths, strict=True)
-    return np.stack(best, axis=1), np.stack(sure, axis=1)
-
-
-def _pool(
-    workload: Workload, experts: NDArray[np.int16], confidence: NDArray[np.floating[Any]], width: int
-) -> Candidates:
-    """One depth, [n, L, C] to [events, width]."""
-    layers, count = workload.meta.num_layers, workload.meta.num_experts
-    event = workload.step_of_row[:, None, None] * layers + np.arange(layers)[:, None]
-    there = experts >= 0
-    key = (event * count + experts)[there]
-    doubt = np.log1p(-np.minimum(confidence[there].astype(np.float64), 1 - 1e-9))
-    distinct, place = np.unique(key, return_inverse=True)
-    sure = -np.expm1(np.bincount(place, doubt, minlength=len(distinct)))
-    return _widen(distinct, sure, workload.num_events, count, width)
-
-
-def _widen(keys: NDArray[np.int64], confidence: NDArray[np.float64], events: int, count: int, width: int) -> Candidates:
-    """Sorted keys `event * count + expert` to the best `width` of each event."""
-    order = np.lexsort((keys, -confidence, keys // count))
-    event = keys[order] // count
-    rank = np.arange(len(order)) - np.searchsorted(event, event)
-    kept = rank < width
-    experts = np.full((events, width), -1, np.int16)
-    sure = np.zeros((events, width), np.float32)
-    experts[event[kept], rank[kept]] = keys[order][kept] % count
-    sure[event[kept], rank[kept]] = confidence[order][kept]
-    return experts, sure
-
-
 WIDTH = 8  # candidates that a guess holds, unless told otherwise
 EXPERT_BITS = 16  # that an expert's number takes
-
-
-class Routed(NamedTuple):
-    """A workload and the trace rows it is made of."""
-
-    workload: Workload
-    block: Block
-
-
-class Guess(NamedTuple):
-    """Candidates for every one of a workload's n rows (in the order of `Workload.rows`), at every layer.
-
-    Place [i, l, d - 1] is known once layer l has routed row i, and is about layer l + d of the same row; where
-    l + d >= L, about layer l + d - L in the next step: of the sequence's next token, or, encoding, of any token of the
-    next sequences. (Deeper than L layers, steps after that.) Best first, -1 behind the last.
-    """
-
-    experts: NDArray[np.int16]  # [n, L, D, C]
-    confidence: NDArray[np.float32]  # [n, L, D, C], probability that the expert is used; 0 where there is none
 
 
 class Predictor(ABC):
@@ -152,6 +62,93 @@ class Predictor(ABC):
         start = perf_counter()
         self.guess(routed)
         return (perf_counter() - start) / routed.workload.num_events
+
+
+class Routed(NamedTuple):
+    """A workload and the trace rows it is made of."""
+
+    workload: Workload
+    block: Block
+
+
+class Guess(NamedTuple):
+    """Candidates for every one of a workload's n rows (in the order of `Workload.rows`), at every layer.
+
+    Place [i, l, d - 1] is known once layer l has routed row i, and is about layer l + d of the same row; where
+    l + d >= L, about layer l + d - L in the next step: of the sequence's next token, or, encoding, of any token of the
+    next sequences. (Deeper than L layers, steps after that.) Best first, -1 behind the last.
+    """
+
+    experts: NDArray[np.int16]  # [n, L, D, C]
+    confidence: NDArray[np.float32]  # [n, L, D, C], probability that the expert is used; 0 where there is none
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """Predictions known at event e (after its routing, before its experts run) about the events e + 1 ... e + D.
+
+    Depth d = 1..D is in `experts[e, d - 1]`: candidates, best first, -1 from where there are no more. The target is
+    layer (l + d) mod L, in the next step where that wraps. `confidence` is the predicted probability that the target
+    event demands the expert; 0 where there is no candidate.
+    """
+
+    experts: NDArray[np.int16]  # [events, D, C]
+    confidence: NDArray[np.float32]  # [events, D, C]
+    peeks: bool = False
+
+    @property
+    def depth(self) -> int:
+        """D, in layers."""
+        return int(self.experts.shape[1])
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing is predicted at all."""
+        return bool((self.experts < 0).all())
+
+
+def no_predictions(events: int) -> PredictionTable:
+    """The table of a predictor that says nothing."""
+    return PredictionTable(np.full((events, 1, 0), -1, np.int16), np.zeros((events, 1, 0), np.float32))
+
+
+def pool(workload: Workload, experts: NDArray[np.int16], confidence: NDArray[np.floating[Any]]) -> Candidates:
+    """Candidates [n, L, D, C] of the workload's rows to candidates [events, D, W] of its events, best first.
+
+    An expert that tokens want independently with probabilities p is demanded with probability 1 - prod(1 - p). Ties go
+    to the lower id. Candidates of -1 count for nothing. W is as wide as the most that an event could have.
+    """
+    most = min(workload.meta.num_experts, experts.shape[3] * int(workload.step_tokens.max()))
+    depths = [_pool(workload, experts[:, :, d], confidence[:, :, d], most) for d in range(experts.shape[2])]
+    best, sure = zip(*depths, strict=True)
+    return np.stack(best, axis=1), np.stack(sure, axis=1)
+
+
+def _pool(
+    workload: Workload, experts: NDArray[np.int16], confidence: NDArray[np.floating[Any]], width: int
+) -> Candidates:
+    """One depth, [n, L, C] to [events, width]."""
+    layers, count = workload.meta.num_layers, workload.meta.num_experts
+    event = workload.step_of_row[:, None, None] * layers + np.arange(layers)[:, None]
+    there = experts >= 0
+    key = (event * count + experts)[there]
+    doubt = np.log1p(-np.minimum(confidence[there].astype(np.float64), 1 - 1e-9))
+    distinct, place = np.unique(key, return_inverse=True)
+    sure = -np.expm1(np.bincount(place, doubt, minlength=len(distinct)))
+    return _widen(distinct, sure, workload.num_events, count, width)
+
+
+def _widen(keys: NDArray[np.int64], confidence: NDArray[np.float64], events: int, count: int, width: int) -> Candidates:
+    """Sorted keys `event * count + expert` to the best `width` of each event."""
+    order = np.lexsort((keys, -confidence, keys // count))
+    event = keys[order] // count
+    rank = np.arange(len(order)) - np.searchsorted(event, event)
+    kept = rank < width
+    experts = np.full((events, width), -1, np.int16)
+    sure = np.zeros((events, width), np.float32)
+    experts[event[kept], rank[kept]] = keys[order][kept] % count
+    sure[event[kept], rank[kept]] = confidence[order][kept]
+    return experts, sure
 
 
 def no_guess(n: int, layers: int, depth: int, width: int = WIDTH) -> Guess:

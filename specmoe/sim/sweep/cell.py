@@ -20,13 +20,6 @@ from specmoe.traces.splitting import train_beside
 from specmoe.traces.store import open as open_trace
 from specmoe.traces.store import path_of
 
-
-def policy_of(cell: RunConfig) -> Policy:
-    """Its policy with what the cell sets of it; raises InputError for an unknown one."""
-    settings = {name: value for name, value in cell.settings if is_of_policy(name) and name != PREDICT_NS}
-    return policy(cell.policy, settings)
-
-
 CHECKPOINT = "predictor.checkpoint"  # the one setting that names files
 
 
@@ -90,6 +83,12 @@ class Contents:
             return _hash_of_files(Path(name))
         path = Path(name)
         return _hash_of_files(path if path.exists() else path_of(name))
+
+
+def policy_of(cell: RunConfig) -> Policy:
+    """Its policy with what the cell sets of it; raises InputError for an unknown one."""
+    settings = {name: value for name, value in cell.settings if is_of_policy(name) and name != PREDICT_NS}
+    return policy(cell.policy, settings)
 
 
 def _hash_of(value: Any) -> str:

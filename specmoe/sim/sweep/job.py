@@ -32,89 +32,11 @@ from specmoe.sim.sweep.workers import Workers
 from specmoe.summary import Row
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep, to_arrow
 
-
-def rows_of(unit: Unit, predictions: Path) -> list[Row]:
-    """The rows of a unit, with predictions from a directory, where this machine sees it."""
-    return evaluate(unit, predictions if predictions.is_dir() else None)
-
-
-def predict(cell: RunConfig, predictions: Path) -> None:
-    """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
-    if predictions.is_dir():
-        with suppress(Exception):
-            Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
-
-
-def shared_predictions(units: Sequence[Unit]) -> list[RunConfig]:
-    """A cell for each predictor that several units ask the same."""
-    asked = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
-    alike = [part for _, part in grouped(asked, lambda pair: _predictor(pair[0]))]
-    return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
-
-
-def _asks(cell: RunConfig) -> bool:
-    """Whether it takes time to know what its predictor says."""
-    try:
-        return policy_of(cell).predictor not in FREE
-    except SpecmoeError:
-        return False  # which its row tells
-
-
-def _predictor(cell: RunConfig) -> tuple[object, ...]:
-    chosen = policy_of(cell)
-    depth = chosen.prefetch.depth if chosen.prefetch else 1
-    return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth
-
-
 MOST = 2000  # cells of a unit that the re-timer times
 MOST_ALONE = 16  # of one that the engine times, seconds each
 EACH = 2  # units for each worker, at least, so that the last one does not keep all waiting
 BOUNDS = 4  # policies that each unit decides besides its own
-
 Unit = tuple[RunConfig, ...]
-
-
-def units_of(cells: Sequence[RunConfig], workers: int) -> list[Unit]:
-    """Units, the largest first."""
-    parts = [part for _, part in grouped(cells, _decided)]
-    pieces = math.ceil(EACH * workers / len(parts)) if parts else 1
-    units = [unit for part in parts for unit in _pieces(part, pieces)]
-    return sorted(units, key=_weight, reverse=True)
-
-
-def _decided(cell: RunConfig) -> Hashable:
-    """What cells of one workload and one number of slots have in common; unlike links are timed apart."""
-    room: Any = cell.slots
-    if room is None:
-        room = (cell.vram, cell.format, cell.shape, cell.home, cell.vram is None and (cell.profile, cell.scales))
-    return cell.routing, room, cell.link == "fifo"
-
-
-def _in_passes(cells: Sequence[RunConfig]) -> bool:
-    """Whether the re-timer times them together; all of them have one kind of link."""
-    return cells[0].link == "fifo" and compiled()
-
-
-def _pieces(part: Sequence[RunConfig], pieces: int) -> Iterator[Unit]:
-    """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
-    policies = [alike for _, alike in grouped(part, _policy)]
-    most = MOST if _in_passes(part) else MOST_ALONE
-    share = math.ceil(len(policies) / min(pieces, len(policies)))
-    for start in range(0, len(policies), share):
-        piece = [cell for alike in policies[start : start + share] for cell in alike]
-        yield from (tuple(piece[first : first + most]) for first in range(0, len(piece), most))
-
-
-def _policy(cell: RunConfig) -> Hashable:
-    return cell.policy, tuple(pair for pair in cell.settings if is_of_policy(pair[0]))
-
-
-def _weight(unit: Unit) -> int:
-    """About how long a unit takes, in decisions."""
-    decisions = len({_policy(cell) for cell in unit}) + BOUNDS
-    return decisions if _in_passes(unit) else decisions + len(unit)
-
-
 Staff = Callable[[], AbstractContextManager[Workers]]
 Told = Callable[[int, int], None]
 
@@ -218,3 +140,77 @@ def _finished(out: Path, fresh: SweepTable) -> SweepTable | None:
     same = all(there.manifest.get(name) == fresh.manifest[name] for name in ("version", "question", "hashes", "cells"))
     rows = there.rows["cell"].tolist() == fresh.rows["cell"].tolist()  # unlike where only one of the files was written
     return there if same and rows else None
+
+
+def units_of(cells: Sequence[RunConfig], workers: int) -> list[Unit]:
+    """Units, the largest first."""
+    parts = [part for _, part in grouped(cells, _decided)]
+    pieces = math.ceil(EACH * workers / len(parts)) if parts else 1
+    units = [unit for part in parts for unit in _pieces(part, pieces)]
+    return sorted(units, key=_weight, reverse=True)
+
+
+def _decided(cell: RunConfig) -> Hashable:
+    """What cells of one workload and one number of slots have in common; unlike links are timed apart."""
+    room: Any = cell.slots
+    if room is None:
+        room = (cell.vram, cell.format, cell.shape, cell.home, cell.vram is None and (cell.profile, cell.scales))
+    return cell.routing, room, cell.link == "fifo"
+
+
+def _in_passes(cells: Sequence[RunConfig]) -> bool:
+    """Whether the re-timer times them together; all of them have one kind of link."""
+    return cells[0].link == "fifo" and compiled()
+
+
+def _pieces(part: Sequence[RunConfig], pieces: int) -> Iterator[Unit]:
+    """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
+    policies = [alike for _, alike in grouped(part, _policy)]
+    most = MOST if _in_passes(part) else MOST_ALONE
+    share = math.ceil(len(policies) / min(pieces, len(policies)))
+    for start in range(0, len(policies), share):
+        piece = [cell for alike in policies[start : start + share] for cell in alike]
+        yield from (tuple(piece[first : first + most]) for first in range(0, len(piece), most))
+
+
+def _policy(cell: RunConfig) -> Hashable:
+    return cell.policy, tuple(pair for pair in cell.settings if is_of_policy(pair[0]))
+
+
+def _weight(unit: Unit) -> int:
+    """About how long a unit takes, in decisions."""
+    decisions = len({_policy(cell) for cell in unit}) + BOUNDS
+    return decisions if _in_passes(unit) else decisions + len(unit)
+
+
+def rows_of(unit: Unit, predictions: Path) -> list[Row]:
+    """The rows of a unit, with predictions from a directory, where this machine sees it."""
+    return evaluate(unit, predictions if predictions.is_dir() else None)
+
+
+def predict(cell: RunConfig, predictions: Path) -> None:
+    """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
+    if predictions.is_dir():
+        with suppress(Exception):
+            Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
+
+
+def shared_predictions(units: Sequence[Unit]) -> list[RunConfig]:
+    """A cell for each predictor that several units ask the same."""
+    asked = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
+    alike = [part for _, part in grouped(asked, lambda pair: _predictor(pair[0]))]
+    return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
+
+
+def _asks(cell: RunConfig) -> bool:
+    """Whether it takes time to know what its predictor says."""
+    try:
+        return policy_of(cell).predictor not in FREE
+    except SpecmoeError:
+        return False  # which its row tells
+
+
+def _predictor(cell: RunConfig) -> tuple[object, ...]:
+    chosen = policy_of(cell)
+    depth = chosen.prefetch.depth if chosen.prefetch else 1
+    return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth

@@ -22,39 +22,6 @@ from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import Sums
 
-
-def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
-    """Of scenarios of one routing, context and number of compressed slots, by the engine where nothing is compiled."""
-    known = scenarios[0].yardsticks(slots)
-    if not compiled():
-        return [scenario.bounds_from(known) for scenario in scenarios]
-    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, known.oracle))
-    return [
-        {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
-        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, known), strict=True)
-    ]
-
-
-def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]:
-    return [round(run.run_ns / decisions.num_steps) for run in timings(decisions, scenarios)]
-
-
-def _serial(scenarios: Sequence[Scenario], known: Yardsticks) -> list[tuple[int, int]]:
-    """The ceiling, and what the link allows, of each."""
-    table, first = known.every_miss, scenarios[0]
-    part = sample_of(first.routed.workload, table, first.config.home, first.contexts)
-    paid = [durations_in(scenario, part) for scenario in scenarios]
-    variants = part.variants(paid)
-    work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
-    steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
-    found = []
-    for scenario, each, total in zip(scenarios, paid, work, strict=True):
-        copy = copy_ns(scenario.costs, scenario.config.home)
-        link = link_bound_ns(known.fewest.demand_loads, copy, each.read, steps)
-        found.append((ceiling_of(total, events, uses, steps, copy, each), link))
-    return found
-
-
 MOST_STEPS = 1 << 24  # of all variants that are timed together: 128 MiB for their ends
 
 
@@ -65,11 +32,6 @@ class Timed(NamedTuple):
     cost: Charge  # of the sample's predictions: not one of every event
     prefetching_ns: int  # copies of prefetches
     run_ns: int
-
-
-def compiled() -> bool:
-    """Whether the re-timer can run here."""
-    return find_spec("numba") is not None
 
 
 def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Policy | None = None) -> Iterator[Timed]:
@@ -89,6 +51,11 @@ def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Pol
         retimed = timed(actions_of(decisions, bool(variants.predict.values.any())), variants)
         for number, (scenario, cost) in enumerate(zip(some, costs, strict=True)):
             yield _timed(retimed, variants, number, scenario, cost, copies)
+
+
+def compiled() -> bool:
+    """Whether the re-timer can run here."""
+    return find_spec("numba") is not None
 
 
 def durations_in(scenario: Scenario, part: Sample) -> Durations:
@@ -152,3 +119,35 @@ def _timed(
 def _mean(cost: Charge, events: np.ndarray) -> int:
     """Of an event of the whole run, where `events` is the number that each of the sample's stands for."""
     return round(float(events @ np.array(cost.ns, np.int64)) / int(events.sum())) if cost.ns else 0
+
+
+def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
+    """Of scenarios of one routing, context and number of compressed slots, by the engine where nothing is compiled."""
+    known = scenarios[0].yardsticks(slots)
+    if not compiled():
+        return [scenario.bounds_from(known) for scenario in scenarios]
+    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, known.oracle))
+    return [
+        {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
+        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, known), strict=True)
+    ]
+
+
+def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]:
+    return [round(run.run_ns / decisions.num_steps) for run in timings(decisions, scenarios)]
+
+
+def _serial(scenarios: Sequence[Scenario], known: Yardsticks) -> list[tuple[int, int]]:
+    """The ceiling, and what the link allows, of each."""
+    table, first = known.every_miss, scenarios[0]
+    part = sample_of(first.routed.workload, table, first.config.home, first.contexts)
+    paid = [durations_in(scenario, part) for scenario in scenarios]
+    variants = part.variants(paid)
+    work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
+    steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
+    found = []
+    for scenario, each, total in zip(scenarios, paid, work, strict=True):
+        copy = copy_ns(scenario.costs, scenario.config.home)
+        link = link_bound_ns(known.fewest.demand_loads, copy, each.read, steps)
+        found.append((ceiling_of(total, events, uses, steps, copy, each), link))
+    return found

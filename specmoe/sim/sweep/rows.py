@@ -18,20 +18,6 @@ from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row
 from specmoe.traces.workload import Workload
 
 
-def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
-    """The counts of decisions on a workload."""
-    return Counts(
-        steps=workload.num_steps,
-        events=workload.num_events,
-        tokens=int(workload.step_tokens.sum()),
-        demands=len(workload.experts),
-        hits=decisions.hits,
-        demand_loads=decisions.demand_loads,
-        prefetch_loads=decisions.prefetch_loads,
-        prefetch_useful=decisions.prefetch_useful,
-    )
-
-
 class Job(NamedTuple):
     """A cell that can be run: its number in the order asked for, and what was prepared."""
 
@@ -86,6 +72,20 @@ def failed_row(cell: RunConfig, key: str, error: Exception) -> Row:
     nothing = dict.fromkeys((*KEYS, *FIGURES, *ORIGIN))
     origin = {"cell": key, "trace_kind": "", "phase": "", "semantics": SEMANTICS, "evidence": "", "timed_by": ""}
     return nothing | _asked(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
+
+
+def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
+    """The counts of decisions on a workload."""
+    return Counts(
+        steps=workload.num_steps,
+        events=workload.num_events,
+        tokens=int(workload.step_tokens.sum()),
+        demands=len(workload.experts),
+        hits=decisions.hits,
+        demand_loads=decisions.demand_loads,
+        prefetch_loads=decisions.prefetch_loads,
+        prefetch_useful=decisions.prefetch_useful,
+    )
 
 
 def varied(cell: RunConfig) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from specmoe.sim.decide.table import DecisionTable
 
 LOAD, USE, FIRST_USE, FIRST_HIT = range(4)  # a first use waits for its load; a hit's may have landed long since
 Codes = NDArray[np.int32]
+EXPERT, COPY, NOTHING = range(3)  # what begins when the host has got so far
+Rows = NDArray[np.signedinteger[Any]]
 
 
 class Actions(NamedTuple):
@@ -120,10 +122,6 @@ def _predicted(table: DecisionTable, order: HostOrder) -> tuple[NDArray[np.bool_
     last = order.rounds[1:] - 1
     load_event, use_event = table.loads.event[order.loads], table.uses.event[order.uses]
     return order.load_rounds == last[load_event], order.use_rounds == last[use_event]
-
-
-EXPERT, COPY, NOTHING = range(3)  # what begins when the host has got so far
-Rows = NDArray[np.signedinteger[Any]]
 
 
 class HostOrder(NamedTuple):

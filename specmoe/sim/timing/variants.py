@@ -29,6 +29,11 @@ from specmoe.sim.padding import whole_context
 from specmoe.sim.timing.durations import Durations, require_possible
 from specmoe.traces.workload import Workload
 
+Times = NDArray[np.int64]
+Codes = NDArray[np.int32]
+Lists = Sequence[Sequence[int] | Times]  # [variants][rows]
+Timed = Literal["before", "expert", "after", "copy", "predict"]
+
 
 class Sample(NamedTuple):
     """A small run with one row of every kind, and what stands in it for each row of the whole one.
@@ -102,12 +107,6 @@ def _rows(table: DecisionTable, tokens: NDArray[Any], first: NDArray[Any]) -> De
         uses=Uses(uses, uses, tokens, uses, load, uses > 0, uses),
         loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads),
     )
-
-
-Times = NDArray[np.int64]
-Codes = NDArray[np.int32]
-Lists = Sequence[Sequence[int] | Times]  # [variants][rows]
-Timed = Literal["before", "expert", "after", "copy", "predict"]
 
 
 class Column(NamedTuple):

@@ -30,6 +30,7 @@ WEIGHTS, CARD = "model.safetensors", "predictor.json"
 VOCABULARY, SCALE = "vocabulary", ".scale"
 STEPS = 127  # of an int8, each way
 TINY, LARGE = 6e-8, 65504.0  # of a float16
+STATE = "state.safetensors"
 
 
 class Checkpoint(NamedTuple):
@@ -134,9 +135,6 @@ def restored(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not name.endswith(SCALE):
             weights[name] = value.float() if value.is_floating_point() else value
     return weights
-
-
-STATE = "state.safetensors"
 
 
 def save_state(file: Path, run: Run, identity: dict[str, Any]) -> None:

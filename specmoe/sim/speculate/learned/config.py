@@ -15,6 +15,7 @@ CANDIDATES = 8  # of the router's best, at most, that a network sees
 AROUND = {"decode": (-1, -2, -3), "encode": (-1, 1, -2, 2)}  # the other tokens it sees, by their distance
 LEAST = {"dropout": 0, "word_dropout": 0}  # of any other size: 1
 SHARES = ("dropout", "word_dropout")
+MOST_SIZE = 2**16
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ class NetConfig:
         return cls(**raw | {"features": tuple(raw["features"])})
 
 
-MOST_SIZE = 2**16
 SIZES = tuple(field.name for field in fields(NetConfig) if field.name in {
     "width", "hidden", "heads", "blocks", "clusters", "dropout", "word_dropout",
 })  # fmt: skip

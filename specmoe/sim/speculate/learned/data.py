@@ -16,44 +16,6 @@ from specmoe.errors import InputError
 from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.traces.schema import Block
 
-
-class Spans(NamedTuple):
-    """Rows [first, end) of sequences."""
-
-    first: NDArray[np.int64]
-    end: NDArray[np.int64]
-
-
-def spans_of(sequence: NDArray[np.int32]) -> Spans:
-    """The rows of every sequence of a trace."""
-    edges = np.flatnonzero(np.diff(sequence, prepend=sequence[0] - 1 if len(sequence) else 0))
-    return Spans(edges, np.append(edges[1:], len(sequence)))
-
-
-def split(spans: Spans, share: float, seed: int) -> tuple[Spans, Spans]:
-    """Train and validation: whole sequences, drawn by lot; raises InputError where one of them would be empty."""
-    count = len(spans.first)
-    held = round(share * count)
-    if not 0 < held < count:
-        raise InputError(
-            f"--validation {share:g} of {count} sequences: at least one to train and one to validate expected"
-        )
-    lots = np.random.default_rng(seed).permutation(count)
-    return take(spans, np.sort(lots[held:])), take(spans, np.sort(lots[:held]))
-
-
-def take(spans: Spans, which: NDArray[np.int64]) -> Spans:
-    """Some of the sequences."""
-    return Spans(spans.first[which], spans.end[which])
-
-
-def rows_of(spans: Spans) -> NDArray[np.int64]:
-    """All rows of the sequences, one after the other."""
-    length = spans.end - spans.first
-    start = np.repeat(spans.first - np.append(0, np.cumsum(length)[:-1]), length)
-    return start + np.arange(length.sum())
-
-
 POSITIONS = 12  # buckets: 0, 1, 2-3, 4-7, ...
 FEWEST = 2  # occurrences that give a token id an embedding of its own
 
@@ -126,3 +88,40 @@ def _by_rank(experts: NDArray[Any]) -> NDArray[np.float32]:
 
 def _bucket(position: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.minimum(np.frexp(position.astype(np.float64))[1], POSITIONS - 1).astype(np.int64)
+
+
+class Spans(NamedTuple):
+    """Rows [first, end) of sequences."""
+
+    first: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def spans_of(sequence: NDArray[np.int32]) -> Spans:
+    """The rows of every sequence of a trace."""
+    edges = np.flatnonzero(np.diff(sequence, prepend=sequence[0] - 1 if len(sequence) else 0))
+    return Spans(edges, np.append(edges[1:], len(sequence)))
+
+
+def split(spans: Spans, share: float, seed: int) -> tuple[Spans, Spans]:
+    """Train and validation: whole sequences, drawn by lot; raises InputError where one of them would be empty."""
+    count = len(spans.first)
+    held = round(share * count)
+    if not 0 < held < count:
+        raise InputError(
+            f"--validation {share:g} of {count} sequences: at least one to train and one to validate expected"
+        )
+    lots = np.random.default_rng(seed).permutation(count)
+    return take(spans, np.sort(lots[held:])), take(spans, np.sort(lots[:held]))
+
+
+def take(spans: Spans, which: NDArray[np.int64]) -> Spans:
+    """Some of the sequences."""
+    return Spans(spans.first[which], spans.end[which])
+
+
+def rows_of(spans: Spans) -> NDArray[np.int64]:
+    """All rows of the sequences, one after the other."""
+    length = spans.end - spans.first
+    start = np.repeat(spans.first - np.append(0, np.cumsum(length)[:-1]), length)
+    return start + np.arange(length.sum())

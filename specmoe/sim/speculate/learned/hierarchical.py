@@ -14,6 +14,8 @@ from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.sim.speculate.learned.inputs import Inputs
 from specmoe.sim.speculate.learned.layers import Heads, Recent, target_layers, trunk
 
+ROUNDS = 20  # of k-means
+
 
 class Contextual(nn.Module):
     """Everything `Recent` shows, through two hidden layers and past them."""
@@ -30,9 +32,6 @@ class Contextual(nn.Module):
         shown = self.recent(seen)
         logits: Tensor = self.heads(torch.cat([self.trunk(shown), self.dropped(shown)], -1))
         return logits
-
-
-ROUNDS = 20  # of k-means
 
 
 class Hierarchical(nn.Module):

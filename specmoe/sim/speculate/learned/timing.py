@@ -29,21 +29,12 @@ from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import Workload, build
 
 __all__ = ["memory_errors", "pick_device"]
-
-
-@contextmanager
-def memory_errors(batch: int) -> Iterator[None]:
-    """Raise InputError when memory runs out, on a GPU or off it."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InputError(f"out of memory ({type(error).__name__}): try --batch {max(1, batch // 2)}") from None
-
-
 ROWS = 320
 LENGTH = {"decode": 20, "encode": 80}  # of the sequences that the rows are cut into
 BATCHES = {"decode": (1, 16), "encode": (1, 2)}
 REPEATS = 2
+EVENTS = 100
+WARMUP = 10
 
 
 def running_times(
@@ -78,10 +69,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-EVENTS = 100
-WARMUP = 10
 
 
 @torch.inference_mode()
@@ -150,3 +137,12 @@ class Graphs:
         with torch.cuda.graph(graph):
             answer(self.net, held)
         return graph, held
+
+
+@contextmanager
+def memory_errors(batch: int) -> Iterator[None]:
+    """Raise InputError when memory runs out, on a GPU or off it."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InputError(f"out of memory ({type(error).__name__}): try --batch {max(1, batch // 2)}") from None

@@ -16,48 +16,45 @@ from specmoe.sim.speculate.predictor import Routed
 
 ROUNDS = 10
 GRID = 1 << 20  # a multiple of 1 / GRID below 1 is exact in float32, and a product of two in float64
-
-
-def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Vectors along the last axis at length 1, to multiples of 1 / GRID; zero ones stay so.
-
-    So their products add up to the same number on every machine, in whatever order it adds (see `likeness`).
-    """
-    exact = vectors.astype(np.float64)
-    length = np.sqrt((exact * exact).sum(axis=-1, keepdims=True))
-    return (np.rint(exact / np.where(length > 0, length, 1) * GRID) / GRID).astype(np.float32)
-
-
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Products of rows of unit vectors with columns of others, without rounding."""
-    products: NDArray[np.float64] = np.matmul(one.astype(np.float64), other.astype(np.float64))
-    return products
-
-
-def representatives(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
-    """Indices, ascending, of at most `count` of the vectors [N, n]: the nearest to each centre of a spherical k-means.
-
-    Deterministic: the seed chooses the first centres; a centre that loses all its vectors keeps its place.
-    """
-    if len(vectors) <= count:
-        return np.arange(len(vectors))
-    centres = vectors[np.random.default_rng(seed).choice(len(vectors), count, replace=False)]
-    for _ in range(ROUNDS):
-        owner = likeness(vectors, centres.T).argmax(axis=1)
-        centres = _means(vectors, owner, centres)
-    return np.unique(likeness(centres, vectors.T).argmax(axis=1))
-
-
-def _means(vectors: NDArray[np.float32], owner: NDArray[Any], centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Direction of the mean of each centre's vectors."""
-    total = np.zeros(centres.shape)
-    np.add.at(total, owner, vectors)
-    lonely = np.bincount(owner, minlength=len(centres)) == 0
-    total[lonely] = centres[lonely]
-    return unit(total)
-
-
 Matrices = NDArray[np.float32]
+
+
+class ActivationMatch(Online):
+    """Predicts the experts of the most similar of at most `capacity` activation matrices of earlier sequences.
+
+    Every step is matched anew, with the running sequence's own counts. `online` collects sequences as they end. Across
+    the end of an encoding step, the next sequences are taken to be like these.
+    """
+
+    source = "MoE-Infinity (Xue et al. 2024)"
+
+    def __init__(
+        self,
+        depth: int = 1,
+        capacity: int = 128,
+        seed: int = 0,
+        online: bool = True,
+        warm: bool = True,
+        reset: Reset = "never",
+    ) -> None:
+        super().__init__(depth, online, warm, reset)
+        if capacity < 1:
+            raise InputError(f"capacity {capacity}: at least 1 matrix expected")
+        self.capacity, self.seed = capacity, seed
+
+    def memory(self, layers: int, experts: int) -> Collection:
+        """An empty collection."""
+        return Collection(layers, experts, self.depth, self.capacity)
+
+    def fit(self, train: Routed) -> None:
+        """Collect the train split's representatives."""
+        if self.warm:
+            meta, rows = train.workload.meta, whole(train)
+            names, place = np.unique(rows.sequence, return_inverse=True)
+            matrices = unit(uses_of(rows.experts, place, len(names), meta.num_experts))
+            made = self.memory(meta.num_layers, meta.num_experts)
+            made.past = matrices[representatives(matrices.reshape(len(names), -1), self.capacity, self.seed)]
+            self._fitted = made
 
 
 class Collection(Memory):
@@ -123,39 +120,40 @@ def uses_of(experts: NDArray[np.int16], place: NDArray[np.integer], sequences: i
     return uses.reshape(sequences, layers, count).astype(np.float32)
 
 
-class ActivationMatch(Online):
-    """Predicts the experts of the most similar of at most `capacity` activation matrices of earlier sequences.
+def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Vectors along the last axis at length 1, to multiples of 1 / GRID; zero ones stay so.
 
-    Every step is matched anew, with the running sequence's own counts. `online` collects sequences as they end. Across
-    the end of an encoding step, the next sequences are taken to be like these.
+    So their products add up to the same number on every machine, in whatever order it adds (see `likeness`).
     """
+    exact = vectors.astype(np.float64)
+    length = np.sqrt((exact * exact).sum(axis=-1, keepdims=True))
+    return (np.rint(exact / np.where(length > 0, length, 1) * GRID) / GRID).astype(np.float32)
 
-    source = "MoE-Infinity (Xue et al. 2024)"
 
-    def __init__(
-        self,
-        depth: int = 1,
-        capacity: int = 128,
-        seed: int = 0,
-        online: bool = True,
-        warm: bool = True,
-        reset: Reset = "never",
-    ) -> None:
-        super().__init__(depth, online, warm, reset)
-        if capacity < 1:
-            raise InputError(f"capacity {capacity}: at least 1 matrix expected")
-        self.capacity, self.seed = capacity, seed
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Products of rows of unit vectors with columns of others, without rounding."""
+    products: NDArray[np.float64] = np.matmul(one.astype(np.float64), other.astype(np.float64))
+    return products
 
-    def memory(self, layers: int, experts: int) -> Collection:
-        """An empty collection."""
-        return Collection(layers, experts, self.depth, self.capacity)
 
-    def fit(self, train: Routed) -> None:
-        """Collect the train split's representatives."""
-        if self.warm:
-            meta, rows = train.workload.meta, whole(train)
-            names, place = np.unique(rows.sequence, return_inverse=True)
-            matrices = unit(uses_of(rows.experts, place, len(names), meta.num_experts))
-            made = self.memory(meta.num_layers, meta.num_experts)
-            made.past = matrices[representatives(matrices.reshape(len(names), -1), self.capacity, self.seed)]
-            self._fitted = made
+def representatives(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
+    """Indices, ascending, of at most `count` of the vectors [N, n]: the nearest to each centre of a spherical k-means.
+
+    Deterministic: the seed chooses the first centres; a centre that loses all its vectors keeps its place.
+    """
+    if len(vectors) <= count:
+        return np.arange(len(vectors))
+    centres = vectors[np.random.default_rng(seed).choice(len(vectors), count, replace=False)]
+    for _ in range(ROUNDS):
+        owner = likeness(vectors, centres.T).argmax(axis=1)
+        centres = _means(vectors, owner, centres)
+    return np.unique(likeness(centres, vectors.T).argmax(axis=1))
+
+
+def _means(vectors: NDArray[np.float32], owner: NDArray[Any], centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Direction of the mean of each centre's vectors."""
+    total = np.zeros(centres.shape)
+    np.add.at(total, owner, vectors)
+    lonely = np.bincount(owner, minlength=len(centres)) == 0
+    total[lonely] = centres[lonely]
+    return unit(total)

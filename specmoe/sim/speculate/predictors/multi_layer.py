@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from specmoe.sim.speculate.predictor import WIDTH, Guess, Predictor, Routed, best_of, no_guess
 from specmoe.sim.speculate.predictors.lookahead import by_rank, within_step
 
+WEIGHTS = (0.4, 0.3, 0.2, 0.1)  # of layers L, L-1, L-2, L-3 for layer L+1, as in the original
+ROWS_AT_ONCE = 2048
+
 
 class LayerMinus1(Predictor):
     """Predicts the experts that this layer's router ranks highest, by expert number.
@@ -27,10 +30,6 @@ class LayerMinus1(Predictor):
         confidence = np.where(np.isnan(probs), by_rank(probs), probs)
         repeated = (np.repeat(values[:, :, None], self.depth, axis=2) for values in (experts, confidence))
         return within_step(Guess(*repeated))
-
-
-WEIGHTS = (0.4, 0.3, 0.2, 0.1)  # of layers L, L-1, L-2, L-3 for layer L+1, as in the original
-ROWS_AT_ONCE = 2048
 
 
 class MultiLayer(Predictor):

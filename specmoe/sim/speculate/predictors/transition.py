@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from specmoe.sim.speculate.online import Memory, Online, Step
 from specmoe.sim.speculate.predictors.frequency import Counts
 
+NEVER = 1e-4  # least and, from 1, most probability of an opinion: counts are too few to rule anything out
+ROUNDS = 3
+Scores = NDArray[np.floating[Any]]
+
 
 def interpolate(counts: NDArray[Any], wider: NDArray[Any], top_k: int) -> NDArray[Any]:
     """Probability that each expert is used, [..., E], from the uses in a context [..., E] and a wider one's estimate.
@@ -37,12 +41,6 @@ def grown(rows: NDArray[Any], needed: int) -> NDArray[Any]:
     larger = np.zeros((max(needed, 2 * len(rows)), *rows.shape[1:]), rows.dtype)
     larger[: len(rows)] = rows
     return larger
-
-
-NEVER = 1e-4  # least and, from 1, most probability of an opinion: counts are too few to rule anything out
-ROUNDS = 3
-
-Scores = NDArray[np.floating[Any]]
 
 
 def combined(opinions: Sequence[Scores], popular: Scores) -> Scores:

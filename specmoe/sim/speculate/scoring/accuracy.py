@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from specmoe.sim.speculate.predictor import Guess, Routed
 
 TOPS = (1, 2, 4, 8)
-
 Ints = NDArray[np.int64]
+BINS = 10
+RESAMPLES = 1000
+LEVEL = 0.95
 
 
 class Tally(NamedTuple):
@@ -95,9 +97,6 @@ def _share(part: Any, whole: Any) -> float | None:
     return float(part / whole) if whole else None
 
 
-BINS = 10
-
-
 class Calibration(NamedTuple):
     """The expected calibration error, and the curve: of each filled bin, the mean confidence, accuracy and count."""
 
@@ -141,10 +140,6 @@ def curve(confidence: NDArray[np.floating[Any]], came_true: NDArray[np.bool_]) -
     filled = np.flatnonzero(counts).tolist()
     points = [{"confidence": float(means[n]), "accuracy": float(shares[n]), "count": int(counts[n])} for n in filled]
     return Calibration(error, points)
-
-
-RESAMPLES = 1000
-LEVEL = 0.95
 
 
 def interval(

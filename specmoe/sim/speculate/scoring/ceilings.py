@@ -33,80 +33,7 @@ from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.scoring.accuracy import TOPS
 
 STEPS = 60  # of the bisection: beyond a double's precision
-
-
-def entropy(values: NDArray[Any], corrected: bool = True) -> float:
-    """Plug-in entropy of the distinct values [n], in bits; `corrected` adds (m - 1) / 2n nats (Miller 1955)."""
-    counts = np.unique(values, return_counts=True)[1]
-    share = counts / counts.sum()
-    extra = (len(counts) - 1) / (2 * len(values)) if corrected else 0.0
-    return float(-(share * np.log2(share)).sum() + extra / np.log(2))
-
-
-def conditional_entropy(values: NDArray[Any], context: NDArray[Any], corrected: bool = True) -> float:
-    """H(value | context) = H(value, context) - H(context) of codes [n], in bits."""
-    both = np.unique(np.stack([context, values]), axis=1, return_inverse=True)[1]
-    return entropy(both, corrected) - entropy(context, corrected)
-
-
-def fano_error(bits: float, experts: int) -> float:
-    """The least share of errors with which the next of E experts can be told, at `bits` of entropy (Fano 1961).
-
-    It solves h(p) + p log2(E - 1) = bits, whose left side rises from 0 at p = 0 to log2(E) at p = 1 - 1/E.
-    """
-    low, high = 0.0, 1 - 1 / experts
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        enough = _binary_entropy(middle) + middle * log2(max(experts - 1, 1)) >= bits
-        low, high = (low, middle) if enough else (middle, high)
-    return high
-
-
-def fano_accuracy(bits: float, experts: int) -> float:
-    """The accuracy that no predictor can exceed: 1 at 0 bits, 1/E at log2(E) bits and beyond."""
-    return 1.0 if bits <= 0 else 1 - fano_error(bits, experts)
-
-
-def _binary_entropy(p: float) -> float:
-    return 0.0 if p in (0, 1) else -p * log2(p) - (1 - p) * log2(1 - p)
-
-
 Probabilities = NDArray[np.float64]  # [n, E], of each expert for each held-out row
-
-
-def uniform(rows: int, experts: int) -> Probabilities:
-    """The end of every back-off."""
-    return np.full((rows, experts), 1 / experts)
-
-
-def refine(lower: Probabilities, context: NDArray[Any], value: NDArray[Any], asked: NDArray[Any]) -> Probabilities:
-    """P(value | context), from `lower` where a context is rare: (n(c, x) + T(c) lower(x)) / (n(c) + T(c)).
-
-    `context` and `value` [m] are codes of the train split, `asked` [n] are the held-out rows' contexts; T(c) is the
-    number of distinct values that followed c. In a context never seen, `lower` is all there is.
-    """
-    distinct, row = np.unique(asked, return_inverse=True)
-    place = np.minimum(np.searchsorted(distinct, context), len(distinct) - 1)
-    seen = distinct[place] == context
-    flat = np.bincount(place[seen] * lower.shape[1] + value[seen], minlength=len(distinct) * lower.shape[1])
-    counts = flat.reshape(len(distinct), -1)
-    total, kinds = counts.sum(axis=1), (counts > 0).sum(axis=1)
-    known = np.maximum(total + kinds, 1)
-    refined: Probabilities = (counts / known[:, None])[row] + (kinds / known)[row, None] * lower
-    refined[(total == 0)[row]] = lower[(total == 0)[row]]
-    return refined
-
-
-def cross_entropy(probabilities: Probabilities, value: NDArray[Any]) -> float:
-    """Mean surprise at the held-out values [n], in bits."""
-    return float(-np.log2(probabilities[np.arange(len(value)), value]).mean())
-
-
-def share_right(probabilities: Probabilities, value: NDArray[Any]) -> float:
-    """How often the most probable expert, of equals the lowest, is the one."""
-    return float((probabilities.argmax(axis=1) == value).mean())
-
-
 CONTEXTS = {  # what is known, and what of that its model backs off to
     "nothing": (),
     "expert": ("nothing",),
@@ -115,18 +42,6 @@ CONTEXTS = {  # what is known, and what of that its model backs off to
     "token + expert": ("token", "expert"),
 }
 FIGURES = ("entropy_bits", "held_out_bits", "fano_accuracy", "held_out_accuracy")
-
-
-class Codes(NamedTuple):
-    """One target layer's first-choice experts, and each context's code, [m]."""
-
-    value: NDArray[np.int64]
-    contexts: dict[str, NDArray[np.int64]]
-
-
-def chance(experts: int) -> dict[str, float]:
-    """The accuracy of drawing N of E experts blindly."""
-    return {f"top{best}": min(best, experts) / experts for best in TOPS}
 
 
 def ceilings(test: Routed, train: Routed) -> dict[str, dict[str, Any]]:
@@ -140,6 +55,18 @@ def ceilings(test: Routed, train: Routed) -> dict[str, dict[str, Any]]:
         for name, figures in _of_layer(codes(train, layer), codes(test, layer), test.workload.meta.num_experts):
             found.setdefault(name, []).append(figures)
     return {name: _mean(layers) | {"per_layer": layers} for name, layers in found.items()}
+
+
+class Codes(NamedTuple):
+    """One target layer's first-choice experts, and each context's code, [m]."""
+
+    value: NDArray[np.int64]
+    contexts: dict[str, NDArray[np.int64]]
+
+
+def chance(experts: int) -> dict[str, float]:
+    """The accuracy of drawing N of E experts blindly."""
+    return {f"top{best}": min(best, experts) / experts for best in TOPS}
 
 
 def _mean(layers: list[dict[str, float]]) -> dict[str, Any]:
@@ -181,3 +108,72 @@ def _of_layer(train: Codes, test: Codes, experts: int) -> Iterator[tuple[str, di
                 "held_out_accuracy": share_right(made[name], test.value),
             },
         )
+
+
+def refine(lower: Probabilities, context: NDArray[Any], value: NDArray[Any], asked: NDArray[Any]) -> Probabilities:
+    """P(value | context), from `lower` where a context is rare: (n(c, x) + T(c) lower(x)) / (n(c) + T(c)).
+
+    `context` and `value` [m] are codes of the train split, `asked` [n] are the held-out rows' contexts; T(c) is the
+    number of distinct values that followed c. In a context never seen, `lower` is all there is.
+    """
+    distinct, row = np.unique(asked, return_inverse=True)
+    place = np.minimum(np.searchsorted(distinct, context), len(distinct) - 1)
+    seen = distinct[place] == context
+    flat = np.bincount(place[seen] * lower.shape[1] + value[seen], minlength=len(distinct) * lower.shape[1])
+    counts = flat.reshape(len(distinct), -1)
+    total, kinds = counts.sum(axis=1), (counts > 0).sum(axis=1)
+    known = np.maximum(total + kinds, 1)
+    refined: Probabilities = (counts / known[:, None])[row] + (kinds / known)[row, None] * lower
+    refined[(total == 0)[row]] = lower[(total == 0)[row]]
+    return refined
+
+
+def entropy(values: NDArray[Any], corrected: bool = True) -> float:
+    """Plug-in entropy of the distinct values [n], in bits; `corrected` adds (m - 1) / 2n nats (Miller 1955)."""
+    counts = np.unique(values, return_counts=True)[1]
+    share = counts / counts.sum()
+    extra = (len(counts) - 1) / (2 * len(values)) if corrected else 0.0
+    return float(-(share * np.log2(share)).sum() + extra / np.log(2))
+
+
+def conditional_entropy(values: NDArray[Any], context: NDArray[Any], corrected: bool = True) -> float:
+    """H(value | context) = H(value, context) - H(context) of codes [n], in bits."""
+    both = np.unique(np.stack([context, values]), axis=1, return_inverse=True)[1]
+    return entropy(both, corrected) - entropy(context, corrected)
+
+
+def fano_error(bits: float, experts: int) -> float:
+    """The least share of errors with which the next of E experts can be told, at `bits` of entropy (Fano 1961).
+
+    It solves h(p) + p log2(E - 1) = bits, whose left side rises from 0 at p = 0 to log2(E) at p = 1 - 1/E.
+    """
+    low, high = 0.0, 1 - 1 / experts
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        enough = _binary_entropy(middle) + middle * log2(max(experts - 1, 1)) >= bits
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def fano_accuracy(bits: float, experts: int) -> float:
+    """The accuracy that no predictor can exceed: 1 at 0 bits, 1/E at log2(E) bits and beyond."""
+    return 1.0 if bits <= 0 else 1 - fano_error(bits, experts)
+
+
+def _binary_entropy(p: float) -> float:
+    return 0.0 if p in (0, 1) else -p * log2(p) - (1 - p) * log2(1 - p)
+
+
+def uniform(rows: int, experts: int) -> Probabilities:
+    """The end of every back-off."""
+    return np.full((rows, experts), 1 / experts)
+
+
+def cross_entropy(probabilities: Probabilities, value: NDArray[Any]) -> float:
+    """Mean surprise at the held-out values [n], in bits."""
+    return float(-np.log2(probabilities[np.arange(len(value)), value]).mean())
+
+
+def share_right(probabilities: Probabilities, value: NDArray[Any]) -> float:
+    """How often the most probable expert, of equals the lowest, is the one."""
+    return float((probabilities.argmax(axis=1) == value).mean())

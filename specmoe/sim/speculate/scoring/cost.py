@@ -23,49 +23,12 @@ from specmoe.sim.speculate.running_time import is_extrapolated, running_time
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import Workload, build
 
-
-class Prefetching(NamedTuple):
-    """Experts that an event would fetch for the next one, without regard to what is cached already."""
-
-    precision: float | None  # share of the fetched that the next event demands; None if nothing is fetched
-    recall: float | None  # share of the demand that was fetched; None if nothing is demanded
-    per_event: float  # fetched, on average
-
-
-def rule_of(name: str, experts: int) -> Prefetch:
-    """How the first policy with this predictor prefetches, its limit at most all experts; without one, 1 an event."""
-    rules = (row.prefetch for row in POLICIES.values() if row.predictor == name)
-    rule = next((rule for rule in rules if rule is not None), Prefetch())
-    return Prefetch(min(rule.limit, experts), rule.threshold, rule.depth, rule.backlog)
-
-
-def table_of(predictor: Predictor, guess: Guess, routed: Routed) -> PredictionTable:
-    """What `predict` would say, one layer ahead, without guessing again if it only pools."""
-    if type(predictor).predict is not Predictor.predict:
-        return predictor.predict(routed)
-    return PredictionTable(*pool(routed.workload, guess.experts[:, :, :1], guess.confidence[:, :, :1]))
-
-
-def prefetching(table: PredictionTable, workload: Workload, limit: int, threshold: float = 0.0) -> Prefetching:
-    """Each event's first `limit` candidates of at least `threshold` confidence against the demand of the next event.
-
-    The next event of the last layer is the next step's first: all demand counts but the very first event's.
-    """
-    experts = table.experts[:-1, 0, :limit]
-    fetched = (experts >= 0) & (table.confidence[:-1, 0, :limit] >= threshold)
-    event = np.arange(1, workload.num_events)[:, None]
-    count = workload.meta.num_experts
-    useful = np.isin((event * count + experts)[fetched], workload.events * count + workload.experts).sum()
-    demanded = len(workload.experts) - int(workload.offsets[1])
-    return Prefetching(
-        precision=float(useful / fetched.sum()) if fetched.any() else None,
-        recall=float(useful / demanded) if demanded else None,
-        per_event=float(fetched.sum() / max(1, workload.num_events)),
-    )
-
-
 YARDSTICKS = ("none", "oracle", "all")  # they foretell nothing, so nobody scores them unless asked to
 CARD = "predictor.json"  # of a checkpoint; its `config` tells the `architecture`
+TIMED_ROWS = {"decode": 600, "encode": 2000}
+TIMINGS = 3
+MATRICES = 2  # of an expert: in and out
+WIDTH = 2  # bytes of a weight in fp16
 
 
 class Asked(NamedTuple):
@@ -117,10 +80,44 @@ def _of_checkpoint(path: Path) -> Asked:
     raise InputError(f"{path}: architecture {architecture!r}, of which there is no predictor")
 
 
-TIMED_ROWS = {"decode": 600, "encode": 2000}
-TIMINGS = 3
-MATRICES = 2  # of an expert: in and out
-WIDTH = 2  # bytes of a weight in fp16
+class Prefetching(NamedTuple):
+    """Experts that an event would fetch for the next one, without regard to what is cached already."""
+
+    precision: float | None  # share of the fetched that the next event demands; None if nothing is fetched
+    recall: float | None  # share of the demand that was fetched; None if nothing is demanded
+    per_event: float  # fetched, on average
+
+
+def rule_of(name: str, experts: int) -> Prefetch:
+    """How the first policy with this predictor prefetches, its limit at most all experts; without one, 1 an event."""
+    rules = (row.prefetch for row in POLICIES.values() if row.predictor == name)
+    rule = next((rule for rule in rules if rule is not None), Prefetch())
+    return Prefetch(min(rule.limit, experts), rule.threshold, rule.depth, rule.backlog)
+
+
+def table_of(predictor: Predictor, guess: Guess, routed: Routed) -> PredictionTable:
+    """What `predict` would say, one layer ahead, without guessing again if it only pools."""
+    if type(predictor).predict is not Predictor.predict:
+        return predictor.predict(routed)
+    return PredictionTable(*pool(routed.workload, guess.experts[:, :, :1], guess.confidence[:, :, :1]))
+
+
+def prefetching(table: PredictionTable, workload: Workload, limit: int, threshold: float = 0.0) -> Prefetching:
+    """Each event's first `limit` candidates of at least `threshold` confidence against the demand of the next event.
+
+    The next event of the last layer is the next step's first: all demand counts but the very first event's.
+    """
+    experts = table.experts[:-1, 0, :limit]
+    fetched = (experts >= 0) & (table.confidence[:-1, 0, :limit] >= threshold)
+    event = np.arange(1, workload.num_events)[:, None]
+    count = workload.meta.num_experts
+    useful = np.isin((event * count + experts)[fetched], workload.events * count + workload.experts).sum()
+    demanded = len(workload.experts) - int(workload.offsets[1])
+    return Prefetching(
+        precision=float(useful / fetched.sum()) if fetched.any() else None,
+        recall=float(useful / demanded) if demanded else None,
+        per_event=float(fetched.sum() / max(1, workload.num_events)),
+    )
 
 
 def sample(routed: Routed) -> Routed:
