@@ -125,7 +125,7 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
 
 def filled(page: str) -> str:
     """The page with its tables made again."""
-    tables = {"overall": _overall_table(), **{name: _group_table(name) for name in GROUPED}}
+    tables = {"overall": _overall_table(), "halves": _halves_table(), **{name: _group_table(name) for name in GROUPED}}
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         page, found = re.subn(pattern, lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL)  # type: ignore[misc]
@@ -148,6 +148,29 @@ def _overall_table() -> str:
         correlation = f"{row['median_step_correlation']:.4f}"
         lines.append(f"| {row['device']} | {row['profile']} | {cells} | {errors} | {correlation} | {order} |")
     return "\n".join(lines)
+
+
+def _halves_table() -> str:
+    """Held-out cells beside cells that constants were fitted on, and those of groups that were held out whole."""
+    head = "| replayed on | held-out cells in fitted groups: median, worst | whole groups held out: median, worst |"
+    lines = [head, "| --- | --- | --- |"]
+    for name in (*PROFILES, REPLICATION):
+        fitted, whole = (overall(half) for half in halves(load(HOME / f"{name}.json").cells))
+        errors = [
+            f"{percent(half.median_abs_error)}, {percent(half.worst_abs_error)} ({half.cells} cells)"
+            for half in (fitted, whole)
+        ]
+        lines.append(f"| {name} | {errors[0]} | {errors[1]} |")
+    return "\n".join(lines)
+
+
+def halves(cells: Sequence[CellFidelity]) -> tuple[list[CellFidelity], list[CellFidelity]]:
+    """Held-out cells of groups with fitted cells (the easy half), and of groups without any (the hard half)."""
+    fitted = {cell.cell.group for cell in cells if cell.cell.role == "fit"}
+    easy, hard = [], []
+    for cell in held_out(cells):
+        (easy if cell.cell.group in fitted else hard).append(cell)
+    return easy, hard
 
 
 def _group_table(name: str) -> str:

@@ -116,3 +116,12 @@ def test_no_expert_computed_anything_wrong() -> None:
     runs = json.loads((DOCS / "runs" / "validation" / "checksums.json").read_text())
     assert sum(row["uses"] for run in runs for row in run["policies"]) > 40_000
     assert not [row for run in runs for row in run["policies"] if row["wrong"]]
+
+
+def test_readme_says_both_halves(builder: ModuleType) -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    for name in (*PROFILES, builder.REPLICATION):
+        for half in builder.halves(load(HOME / f"{name}.json").cells):
+            found = overall(half)
+            errors = (builder.percent(each) for each in (found.median_abs_error, found.worst_abs_error))
+            assert "median {}, worst {}".format(*errors) in readme
