@@ -17,7 +17,7 @@ from specmoe.sim import run
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
-from specmoe.validate.fidelity import TARGETS
+from specmoe.validate.fidelity import TARGETS, overall
 from specmoe.validate.grid import grid
 from specmoe.validate.store import load, read_steps, verdict
 
