@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specmoe.analysis.figures.fidelity import About, plot_errors, plot_parts, plot_prediction
+from specmoe.analysis.figures.fidelity import about_of, plot_errors, plot_parts, plot_prediction
 from specmoe.hwprofiles import HardwareProfile, load_profile
 from specmoe.validate.calibration import carried
-from specmoe.validate.fidelity import CellFidelity, Overall, overall
+from specmoe.validate.fidelity import overall
 from specmoe.validate.store import load, read_steps, save
 from specmoe.validate.validation import circumstances, emulating, plan, rejudged, traces_by_phase
+from specmoe.validation_table import CellFidelity, Overall
 
 DOCS = Path(__file__).parent
 HOME = DOCS.parent / "validation"
@@ -118,7 +119,7 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
     told = circumstances(planned, name, former.device, former.seconds, former.date, former.versions)
     cells = rejudged(steps, planned)
     save(HOME, told, cells, steps)
-    about = About(str(former.device["device"]), profile.name, told.evidence, told.semantics)
+    about = about_of(told)
     for plot, draw in PLOTS.items():
         draw(cells, IMAGES / f"validation-{name}-{plot}.png", "Simulated against replayed on the device", about)
 
@@ -182,10 +183,10 @@ def _group_table(name: str) -> str:
         mine = [cell for cell in cells if cell.cell.group == group]
         found: Overall = overall(mine)
         means = sorted(cell.measured.mean_ns / 1e6 for cell in mine)
-        worst = found.worst_cell.removeprefix(f"{group.name}/")
+        worst = found.worst_cell.removeprefix(f"{group}/")
         span = f"{means[0]:.2f} .. {means[-1]:.2f}"
         errors = f"{percent(found.median_abs_error)} | {percent(found.worst_abs_error)}"
-        lines.append(f"| {group.name} | {len(mine)} | {span} | {errors} | {worst} |")
+        lines.append(f"| {group} | {len(mine)} | {span} | {errors} | {worst} |")
     return "\n".join(lines)
 
 

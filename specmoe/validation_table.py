@@ -1,112 +1,285 @@
-"""A validation as it lies on disk: how far simulated steps are from measured ones. What made it is not asked."""
+"""The files of a validation: how far simulated steps are from measured ones. `specmoe validate` writes them.
+
+<name>.json             `Circumstances`, e.g. the machine, and `Verdict`: targets, and the errors of all cells together
+<name>.cells.parquet    one row per cell: `CellFidelity`, with the errors beside the times that they follow from
+<name>.steps.parquet    every measured step: see `specmoe.validate.store`
+
+Errors are shares. The JSON's `files` holds the SHA-256 of the other two, so files of different validations are never
+mixed. Reports read these files with the classes that write them, and need no device.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
-from specmoe.files import parsing
+from specmoe.files import parsing, read_json, replacing, require_regular
+from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.shape import Phase
 
-CELLS = ".cells.parquet"
-TOLD = (
-    "name",
-    "device",
-    "profile",
-    "evidence",
-    "semantics",
-    "versions",
-    "held_out",
-    "targets",
-    "failed",
-    "files",
-)
-PARTS = ("mean_ns", "compute_ns", "stall_ns", "host_ns")
+CELLS, STEPS = ".cells.parquet", ".steps.parquet"
+PARTS = ("compute", "stall", "host")
+INTEGERS = ("batch", "steps", "slots", "repeats")
+TEXTS = ("shape", "phase", "format", "home_format", "policy", "role")
+A_VALIDATION, JUDGED_CELLS = "a validation of specmoe", "judged cells of specmoe"
+
+Role = Literal["fit", "held_out"]
 
 
-class Group(NamedTuple):
-    """Cells that differ in policy and slots only."""
+@dataclass(frozen=True)
+class CellKey:
+    """What one cell ran: a policy on a number of slots, in a group of cells that share everything else."""
 
-    name: str
-
-
-class Cell(NamedTuple):
-    """What was run."""
-
-    group: Group
+    shape: str
+    phase: Phase
+    format: Format  # of the slots
+    home_format: Format | None  # None: that of the slots
+    batch: int
+    steps: int
     policy: str
     slots: int
-    role: str
+    role: Role  # constants may be fitted on cells of role `fit`; the others are held out
+
+    @property
+    def group(self) -> str:
+        """`switch-base-128/decode/fp16/b1`; a home format that differs from the slots' comes first: int8>fp16."""
+        stored = self.format if self.home_format is None else f"{self.home_format}>{self.format}"
+        return f"{self.shape}/{self.phase}/{stored}/b{self.batch}"
+
+    @property
+    def name(self) -> str:
+        """`switch-base-128/decode/fp16/b1/lookahead/154`."""
+        return f"{self.group}/{self.policy}/{self.slots}"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no constant was fitted on this cell."""
+        return self.role == "held_out"
 
 
 class Side(NamedTuple):
-    """Mean of a step and its parts, ns."""
+    """Times of a step, ns. The mean is the sum of its parts; host: the compute stream waits for the host thread."""
 
     mean_ns: float
+    p50_ns: float
+    p95_ns: float
     compute_ns: float
     stall_ns: float
     host_ns: float
 
 
-class Judged(NamedTuple):
-    """A cell and how it came out; what `analysis.fidelity.Judged` asks for."""
+@dataclass(frozen=True)
+class CellFidelity:
+    """One cell, measured and simulated."""
 
-    cell: Cell
+    cell: CellKey
     repeats: int
     measured: Side
     simulated: Side
-    error: float
-    spread: float
+    spread: float  # largest minus smallest mean of the repeats, as a share of the median
+    noise_ns: float  # standard deviation of one step between repeats
+    step_correlation: float | None  # of simulated and measured steps; None where all steps are alike
+
+    @property
+    def error(self) -> float:
+        """Error of the mean step: simulated / measured - 1."""
+        return self.simulated.mean_ns / self.measured.mean_ns - 1
+
+    @property
+    def p50_error(self) -> float:
+        """Error of the median step."""
+        return self.simulated.p50_ns / self.measured.p50_ns - 1
+
+    @property
+    def p95_error(self) -> float:
+        """Error of the 95th percentile of steps."""
+        return self.simulated.p95_ns / self.measured.p95_ns - 1
+
+    def part_error(self, part: str) -> float:
+        """Error of one of `PARTS`, as a share of the measured mean step."""
+        name = f"{part}_ns"
+        difference: float = getattr(self.simulated, name) - getattr(self.measured, name)
+        return difference / self.measured.mean_ns
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Cells together: errors of the mean step, as shares, and the order of the policies."""
+
+    cells: int
+    median_abs_error: float
+    p95_abs_error: float
+    worst_abs_error: float
+    worst_cell: str
+    mean_compute_error: float  # signed; the three add up to the mean of the cells' errors
+    mean_stall_error: float
+    mean_host_error: float
+    kendall_tau: float | None  # None without pairs
+    kendall_pairs: int  # pairs of policies that differ by more than their spread
+    median_step_correlation: float | None  # None where no cell has one
+    correlated_cells: int  # cells that have one
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Cells together, by role; None for a role that no cell has."""
+
+    held_out: Overall | None
+    fit: Overall | None
+    all: Overall | None
+    targets: Mapping[str, float]  # for the held-out cells
+    failed: Sequence[str]  # each missed target, in words with numbers
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a validation depends on besides its cells."""
+
+    name: str  # of the files: the profile's, and more where one profile has several validations
+    device: Mapping[str, Any]
+    profile: str
+    profile_hash: str
+    evidence: str  # the weakest of the simulated results
+    traces: Mapping[str, str]  # the beginning of their SHA-256, by name
+    versions: Mapping[str, str]
+    date: str
+    seconds: float
+    semantics: str = "event-atomic"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def device_name(self) -> str:
+        """The machine's device, e.g. NVIDIA H100 80GB HBM3."""
+        return str(self.device.get("device", "unknown device"))
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What its JSON tells, and its cells."""
+    """A validation as its files describe it."""
 
-    told: Mapping[str, Any]
-    cells: tuple[Judged, ...]
+    circumstances: Circumstances
+    verdict: Verdict
+    cells: tuple[CellFidelity, ...]
+    path: Path  # of the JSON
 
     @property
     def name(self) -> str:
-        """Of its files."""
-        return str(self.told["name"])
+        """The name that its files share."""
+        return self.circumstances.name
 
     @property
-    def device(self) -> str:
-        """The machine's."""
-        return str(self.told["device"].get("device", "unknown device"))
+    def steps(self) -> Path:
+        """The file of its measured steps."""
+        return paths_of(self.path.parent, self.name)[2]
 
     @property
     def worst(self) -> float:
-        """The largest error of a mean step, as a share, of any sign."""
+        """The largest absolute error of a mean step, as a share."""
         return max((abs(cell.error) for cell in self.cells), default=0.0)
 
 
-def is_validation(told: Any) -> bool:
-    """Whether a JSON value is one's."""
-    return isinstance(told, dict) and told.keys() >= set(TOLD)
+def paths_of(directory: Path, name: str) -> list[Path]:
+    """The three files of a validation, the JSON first; raises InputError for a name with directories in it."""
+    if not name or Path(name).name != name:
+        raise InputError(f"{name!r}: a name without directories expected")
+    return [directory / f"{name}{ending}" for ending in (".json", CELLS, STEPS)]
 
 
-def read_validation(path: Path, told: Mapping[str, Any]) -> Validation:
-    """The one of this JSON; raises InputError unless the cells beside it are its own."""
-    cells = path.with_name(f"{path.stem}{CELLS}")
-    with parsing(path, "a validation of specmoe"):
-        expected = told["files"].get(cells.name)
-        str(told["device"].get("device"))
-    if not cells.is_file() or hashlib.sha256(cells.read_bytes()).hexdigest() != expected:
-        raise InputError(f"{cells}: missing, or not the one that {path.name} belongs to")
-    with parsing(cells, "judged cells of specmoe"):
-        return Validation(told, tuple(map(_judged, pq.read_table(cells).to_pylist())))
+def is_validation(value: Any) -> bool:
+    """Whether a JSON value describes a validation."""
+    return isinstance(value, dict) and value.keys() >= {"name", "held_out", "targets", "failed", "files"}
 
 
-def _judged(row: Mapping[str, Any]) -> Judged:
-    held = f"{row['home_format']}>{row['format']}" if row["home_format"] else row["format"]
-    group = Group(f"{row['shape']}/{row['phase']}/{held}/b{row['batch']}")
-    measured, simulated = (Side(*(row[f"{side}_{part}"] for part in PARTS)) for side in ("measured", "simulated"))
-    cell = Cell(group, row["policy"], row["slots"], row["role"])
-    return Judged(cell, row["repeats"], measured, simulated, row["error"], row["spread"])
+def write_description(
+    path: Path, circumstances: Circumstances, verdict: Mapping[str, Any], hashes: Mapping[str, str]
+) -> None:
+    """Write the JSON; `verdict` holds the fields of `Verdict`, `hashes` the SHA-256 of the two other files by name."""
+    fields = {**dataclasses.asdict(circumstances), **verdict, "files": dict(hashes)}
+    path.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
+
+
+def read_validation(path: Path) -> Validation:
+    """The validation of a JSON file; raises InputError unless the cells beside it are its own. Reads no steps."""
+    with parsing(path, A_VALIDATION):
+        fields: dict[str, Any] = read_json(path, A_VALIDATION)
+        circumstances, verdict = _circumstances(fields), _verdict(fields)
+        cells = paths_of(path.parent, circumstances.name)[1]
+        digest = dict(fields["files"])[cells.name]
+    require_digest(path, cells, digest)
+    return Validation(circumstances, verdict, read_cells(cells), path)
+
+
+def require_digest(path: Path, file: Path, digest: str) -> None:
+    """Raise InputError unless the file has the SHA-256 that the JSON at `path` gives for it."""
+    if not file.is_file() or sha256(file) != digest:
+        raise InputError(f"{file}: missing, or not the one that {path.name} belongs to")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _circumstances(fields: Mapping[str, Any]) -> Circumstances:
+    own = {field.name: fields[field.name] for field in dataclasses.fields(Circumstances)}
+    return Circumstances(**own | {"notes": tuple(fields["notes"]), "device": dict(fields["device"])})
+
+
+def _verdict(fields: Mapping[str, Any]) -> Verdict:
+    overall = {name: fields[name] and Overall(**fields[name]) for name in ("held_out", "fit", "all")}
+    return Verdict(**overall, targets=dict(fields["targets"]), failed=tuple(fields["failed"]))
+
+
+def write_cells(path: Path, cells: Sequence[CellFidelity]) -> None:
+    """Write a row for each cell, all of them or none."""
+    rows = [_row(cell) for cell in cells]
+    columns = {name: pa.array([row[name] for row in rows], _type(name)) for name in (rows[0] if rows else ())}
+    with replacing(path) as fresh:
+        pq.write_table(pa.table(columns), fresh, compression="zstd")
+
+
+def read_cells(path: Path) -> tuple[CellFidelity, ...]:
+    """The cells that `write_cells` wrote; raises InputError for any other file."""
+    require_regular(path, JUDGED_CELLS)
+    with parsing(path, JUDGED_CELLS):
+        return tuple(_cell(row) for row in pq.read_table(path).to_pylist())
+
+
+def key_of(row: Mapping[str, Any]) -> CellKey:
+    """The cell of a row, which may have more fields; raises KeyError if one is missing."""
+    return CellKey(**{field.name: row[field.name] for field in dataclasses.fields(CellKey)})
+
+
+def _row(cell: CellFidelity) -> dict[str, Any]:
+    sides = {"measured": cell.measured, "simulated": cell.simulated}
+    return {
+        **dataclasses.asdict(cell.cell),
+        "repeats": cell.repeats,
+        **{f"{side}_{name}": value for side, times in sides.items() for name, value in times._asdict().items()},
+        **{name: getattr(cell, name) for name in ("error", "p50_error", "p95_error")},
+        **{f"{part}_error": cell.part_error(part) for part in PARTS},
+        **{name: getattr(cell, name) for name in ("spread", "noise_ns", "step_correlation")},
+    }
+
+
+def _cell(row: Mapping[str, Any]) -> CellFidelity:
+    measured, simulated = (
+        Side(*(row[f"{side}_{name}"] for name in Side._fields)) for side in ("measured", "simulated")
+    )
+    rest = (row["spread"], row["noise_ns"], row["step_correlation"])
+    return CellFidelity(key_of(row), row["repeats"], measured, simulated, *rest)
+
+
+def _type(name: str) -> pa.DataType:
+    if name in INTEGERS:
+        return pa.int32()
+    return pa.string() if name in TEXTS else pa.float64()

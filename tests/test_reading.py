@@ -40,7 +40,8 @@ from specmoe.traces.synthesize import load_counts
 from specmoe.traces.text import read_documents
 from specmoe.validate import store as evidence
 from specmoe.validate.grid import read_grid
-from specmoe.validate.store import read_cells, read_steps
+from specmoe.validate.store import read_steps
+from specmoe.validation_table import read_cells
 
 Reader = Callable[[Path], Any]
 

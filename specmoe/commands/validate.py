@@ -17,11 +17,10 @@ from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile
-    from specmoe.validate.fidelity import CellFidelity, Overall
     from specmoe.validate.grid import Cell
     from specmoe.validate.measured import Steps
-    from specmoe.validate.store import Circumstances
     from specmoe.validate.validation import Measured, Plan
+    from specmoe.validation_table import CellFidelity, Circumstances, Overall
 
 Facts = Mapping[str, Any]
 Traces = Annotated[list[str], typer.Argument(help="Traces, one of each phase: bundled names or files.")]
@@ -70,7 +69,8 @@ def validate(
     """
     from specmoe.files import directory_for
     from specmoe.hwprofiles import load_profile
-    from specmoe.validate.store import paths_of, save, verdict
+    from specmoe.validate.store import save, verdict
+    from specmoe.validation_table import paths_of
 
     began, machine_profile = time.monotonic(), load_profile(profile)
     paths_of(out, name or machine_profile.name)  # a wrong name is found before the first run
@@ -225,9 +225,9 @@ def _require_torch() -> None:
 
 def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
     """Plots of all cells; and where runs were made here, both timelines of one cell's."""
-    from specmoe.analysis.figures.fidelity import About, plot_errors, plot_parts, plot_prediction
+    from specmoe.analysis.figures.fidelity import about_of, plot_errors, plot_parts, plot_prediction
 
-    about = About(str(told.device.get("device", "unknown")), told.profile, told.evidence, told.semantics)
+    about = about_of(told)
     title = "Simulated against replayed on the device"
     plots = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
     paths = {name: out / f"{told.name}.{name}.png" for name in plots}

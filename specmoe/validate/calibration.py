@@ -14,12 +14,13 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.profile import Calibration, HardwareProfile
 from specmoe.hwprofiles.profile_file import write_profile
 from specmoe.hwprofiles.quantity import CONTENTION, HOST_COSTS, INTERFERENCE, OPTIONAL_HOST_COSTS
-from specmoe.validate.fidelity import CellFidelity, failed, overall
+from specmoe.validate.fidelity import failed, overall
 from specmoe.validate.fit import NAMES, Constants, Fitted, Resimulation, fit
 from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps
 from specmoe.validate.store import read_steps, verdict
 from specmoe.validate.validation import plan, rejudged, traces_by_phase
+from specmoe.validation_table import CellFidelity
 
 
 class Calibrated(NamedTuple):

@@ -13,9 +13,7 @@ What all cells say together, and whether that is good enough.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +22,7 @@ from specmoe.errors import InputError
 from specmoe.results import RunResult, same_decisions
 from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps, steps_of
+from specmoe.validation_table import PARTS, CellFidelity, Overall, Side
 
 NORMAL = 1.4826  # standard deviations in a median absolute deviation, where things vary normally
 
@@ -52,53 +51,7 @@ def correlation_of(simulated: NDArray[np.float64], measured: NDArray[np.float64]
     return float(np.corrcoef(simulated, measured)[0, 1])
 
 
-PARTS = ("compute", "stall", "host")
 MS = 1e6  # ns
-
-
-class Side(NamedTuple):
-    """Times of a step, ns. The mean is the sum of its parts; host: the compute stream waits for the host thread."""
-
-    mean_ns: float
-    p50_ns: float
-    p95_ns: float
-    compute_ns: float
-    stall_ns: float
-    host_ns: float
-
-
-@dataclass(frozen=True)
-class CellFidelity:
-    """One cell, measured and simulated."""
-
-    cell: Cell
-    repeats: int
-    measured: Side
-    simulated: Side
-    spread: float  # largest minus smallest mean of the repeats, as a share of the median
-    noise_ns: float  # of a step between repeats: see `noise`
-    step_correlation: float | None  # see `noise`
-
-    @property
-    def error(self) -> float:
-        """Of the mean step."""
-        return self.simulated.mean_ns / self.measured.mean_ns - 1
-
-    @property
-    def p50_error(self) -> float:
-        """Of the median step."""
-        return self.simulated.p50_ns / self.measured.p50_ns - 1
-
-    @property
-    def p95_error(self) -> float:
-        """Of the 95th percentile of steps."""
-        return self.simulated.p95_ns / self.measured.p95_ns - 1
-
-    def part_error(self, part: str) -> float:
-        """Of one of `PARTS`, as a share of the measured mean step."""
-        name = f"{part}_ns"
-        difference: float = getattr(self.simulated, name) - getattr(self.measured, name)
-        return difference / self.measured.mean_ns
 
 
 def compare(cell: Cell, simulated: RunResult, measured: Sequence[RunResult]) -> CellFidelity:
@@ -120,7 +73,7 @@ def judge(cell: Cell, simulated: Steps, measured: Steps) -> CellFidelity:
     _require_repeats(cell, repeats)
     means, noise = measured.latency.mean(axis=1), noise_of(measured.latency)
     return CellFidelity(
-        cell=cell,
+        cell=cell.key,
         repeats=repeats,
         measured=_side(measured),
         simulated=_side(simulated),
@@ -145,7 +98,7 @@ def rows(cells: Sequence[CellFidelity]) -> list[dict[str, str]]:
     """A table for people, a row for each cell."""
     return [
         {
-            "group": cell.cell.group.name,
+            "group": cell.cell.group,
             "policy": cell.cell.policy,
             "slots": str(cell.cell.slots),
             "role": cell.cell.role.replace("_", " "),
@@ -186,24 +139,6 @@ def _percent(share: float) -> str:
 AT_MOST = {"median_abs_error": 0.01, "worst_abs_error": 0.04}
 AT_LEAST = {"median_step_correlation": 0.99, "kendall_tau": 0.97}
 TARGETS = {**AT_MOST, **AT_LEAST}  # on cells that nothing was fitted on
-
-
-@dataclass(frozen=True)
-class Overall:
-    """Errors of the mean step, as shares, and the order of the policies."""
-
-    cells: int
-    median_abs_error: float
-    p95_abs_error: float
-    worst_abs_error: float
-    worst_cell: str
-    mean_compute_error: float  # signed; the three add up to the mean of the cells' errors
-    mean_stall_error: float
-    mean_host_error: float
-    kendall_tau: float | None  # None without pairs
-    kendall_pairs: int  # of policies, as `kendall` takes them
-    median_step_correlation: float | None  # None where no cell has one
-    correlated_cells: int  # that have one
 
 
 def overall(cells: Sequence[CellFidelity]) -> Overall:

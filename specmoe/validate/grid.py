@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
@@ -31,8 +31,7 @@ from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
-
-Role = Literal["fit", "held_out"]
+from specmoe.validation_table import CellKey, Role
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ class Group:
     @property
     def name(self) -> str:
         """`switch-base-128/decode/fp16/b1`; a format at home of its own comes before that of the slots: int8>fp16."""
-        config, home = self.config, self.config.home.format
-        held = config.format if home is None else f"{home}>{config.format}"
-        return f"{config.shape}/{self.phase}/{held}/b{config.batch}"
+        return self.cell("", 0, "held_out").key.group
 
     def cell(self, policy: str, slots: int, role: Role) -> Cell:
         """One of its cells."""
@@ -80,13 +77,29 @@ class Cell:
     @property
     def name(self) -> str:
         """`switch-base-128/decode/fp16/b1/lookahead/154`."""
-        return f"{self.group.name}/{self.policy}/{self.slots}"
+        return self.key.name
+
+    @property
+    def key(self) -> CellKey:
+        """The cell as files describe it; `cell_of` is the inverse."""
+        config = self.config
+        assert config.format is not None and config.batch is not None and config.steps is not None, "set by `group_of`"
+        formats = (config.format, config.home.format)
+        return CellKey(
+            config.shape, self.phase, *formats, config.batch, config.steps, self.policy, self.slots, self.role
+        )
 
 
 def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
     """A group of replays: kernels for powers of two of tokens, experts pinned at home."""
     at_home = AT_HOME._replace(format=home)
     return Group(phase, RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, padded=True))
+
+
+def cell_of(key: CellKey) -> Cell:
+    """The cell that a file describes."""
+    group = group_of(key.shape, key.phase, key.format, key.home_format, key.batch, key.steps)
+    return group.cell(key.policy, key.slots, key.role)
 
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")

@@ -23,13 +23,13 @@ from specmoe.results import RunResult
 from specmoe.sim.run import Scenario
 from specmoe.validate.device import Device, Work
 from specmoe.validate.emulate import LINK, NOT_EMULATED, emulated, fitting
-from specmoe.validate.fidelity import CellFidelity, judge, require_quiet
+from specmoe.validate.fidelity import judge, require_quiet
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import Cell, Group
 from specmoe.validate.measured import Steps, measured_table, steps_of
 from specmoe.validate.replayer import Recording, replay
-from specmoe.validate.store import Circumstances
 from specmoe.validate.work import work_of
+from specmoe.validation_table import CellFidelity, Circumstances
 
 REPEATS = 3
 

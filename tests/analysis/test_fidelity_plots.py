@@ -29,10 +29,11 @@ from specmoe.analysis.figures.fidelity import (
 from specmoe.analysis.figures.timeline import KINDS, kind_of, plot_timelines, timelines_figure, window
 from specmoe.errors import InputError
 from specmoe.timeline import Span
-from specmoe.validate.fidelity import CellFidelity
+from specmoe.validate.grid import group_of
+from specmoe.validation_table import CellFidelity
 
 ABOUT = About("NVIDIA H100 80GB HBM3", "h100-sxm5-80gb", "measured", "event-atomic")
-BATCH = dataclasses.replace(GROUP, batch=4)
+BATCH = group_of("switch-base-128", "decode", "fp16", None, 4, 4)
 ONE, FOUR = GROUP.name, BATCH.name
 FIGURES: dict[str, Callable[..., Any]] = {
     "prediction": prediction_figure,
@@ -53,7 +54,7 @@ def cells() -> list[CellFidelity]:
 
 def many() -> list[CellFidelity]:
     """Eight groups of long names, 72 cells."""
-    groups = [dataclasses.replace(GROUP, shape="qwen1.5-moe-a2.7b", home_format="int8", batch=b) for b in range(8)]
+    groups = [group_of("qwen1.5-moe-a2.7b", "decode", "fp16", "int8", batch, 4) for batch in range(8)]
     return [
         judged(cell(f"a-rather-long-policy-{n}", 10**n, "held_out", group), 10.0**n, (n - 4) / 40, 0.05)
         for group in groups

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,15 +10,27 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from comparison_points import manifest, result
 from sweep_rows import grid
 
 from specmoe.analysis.report import read_inputs, write_report
 from specmoe.analysis.report.html import VOID
+from specmoe.hwprofiles import Format
 from specmoe.summary import FIGURES
 from specmoe.sweep_table import SweepTable, save_sweep
 from specmoe.timeline import Span, write_spans
+from specmoe.validation_table import (
+    CellFidelity,
+    CellKey,
+    Circumstances,
+    Overall,
+    Role,
+    Side,
+    Verdict,
+    sha256,
+    write_cells,
+    write_description,
+)
 
 COMMAND = ["specmoe", "report", "somewhere"]
 VERSION = "0.1.0"
@@ -52,24 +63,22 @@ def runs_dir(place: Path, *policies: str, version: str = VERSION, **changes: Any
 def validation_dir(place: Path, name: str = "box", missed: tuple[str, ...] = (), version: str = VERSION) -> Path:
     """A validation of two cells, one of them held out, 1 % and 3 % off."""
     place.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            **{"shape": "model", "phase": "decode", "format": "fp16", "home_format": held, "batch": 1, "steps": 10},
-            **{"policy": "lookahead", "slots": 64, "role": role, "repeats": 7, "spread": 0.01, "error": error},
-            **{f"measured_{part}_ns": 1e6 for part in ("mean", "compute", "stall", "host")},
-            **{f"simulated_{part}_ns": 1e6 * (1 + error) for part in ("mean", "compute", "stall", "host")},
-        }
-        for role, error, held in (("held_out", 0.01, None), ("fit", -0.03, "int8"))
+    roles: list[tuple[Role, float, Format | None]] = [("held_out", 0.01, None), ("fit", -0.03, "int8")]
+    cells = [
+        CellFidelity(
+            CellKey("model", "decode", "fp16", home, 1, 10, "lookahead", 64, role),
+            *(7, Side(*[1e6] * 6), Side(*[1e6 * (1 + error)] * 6), 0.01, 0.0, None),
+        )
+        for role, error, home in roles
     ]
-    cells = place / f"{name}.cells.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), cells)
-    overall = {"cells": 1, "median_abs_error": 0.01, "worst_abs_error": 0.01, "kendall_tau": None}
-    told = {
-        **{"name": name, "device": {"device": "A Card"}, "profile": "box", "evidence": "fitted"},
-        **{"semantics": "event-atomic", "versions": {"specmoe": version}, "held_out": overall, "targets": {}},
-        **{"failed": list(missed), "files": {cells.name: hashlib.sha256(cells.read_bytes()).hexdigest()}},
-    }
-    (place / f"{name}.json").write_text(json.dumps(told))
+    path = place / f"{name}.cells.parquet"
+    write_cells(path, cells)
+    overall = Overall(1, 0.01, 0.01, 0.01, cells[0].cell.name, 0.0, 0.0, 0.01, None, 0, None, 0)
+    circumstances = Circumstances(
+        name, {"device": "A Card"}, "box", "ab12", "fitted", {}, {"specmoe": version}, "2026-01-02", 1.0
+    )
+    verdict = dataclasses.asdict(Verdict(overall, None, None, {}, missed))
+    write_description(place / f"{name}.json", circumstances, verdict, {path.name: sha256(path)})
     return place
 
 

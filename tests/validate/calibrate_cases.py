@@ -19,9 +19,10 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.retimer import timed
 from specmoe.sim.timing.variants import variants_of
 from specmoe.validate.fit import MILLION, Constants
-from specmoe.validate.grid import Cell, Group, Role, group_of
+from specmoe.validate.grid import Cell, Group, group_of
 from specmoe.validate.measured import Steps
 from specmoe.validate.replayer import latencies
+from specmoe.validation_table import Role
 
 TRUE = Constants(HostCosts(9_000, 14_000, 31_000, 4_000, 12_000, 18_000, 6_000, 11_000), 1_020_000)
 ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0))  # microbenchmarks': too little

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from specmoe.results import COLUMNS, Manifest, RunResult
-from specmoe.validate.fidelity import CellFidelity, Side
-from specmoe.validate.grid import Cell, Group, Role, group_of
+from specmoe.validate.grid import Cell, Group, group_of
 from specmoe.validate.measured import Steps
+from specmoe.validation_table import CellFidelity, Role, Side
 
 GROUP = group_of("switch-base-128", "decode", "fp16", None, 1, 4)
 LAYERS = 2
@@ -55,4 +55,4 @@ def judged(
     """A cell that came out so; the error is the host's."""
     simulated = measured * (1 + error)
     sides = (Side(mean, mean, mean, 300.0, 200.0, mean - 500.0) for mean in (measured, simulated))
-    return CellFidelity(of, 3, *sides, spread, 0.0, correlation)
+    return CellFidelity(of.key, 3, *sides, spread, 0.0, correlation)

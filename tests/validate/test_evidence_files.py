@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made_cells import GROUP, cell, steps
+from made_cells import cell, steps
 
 from specmoe.errors import InputError
 from specmoe.validate import store
-from specmoe.validate.fidelity import TARGETS, CellFidelity, failed, judge, overall
-from specmoe.validate.grid import Cell
+from specmoe.validate.fidelity import TARGETS, failed, judge, overall
+from specmoe.validate.grid import Cell, cell_of, group_of
 from specmoe.validate.measured import Steps
-from specmoe.validate.store import Circumstances, load, read_cells, read_steps, save, verdict, write_cells
+from specmoe.validate.store import load, read_steps, save, verdict
+from specmoe.validation_table import CellFidelity, Circumstances, read_cells, write_cells, write_description
 
 TOLD = Circumstances(
     name="h100-sxm5-80gb",
@@ -31,8 +32,9 @@ TOLD = Circumstances(
     seconds=12.5,
     notes=("clocks were not locked",),
 )
+COMMITTED = Path(__file__).parent.parent.parent / "validation"
 NAMES = ("h100-sxm5-80gb.json", "h100-sxm5-80gb.cells.parquet", "h100-sxm5-80gb.steps.parquet")
-INT8 = dataclasses.replace(GROUP, home_format="int8")
+INT8 = group_of("switch-base-128", "decode", "fp16", "int8", 1, 4)
 Saved = tuple[list[CellFidelity], dict[Cell, Steps]]
 
 
@@ -67,13 +69,23 @@ def test_what_was_saved_is_loaded(saved: Path) -> None:
     assert found.cells == tuple(cells)
     again = read_steps(found.steps)
     assert list(again) == list(measured)
-    assert [judge(each.cell, steps_like(each), again[each.cell]).measured for each in cells] == [
+    assert [judge(cell_of(each.cell), steps_like(each), again[cell_of(each.cell)]).measured for each in cells] == [
         c.measured for c in cells
     ]
 
 
 def steps_like(found: CellFidelity) -> Steps:
     return steps([[int(found.simulated.mean_ns)] * 4])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(COMMITTED.glob("*.json"))])
+def test_committed_files_are_written_as_they_were(name: str, tmp_path: Path) -> None:
+    path = COMMITTED / f"{name}.json"
+    found, files = load(path), json.loads(path.read_text())["files"]
+    write_description(tmp_path / "a.json", found.circumstances, dataclasses.asdict(found.verdict), files)
+    assert (tmp_path / "a.json").read_bytes() == path.read_bytes()
+    write_cells(tmp_path / "a.parquet", found.cells)
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(path.with_name(f"{name}.cells.parquet")))
 
 
 def test_the_json_by_hand(saved: Path) -> None:

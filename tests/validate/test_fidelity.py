@@ -10,8 +10,9 @@ from made_cells import cell, judged, run_of, steps
 
 from specmoe.errors import InputError
 from specmoe.results import DECISIONS
-from specmoe.validate.fidelity import PARTS, Side, compare, correlation_of, judge, noise_of, require_quiet, rows
+from specmoe.validate.fidelity import compare, correlation_of, judge, noise_of, require_quiet, rows
 from specmoe.validate.measured import hash_of_decisions, steps_of
+from specmoe.validation_table import PARTS, Side
 
 MEASURED = [[100, 200, 300, 400], [110, 210, 310, 410], [120, 220, 320, 380]]  # means 250, 260, 260
 

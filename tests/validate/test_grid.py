@@ -98,7 +98,7 @@ def test_a_group_without_cells(tmp_path: Path) -> None:
 def test_unknown_grids_are_named() -> None:
     with pytest.raises(InputError, match=r"quik: no such grid, nor a \.toml file: did you mean 'quick'"):
         grid("quik")
-    with pytest.raises(InputError, match=r"nowhere\.toml: No such file"):
+    with pytest.raises(InputError, match=r"nowhere\.toml: not a TOML file \(No such file"):
         grid("nowhere.toml")
 
 

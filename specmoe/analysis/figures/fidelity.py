@@ -1,8 +1,6 @@
-"""What the figures of a validation show: cells, measured and simulated, in the order in which they are drawn.
+"""The figures of a validation: predicted against measured steps, the error of each cell, and the parts of a step.
 
-How far simulated cells are from measured ones.
-
-Where the time of a step goes, measured and simulated.
+All of them draw the cells of `specmoe.validation_table`, by group, the largest error of a group first.
 """
 
 from __future__ import annotations
@@ -10,96 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.analysis.comparison import MS
 from specmoe.analysis.figures.latency import NOTE, PARTS
 from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, legend_below, save
 from specmoe.errors import InputError
+from specmoe.validation_table import CellFidelity, Circumstances, Side
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-HELD_OUT = "held_out"
-
-
-class GroupLike(Protocol):
-    """Cells that differ in policy and slots only."""
-
-    @property
-    def name(self) -> str:
-        """Model, phase, format and batch."""
-
-
-class CellLike(Protocol):
-    """What was run."""
-
-    @property
-    def group(self) -> GroupLike:
-        """With what."""
-
-    @property
-    def policy(self) -> str:
-        """By its name."""
-
-    @property
-    def slots(self) -> int:
-        """In VRAM."""
-
-    @property
-    def role(self) -> str:
-        """`fit`, or `held_out`: nothing was fitted on it."""
-
-
-class SideLike(Protocol):
-    """Mean of a step and its parts, ns."""
-
-    @property
-    def mean_ns(self) -> float:
-        """The sum of the parts."""
-
-    @property
-    def compute_ns(self) -> float:
-        """The compute stream works."""
-
-    @property
-    def stall_ns(self) -> float:
-        """It waits for loads."""
-
-    @property
-    def host_ns(self) -> float:
-        """It waits for the host thread."""
-
-
-class Judged(Protocol):
-    """One cell and how it came out."""
-
-    @property
-    def cell(self) -> CellLike:
-        """What was run."""
-
-    @property
-    def repeats(self) -> int:
-        """How often it was measured."""
-
-    @property
-    def measured(self) -> SideLike:
-        """On the device."""
-
-    @property
-    def simulated(self) -> SideLike:
-        """By the simulator."""
-
-    @property
-    def error(self) -> float:
-        """Of the mean step: simulated / measured - 1."""
-
-    @property
-    def spread(self) -> float:
-        """Largest minus smallest mean of the repeats, as a share of the median."""
-
-
-AnyCell = TypeVar("AnyCell", bound=Judged)
 
 
 class About(NamedTuple):
@@ -111,7 +29,13 @@ class About(NamedTuple):
     semantics: str
 
 
-def caption(cells: Sequence[Judged], about: About) -> str:
+def about_of(circumstances: Circumstances) -> About:
+    """What captions name of a validation's circumstances."""
+    it = circumstances
+    return About(it.device_name, it.profile, it.evidence, it.semantics)
+
+
+def caption(cells: Sequence[CellFidelity], about: About) -> str:
     """On what, with what and how often; raises InputError if there is no cell."""
     if not cells:
         raise InputError("no cells: there is nothing to draw")
@@ -123,23 +47,23 @@ def caption(cells: Sequence[Judged], about: About) -> str:
     )
 
 
-def held(cell: Judged) -> bool:
+def held(cell: CellFidelity) -> bool:
     """Whether nothing was fitted on it."""
-    return cell.cell.role == HELD_OUT
+    return cell.cell.held_out
 
 
-def label(cell: Judged) -> str:
+def label(cell: CellFidelity) -> str:
     """Of a row among those of its group."""
     return f"{cell.cell.policy}, {cell.cell.slots}"
 
 
-def grouped(cells: Sequence[AnyCell]) -> dict[str, list[AnyCell]]:
+def grouped(cells: Sequence[CellFidelity]) -> dict[str, list[CellFidelity]]:
     """Cells by the name of their group, groups by name, in each the largest error first; ties by label."""
-    order = sorted(cells, key=lambda cell: (cell.cell.group.name, -cell.error, label(cell)))
-    return {name: list(found) for name, found in groupby(order, key=lambda cell: cell.cell.group.name)}
+    order = sorted(cells, key=lambda cell: (cell.cell.group, -cell.error, label(cell)))
+    return {name: list(found) for name, found in groupby(order, key=lambda cell: cell.cell.group)}
 
 
-def laid_out(cells: Sequence[AnyCell]) -> Iterator[tuple[int, str, AnyCell | None]]:
+def laid_out(cells: Sequence[CellFidelity]) -> Iterator[tuple[int, str, CellFidelity | None]]:
     """Rows of a figure from its top: a heading for each group, which has no cell, and below it its cells."""
     row = 0
     for name, found in grouped(cells).items():
@@ -154,17 +78,17 @@ LINES = {-BAND: "--", -1: ":", 0: "-", 1: ":", BAND: "--"}  # percent
 FILLED = "Filled: held out; hollow: constants were fitted on it."
 
 
-def plot_prediction(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+def plot_prediction(cells: Sequence[CellFidelity], png: Path, title: str, about: About) -> None:
     """Write `prediction_figure` as a PNG."""
     save(prediction_figure(cells, title, about), png)
 
 
-def plot_errors(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+def plot_errors(cells: Sequence[CellFidelity], png: Path, title: str, about: About) -> None:
     """Write `errors_figure` as a PNG."""
     save(errors_figure(cells, title, about), png)
 
 
-def prediction_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """Simulated against measured mean step, a mark for each cell, colour and shape by group."""
     from matplotlib.ticker import LogLocator
 
@@ -188,14 +112,14 @@ def prediction_figure(cells: Sequence[Judged], title: str, about: About) -> Figu
     return chart
 
 
-def errors_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+def errors_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """The error of each cell, sorted within its group, with a bar as wide as the spread of its repeats."""
     described = f"{caption(cells, about)}\nBars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %. {FILLED}"
     chart, axes = rows_figure(cells)
     looks = _looks(cells)
     for row, _, cell in laid_out(cells):
         if cell is not None:
-            name, width = cell.cell.group.name, 50 * cell.spread
+            name, width = cell.cell.group, 50 * cell.spread
             axes.errorbar(100 * cell.error, row, xerr=width, color=looks[name]["color"], elinewidth=1)
             _marks(axes, [(100 * cell.error, row, cell)], looks[name], None)
     for percent, style in LINES.items():
@@ -206,7 +130,7 @@ def errors_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
     return chart
 
 
-def rows_figure(cells: Sequence[Judged]) -> tuple[Figure, Any]:
+def rows_figure(cells: Sequence[CellFidelity]) -> tuple[Figure, Any]:
     """A figure whose rows are those of `laid_out`, with their names."""
     rows = list(laid_out(cells))
     chart, axes = figure(1, 1, width=7.4, height=1.6 + ROW * len(rows))
@@ -218,7 +142,7 @@ def rows_figure(cells: Sequence[Judged]) -> tuple[Figure, Any]:
     return chart, axes
 
 
-def _looks(cells: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+def _looks(cells: Sequence[CellFidelity]) -> dict[str, dict[str, Any]]:
     """Colour and shape of each group; more groups than colours differ in shape."""
     return {
         name: {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
@@ -226,7 +150,9 @@ def _looks(cells: Sequence[Judged]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _marks(axes: Any, points: Sequence[tuple[float, float, Judged]], look: dict[str, Any], name: str | None) -> None:
+def _marks(
+    axes: Any, points: Sequence[tuple[float, float, CellFidelity]], look: dict[str, Any], name: str | None
+) -> None:
     """Marks of a group, hollow where constants were fitted; the legend shows the filled one."""
     for x, y, cell in points:
         inside = look["color"] if held(cell) else "white"
@@ -238,12 +164,12 @@ def _marks(axes: Any, points: Sequence[tuple[float, float, Judged]], look: dict[
 HEIGHT = 0.34  # of a bar, in rows
 
 
-def plot_parts(cells: Sequence[Judged], png: Path, title: str, about: About) -> None:
+def plot_parts(cells: Sequence[CellFidelity], png: Path, title: str, about: About) -> None:
     """Write `parts_figure` as a PNG."""
     save(parts_figure(cells, title, about), png)
 
 
-def parts_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
+def parts_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """Two bars for each cell, the measured one above the simulated, as shares of the measured mean step."""
     described = f"{caption(cells, about)}\nOf two bars the upper is measured, the lower simulated. {NOTE}"
     chart, axes = rows_figure(cells)
@@ -265,7 +191,7 @@ def parts_figure(cells: Sequence[Judged], title: str, about: About) -> Figure:
     return chart
 
 
-def _part(side: SideLike, part: str) -> float:
+def _part(side: Side, part: str) -> float:
     """Not below 0, as what is left for the host may be where little is."""
     value: float = getattr(side, f"{part}_ns")
     return max(0.0, value)

@@ -203,6 +203,5 @@ def _validation_or_timeline(path: Path) -> Iterator[Found]:
     if start == TIMELINE:
         yield path
         return
-    told = read_json(path, "a JSON file, or only a part of one")
-    if is_validation(told):
-        yield read_validation(path, told)
+    if is_validation(read_json(path, "a JSON file, or only a part of one")):
+        yield read_validation(path)

@@ -74,11 +74,13 @@ def _calibrations(studies: Sequence[Study]) -> Iterator[Note]:
 
 
 def _validations(inputs: Inputs) -> Iterator[Note]:
-    failed = [each.name for each in inputs.validations if each.told["failed"]]
+    failed = [each.name for each in inputs.validations if each.verdict.failed]
     if failed:
         yield Note("Failed validation", f"{listed(failed)} missed a target (see Validation)")
     version = inputs.studies[0].version if inputs.studies else None
-    others = [each.name for each in inputs.validations if version not in (None, each.told["versions"].get("specmoe"))]
+    others = [
+        each.name for each in inputs.validations if version not in (None, each.circumstances.versions.get("specmoe"))
+    ]
     if others:
         yield Note("Validation of another version", f"{listed(others)}, while the results are of specmoe {version}")
 

@@ -9,10 +9,10 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from specmoe.analysis.figures.fidelity import About, errors_figure, prediction_figure
+from specmoe.analysis.figures.fidelity import about_of, errors_figure, prediction_figure
 from specmoe.analysis.report.html import Column, Html, Row, join, plain_table, tag
 from specmoe.analysis.report.inputs import Study
 from specmoe.analysis.report.opening import distinct
@@ -124,18 +124,16 @@ def verdicts(found: Sequence[Validation]) -> Html:
     texts = [Column("validation"), Column("device"), Column("cells", number=True)]
     numbers = [Column(title, number=True) for title, _, _ in FIGURES.values()]
     table = plain_table(CAPTION, [*texts, *numbers, Column("verdict")], [_row(each) for each in found])
-    missed = [tag("li", f"{each.name}: {failed}") for each in found for failed in each.told["failed"]]
+    missed = [tag("li", f"{each.name}: {failed}") for each in found for failed in each.verdict.failed]
     return join([table, tag("ul", *missed) if missed else None])
 
 
 def _row(validation: Validation) -> Row:
-    told: dict[str, Any] = validation.told["held_out"] or {}
-    numbers = [_shown(told.get(name), size, digits) for name, (_, size, digits) in FIGURES.items()]
-    failed = bool(validation.told["failed"])
-    verdict = "missed a target" if failed else "within its targets"
-    return Row(
-        [validation.name, validation.device, told.get("cells", 0), *numbers, verdict], "failed" if failed else None
-    )
+    held_out, failed = validation.verdict.held_out, bool(validation.verdict.failed)
+    numbers = [_shown(getattr(held_out, name, None), size, digits) for name, (_, size, digits) in FIGURES.items()]
+    cells, verdict = held_out.cells if held_out else 0, "missed a target" if failed else "within its targets"
+    device = validation.circumstances.device_name
+    return Row([validation.name, device, cells, *numbers, verdict], "failed" if failed else None)
 
 
 def _shown(value: float | None, size: int, digits: int) -> str:
@@ -144,8 +142,7 @@ def _shown(value: float | None, size: int, digits: int) -> str:
 
 def plots(key: str, validation: Validation) -> list[Html]:
     """Its cells, measured and simulated; and, folded away, the error of each."""
-    told, name = validation.told, validation.name
-    about = About(validation.device, told["profile"], told["evidence"], told["semantics"])
+    name, about = validation.name, about_of(validation.circumstances)
     seen, errors = f"{name}: simulated against measured", f"{name}: the error of each cell"
     predicted = plot(f"{key}-predicted", seen, "", prediction_figure(validation.cells, seen, about))
     each = plot(f"{key}-errors", errors, "", errors_figure(validation.cells, errors, about))
