@@ -11,7 +11,6 @@ from specmoe.errors import InputError
 from specmoe.sim.advise.levers import Lever, Reach, fewer_bytes, larger_batch, levers, lower, more_vram, reach
 from specmoe.sim.advise.search import (
     LEVEL,
-    Configuration,
     Found,
     best_of,
     by_policy,
@@ -23,6 +22,7 @@ from specmoe.sim.advise.search import (
 )
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
+from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 
 # The best of some
@@ -242,7 +242,7 @@ def test_where_all_fits_vram_link_and_predictor_are_no_levers() -> None:
 def test_a_batch_beyond_the_trace_is_no_lever(vram: int, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = FormulaTrials._evaluate
 
-    def short(self: FormulaTrials, fresh: Sequence[Configuration]) -> None:
+    def short(self: FormulaTrials, fresh: Sequence[RunConfig]) -> None:
         usual(self, fresh)
         self._known |= {one: self._known[one] | {"error": "too few sequences"} for one in fresh if one.batch > 1}
 
@@ -253,7 +253,11 @@ def test_a_batch_beyond_the_trace_is_no_lever(vram: int, monkeypatch: pytest.Mon
 def test_a_home_format_that_nothing_expands_is_not_tried_and_alone_is_refused() -> None:
     here = setting(formats=("fp16", "fp32"), home_formats=("int8",))
     here.require_homes()
-    assert {(one.format, one.home) for one in screened(here)} == {("fp16", None), ("fp16", "int8"), ("fp32", None)}
+    assert {(one.format, one.home.format) for one in screened(here)} == {
+        ("fp16", None),
+        ("fp16", "int8"),
+        ("fp32", None),
+    }
     with pytest.raises(InputError, match="int8 at home is expanded to fp16: --format fp16 expected"):
         setting(formats=("fp32",), home_formats=("int8",)).require_homes()
 

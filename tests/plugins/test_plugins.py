@@ -107,7 +107,7 @@ def test_a_module_that_was_imported_before_the_table_looked(site: Path) -> None:
 
 
 def test_one_that_reads_all_names_while_it_is_imported(site: Path) -> None:
-    source = "from specmoe.sim.decide import policies, policy\nSEEN = list(policies.POLICIES)\n"
+    source = "from specmoe.sim.decide import policy\nSEEN = list(policy.POLICIES)\n"
     bring(site, "policies", "reader", source + "IT = policy.Policy('reader', ' '.join(SEEN))")
     assert POLICIES["reader"].source.split() == [name for name in POLICIES if name != "reader"]
 
