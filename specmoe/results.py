@@ -100,7 +100,15 @@ class RunResult:
             raw: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
             columns = {name: table[name].to_numpy().astype(np.int64, casting="safe") for name in COLUMNS}
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            fields.setdefault("yardstick", _was_yardstick(fields["parameters"]))
             return cls(columns, Manifest(**fields))
+
+
+def _was_yardstick(parameters: dict[str, Any]) -> bool:
+    """The manifest's `yardstick`, of a file from before it was kept there (version 0.1.0)."""
+    knows = parameters.get("predictor") in ("oracle", "noisy_oracle", "pregated")
+    peeks = str(parameters.get("eviction")).startswith("belady")
+    return knows or peeks or parameters.get("sharing") == "all-resident"
 
 
 def same_decisions(one: RunResult, other: RunResult) -> None:

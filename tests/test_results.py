@@ -239,6 +239,17 @@ def test_the_json_names_and_types_are_the_promised_ones() -> None:
     assert list(summary(result())) == list(PINNED)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [({"predictor": "lookahead"}, False), ({"eviction": "belady-bypass"}, True), ({"sharing": "all-resident"}, True)],
+)
+def test_a_result_of_the_first_version_is_read(tmp_path: Path, parameters: dict[str, str], expected: bool) -> None:
+    old = {k: v for k, v in dataclasses.asdict(MANIFEST).items() if k != "yardstick"} | {"parameters": parameters}
+    table = pa.table(result().table).replace_schema_metadata({b"specmoe": json.dumps(old).encode()})
+    pq.write_table(table, tmp_path / "old.parquet")
+    assert RunResult.load(tmp_path / "old.parquet").manifest.yardstick is expected
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     result().save(tmp_path / "r.parquet")
     loaded = RunResult.load(tmp_path / "r.parquet")

@@ -83,7 +83,7 @@ class Cell:
     def key(self) -> CellKey:
         """The cell as files describe it; `cell_of` is the inverse."""
         config = self.config
-        assert config.format is not None and config.batch is not None and config.steps is not None, "set by `group_of`"
+        assert config.shape and config.format and config.steps, "set by `group_of`"
         formats = (config.format, config.home.format)
         return CellKey(
             config.shape, self.phase, *formats, config.batch, config.steps, self.policy, self.slots, self.role
