@@ -555,13 +555,13 @@ def test_a_depth_that_a_trace_does_not_have(make_trace: Maker, tmp_path: Path, h
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.9, 0.2, -0.1), (0.5, 0.4, 0.2), (1.0, 0.0, 0.0)])
 def test_fractions_that_are_no_fractions(make_trace: Maker, tmp_path: Path, fractions: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="three positive numbers of sum 1"):
+    with pytest.raises(InputError, match="three positive numbers with sum 1"):
         split_trace(Trace(make_trace()), fractions, 0, tmp_path / "out")
 
 
 def test_too_few_sequences_for_three(tmp_path: Path) -> None:
     write_trace(tmp_path / "t.parquet", META, [random_block(5, META, mean_length=10**9)])
-    with pytest.raises(InputError, match="1 sequences leave validation without any"):
+    with pytest.raises(InputError, match="1 sequences are too few, validation would be empty"):
         split_trace(Trace(tmp_path / "t.parquet"), (0.8, 0.1, 0.1), 0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

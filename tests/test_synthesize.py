@@ -123,7 +123,7 @@ def test_extremes(tmp_path: Path) -> None:
 
 
 def test_chunks_do_not_break_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.traces.synthesize.DRAWS", 16 * 7)
+    monkeypatch.setattr("specmoe.traces.synthesize.DRAWS_PER_BLOCK", 16 * 7)
     frozen = made(tmp_path, sequences=1, assumed_stickiness=1.0)
     assert (frozen.experts[:, :, 0] == frozen.experts[0, :, 0]).all()
     assert validate(frozen) == 50
@@ -163,10 +163,10 @@ def test_numbers_out_of_range(tmp_path: Path, changes: dict[str, Any], message: 
     [
         ({}, "JSON of the form"),
         ([], "JSON of the form"),
-        ({"expert_counts": {}}, "equally many"),
+        ({"expert_counts": {}}, "equal numbers of experts"),
         ({"expert_counts": {"a": {"0": 1}}}, "JSON of the form"),
         ({"expert_counts": {"0": {"0": 1, "2": 1}}}, "JSON of the form"),
-        ({"expert_counts": {"0": {"0": 1}, "1": {"0": 1, "1": 1}}}, "equally many"),
+        ({"expert_counts": {"0": {"0": 1}, "1": {"0": 1, "1": 1}}}, "equal numbers of experts"),
         ({"expert_counts": {"0": {"0": -1, "1": 2}}}, "layer 0: numbers of 0 or more"),
         ({"expert_counts": {"0": {"0": 0, "1": 0}}}, "layer 0: numbers of 0 or more, not all 0"),
     ],

@@ -1,4 +1,4 @@
-"""What was routed: the trace schema, its Parquet store, and everything that makes, checks and reads traces.
+"""Routing traces: the schema, the Parquet store, and everything that makes, checks and reads traces.
 
 `specmoe.traces()` lists the bundled traces as a DataFrame, and `specmoe.traces.open(name)` opens one. To read the code,
 start with `schema.py` (what a trace holds), `store.py` (Parquet) and `workload.py` (batches and their demands).
@@ -18,10 +18,10 @@ __all__ = ["Block", "Trace", "TraceMeta", "TraceWriter", "open", "write_trace"]
 
 
 class _Callable(ModuleType):
-    """This module, which may be called."""
+    """Class of this module, which makes the module callable."""
 
     def __call__(self) -> "pd.DataFrame":
-        """Every bundled trace: phase, tokens, layers, experts, top-k, and the model that routed."""
+        """Bundled traces as a table: phase, tokens, layers, experts, top-k and model."""
         import pandas as pd
 
         def row(name: str) -> dict[str, object]:

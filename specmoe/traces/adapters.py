@@ -1,9 +1,9 @@
-"""Where each model class keeps its routers, and how their choice is read.
+"""Where each model class keeps its routers, and how to read their decisions.
 
 A router is called on a normed hidden state and returns a triple. In Switch it is (dispatch, probability, logits) over
-[batch, tokens, experts], the dispatch one-hot and zero where a full expert dropped the token; in every other class
-(logits, weights, indices) over [batch * tokens, ...]. Layers are found by looking for a router, never by counting
-from the configuration. A new class is one line in `ADAPTERS`. Read from the sources of transformers 5.18 to 5.23.
+[batch, tokens, experts], where dispatch is one-hot, or all zero where a full expert dropped the token. In every other
+class it is (logits, weights, indices) over [batch * tokens, ...]. Layers are found by looking for a router, never by
+counting from the configuration. A new class is one line in `ADAPTERS`. Source: transformers 5.18 to 5.23.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """What one router decided for n tokens among E experts.
+    """Decision of one router for n tokens among E experts.
 
-    `probs` are those of all experts, before any scaling over the chosen ones; they rise with the logits.
+    `probs` covers all experts, before any scaling over the chosen ones; it rises with the logits.
     """
 
-    chosen: Tensor  # [n, k] int64: what the router wanted
-    dropped: Tensor  # [n] bool: wanted, but the expert was full
+    chosen: Tensor  # [n, k] int64: experts that the router chose
+    dropped: Tensor  # [n] bool: the chosen expert was full
     logits: Tensor  # [n, E] float32
     probs: Tensor  # [n, E] float32
 
 
 class MoeLayer(NamedTuple):
-    """The modules of one sparse layer: `norm` takes the hidden state that enters the feed-forward part."""
+    """Modules of one sparse layer; `norm` receives the hidden state that enters the feed-forward part."""
 
     norm: Module
     router: Module
@@ -53,34 +53,34 @@ class Adapter:
     has_capacity: bool = False
 
     def layers(self, model: Module, phase: Phase) -> list[MoeLayer]:
-        """The sparse layers that a phase runs through, in order; raises ModelError if there is none."""
-        found = [
+        """Sparse layers of a phase, in order; raises ModelError if there is none."""
+        layers = [
             MoeLayer(_descend(block, self.norm), router)
             for block in _descend(model, self.blocks[phase])
             if (router := _descend(block, self.router)) is not None
         ]
-        if not found:
+        if not layers:
             raise ModelError(f"{type(model).__name__}: no layer of its {phase} phase has a router")
-        return found
+        return layers
 
     def routers(self, model: Module) -> list[Any]:
-        """Every router of the model, each once."""
+        """All routers of the model, each once."""
         blocks = [block for path in dict.fromkeys(self.blocks.values()) for block in _descend(model, path)]
         return [router for block in blocks if (router := _descend(block, self.router)) is not None]
 
 
 def adapter_for(model_type: str) -> Adapter:
-    """The adapter of a configuration's `model_type`; raises ModelError for a class that is not in the table."""
+    """Adapter for a configuration's `model_type`; raises ModelError for a class that is not in `ADAPTERS`."""
     if model_type not in ADAPTERS:
-        raise ModelError(f"no adapter for model class {model_type!r}: known are {', '.join(ADAPTERS)}")
+        raise ModelError(f"no adapter for model class {model_type!r}: one of {', '.join(ADAPTERS)} expected")
     return ADAPTERS[model_type]
 
 
 def candidates(choice: Choice, width: int) -> Tensor:
-    """The `width` best experts of each token, [n, width] int64: those chosen first, each group best first.
+    """The `width` best experts of each token, [n, width] int64: the chosen ones, then the others.
 
-    Best means the greatest logit; of equal ones the lower id comes first. What else moved the choice (limited groups,
-    the balancing bias of DeepSeek-V3) shows in who was chosen.
+    Both parts are ordered by falling logit; of equal logits the lower id comes first. Anything else that
+    influenced the router (limited groups, the balancing bias of DeepSeek-V3) shows only in which experts were chosen.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""From text to what enters a model: its input and, where it has a decoder of its own, that one's targets."""
+"""Turning text into what a model reads: its input ids and, for an encoder-decoder, the target ids of its decoder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TokenText(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What one sequence feeds to a model; `targets` is empty for a decoder-only model."""
+    """Ids that one sequence feeds to a model; `targets` is empty for a decoder-only model."""
 
     source: str
     inputs: Ids
@@ -40,9 +40,10 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How text enters one model; `sentinels` is None for a decoder-only one, `begin` is what it starts every text with.
+    """Conversion of text into the ids that one model reads.
 
-    `window` is the longest input in tokens, ends included.
+    `window` is the longest input in tokens, start and end tokens included. `begin` holds the ids that start every text;
+    `sentinels` is None for a decoder-only model.
     """
 
     encode: Callable[[list[str]], list[list[int]]]
@@ -53,17 +54,17 @@ class Encoding:
     sentinels: Ids | None
 
     def texts(self, corpus: Iterable[Document | Prompted], limit: int | None) -> list[TokenText]:
-        """At most `limit` sequences, text domains taking turns; raises InputError if there is none.
+        """At most `limit` sequences, domains in turn; raises InputError if the text has no token.
 
-        They are all held at once: ids take less room than the text they come from, which is in memory anyway.
+        All of them stay in memory: ids take less room than their text, which is in memory anyway.
         """
-        found = list(islice(self._texts(list(corpus)), limit))
-        if not found:
+        texts = list(islice(self._texts(list(corpus)), limit))
+        if not texts:
             raise InputError("the text has no token")
-        return found
+        return texts
 
     def example(self, text: TokenText, sequence: int) -> Example:
-        """What sequence number `sequence` feeds to the model; plain text is span-corrupted for an encoder-decoder."""
+        """Example number `sequence`; for an encoder-decoder, plain text is span-corrupted."""
         if self.sentinels is None:
             return Example(text.source, np.append(self.begin, text.ids), EMPTY)
         if text.answer is not None:
@@ -91,7 +92,7 @@ class Encoding:
 
 
 def encoding_for(checkpoint: Checkpoint, window: int, seed: int) -> Encoding:
-    """The encoding of a checkpoint. Raises InputError for a window too short, or with more spans than sentinels."""
+    """Encoding for a checkpoint; raises InputError for a window that is too short or has more spans than sentinels."""
     tokenizer = checkpoint.tokenizer
     if window < SHORTEST_WINDOW:
         raise InputError(f"--window {window}: at least {SHORTEST_WINDOW} tokens expected")
@@ -110,7 +111,7 @@ def encoding_for(checkpoint: Checkpoint, window: int, seed: int) -> Encoding:
 
 
 def digest(texts: Sequence[TokenText]) -> str:
-    """Hash of the sequences and their order, in 12 hexadecimal digits."""
+    """Hash of the sequences in order: 12 hexadecimal digits."""
     state = hashlib.sha256()
     for text in texts:
         state.update(f"{text.source}\0{len(text.ids)}\0".encode())
@@ -120,7 +121,7 @@ def digest(texts: Sequence[TokenText]) -> str:
 
 
 def _begin(tokenizer: Any) -> Ids:
-    """The ids that the tokenizer itself puts before a text, such as <s>."""
+    """Ids that the tokenizer puts before a text, e.g. <s>."""
     (bare,), (whole,) = (tokenizer(["a"], add_special_tokens=special)["input_ids"] for special in (False, True))
     return np.array(whole[: whole.index(bare[0])] if bare else [], np.int32)
 

@@ -1,4 +1,4 @@
-"""Finding, reading and preparing a checkpoint: routers in float32, dropless or with a capacity, nothing unpickled."""
+"""Loading and preparing a checkpoint: routers in float32, dropless or with a capacity, and nothing unpickled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import torch
 
 OLDEST_TRANSFORMERS = (5, 18)
-UNLIMITED = 2**31 - 1
+UNLIMITED_CAPACITY = 2**31 - 1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that is ready to run. `model` and `tokenizer` are those of transformers, which have no useful types."""
+    """A model that is ready to run; `model` and `tokenizer` are transformers objects, which have no useful types."""
 
     name: str
     model: Any
@@ -39,12 +39,12 @@ class Checkpoint:
 
     @property
     def is_encoder_decoder(self) -> bool:
-        """Whether `encode` and `decode` are two stacks, or one that runs both."""
+        """Whether `encode` and `decode` run through two stacks (true) or through one (false)."""
         return bool(self.model.config.is_encoder_decoder)
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """Device that holds the model."""
         device: torch.device = self.model.device
         return device
 
@@ -54,8 +54,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a bundled checkpoint, a local directory or a model of the Hugging Face hub, in that order.
 
-    With `random_init` only the configuration and the tokenizer are read and the weights are drawn from `seed`. Raises
-    ModelError for an unreadable checkpoint or one without routers, InputError for a device or dtype that is not there.
+    With `random_init` only the configuration and the tokenizer are read, and the weights are drawn from `seed`. Raises
+    ModelError for a checkpoint that is unreadable or has no routers, InputError for an unavailable device or dtype.
     """
     require_libraries()
     where = locate(name)
@@ -67,25 +67,25 @@ def load_checkpoint(
         model = _random_model(config, seed) if random_init else _trained_model(where, config)
     _place(model, adapter, target, dtype)
     _set_capacity(model, adapter, capacity)
-    declared = _declaration(where)
-    kind: Kind = "random" if random_init else declared.get("kind", "pretrained")
+    declaration = _declaration(where)
+    kind: Kind = "random" if random_init else declaration.get("kind", "pretrained")
     label = where.name if isinstance(where, Path) else where
-    return Checkpoint(label, model, tokenizer, adapter, kind, declared.get("corpus"), _fingerprint(where, config))
+    return Checkpoint(label, model, tokenizer, adapter, kind, declaration.get("corpus"), _fingerprint(where, config))
 
 
 def require_libraries() -> None:
-    """Raise MissingExtraError without torch and transformers, InputError for a transformers whose Switch is broken."""
+    """Raise MissingExtraError if torch or transformers is missing, InputError if transformers is too old for Switch."""
     for package in ("torch", "transformers"):
         try:
-            found = version(package)
+            release = version(package)
         except PackageNotFoundError:
             raise MissingExtraError(package, "torch") from None
-    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_TRANSFORMERS:
-        raise InputError(f"transformers {found}: its Switch routing is broken; >= 5.18 needed")
+    if tuple(int(part) for part in release.split(".")[:2]) < OLDEST_TRANSFORMERS:
+        raise InputError(f"transformers {release}: its Switch routing is broken; >= 5.18 needed")
 
 
 def locate(name: str) -> Path | str:
-    """A checkpoint's directory, or the hub id that `name` must then be; raises ModelError for a bad directory."""
+    """Directory of a checkpoint, or `name` itself as a hub id; raises ModelError if config.json is missing."""
     shipped = Path(str(files("specmoe"))) / "bundled" / name
     where = shipped if (shipped / "config.json").is_file() else Path(name)
     if where.is_dir() and not (where / "config.json").is_file():
@@ -98,18 +98,18 @@ def locate(name: str) -> Path | str:
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one; raises InputError for a device that is not there."""
+    """Device by name; `auto` is CUDA if available, else the CPU. Raises InputError for an unavailable device."""
     import torch
 
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        picked = torch.device(device)
+        target = torch.device(device)
     except RuntimeError:
         raise InputError(f"--device {device}: auto, cpu or cuda expected") from None
-    if picked.type == "cuda" and not torch.cuda.is_available():
+    if target.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device}: no CUDA device here; use --device cpu")
-    return picked
+    return target
 
 
 @contextmanager
@@ -127,13 +127,13 @@ def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(where)
-    # Without its files the library makes up an empty tokenizer.
+    # If these files are missing, transformers silently creates an empty tokenizer.
     if isinstance(where, Path) and not any((where / file).is_file() for file in TOKENIZER_FILES):
         raise ValueError(f"no tokenizer: one of {', '.join(TOKENIZER_FILES)} expected")
     tokenizer = AutoTokenizer.from_pretrained(where)
     if len(tokenizer) > config.vocab_size:
         raise ValueError(f"the tokenizer has {len(tokenizer)} pieces, the model knows {config.vocab_size}")
-    tokenizer(["a"])  # settings of a wrong type show with the first text
+    tokenizer(["a"])  # the first text reveals settings of a wrong type
     return config, tokenizer
 
 
@@ -161,18 +161,18 @@ def _auto_class(config: Any) -> Any:
 
 
 def _place(model: Any, adapter: Adapter, device: torch.device, dtype: str) -> None:
-    """Cast the weights to `dtype`, but those of the routers from their stored precision to float32.
+    """Cast router weights from their stored precision to float32, all other weights to `dtype`.
 
-    Buffers stay as they are: rotary frequencies in half precision would shift positions.
+    Buffers stay as they are, because rotary frequencies in half precision would shift positions.
     """
     import torch
 
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: {hint(dtype, DTYPES)}")
     routers = adapter.routers(model)
-    kept = {id(weight) for router in routers for weight in router.float().parameters()}
+    router_weights = {id(weight) for router in routers for weight in router.float().parameters()}
     for weight in model.parameters():
-        if id(weight) not in kept:
+        if id(weight) not in router_weights:
             weight.data = weight.data.to(getattr(torch, dtype))
     try:
         model.to(device).eval()
@@ -187,11 +187,11 @@ def _set_capacity(model: Any, adapter: Adapter, capacity: int | None) -> None:
     if capacity is not None and not adapter.has_capacity:
         raise InputError(f"--capacity {capacity}: the routers of {model.config.model_type} never drop a token")
     for router in adapter.routers(model) if adapter.has_capacity else ():
-        router.expert_capacity = UNLIMITED if capacity is None else capacity
+        router.expert_capacity = UNLIMITED_CAPACITY if capacity is None else capacity
 
 
 def _declaration(where: Path | str) -> dict[str, Any]:
-    """What `specmoe.json` beside a checkpoint says of its origin; nothing for a checkpoint of others."""
+    """Origin that `specmoe.json` in the checkpoint declares; empty if there is no such file."""
     if not isinstance(where, Path) or not (where / "specmoe.json").is_file():
         return {}
     file = where / "specmoe.json"
@@ -200,7 +200,7 @@ def _declaration(where: Path | str) -> dict[str, Any]:
 
 
 def _fingerprint(where: Path | str, config: Any) -> str:
-    """Changes when the checkpoint does: size and time of each file, or the hub's commit."""
+    """Identity of a checkpoint's contents: size and time of each file, or the hub's commit."""
     if isinstance(where, str):
         return str(getattr(config, "_commit_hash", None))
     facts = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in where.iterdir())

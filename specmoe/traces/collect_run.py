@@ -1,13 +1,11 @@
-"""Listening to the routers of one stack while a model runs.
+"""Running a model on batches of examples while recorders listen to its routers.
 
-A hook before each layer's norm sees the hidden state that enters the feed-forward part, and puts it at once through the
-norms and routers of the next `depth` layers: that is the look-ahead, known before the layer's own experts run. A
-hook after each router sees what was chosen. Nothing leaves the device before `Recorder.take`.
+A hook before each layer's norm reads the hidden state that enters the feed-forward part and passes it at once through
+the norms and routers of the next `depth` layers. This is the look-ahead: a prediction made before the layer's own
+experts run. A hook after each router reads what it chose. Nothing leaves the device before `Recorder.take`.
 
-Running a model on batches of examples with recorders on its routers.
-
-Attention is causal in a decoder and no token is dropped, so one pass over ids that are already known routes them
-exactly as generating them step by step does: generated text is therefore generated first and recorded afterwards.
+Attention in a decoder is causal and no token is dropped, so one pass over given ids routes them exactly as step-by-step
+generation does. Generated text is therefore generated first and recorded afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Routing(NamedTuple):
-    """What the routers of L layers decided for n tokens, M candidates each, D depths; the columns of `schema.Block`."""
+    """Routing of n tokens through L layers: M candidates each, D look-ahead depths; columns of `schema.Block`."""
 
     experts: NDArray[np.int16]  # [n, L, M]
     probs: NDArray[np.float16]  # [n, L, M]
@@ -39,9 +37,9 @@ class Routing(NamedTuple):
 
 
 class Recorder(AbstractContextManager["Recorder"]):
-    """Records one forward pass over `layers`, `width` candidates each; use it in a `with` block, then `take`.
+    """Records one forward pass through `layers`, `width` candidates each; use it in a `with` block, then call `take`.
 
-    The look-ahead looks 1 to `depth` layers ahead; beyond the last layer it is -1.
+    The look-ahead covers the next `depth` layers; it is -1 beyond the last layer.
     """
 
     def __init__(self, adapter: Adapter, layers: list[MoeLayer], width: int, depth: int = 1) -> None:
@@ -67,9 +65,9 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._hooks.close()
 
     def take(self, mask: Tensor) -> Routing:
-        """The routing of the tokens where the flat `mask` [batch * tokens] is true, on the CPU.
+        """Routing, on the CPU, of the tokens for which the flat `mask` [batch * tokens] is true.
 
-        Raises ModelError if a router gave a number that is not finite (half precision overflows in some models).
+        Raises ModelError if a router's probability is not finite (half precision overflows in some models).
         """
         import torch
 
@@ -86,7 +84,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._lookahead.append([self._foresee(layer, hidden) for layer in following])
 
     def _foresee(self, layer: MoeLayer, hidden: Tensor) -> Tensor:
-        # `forward` instead of a call: the hooks of that layer must not fire for what it does not do yet.
+        # `forward` instead of a call, so that the hooks of the later layer do not fire early.
         normed = layer.norm.forward(hidden).float().flatten(0, -2)
         choice = self._adapter.read(layer.router.forward(normed))
         return candidates(choice, self._width).short()
@@ -100,7 +98,7 @@ class Recorder(AbstractContextManager["Recorder"]):
 
 
 class Stretch(NamedTuple):
-    """The tokens of each sequence of a batch that a phase records: from `start` up to, not including, `stop`."""
+    """Tokens that a phase records of each sequence of a batch: from `start` up to, not including, `stop`."""
 
     start: NDArray[np.int64]  # [batch]
     stop: NDArray[np.int64]  # [batch]
@@ -108,9 +106,9 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Runner:
-    """Turns examples into blocks of the traces that `metas` describe.
+    """Runs examples and returns the blocks of the traces that `metas` describe.
 
-    `generate` is the number of decoding steps to run freely, or None for teacher forcing.
+    `generate` is the number of greedy decoding steps, or None for teacher forcing.
     """
 
     checkpoint: Checkpoint
@@ -118,7 +116,7 @@ class Runner:
     generate: int | None
 
     def run(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
-        """Route one batch whose sequences are numbered from `first`. Raises InputError when memory runs out."""
+        """Route one batch, its sequences numbered from `first`; raises InputError if memory runs out."""
         import torch
 
         one_pass = self._encoder_decoder if self.checkpoint.is_encoder_decoder else self._decoder_only
@@ -130,15 +128,15 @@ class Runner:
         inputs = [example.inputs for example in examples]
         ids, mask = self._padded(inputs)
         blocks: dict[Phase, Block] = {}
-        with self._recorder("encode") as encoded:
+        with self._recorder("encode") as encoder_recorder:
             hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         if "encode" in self.metas:
-            blocks["encode"] = self._block(encoded, inputs, _whole(inputs), examples, first)
+            blocks["encode"] = self._block(encoder_recorder, inputs, _whole(inputs), examples, first)
         if "decode" in self.metas:
             fed = self._decoder_inputs(examples, ids, mask)
-            with self._recorder("decode") as decoded:
+            with self._recorder("decode") as decoder_recorder:
                 self._decode(fed, hidden, mask)
-            blocks["decode"] = self._block(decoded, fed, _whole(fed), examples, first)
+            blocks["decode"] = self._block(decoder_recorder, fed, _whole(fed), examples, first)
         return blocks
 
     def _decode(self, fed: list[Ids], hidden: Tensor, mask: Tensor) -> None:
@@ -152,13 +150,13 @@ class Runner:
         )
 
     def _decoder_inputs(self, examples: Sequence[Example], ids: Tensor, mask: Tensor) -> list[Ids]:
-        """The start token, then everything but the last of the targets or of the generated tokens."""
+        """Decoder input of each sequence: the start token, then all but the last target or generated token."""
         start = np.array([self.checkpoint.model.config.decoder_start_token_id], np.int32)
         if self.generate is None:
-            said = [example.targets[:-1] for example in examples]
+            rows = [example.targets[:-1] for example in examples]
         else:
-            said = [row[: self.generate - 1] for row in self._generated(ids, mask, self.generate, skip=1)]
-        return [np.append(start, row) for row in said]
+            rows = [row[: self.generate - 1] for row in self._generated(ids, mask, self.generate, skip=1)]
+        return [np.append(start, row) for row in rows]
 
     def _decoder_only(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
         prompts = [example.inputs for example in examples]
@@ -174,21 +172,21 @@ class Runner:
         return {phase: self._block(recorder, fed, stretches[phase], examples, first) for phase in self.metas}
 
     def _continued(self, prompts: list[Ids]) -> list[Ids]:
-        """What a decoder-only model says after each prompt, as far as it is fed back; nothing when teacher-forced."""
+        """Tokens that a decoder-only model generates after each prompt and reads again; none when teacher-forced."""
         if self.generate is None:
             return [EMPTY] * len(prompts)
         ids, mask = (tensor.flip(-1) for tensor in self._padded([prompt[::-1] for prompt in prompts]))  # padding first
-        said = self._generated(ids, mask, self.generate + 1, skip=ids.shape[1])
-        return [row[: self.generate] for row in said]
+        rows = self._generated(ids, mask, self.generate + 1, skip=ids.shape[1])
+        return [row[: self.generate] for row in rows]
 
     def _generated(self, ids: Tensor, mask: Tensor, tokens: int, skip: int) -> list[Ids]:
-        """Greedy generation: each sequence after its first `skip` tokens, up to, not including, its end token."""
+        """Greedily generated tokens of each sequence, after its first `skip` tokens and before its end token."""
         model = self.checkpoint.model
-        found = model.generate(
+        ids_out = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, num_beams=1, pad_token_id=0
         )
         end = model.generation_config.eos_token_id
-        return [_before(row, [] if end is None else end) for row in found[:, skip:].int().cpu().numpy()]
+        return [_before(row, [] if end is None else end) for row in ids_out[:, skip:].int().cpu().numpy()]
 
     @property
     def _sources(self) -> tuple[str, ...]:
@@ -203,7 +201,7 @@ class Runner:
         )
 
     def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Ids and attention mask, [batch, longest], padding behind."""
+        """Ids and attention mask, [batch, longest], padded at the end."""
         import torch
 
         mask = _mask(_whole(sequences))
@@ -238,14 +236,14 @@ def _whole(sequences: Sequence[Ids]) -> Stretch:
 
 
 def _mask(stretch: Stretch, width: int | None = None) -> NDArray[np.bool_]:
-    """[batch, width], true inside the stretch; as wide as the longest by default."""
+    """[batch, width], true inside the stretch. Default width: the longest sequence."""
     places = np.arange(stretch.stop.max() if width is None else width)
     return (places >= stretch.start[:, None]) & (places < stretch.stop[:, None])
 
 
 def _before(row: Ids, ends: int | list[int]) -> Ids:
-    found = np.flatnonzero(np.isin(row, ends))
-    return row[: found[0]] if found.size else row
+    stops = np.flatnonzero(np.isin(row, ends))
+    return row[: stops[0]] if stops.size else row
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""The long form of a trace, for pandas and DuckDB: a row per token and MoE layer.
+"""Export of a trace as a long table, for pandas and DuckDB: one row per token and MoE layer.
 
     sequence  position  source  token  layer  expert_0 ..  prob_0 ..  lookahead_0 ..
 
-A look-ahead over several layers is in columns lookahead1_0 .. lookahead2_0 .., by depth and place. Probabilities are
-float32. `prob_*` and `lookahead*` are left out where the trace has none.
+If the look-ahead covers several layers, its columns are lookahead1_0 .. lookahead2_0 .., by depth and rank.
+Probabilities are float32. The columns `prob_*` and `lookahead*` are absent if the trace has none.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _WRITERS: dict[str, Callable[[Path, pa.Schema], Any]] = {
 
 
 def export(trace: Trace, out: Path, advance: Callable[[int], object] = lambda rows: None) -> int:
-    """Write the long form to `out`, .parquet or .csv, and return its number of rows.
+    """Write the long table to `out`, .parquet or .csv, and return its number of rows.
 
-    `advance` is told of each block's tokens. Raises InputError for another suffix.
+    `advance` is called with the number of tokens of each block. Raises InputError for another suffix.
     """
     if out.suffix not in _WRITERS:
         raise InputError(f"{out}: suffix {out.suffix!r}: {' or '.join(_WRITERS)} expected")
@@ -48,7 +48,7 @@ def export(trace: Trace, out: Path, advance: Callable[[int], object] = lambda ro
 
 
 def long_table(block: Block, meta: TraceMeta) -> pa.Table:
-    """A block [n, L, M] as a table of n * L rows."""
+    """Long table of a block [n, L, M]: n * L rows."""
     layers = meta.num_layers
     columns = {
         "sequence": np.repeat(block.sequence, layers),
@@ -68,9 +68,9 @@ def long_table(block: Block, meta: TraceMeta) -> pa.Table:
 
 
 def first_tokens(trace: Trace, n: int) -> list[dict[str, Any]]:
-    """The long rows of the first n tokens, the places of a layer gathered in lists.
+    """Long rows of the first n tokens, with the experts of a layer in lists.
 
-    Keys: sequence, position, source, token, layer, used (`top_k` experts), others, probs, lookahead (a list a depth).
+    Keys: sequence, position, source, token, layer, used (`top_k` experts), others, probs, lookahead (a list per depth).
     """
     if n < 1:
         raise InputError(f"{n} tokens: at least one expected")

@@ -1,9 +1,9 @@
-"""Train a Switch Transformer from scratch with span corruption, so that there is real routing to trace.
+"""Training of a Switch Transformer from scratch with span corruption, to produce a model with real routing.
 
-The recipe avoids three traps: the library starts routers at N(0, 1) and balances all layers as one, padding included,
-which kills experts (here: a small router, a balance loss of each layer's own, no padding); AdamW at one rate for all of
-T5's tensors either diverges or stalls (here: rates relative to each tensor's initial scale); bf16 autocast rounds
-router logits (here: routers in float32).
+The recipe avoids three problems. transformers initialises routers with N(0, 1) and balances all layers together,
+padding included, which leaves experts unused; here routers start small, each layer has its own balance loss, and there
+is no padding. AdamW with one learning rate for all tensors of T5 diverges or stalls; here rates are relative to each
+tensor's initial scale. bf16 autocast rounds router logits; here routers compute in float32.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ TOKENIZER_TEXTS = 4  # the tokenizer sees every fourth training document
 CARD = "specmoe.json"
 WEIGHTS = "model.safetensors"  # written last: where it is, the checkpoint is whole
 
-OnProgress = Callable[[int, dict[str, float]], None]  # step, its terms
+OnProgress = Callable[[int, dict[str, float]], None]  # step, terms of its loss
 
 
 def pretrain(job: PretrainJob, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """Train, or go on training, and save a checkpoint that `specmoe collect --model` reads.
+    """Train, or resume training, and save a checkpoint that `specmoe collect --model` reads.
 
-    Returns what `specmoe.json` beside the checkpoint says: kind, corpus, recipe, held-out loss in nats a target token
-    beside a unigram guess, versions. A finished run is returned as it is; a killed one goes on from its last save.
+    Returns the contents of `specmoe.json` in the checkpoint: kind, corpus, recipe, versions, and the held-out loss in
+    nats per target token next to that of a unigram model. A finished run is only read; a killed run resumes from its
+    last save.
     Raises InputError, ModelError or MissingExtraError.
     """
     preset, identity = job.resolved(), job.identity()
@@ -64,15 +65,17 @@ def pretrain(job: PretrainJob, on_progress: OnProgress | None = None) -> dict[st
 
 
 def _finished(job: PretrainJob, identity: dict[str, Any]) -> dict[str, Any]:
-    """What the run that finished in `out` says of itself; raises InputError if it is not this one."""
+    """Card of the run that finished in `out`; raises InputError if it is another run."""
     file = job.out / CARD
     try:
         with parsing(file, "the card of a checkpoint"):
             card = dict(read_json(file))
-            found = {**card, **card["recipe"]}
+            settings = {**card, **card["recipe"]}
     except InputError:
-        raise InputError(f"{job.out}: has a checkpoint that no `specmoe pretrain` made: choose another --out") from None
-    require_same(file, found, identity)
+        raise InputError(
+            f"{job.out}: holds a checkpoint that `specmoe pretrain` did not make: another --out expected"
+        ) from None
+    require_same(file, settings, identity)
     return card
 
 
@@ -85,7 +88,7 @@ class _Run:
     measured: Sequence[Batch]
 
     def train(self, trainer: Trainer, on_progress: OnProgress | None) -> History:
-        """Run the remaining steps, writing down losses and saving as the job says; the last step is always measured."""
+        """Run the remaining steps, recording losses and saving at the job's intervals; always measure the last one."""
         history = trainer.resume(self.job.partial, self.identity)
         if trainer.step == 0:
             self.tokenizer.save_pretrained(self.job.partial)
@@ -103,7 +106,7 @@ class _Run:
         return history
 
     def finish(self, trainer: Trainer, history: History) -> dict[str, Any]:
-        """Write the checkpoint elsewhere, then move its files to `out`, the weights last."""
+        """Write the checkpoint to a temporary directory, then move its files to `out`, the weights last."""
         written = self.job.partial / "checkpoint"
         written.mkdir(exist_ok=True)
         card = self._card(history)
@@ -131,7 +134,7 @@ class _Run:
 
 
 def _tokenizer(job: PretrainJob, documents: Sequence[Document]) -> Any:
-    """The given tokenizer, that of the run to go on with, or a new one."""
+    """The job's tokenizer, else that of the run to resume, else a new one."""
     if job.tokenizer is not None:
         return load_tokenizer(job.tokenizer)
     if (job.partial / STATE).exists():

@@ -1,10 +1,9 @@
-"""Span corruption, the objective of T5 and of Switch Transformers (Raffel et al. 2020, section 3.1.4).
+"""Span corruption, the training objective of T5 and of Switch Transformers, and batches of corrupted windows.
 
-15 % of the tokens are noise, in spans of 3 on average. The encoder sees each span as one sentinel; the decoder must
-say each sentinel followed by what it hides. Both end in `eos`. Kept and noise runs alternate, a kept run first, their
-lengths drawn uniformly among all ways to cut the counts into runs (as in T5's `random_spans_noise_mask`).
-
-Batches for pretraining: full windows of one split, corrupted afresh every time they are seen.
+Source: Raffel et al. 2020, section 3.1.4. 15 % of the tokens are noise, in spans of 3 on average. The encoder reads one
+sentinel in place of each span; the decoder must produce each sentinel followed by the tokens it hides. Both sequences
+end with `eos`. Kept and noise runs alternate, starting with a kept run; their lengths are drawn uniformly among all
+ways to cut the counts into runs (as in T5's `random_spans_noise_mask`). Every epoch corrupts the windows anew.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ Ids = NDArray[np.int32]
 
 
 def span_counts(length: int) -> tuple[int, int]:
-    """(noise tokens, spans) in a window of `length` >= 2 tokens."""
+    """Numbers of noise tokens and of spans in a window of `length` >= 2 tokens."""
     noise = min(max(round(length * NOISE_DENSITY), 1), length - 1)
     spans = min(max(round(noise / MEAN_SPAN), 1), length - noise)
     return noise, spans
 
 
 def raw_length(inputs: int) -> int:
-    """How many raw tokens become at most `inputs` >= 3 encoder tokens, `eos` included."""
+    """Largest number of raw tokens that become at most `inputs` >= 3 encoder tokens, `eos` included."""
 
     def encoder_length(raw: int) -> int:
         noise, spans = span_counts(raw)
         return raw - noise + spans + 1
 
-    raw = inputs - 1  # certainly few enough: there are at least as many noise tokens as spans
+    raw = inputs - 1  # few enough in any case: there are at least as many noise tokens as spans
     while encoder_length(raw + 1) <= inputs:
         raw += 1
     return raw
@@ -48,8 +47,8 @@ def raw_length(inputs: int) -> int:
 def corrupt(ids: Ids, sentinels: Ids, eos: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
     """Corrupt windows `ids` [..., n], n >= 2; returns encoder ids [..., i] and target ids [..., t].
 
-    `sentinels` are the ids of <extra_id_0>, <extra_id_1>, ... Raises InputError for shorter windows and for more spans
-    than sentinels.
+    `sentinels` holds the ids of <extra_id_0>, <extra_id_1>, ... Raises InputError for shorter windows and for more
+    spans than sentinels.
     """
     length = ids.shape[-1]
     if length < 2:
@@ -66,7 +65,7 @@ def corrupt(ids: Ids, sentinels: Ids, eos: int, rng: np.random.Generator) -> tup
 
 
 def noise_mask(rows: int, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which tokens are noise, [rows, length]; every row has the same number of noise tokens and spans."""
+    """Mask of the noise tokens, [rows, length]; every row has the same number of noise tokens and spans."""
     noise, spans = span_counts(length)
     runs = np.stack([_cut(rows, length - noise, spans, rng), _cut(rows, noise, spans, rng)], axis=-1)
     ends = runs.reshape(rows, -1).cumsum(axis=-1)
@@ -91,19 +90,19 @@ def _replace_runs(rows: Ids, mask: NDArray[np.bool_], sentinels: Ids, eos: int) 
 
 
 class Batch(NamedTuple):
-    """Encoder ids [batch, i] and decoder targets [batch, t]; no padding, every window is full."""
+    """Encoder ids [batch, i] and decoder targets [batch, t]; all windows are full, so there is no padding."""
 
     inputs: Ids
     targets: Ids
 
     @property
     def tokens(self) -> int:
-        """Encoder and decoder tokens."""
+        """Number of encoder and decoder tokens."""
         return self.inputs.size + self.targets.size
 
 
 class Corpus:
-    """Full windows of a split and how to corrupt them; a batch is a pure function of (seed, step)."""
+    """Full windows of a split, corrupted in batches; a batch is a pure function of (seed, step)."""
 
     def __init__(
         self, documents: Sequence[Document], encode: Encode, encoder_length: int, sentinels: Ids, eos: int, seed: int
@@ -113,24 +112,24 @@ class Corpus:
             window.ids for window in windows(documents, encode, length, shortest=length) if len(window.ids) == length
         ]
         if not full:
-            raise InputError(f"of {len(documents)} documents none has {length} tokens: longer ones expected")
+            raise InputError(f"none of {len(documents)} documents has {length} tokens: longer documents expected")
         self.windows: Ids = np.stack(full)
         self._sentinels, self._eos, self._seed = sentinels, eos, seed
 
     def digest(self) -> str:
-        """Hash of the windows, in 12 hexadecimal digits."""
+        """Hash of the windows: 12 hexadecimal digits."""
         return hashlib.sha256(self.windows.tobytes()).hexdigest()[:12]
 
     def batch(self, step: int, size: int) -> Batch:
-        """The batch of a step: epochs are permutations of all windows."""
+        """Batch of a step; each epoch is a permutation of all windows."""
         epoch, place = divmod(np.arange(step * size, (step + 1) * size), len(self.windows))
         rows = [self._order(int(e))[place[epoch == e]] for e in np.unique(epoch)]
         return self._corrupt(self.windows[np.concatenate(rows)], step)
 
     def all_batches(self, size: int, limit: int) -> list[Batch]:
-        """The first `limit` windows, always corrupted the same way: for measuring."""
-        chosen = self.windows[:limit]
-        return [self._corrupt(chosen[i : i + size], i) for i in range(0, len(chosen), size)]
+        """Batches of the first `limit` windows, always corrupted the same way, for measuring."""
+        rows = self.windows[:limit]
+        return [self._corrupt(rows[i : i + size], i) for i in range(0, len(rows), size)]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self.windows))
@@ -140,7 +139,7 @@ class Corpus:
 
 
 def unigram_loss(train: Corpus, held_out: Sequence[Batch], vocabulary: int) -> float:
-    """Cross-entropy, nats a target token, of always guessing by the training targets' frequencies (add-one)."""
+    """Cross-entropy in nats per target token of a unigram model fitted on the training targets (add-one smoothing)."""
     targets = np.concatenate([batch.targets.ravel() for batch in train.all_batches(256, len(train.windows))])
     counts = np.bincount(targets, minlength=vocabulary) + 1
     measured = np.concatenate([batch.targets.ravel() for batch in held_out])

@@ -1,4 +1,4 @@
-"""What is to be trained, and what a run that goes on must have in common with the one that stopped."""
+"""A pretraining job: its options and their checks, and the settings that a resumed run must share."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from specmoe.errors import InputError, hint
 from specmoe.traces.pretrain_presets import PRESETS, Preset
 from specmoe.traces.text import text_files
 
-STATE = "state.safetensors"  # what a killed run goes on from
-SHARES = ("dropout", "expert_dropout", "jitter")
-LEAST = {"layers": 2, "encoder_length": 8, "warmup": 0}  # any other whole number is at least 1, and a real one 0
+STATE = "state.safetensors"  # a killed run resumes from it
+FIELDS_BELOW_ONE = ("dropout", "expert_dropout", "jitter")
+LOWEST_VALUES = {"layers": 2, "encoder_length": 8, "warmup": 0}  # default: 1 for whole numbers, 0 for others
 
 
 @dataclass(frozen=True)
 class PretrainJob:
-    """One training run; everything that determines its outcome.
+    """Options of one training run.
 
-    `text` are files or directories, `out` the checkpoint directory, `tokenizer` a directory with a trained tokenizer
-    (None trains one, which differs a little from run to run), `overrides` replaces fields of the preset, `save_every`
-    and `measure_every` count steps.
+    `text` names files or directories, `out` the checkpoint directory. `tokenizer` is a directory with a trained
+    tokenizer; None trains one, which differs a little from run to run. `overrides` replaces fields of the preset.
+    `save_every` and `measure_every` count steps.
     """
 
     preset: str
@@ -39,7 +39,7 @@ class PretrainJob:
 
     @property
     def partial(self) -> Path:
-        """Where a run keeps what is unfinished."""
+        """Directory of the state of an unfinished run."""
         return self.out / "resume"
 
     def check(self) -> None:
@@ -52,7 +52,7 @@ class PretrainJob:
             raise InputError(f"--out {self.out}: {nearest} is not a directory that can be written")
 
     def resolved(self) -> Preset:
-        """The preset with its overrides; raises InputError for an unknown preset or field, or a value out of range."""
+        """Preset with its overrides; raises InputError for an unknown preset or field, or a value out of range."""
         if self.preset not in PRESETS:
             raise InputError(f"preset {self.preset!r}: {hint(self.preset, PRESETS)}")
         preset = PRESETS[self.preset]
@@ -60,31 +60,31 @@ class PretrainJob:
         return replace(preset, **changes)
 
     def identity(self) -> dict[str, Any]:
-        """What determines the outcome, by the names that an error message shall use."""
+        """Settings that determine the result; error messages use the names."""
         return {"preset": self.preset, "seed": self.seed, "corpus": self.corpus(), **asdict(self.resolved())}
 
     def corpus(self) -> str:
-        """The names of the files of text."""
+        """Names of the text files."""
         return ", ".join(sorted(file.name for file in text_files(self.text)))
 
 
-def require_same(where: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise InputError, naming the first difference, if `where` belongs to another run than the one wanted."""
-    for name, value in wanted.items():
-        if found.get(name) != value:
+def require_same(where: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise InputError, naming the first difference, if the settings stored in `where` are not the expected ones."""
+    for name, value in expected.items():
+        if stored.get(name) != value:
             raise InputError(
-                f"{where}: of a run with another {name} ({found.get(name)}, not {value}): "
+                f"{where}: of a run with another {name} ({stored.get(name)}, not {value}): "
                 "delete it or choose another --out"
             )
 
 
 def _checked(preset: Preset, name: str, value: float) -> float:
-    """The value of a field in the field's type."""
+    """Value of a preset's field, in the type of the field."""
     names = [field.name for field in fields(preset)]
     if name not in names:
         raise InputError(f"{name!r} is not a field of a preset; they are {', '.join(names)}")
     kind = type(getattr(preset, name))
-    least, limit = LEAST.get(name, int(kind is int)), 1 if name in SHARES else inf
+    least, limit = LOWEST_VALUES.get(name, int(kind is int)), 1 if name in FIELDS_BELOW_ONE else inf
     if not least <= value < limit or kind(value) != value:
         bounds = f">= {least}" + (f" and < {limit}" if limit < inf else "")
         raise InputError(f"{name}={value:g}: a {'whole ' * (kind is int)}number {bounds} expected")

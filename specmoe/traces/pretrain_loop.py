@@ -1,4 +1,4 @@
-"""One optimizer step, measured losses, and a state that can be saved and resumed. Import only where torch is wanted."""
+"""The training loop: optimizer steps, measured losses, saving and resuming. Importing this module imports torch."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Trainer:
         self.step += 1
 
     def terms(self) -> dict[str, float]:
-        """Loss (nats a target token), mean balance and z-loss, gradient norm and dropped share of the last step."""
+        """Loss (nats per target token), mean balance and z-loss, gradient norm and dropped share of the last step."""
         values = self._terms.tolist()
         return dict(zip(("loss", "balance", "router_z", "gradient_norm", "dropped"), values, strict=True))
 
     @torch.no_grad()
     def measure(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Mean loss (nats a target token), dropped share, and the fewest experts alive and least entropy of a layer."""
+        """Mean loss (nats per target token), dropped share, and the lowest expert count and entropy of any layer."""
         self.model.eval()
         losses, load, dropped = [], [], []
         for batch in batches:
@@ -87,7 +87,7 @@ class Trainer:
         }
 
     def save(self, directory: Path, identity: dict[str, Any], history: History) -> None:
-        """Write everything a killed run needs, as one file that is replaced only by a whole one."""
+        """Write everything that a killed run needs to resume, atomically as one file."""
         moments = {
             f"moment.{index}.{name}": value
             for index, state in self.optimizer.state_dict()["state"].items()
@@ -99,7 +99,7 @@ class Trainer:
         _write({**model, **moments, **_random_state(self.device)}, directory / STATE, {"state": state})
 
     def resume(self, directory: Path, identity: dict[str, Any]) -> History:
-        """Load the last save, if there is one; raises InputError if it is damaged or of another run."""
+        """Load the last save if there is one; raises InputError if it is damaged or belongs to another run."""
         file = directory / STATE
         if not file.exists():
             return {"training": [], "held_out": []}
@@ -112,7 +112,7 @@ class Trainer:
         return history
 
     def export(self, directory: Path) -> None:
-        """Save an ordinary Hugging Face checkpoint in float16."""
+        """Save the model as an ordinary Hugging Face checkpoint in float16."""
         config = self.model.config
         config.dtype = "float16"
         config.architectures = ["SwitchTransformersForConditionalGeneration"]
@@ -171,7 +171,7 @@ class Trainer:
 
 @contextmanager
 def memory_errors(batch: int) -> Iterator[None]:
-    """Raise InputError when memory runs out, on a GPU or off it."""
+    """Raise InputError if memory of the GPU or the host runs out."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -181,7 +181,7 @@ def memory_errors(batch: int) -> Iterator[None]:
 
 
 def schedule(step: int, preset: Preset) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine to 1 %."""
+    """Learning rate as a share of its peak: linear warm-up, then cosine decay to 1 %."""
     if step < preset.warmup:
         return (step + 1) / preset.warmup
     done = (step - preset.warmup) / max(1, preset.steps - preset.warmup)
@@ -204,7 +204,7 @@ def _optimizer(model: torch.nn.Module, relative_rate: float) -> torch.optim.Opti
 
 
 def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-    """Replace a safetensors file by a whole one; raises InputError, on a full disk for one."""
+    """Write a safetensors file atomically; raises InputError if it cannot be written, e.g. on a full disk."""
     with replacing(file) as fresh:
         try:
             save_file(tensors, fresh, metadata)

@@ -1,8 +1,8 @@
 """A Hugging Face Switch Transformer whose experts run as one batched product while it trains.
 
 The library runs a layer's experts one after the other; grouping the tokens by expert and multiplying all groups at
-once is several times faster. Parameters convert to the library's layout and back without loss, so what is saved is an
-ordinary checkpoint. Import this module only where torch is wanted.
+once is several times faster. Parameters convert to the library's layout and back without loss, so the
+saved model is an ordinary checkpoint. Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from specmoe.traces.pretrain_presets import Preset
 
 
 class GroupedSparseMLP(nn.Module):
-    """Drop-in for the library's sparse feed-forward part (Fedus et al. 2022, section 2).
+    """Drop-in replacement for the library's sparse feed-forward part (Fedus et al. 2022, section 2).
 
     Keeps the router's parameter where the library has it; experts are stacked: `wi` [E, d, f], `wo` [E, f, d].
-    After a forward pass `balance` is the layer's load-balancing loss (equations 4-6; 1 is perfect), `router_z` its
-    z-loss (Zoph et al. 2022, equation 5), `load` the share of tokens each expert was chosen for [E], and `dropped` the
-    share of tokens beyond the experts' capacity.
+    A forward pass sets `balance`, the layer's load-balancing loss (equations 4-6; 1 is perfect); `router_z`, its z-loss
+    (Zoph et al. 2022, equation 5); `load`, the share of tokens routed to each expert, [E]; and `dropped`, the share of
+    tokens beyond the experts' capacity.
     """
 
     balance: Tensor
@@ -41,7 +41,7 @@ class GroupedSparseMLP(nn.Module):
         self.wo = nn.Parameter(torch.stack([expert.wo.weight.detach().T for expert in experts]))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[batch, length, d] to the same shape."""
+        """Output for `hidden`, both [batch, length, d]."""
         tokens = hidden.reshape(-1, hidden.shape[-1])
         probability, expert = self._route(tokens)
         capacity = self._capacity(len(tokens))
@@ -52,12 +52,12 @@ class GroupedSparseMLP(nn.Module):
         return mixed.view_as(hidden).to(hidden.dtype)
 
     def _capacity(self, tokens: int) -> int:
-        """Rows an expert's group has: the factor times an even share, twice that when measuring."""
+        """Rows per expert: the capacity factor times an even share, doubled outside training."""
         factor = self.preset.capacity_factor * (1 if self.training else 2)
         return min(tokens, max(4, int(factor * tokens / self.preset.experts)))
 
     def _route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Probability and index of each token's expert, in float32 whatever the autocast."""
+        """Probability and index of each token's expert, computed in float32 regardless of autocast."""
         with torch.autocast(tokens.device.type, enabled=False):
             inputs = tokens.float()
             if self.training:
@@ -91,7 +91,7 @@ class GroupedSparseMLP(nn.Module):
 
 
 def configure(preset: Preset, vocabulary: int) -> SwitchTransformersConfig:
-    """The library's configuration of a preset; rows of the embedding are padded to a multiple of 128, as in T5."""
+    """Configuration of a preset in transformers; the embedding is padded to a multiple of 128 rows, as in T5."""
     return SwitchTransformersConfig(
         vocab_size=-(-vocabulary // 128) * 128,
         d_model=preset.d_model,
@@ -110,7 +110,7 @@ def configure(preset: Preset, vocabulary: int) -> SwitchTransformersConfig:
 
 
 def build(preset: Preset, vocabulary: int) -> SwitchTransformersForConditionalGeneration:
-    """A freshly initialised model with grouped experts; seeded by torch's global generator."""
+    """Newly initialised model with grouped experts, drawn from torch's global generator."""
     model = SwitchTransformersForConditionalGeneration(configure(preset, vocabulary))
     for layer in _feed_forwards(model):
         layer.mlp = GroupedSparseMLP(layer.mlp, preset)
@@ -118,12 +118,12 @@ def build(preset: Preset, vocabulary: int) -> SwitchTransformersForConditionalGe
 
 
 def sparse_layers(model: nn.Module) -> list[GroupedSparseMLP]:
-    """The grouped layers, encoder first."""
+    """Grouped sparse layers, encoder first."""
     return [module for module in model.modules() if isinstance(module, GroupedSparseMLP)]
 
 
 def library_state(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters under the library's names, in float16, tied copies left out."""
+    """Parameters under the names of transformers, in float16, without tied copies."""
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         prefix, _, leaf = name.rpartition(".")
@@ -137,6 +137,6 @@ def library_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _feed_forwards(model: Any) -> list[Any]:
-    """The sparse feed-forward layers, found by looking: the configuration's counts do not always hold."""
+    """Sparse feed-forward layers, found by inspection because the configuration's counts are not always right."""
     blocks = [*model.encoder.block, *model.decoder.block]
     return [block.layer[-1] for block in blocks if block.layer[-1].is_sparse]

@@ -1,4 +1,4 @@
-"""What `specmoe pretrain` can train: Switch Transformers with the topology of published ones at reduced width."""
+"""Presets of `specmoe pretrain`: Switch Transformers with the topology of published ones at reduced width."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Preset:
     """Shape and recipe of one model.
 
-    Every other layer is sparse, from the second on, as in google/switch-base-*. `learning_rate` is relative: a tensor
-    moves by about that share of its initial root mean square a step (the scaling of Adafactor and nanoT5, without
+    Every other layer is sparse, from the second on, as in google/switch-base-*. `learning_rate` is relative: each step
+    changes a tensor by about this share of its initial root mean square (the scaling of Adafactor and nanoT5, without
     which T5's unequal initial scales make AdamW either diverge in `q` or never move the embeddings).
     """
 
@@ -37,7 +37,7 @@ class Preset:
 
 PRESETS = {
     "switch-mini-128": Preset(experts=128, d_model=256, d_ff=512, d_kv=64, heads=4, layers=12, steps=6000),
-    # One expert is a dense layer: the router's only probability is 1. Same active size as switch-mini-128.
+    # One expert makes a dense layer, because the router's only probability is 1. Same active size as switch-mini-128.
     "dense-mini": Preset(experts=1, d_model=256, d_ff=512, d_kv=64, heads=4, layers=12, steps=6000),
     "switch-mini-16": Preset(experts=16, d_model=96, d_ff=128, d_kv=24, heads=4, layers=4, steps=6000),
 }

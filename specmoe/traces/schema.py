@@ -1,20 +1,18 @@
-"""What a trace is.
+"""The trace schema: columns, metadata, and operations on blocks of rows.
 
-A file holds one phase of one model. One row is one token, and the routing of all its MoE layers is in that row:
+A file holds one phase of one model. Each row is one token with its routing in all MoE layers:
 
-    sequence   int32                          which text; `encode` and `decode` files of one run share the numbering
+    sequence   int32                          number of the text; the `encode` and `decode` files of a run share it
     position   int32                          0, 1, 2, ... within the sequence
     source     dictionary<int16, string>      text domain
-    token      int32                          the id that entered the model at this position
-    experts    fixed_size_list<int16>[L*M]    the M best router candidates of each layer, those really used first
-    probs      fixed_size_list<float16>[L*M]  their router probabilities; NaN where nobody recorded them
-    lookahead  fixed_size_list<int16>[L*D*M]  layer l's input through the routers of layers l+1, ..., l+D, where D is
-                                              `lookahead_depth`; -1 where there is no such layer
+    token      int32                          id that the model read at this position
+    experts    fixed_size_list<int16>[L*M]    M best router candidates of each layer, the used ones first
+    probs      fixed_size_list<float16>[L*M]  their router probabilities; NaN if not recorded
+    lookahead  fixed_size_list<int16>[L*D*M]  candidates of the routers of layers l+1, ..., l+D for the input of layer
+                                              l, where D is `lookahead_depth`; -1 beyond the last layer
 
-The first `top_k` of a layer's M experts are the demand. Where a full expert dropped the token they are -1: nothing
-ran, and the candidates follow from place `top_k` on. Rows are ordered by sequence, then position.
-
-Picking and joining rows of blocks.
+The first `top_k` of a layer's M experts are the demand. If a full expert dropped the token they are -1: no expert
+ran, and the candidates follow from index `top_k` on. Rows are ordered by sequence, then position.
 """
 
 from __future__ import annotations
@@ -36,13 +34,16 @@ from specmoe.files import reason
 SCHEMA_VERSION = 1
 METADATA_KEY = b"specmoe"
 
+
+ROW_GROUP = 65_536  # tokens per row group: 20 MB in memory for 6 layers of 8 candidates
+
 Phase = Literal["encode", "decode"]
 Kind = Literal["pretrained", "trained-here", "random", "synthetic"]
 Origin = Literal["teacher-forced", "generated", "imported", "synthetic"]
 
 
 class Block(NamedTuple):
-    """Consecutive rows of a trace as arrays; n tokens, L layers, M candidates, look-ahead over 1 to D layers.
+    """Consecutive rows of a trace as arrays: n tokens, L layers, M candidates, D look-ahead depths.
 
     `source` holds codes into `TraceMeta.sources`. Depth d of the look-ahead is at index d - 1.
     """
@@ -58,11 +59,10 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class TraceMeta:
-    """Where a trace comes from and what shape it has; stored as JSON in the file's metadata.
+    """Origin and shape of a trace; stored as JSON in the file's metadata.
 
-    `num_layers` counts the MoE layers of this phase; `lookahead_depth` is 1 where there is no look-ahead. Dimensions
-    that an importer could not know are None.
-    Raises TraceError if a field contradicts the schema.
+    `num_layers` counts the MoE layers of this phase; `lookahead_depth` is 1 if there is no look-ahead. Dimensions that
+    an importer could not know are None. Raises TraceError if a field contradicts the schema.
     """
 
     phase: Phase
@@ -99,55 +99,55 @@ class TraceMeta:
                 f"{self.top_k}, {self.candidates}, {self.num_experts}"
             )
         if self.lookahead_depth < 1 or (self.lookahead_depth > 1 and not self.has_lookahead):
-            wanted = "at least 1" if self.has_lookahead else "1, for has_lookahead is false,"
-            raise TraceError(f"lookahead_depth is {self.lookahead_depth}: {wanted} expected")
+            bound = "at least 1" if self.has_lookahead else "1, for has_lookahead is false,"
+            raise TraceError(f"lookahead_depth is {self.lookahead_depth}: {bound} expected")
         if self.schema_version != SCHEMA_VERSION:
             raise TraceError(f"schema version {self.schema_version}: this specmoe reads {SCHEMA_VERSION}")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """What a row's lists hold: [L, M], in the look-ahead's [L, D, M]."""
+        """Shape of each list column in one row: [L, M], or [L, D, M] for the look-ahead."""
         candidates = (self.num_layers, self.candidates)
         ahead = (self.num_layers, self.lookahead_depth, self.candidates)
         return {"experts": candidates, "probs": candidates, "lookahead": ahead}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What every result made from this trace must repeat."""
+        """Warnings that every result made from this trace must repeat."""
         return {
             "random": (f"routing of {self.model} is random: its weights were never trained",),
             "synthetic": ("routing is synthetic: no model produced it",),
         }.get(self.kind, ())
 
     def to_json(self) -> str:
-        """One JSON object, keys sorted."""
+        """The metadata as one JSON object with sorted keys."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TraceMeta:
-        """Inverse of `to_json`; raises TraceError for missing, unknown or mistyped fields."""
+        """Metadata from the JSON that `to_json` writes; raises TraceError for missing, unknown or mistyped fields."""
         try:
             raw: dict[str, Any] = json.loads(text)
-            known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-            meta = cls(**known)
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            meta = cls(**fields)
         except TraceError:
             raise
-        except Exception as error:  # anything may be in another's JSON
+        except Exception as error:  # a file of unknown origin may hold any JSON
             raise TraceError(f"trace metadata: {reason(error)}") from None
         for name in get_type_hints(cls):
-            wanted = cls.__dataclass_fields__[name].type
-            if wanted in ("int", "bool", "str") and type(getattr(meta, name)).__name__ != wanted:
-                raise TraceError(f"trace metadata: {name} is {getattr(meta, name)!r}: {wanted} expected")
+            kind = cls.__dataclass_fields__[name].type
+            if kind in ("int", "bool", "str") and type(getattr(meta, name)).__name__ != kind:
+                raise TraceError(f"trace metadata: {name} is {getattr(meta, name)!r}: {kind} expected")
         return meta
 
 
 def no_lookahead(experts: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The look-ahead [n, L, 1, M] of a trace that has none, whose experts are [n, L, M]."""
+    """Empty look-ahead, [n, L, 1, M], for a trace with experts [n, L, M] and no look-ahead."""
     return np.full_like(experts[:, :, np.newaxis], -1)
 
 
 def arrow_schema(meta: TraceMeta) -> pa.Schema:
-    """The columns of a trace file, with its metadata attached."""
+    """Arrow schema of a trace file, with its metadata."""
 
     def lists(name: str, kind: pa.DataType) -> pa.DataType:
         return pa.list_(pa.field("element", kind, nullable=False), math.prod(meta.shapes[name]))
@@ -166,7 +166,7 @@ def arrow_schema(meta: TraceMeta) -> pa.Schema:
 
 
 def to_arrow(block: Block, meta: TraceMeta) -> pa.RecordBatch:
-    """One record batch of `arrow_schema(meta)`; copies nothing that is contiguous."""
+    """Record batch of `arrow_schema(meta)`; contiguous arrays are not copied."""
     schema = arrow_schema(meta)
 
     def lists(name: str, values: NDArray[Any]) -> pa.Array:
@@ -186,23 +186,20 @@ def to_arrow(block: Block, meta: TraceMeta) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-ROW_GROUP = 65_536  # tokens a row group: 20 MB in memory for 6 layers of 8 candidates
-
-
 def select(block: Block, rows: slice | NDArray[Any]) -> Block:
-    """The rows of a block that a slice, mask or index array picks."""
+    """Rows of a block selected by a slice, mask or index array."""
     return Block._make(column[rows] for column in block)
 
 
 def join(blocks: Sequence[Block]) -> Block:
-    """One block of the rows of at least one."""
+    """One block with the rows of one or more blocks."""
     return Block._make(map(np.concatenate, zip(*blocks, strict=True)))
 
 
 def round_probs(block: Block, bits: int) -> Block:
-    """Probabilities to `bits` significant binary digits (float16 has 11): smaller files, order kept, error <= 2**-bits.
+    """Round probabilities to `bits` significant bits (float16 has 11) for smaller files; error <= 2**-bits.
 
-    Rounds to nearest, ties to even, in the integers whose order is that of the float16s.
+    Keeps the order. Rounds to nearest, ties to even, on the bit patterns, whose integer order is that of the values.
     """
     if bits >= 11:
         return block
@@ -214,19 +211,19 @@ def round_probs(block: Block, bits: int) -> Block:
 
 
 def limit_lookahead(block: Block, depth: int) -> Block:
-    """Only depths 1 to `depth` of the look-ahead."""
+    """Block with only depths 1 to `depth` of the look-ahead."""
     return block._replace(lookahead=block.lookahead[:, :, :depth])
 
 
 def regroup(blocks: Iterable[Block], rows: int = ROW_GROUP) -> Iterator[Block]:
-    """The same rows in blocks of `rows` tokens; the last may be shorter."""
-    held: list[Block] = []
+    """The same rows in blocks of `rows` tokens; the last block may be shorter."""
+    pending: list[Block] = []
     for block in blocks:
-        held.append(block)
-        if sum(len(part.sequence) for part in held) >= rows:
-            whole = join(held)
-            full = len(whole.sequence) // rows * rows
-            yield from (select(whole, slice(start, start + rows)) for start in range(0, full, rows))
-            held = [select(whole, slice(full, None))]
-    if any(len(part.sequence) for part in held):
-        yield join(held)
+        pending.append(block)
+        if sum(len(part.sequence) for part in pending) >= rows:
+            joined = join(pending)
+            full = len(joined.sequence) // rows * rows
+            yield from (select(joined, slice(start, start + rows)) for start in range(0, full, rows))
+            pending = [select(joined, slice(full, None))]
+    if any(len(part.sequence) for part in pending):
+        yield join(pending)

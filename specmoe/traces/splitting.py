@@ -1,10 +1,10 @@
-"""Train, validation and test by whole sequences, in equal shares of every text domain.
+"""Splitting a trace into train, validation and test by whole sequences, in equal shares of every text domain.
 
-Sequences are shuffled within their domain and dealt out, each to the split that is furthest behind its share, so a
-split is never off by more than about one sequence, over all or within a domain. The two phases of a run share their
-sequence numbers: split with equal seeds, both give the same sequences to the same split.
+Sequences are shuffled within their domain and assigned one by one to the split that is furthest behind its share, so a
+split is off by at most about one sequence, overall and within each domain. The two phases of a run share their sequence
+numbers: split with equal seeds, both assign the same sequences to the same split.
 
-The train split that belongs to a trace: what predictors and popularity are learnt from.
+`train_beside` and `open_train` find the train split of a trace, on which predictors and popularity are trained.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SPLITS = ("train", "validation", "test")
 
 
 def deal(domains: list[str], fractions: tuple[float, ...], rng: np.random.Generator) -> NDArray[np.int8]:
-    """The split, 0..len(fractions)-1, of each sequence, whose domains are given; ties go to the earlier split."""
+    """Split of each sequence, 0..len(fractions)-1, given its domain; ties go to the earlier split."""
     order = np.lexsort((rng.random(len(domains)), np.array(domains, np.str_)))
     shares = np.array(fractions)
-    dealt = np.zeros(len(fractions))
+    counts = np.zeros(len(fractions))
     split = np.empty(len(domains), np.int8)
     for rank, sequence in enumerate(order, start=1):
-        split[sequence] = behind = int(np.argmax(np.round(shares * rank - dealt, 9)))
-        dealt[behind] += 1
+        split[sequence] = behind = int(np.argmax(np.round(shares * rank - counts, 9)))
+        counts[behind] += 1
     return split
 
 
@@ -46,17 +46,18 @@ def split_trace(
     prob_bits: int | None = None,
     lookahead_depth: int | None = None,
 ) -> dict[str, Path]:
-    """Write `out`/train.parquet, validation.parquet and test.parquet; `advance` is told of rows read, three times over.
+    """Write `out`/train.parquet, validation.parquet and test.parquet, reading the trace three times.
 
-    With `prob_bits`, probabilities are rounded to so many significant bits; with `lookahead_depth`, the look-ahead is
-    kept over so many layers only; the metadata say both. Raises InputError for fractions that are not three positive
-    numbers of sum 1, other than 1 to 11 bits, a depth that the trace does not have, and too few sequences.
+    `advance` is called with the number of rows of each block read. `prob_bits` rounds probabilities to this number of
+    significant bits; `lookahead_depth` limits the look-ahead; the metadata record both. Raises InputError unless the
+    fractions are three positive numbers with sum 1, the bits are 1 to 11 and the trace has the depth, and for too few
+    sequences.
     """
     if len(fractions) != len(SPLITS) or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
-        raise InputError(f"fractions {fractions}: three positive numbers of sum 1 expected, such as 0.8,0.1,0.1")
+        raise InputError(f"fractions {fractions}: three positive numbers with sum 1 expected, e.g. 0.8,0.1,0.1")
     bits = 11 if prob_bits is None else prob_bits
     if not 1 <= bits <= 11:
-        raise InputError(f"{bits} bits: a float16 has 1 to 11 significant ones")
+        raise InputError(f"{bits} bits: 1 to 11 expected, the significant bits of a float16")
     depth = trace.meta.lookahead_depth if lookahead_depth is None else lookahead_depth
     if not 1 <= depth <= trace.meta.lookahead_depth:
         raise InputError(f"look-ahead depth {depth}: {trace.path} has depths 1 to {trace.meta.lookahead_depth}")
@@ -65,13 +66,13 @@ def split_trace(
     split = deal(domains, fractions, np.random.default_rng(seed))
     _require_all(trace, split)
     make_directory(out)
-    written = {}
+    paths = {}
     for number, name in enumerate(SPLITS):
-        written[name] = out / f"{name}.parquet"
-        picked = _picked(trace, sequences[split == number], advance)
-        kept = (limit_lookahead(round_probs(block, bits), depth) for block in picked)
-        write_trace(written[name], _meta(trace.meta, name, bits, depth), regroup(kept))
-    return written
+        paths[name] = out / f"{name}.parquet"
+        blocks = _picked(trace, sequences[split == number], advance)
+        kept = (limit_lookahead(round_probs(block, bits), depth) for block in blocks)
+        write_trace(paths[name], _meta(trace.meta, name, bits, depth), regroup(kept))
+    return paths
 
 
 def _meta(meta: TraceMeta, split: str, bits: int, depth: int) -> TraceMeta:
@@ -92,17 +93,19 @@ def _picked(trace: Trace, sequences: NDArray[np.int32], advance: Callable[[int],
 def _require_all(trace: Trace, split: NDArray[np.int8]) -> None:
     for number, name in enumerate(SPLITS):
         if not (split == number).any():
-            raise InputError(f"{trace.path}: {len(split)} sequences leave {name} without any: more sequences expected")
+            raise InputError(
+                f"{trace.path}: {len(split)} sequences are too few, {name} would be empty: more sequences expected"
+            )
 
 
 def train_beside(trace: str) -> str | None:
-    """The name of a bundled trace's train split; None for a file, of which nobody knows what it was cut from."""
+    """Name of the train split of a bundled trace; None for a file, whose train split is unknown."""
     parts = trace.split("/")
     return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
 
 
 def open_train(name: str, meta: TraceMeta) -> Trace:
-    """The train split for a trace with this metadata; raises InputError if it is of another phase or model size."""
+    """Open a train split for a trace with this metadata; raises InputError if phase or model size differ."""
     train = specmoe.traces.open(name)
     for what in ("phase", "num_layers", "num_experts", "top_k"):
         if getattr(train.meta, what) != getattr(meta, what):

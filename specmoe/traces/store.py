@@ -1,11 +1,9 @@
-"""Traces that come with the package: `specmoe/bundled/<model>/<phase>/<split>.parquet`.
+"""Trace files: Parquet, read as a stream of row groups and written atomically; and the traces bundled with the package.
 
-Traces on disk: Parquet files that are streamed by row group and written whole or not at all.
-
-Parquet keeps each list column as one flat column of values, so a row group becomes a numpy array [n, L, M], or
-[n, L, D, M], by a reshape. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then
-codes ids by their frequencies: on 24,209 tokens of gpt-oss-20b 4.2 MB, against 5.1 MB with dictionaries, at equal
-reading speed.
+Parquet stores each list column as one flat column of values, so a reshape turns a row group into a numpy array
+[n, L, M], or [n, L, D, M]. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then
+codes ids by their frequencies: 24,209 tokens of gpt-oss-20b take 4.2 MB, against 5.1 MB with dictionaries, at equal
+reading speed. Bundled traces are `specmoe/bundled/<model>/<phase>/<split>.parquet`.
 """
 
 from __future__ import annotations
@@ -29,35 +27,46 @@ from specmoe.traces.schema import METADATA_KEY, ROW_GROUP, Block, TraceMeta, arr
 SUFFIX = ".parquet"
 
 
-def root() -> Path:
-    """Directory of the bundled data; it may be absent in a source tree."""
-    return Path(str(files("specmoe") / "bundled"))
-
-
-def names() -> tuple[str, ...]:
-    """Names of the bundled traces, sorted: `switch-mini-128/decode/test` and the like."""
-    found = root().rglob(f"*{SUFFIX}")
-    return tuple(sorted(path.relative_to(root()).with_suffix("").as_posix() for path in found))
-
-
-def path_of(name: str) -> Path:
-    """File of a bundled trace; raises InputError with the nearest names for one that does not exist."""
-    known = names()
-    if name in known:
-        return root() / f"{name}{SUFFIX}"
-    instead = hint(name, known) if known else "none is bundled"
-    raise InputError(f"{name}: neither a file nor a bundled trace: {instead} (`specmoe traces list`)")
-
-
 _LISTS = ("experts", "probs", "lookahead")
+
 _DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i4", "i2", "f2", "i2"), strict=True))
+
 _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "token": "BYTE_STREAM_SPLIT"} | {
     f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LISTS
 }
 
 
+def open(name_or_path: str | Path) -> Trace:
+    """Open a trace file by its path, or a bundled trace by its name, e.g. `switch-mini-128/decode/test`.
+
+    Raises InputError if neither exists, TraceError if the file is not a trace.
+    """
+    path = Path(name_or_path)
+    return Trace(path if path.exists() else path_of(str(name_or_path)))
+
+
+def names() -> tuple[str, ...]:
+    """Sorted names of the bundled traces, e.g. `switch-mini-128/decode/test`."""
+    paths = root().rglob(f"*{SUFFIX}")
+    return tuple(sorted(path.relative_to(root()).with_suffix("").as_posix() for path in paths))
+
+
+def path_of(name: str) -> Path:
+    """File of a bundled trace; for an unknown name, raises InputError that suggests the nearest names."""
+    bundled = names()
+    if name in bundled:
+        return root() / f"{name}{SUFFIX}"
+    instead = hint(name, bundled) if bundled else "none is bundled"
+    raise InputError(f"{name}: neither a file nor a bundled trace: {instead} (`specmoe traces list`)")
+
+
+def root() -> Path:
+    """Directory of the bundled traces; it may be absent in a source tree."""
+    return Path(str(files("specmoe") / "bundled"))
+
+
 class Trace:
-    """A trace file, open for reading; nothing but its footer is read before it is asked for.
+    """A trace file open for reading; only its footer is read at once, columns on first access.
 
     Arrays are read-only. Raises TraceError if the file is not a trace.
     """
@@ -76,48 +85,48 @@ class Trace:
         return f"Trace({str(self.path)!r}, {self.num_tokens} tokens, {self.meta.num_layers} layers)"
 
     def blocks(self, columns: Iterable[str] | None = None) -> Iterator[Block]:
-        """Row group after row group; columns not asked for come as empty arrays."""
-        wanted = list(Block._fields if columns is None else columns)
+        """One block per row group; columns that are not requested are empty arrays."""
+        names = list(Block._fields if columns is None else columns)
         for group in self._groups:
-            yield Block(**self._absent() | self._read_group(group, wanted))
+            yield Block(**self._absent() | self._read_group(group, names))
 
     def read(self, columns: Iterable[str] = Block._fields) -> Block:
-        """All rows; shares its arrays with the properties below. Columns not asked for come as empty arrays."""
+        """All rows, sharing arrays with the properties below; columns that are not requested are empty arrays."""
         return Block(**self._absent() | {name: getattr(self, name) for name in columns})
 
     @cached_property
     def sequence(self) -> NDArray[np.int32]:
-        """[n]."""
+        """Sequence number of each token, [n]."""
         return self._read_column("sequence")
 
     @cached_property
     def position(self) -> NDArray[np.int32]:
-        """[n]."""
+        """Position of each token in its sequence, [n]."""
         return self._read_column("position")
 
     @cached_property
     def source(self) -> NDArray[np.int16]:
-        """[n], codes into `meta.sources`."""
+        """Text domain of each token, [n]: codes into `meta.sources`."""
         return self._read_column("source")
 
     @cached_property
     def token(self) -> NDArray[np.int32]:
-        """[n]."""
+        """Token ids, [n]."""
         return self._read_column("token")
 
     @cached_property
     def experts(self) -> NDArray[np.int16]:
-        """[n, L, M]."""
+        """Candidates, [n, L, M], the used experts first."""
         return self._read_column("experts")
 
     @cached_property
     def probs(self) -> NDArray[np.float16]:
-        """[n, L, M]."""
+        """Router probabilities of the candidates, [n, L, M]."""
         return self._read_column("probs")
 
     @cached_property
     def lookahead(self) -> NDArray[np.int16]:
-        """[n, L, D, M], depth d at index d - 1."""
+        """Look-ahead candidates, [n, L, D, M], depth d at index d - 1."""
         return self._read_column("lookahead")
 
     def _absent(self) -> dict[str, NDArray[Any]]:
@@ -160,17 +169,8 @@ class Trace:
         return out
 
 
-def open(name_or_path: str | Path) -> Trace:
-    """Open a trace file, or a bundled trace by its name such as `switch-mini-128/decode/test`.
-
-    Raises InputError if there is no such thing, TraceError if the file is not a trace.
-    """
-    path = Path(name_or_path)
-    return Trace(path if path.exists() else path_of(str(name_or_path)))
-
-
 class TraceWriter:
-    """Writes a trace; as a context manager only: the file appears under its name when the block ends cleanly.
+    """Writer of a trace file, used as a context manager: the file appears when the `with` block ends without an error.
 
     Equal blocks and metadata give equal bytes.
     """
@@ -188,11 +188,11 @@ class TraceWriter:
         return self
 
     def write(self, block: Block) -> None:
-        """Append a block as one row group, or as several of ROW_GROUP rows; an empty one writes nothing."""
+        """Append a block as one row group, or as several of ROW_GROUP rows; an empty block writes nothing."""
         for name, shape in self.meta.shapes.items():
-            found = getattr(block, name).shape
-            if found[1:] != shape:
-                raise TraceError(f"{self.path}: {name} has shape {list(found)}: [n, *{list(shape)}] expected")
+            actual = getattr(block, name).shape
+            if actual[1:] != shape:
+                raise TraceError(f"{self.path}: {name} has shape {list(actual)}: [n, *{list(shape)}] expected")
         if len(block.sequence):
             self._writer.write_batch(to_arrow(block, self.meta), row_group_size=ROW_GROUP)
 
@@ -201,7 +201,7 @@ class TraceWriter:
 
 
 def write_trace(path: str | Path, meta: TraceMeta, blocks: Iterable[Block]) -> None:
-    """Write a whole trace; nothing is left behind if `blocks` raises."""
+    """Write a trace; no file is left behind if `blocks` raises."""
     with TraceWriter(path, meta) as writer:
         for block in blocks:
             writer.write(block)
@@ -240,12 +240,12 @@ def _open_checked(path: Path) -> tuple[pq.ParquetFile, TraceMeta]:
     return file, meta
 
 
-def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
-    for field in wanted:
-        index = found.get_field_index(field.name)
+def _check_columns(path: Path, actual: pa.Schema, expected: pa.Schema) -> None:
+    for field in expected:
+        index = actual.get_field_index(field.name)
         if index < 0:
             raise TraceError(f"{path}: column {field.name} missing: {field.type} expected")
-        other = found.field(index)
+        other = actual.field(index)
         if other.type != field.type or other.nullable:
             nulls = " with nulls" if other.nullable else ""
             raise TraceError(f"{path}: column {field.name} is {other.type}{nulls}: {field.type} without nulls expected")

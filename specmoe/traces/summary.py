@@ -1,4 +1,4 @@
-"""A trace in a few numbers: how many tokens and sequences, and how evenly each layer uses its experts."""
+"""Summary statistics of a trace: tokens, sequences, and how evenly each layer uses its experts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from specmoe.traces.store import Trace
 
 @dataclass(frozen=True)
 class LayerUse:
-    """Use of one MoE layer's experts, each use of the `top_k` of a token counted once."""
+    """Expert usage of one MoE layer; each of a token's `top_k` experts counts once."""
 
-    entropy_bits: float  # of the experts' shares; log2(num_experts) if all are used alike
+    entropy_bits: float  # of the experts' shares of uses; log2(num_experts) if all are equal
     active_experts: int  # used at least once
     top_share: float  # share of the most used expert
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a trace holds."""
+    """Summary statistics of a trace."""
 
     tokens: int
     sequences: int
@@ -33,7 +33,7 @@ class Summary:
 
 
 def summarize(trace: Trace, advance: Callable[[int], object] = lambda rows: None) -> Summary:
-    """Stream a trace once; `advance` is told of each block's tokens."""
+    """Summarize a trace in one pass; `advance` is called with the number of tokens of each block."""
     meta = trace.meta
     counts = np.zeros((meta.num_layers, meta.num_experts), np.int64)
     tokens_by_source = np.zeros(len(meta.sources), np.int64)
@@ -55,7 +55,7 @@ def summarize(trace: Trace, advance: Callable[[int], object] = lambda rows: None
 
 
 def overview(trace: Trace, name: str) -> dict[str, str | int]:
-    """One line about a trace, under `name`; reads its sequence numbers only."""
+    """One table row about a trace under `name`; reads only the metadata and the sequence numbers."""
     meta = trace.meta
     return {
         "name": name,
@@ -70,12 +70,12 @@ def overview(trace: Trace, name: str) -> dict[str, str | int]:
 
 
 def count_sequences(trace: Trace) -> int:
-    """Number of different sequences."""
+    """Number of sequences in a trace."""
     return len(np.unique(trace.sequence))
 
 
 def expert_counts(used: NDArray[np.int16], num_experts: int) -> NDArray[np.int64]:
-    """Uses [L, num_experts] of each expert in ids [n, L, k]; -1, a dropped token, counts for none."""
+    """Uses of each expert, [L, num_experts], from ids [n, L, k]; -1 (a dropped token) is not counted."""
     layer = np.arange(used.shape[1])[:, None]
     flat = np.where(used >= 0, used + layer * num_experts, used.shape[1] * num_experts)
     counts = np.bincount(flat.reshape(-1), minlength=used.shape[1] * num_experts + 1)
@@ -83,7 +83,7 @@ def expert_counts(used: NDArray[np.int16], num_experts: int) -> NDArray[np.int64
 
 
 def layer_use(counts: NDArray[np.int64]) -> LayerUse:
-    """Statistics of one layer's uses [num_experts]; all zero for a layer never used."""
+    """Statistics of one layer's uses [num_experts]; all zero for an unused layer."""
     shares = counts[counts > 0] / max(counts.sum(), 1)
     return LayerUse(
         entropy_bits=float(-(shares * np.log2(shares)).sum()) + 0.0,

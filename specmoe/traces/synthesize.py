@@ -1,9 +1,9 @@
-"""Traces that no model produced: experts drawn from per-layer counts, with an assumed stickiness.
+"""Synthetic traces: experts drawn from per-layer counts, with an assumed stickiness.
 
-At each layer a token repeats the previous token's expert with probability `assumed_stickiness`, and otherwise draws
-one in proportion to the counts; so the counts stay the stationary distribution. The first token of a sequence always
-draws. Layers are independent of each other, which real ones are not. The other candidates are distinct experts drawn
-by the counts without replacement (Gumbel top-k, Kool et al., 2019). There are no probabilities, look-ahead or tokens.
+In each layer a token repeats the previous token's expert with probability `assumed_stickiness`, and otherwise draws
+one in proportion to the counts, so the counts remain the stationary distribution. The first token of a sequence always
+draws. Layers are independent of each other, unlike in real models. The other candidates are distinct experts drawn by
+the counts without replacement (Gumbel top-k, Kool et al., 2019). There are no probabilities, look-ahead or tokens.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from specmoe.provenance import library_versions, today
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead, regroup
 from specmoe.traces.store import write_trace
 
-DRAWS = 4_000_000  # random numbers held at once: 32 MB
+DRAWS_PER_BLOCK = 4_000_000  # random numbers in memory at once: 32 MB
 
 
 class Counts(NamedTuple):
-    """How often each expert of each MoE layer was chosen, and who counted."""
+    """Uses of each expert in each MoE layer, and the source of the counts."""
 
     values: NDArray[np.float64]  # [L, num_experts]
     origin: str
 
 
 def load_counts(path: Path) -> Counts:
-    """Read {"expert_counts": {layer: {expert: count}}, "origin": text}; layers and experts in numeric order.
+    """Read {"expert_counts": {layer: {expert: count}}, "origin": text}; layers and experts are sorted by number.
 
-    Raises InputError naming the field at fault.
+    Raises InputError that names the wrong field.
     """
     raw = read_json(path)
     with parsing(path, 'JSON of the form {"expert_counts": {layer: {expert: count}}}'):
         layers = {int(layer): _by_expert(counts) for layer, counts in raw["expert_counts"].items()}
     if not layers or len({len(counts) for counts in layers.values()}) != 1:
-        raise InputError(f"{path}: expert_counts: layers of equally many experts expected")
+        raise InputError(f"{path}: expert_counts: layers with equal numbers of experts expected")
     values = np.array([layers[layer] for layer in sorted(layers)])
     for layer, counts in zip(sorted(layers), values, strict=True):
         if not (np.isfinite(counts).all() and counts.min() >= 0 and counts.sum() > 0):
@@ -56,7 +56,7 @@ def _by_expert(counts: dict[str, float]) -> list[float]:
 
 
 def gumbel_scores(counts: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Scores [n, L, num_experts]: the best is a draw by the counts, the best M are draws without replacement."""
+    """Scores, [n, L, num_experts]; the best one is a draw by the counts, the best M are draws without replacement."""
     with np.errstate(divide="ignore"):
         return np.log(counts) + rng.gumbel(size=(n, *counts.shape))
 
@@ -64,7 +64,7 @@ def gumbel_scores(counts: NDArray[np.float64], n: int, rng: np.random.Generator)
 def stick(
     fresh: NDArray[np.int16], repeats: NDArray[np.bool_], previous: NDArray[np.int16] | None
 ) -> NDArray[np.int16]:
-    """Experts [n, L]: where `repeats`, the token before's (for the first `previous` [L]), elsewhere `fresh`."""
+    """Experts [n, L]: where `repeats` is true, those of the previous token (`previous` [L] at first), else `fresh`."""
     head = np.zeros_like(fresh[:1]) if previous is None else previous[None]
     drawn = np.concatenate([head, fresh])
     rows = np.arange(1, len(drawn))[:, None]
@@ -73,7 +73,7 @@ def stick(
 
 
 def best_candidates(scores: NDArray[np.float64], used: NDArray[np.int16], candidates: int) -> NDArray[np.int16]:
-    """The M best experts [n, L, M] by score [n, L, num_experts], the one used [n, L] first."""
+    """The M best experts by score, [n, L, M], the used one first; `scores` [n, L, num_experts], `used` [n, L]."""
     np.put_along_axis(scores, used[..., None].astype(np.intp), np.inf, axis=-1)
     best = np.argpartition(-scores, candidates - 1, axis=-1)[..., :candidates]
     order = np.argsort(-np.take_along_axis(scores, best, axis=-1), axis=-1)
@@ -87,8 +87,8 @@ def generate(
     stickiness: float,
     rng: np.random.Generator,
 ) -> Iterator[Block]:
-    """Blocks of sequences with the given lengths [S]."""
-    ends, chunk = np.cumsum(lengths), max(1, DRAWS // counts.size)
+    """Generate blocks of sequences with the given lengths [S]."""
+    ends, chunk = np.cumsum(lengths), max(1, DRAWS_PER_BLOCK // counts.size)
     previous = None
     for start in range(0, int(ends[-1]), chunk):
         rows = np.arange(start, min(start + chunk, int(ends[-1])))
@@ -115,7 +115,7 @@ def synthesize(
 ) -> TraceMeta:
     """Write a synthetic trace of top-1 routing with `tokens` tokens in sequences of (almost) equal length.
 
-    Raises InputError for numbers out of range, and where a layer has fewer experts with counts than candidates.
+    Raises InputError for numbers out of range, and if a layer has fewer experts with counts than `candidates`.
     """
     _check(counts, tokens, sequences, assumed_stickiness, candidates)
     layers, experts = counts.values.shape
@@ -150,7 +150,7 @@ def _check(counts: Counts, tokens: int, sequences: int, stickiness: float, candi
         (0 <= stickiness <= 1, f"assumed stickiness {stickiness}: a probability expected"),
         (
             1 <= candidates <= fewest,
-            f"{candidates} candidates: 1..{fewest}, as a layer has no more experts with counts",
+            f"{candidates} candidates: 1..{fewest} expected, the fewest experts with counts in a layer",
         ),
     ):
         if not right:

@@ -1,12 +1,11 @@
-"""Where text comes from: documents by domain, whole documents held out, windows of tokens.
+"""Sources of text: files and public data sets, held-out documents, and windows of tokens.
 
-A document's domain (its `source`) is its file's name up to the first dot. Documents in one file are separated by a
-line that holds nothing but a form feed; `.xz` files are read as they are.
+A document's domain (its `source`) is its file name up to the first dot. Documents in one file are separated by a line
+that holds only a form feed. `.xz` files are decompressed.
 
-Text of public data sets, prompted as T5-style models were trained to be prompted.
-
-Prompts and answers are those of Raffel et al. 2020, appendix D. A data set with an answer gives (prompt, answer) pairs;
-one without is plain text. Everything goes through the `datasets` library (extra `hub`), row by row.
+Data sets are read row by row through the library `datasets` (extra `hub`). A data set with an answer gives (prompt,
+answer) pairs in the formats of Raffel et al. 2020, appendix D, on which T5-style models were trained; a data set
+without an answer gives plain text.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ from specmoe.files import parsing, require_regular
 Split = Literal["all", "train", "validation", "test"]
 HELD_OUT_FRACTION = 0.05
 ENCODED_AT_ONCE = 64  # documents; fast tokenizers work on them in parallel
-SUFFIXES = (".txt", ".txt.xz")  # what is taken from a directory; a file that is named is read whatever its suffix
+
+
+ROWS_PER_DOCUMENT = 64  # of a data set of plain text, whose rows are often single lines
+SUFFIXES = (".txt", ".txt.xz")  # read from a directory; a file named itself may have any suffix
 SEPARATOR = re.compile(r"^\f\r?$", re.MULTILINE)
 Encode = Callable[[list[str]], list[list[int]]]
 
@@ -50,9 +52,9 @@ class Window(NamedTuple):
 
 
 def read_documents(paths: Sequence[Path]) -> list[Document]:
-    """All non-empty documents of files and directories, ordered by domain, then as they stand in the file.
+    """All non-empty documents of files and directories, ordered by domain, then by position in the file.
 
-    Raises InputError for a missing or undecodable file and if there is no text at all.
+    Raises InputError for a missing or undecodable file, and if there is no text.
     """
     documents = [document for file in text_files(paths) for document in _read(file)]
     if not documents:
@@ -61,35 +63,35 @@ def read_documents(paths: Sequence[Path]) -> list[Document]:
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The files named and those in the directories named, each once: text read twice could not be held out.
+    """Files among `paths` and in the directories among them, each once, because repeated text could not be held out.
 
-    From a directory come its .txt and .txt.xz files that are not hidden. Raises InputError for what is not there.
+    Directories contribute their .txt and .txt.xz files that are not hidden. Raises InputError for a missing path.
     """
     files = [file for path in paths for file in _files(path)]
     return list({file.resolve(): file for file in reversed(files)}.values())[::-1]
 
 
 def held_out(documents: Sequence[Document], split: Split, seed: int = 0) -> list[Document]:
-    """The documents of a split: in each domain 5 % are held out for validation and 5 % for test, at least one each.
+    """Documents of a split; each domain holds out 5 % for validation and 5 % for test, at least one document each.
 
-    Raises InputError if a domain has fewer than three documents, since none could then be held out.
+    Raises InputError if a domain has fewer than three documents, because it could not hold out whole ones.
     """
     if split not in get_args(Split):
         raise InputError(f"split {split!r}: {hint(split, get_args(Split))}")
     if split == "all":
         return list(documents)
-    kept: list[Document] = []
+    documents_of_split: list[Document] = []
     for group in _domains(documents):
-        kept += _split_domain(group, split, seed)
-    return kept
+        documents_of_split += _split_domain(group, split, seed)
+    return documents_of_split
 
 
 def windows(
     documents: Sequence[Document], encode: Encode, length: int, shortest: int | None = None
 ) -> Iterator[Window]:
-    """Cut documents into windows of at most `length` tokens, domains taking turns so that any prefix holds all of them.
+    """Cut documents into windows of at most `length` tokens; domains alternate, so every prefix covers all of them.
 
-    A tail shorter than `shortest` (a quarter of `length` by default) is dropped, unless it is the whole document.
+    A tail shorter than `shortest` (default: a quarter of `length`) is dropped, unless it is the whole document.
     """
     shortest = length // 4 if shortest is None else shortest
     turns = deque(_cut(group, encode, length, shortest) for group in _domains(documents))
@@ -119,7 +121,7 @@ def _read(file: Path) -> Iterator[Document]:
 
 
 def _domains(documents: Sequence[Document]) -> list[list[Document]]:
-    """The documents of each domain, in the order of their names."""
+    """Documents of each domain, ordered by domain."""
     return [list(group) for _, group in groupby(sorted(documents, key=attrgetter("source")), attrgetter("source"))]
 
 
@@ -129,8 +131,8 @@ def _split_domain(documents: list[Document], split: Split, seed: int) -> list[Do
         raise InputError(f"domain {source!r} has {len(documents)} document(s): 3 are needed to hold out whole ones")
     order = np.random.default_rng([seed, zlib.crc32(source.encode())]).permutation(len(documents))
     count = max(1, round(HELD_OUT_FRACTION * len(documents)))
-    chosen = {"validation": order[:count], "test": order[count : 2 * count], "train": order[2 * count :]}[split]
-    return [documents[i] for i in sorted(chosen)]
+    rows = {"validation": order[:count], "test": order[count : 2 * count], "train": order[2 * count :]}[split]
+    return [documents[i] for i in sorted(rows)]
 
 
 def _cut(documents: list[Document], encode: Encode, length: int, shortest: int) -> Iterator[Window]:
@@ -143,13 +145,10 @@ def _cut(documents: list[Document], encode: Encode, length: int, shortest: int) 
                     yield Window(document.source, piece)
 
 
-ROWS_PER_DOCUMENT = 64  # a row of plain text is often one line
-
-
 class Dataset(NamedTuple):
-    """Where a data set is on the hub and how a row becomes text.
+    """Location of a data set on the hub, and conversion of its rows to text.
 
-    `prompt` and `answer` are format strings over a row's columns; `labels` name the classes of the column `answer`.
+    `prompt` and `answer` are format strings over a row's columns; with `labels`, `answer` is a column of class numbers.
     """
 
     path: str
@@ -161,7 +160,7 @@ class Dataset(NamedTuple):
 
 
 class Prompted(NamedTuple):
-    """One task instance of one data set."""
+    """Prompt and answer from one row of a data set."""
 
     source: str
     prompt: str
@@ -208,29 +207,27 @@ DATASETS: dict[str, Dataset] = {
 
 
 def tasks(name: str) -> list[str]:
-    """The entries of `DATASETS` that a name stands for: itself, or all of a group such as `glue`."""
-    chosen = [key for key in DATASETS if key == name or key.startswith(f"{name}/")]
-    if not chosen:
+    """Entries of `DATASETS` for a name: the data set itself, or all of a group, e.g. `glue`."""
+    names = [key for key in DATASETS if key == name or key.startswith(f"{name}/")]
+    if not names:
         raise InputError(f"--dataset {name}: {hint(name, ('glue', *DATASETS))}")
-    return chosen
+    return names
 
 
 def read_dataset(name: str, split: str = "all", limit: int | None = None) -> list[Document | Prompted]:
-    """Texts of a data set, at most `limit` of each of its tasks, tasks taking turns.
+    """Texts of a data set, at most `limit` from each of its tasks, alternating between tasks.
 
-    `split` "all" means each task's own evaluation split, the one named in `DATASETS`.
-
-    Raises InputError for an unknown name or split and where the hub cannot be reached, MissingExtraError without the
-    `datasets` library.
+    `split` "all" is each task's evaluation split, as named in `DATASETS`. Raises InputError for an unknown name or
+    split and if the hub cannot be reached, MissingExtraError if the library `datasets` is not installed.
     """
     turns = zip_longest(*(_read_task(task, split, limit) for task in tasks(name)))
     return [text for turn in turns for text in turn if text is not None]
 
 
 def split_name(name: str, split: str) -> str:
-    """What a data set calls `split`: "all" is its own evaluation split; glue/mnli has a `validation_matched`."""
+    """Name of `split` in a data set; "all" is its evaluation split, e.g. `validation_matched` of glue/mnli."""
     own = list(dict.fromkeys(DATASETS[task].split for task in tasks(name)))
-    return ", ".join(own) if split == "all" else next((known for known in own if known.startswith(split)), split)
+    return ", ".join(own) if split == "all" else next((other for other in own if other.startswith(split)), split)
 
 
 def _read_task(task: str, split: str, limit: int | None) -> list[Document | Prompted]:
@@ -241,12 +238,12 @@ def _read_task(task: str, split: str, limit: int | None) -> list[Document | Prom
         texts = (Prompted(task, entry.prompt.format_map(row), answer_of(entry, row)) for row in rows)
     try:
         return list(islice(texts, limit))
-    except Exception as error:  # every way in which a hub can fail has a class of its own
+    except Exception as error:  # hub failures have many unrelated exception classes
         raise InputError(f"--dataset {task}: {_first_line(error)}") from None
 
 
 def answer_of(entry: Dataset, row: Mapping[str, Any]) -> str:
-    """The text that a T5-style model is to say for a row."""
+    """Text that a T5-style model should answer for a row."""
     answer = entry.answer or ""
     return entry.labels[int(row[answer])] if entry.labels else answer.format_map(row)
 

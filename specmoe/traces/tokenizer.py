@@ -1,10 +1,10 @@
 """A T5-style unigram tokenizer, trained on the same text as the model (Kudo 2018; byte fallback as in SentencePiece).
 
-Layout of the ids: 0 pad, 1 end, 2 unknown, 256 bytes, the learned pieces, and at the very end 100 sentinels counted
-backwards (<extra_id_0> is the last id), as in T5. White space is kept: code is text too.
+Ids: 0 pad, 1 end, 2 unknown, 256 bytes, the learned pieces, and finally 100 sentinels in reverse order (<extra_id_0> is
+the last id), as in T5. White space is kept, because text may be code.
 
-Any text comes back from its ids, but for the sign ▁ (U+2581): it stands for a space in the pieces, and comes back as
-one. Text never yields the ids of pad, end, sentinels or bytes by spelling their names.
+Decoding restores any text, except that ▁ (U+2581), which stands for a space in the pieces, decodes to a space. Text
+that spells the name of pad, end, a sentinel or a byte does not yield its id.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"
 SENTINELS = 100
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 RESERVED = len([PAD, EOS, UNKNOWN, *BYTES])
-# What spells a reserved piece is cut after its "<". Then: runs of spaces but the last, a word with the space before it,
-# other spaces, line ends.
+# Text that spells a reserved piece is cut after its "<". Then: runs of spaces except the last, a word with the space
+# before it, other spaces, line ends.
 _NAME = r"(?:pad>|/s>|unk>|0x[0-9A-F]{2}>)"
 WORDS = rf"<(?={_NAME})|▁+(?=▁[^▁\n])|▁?(?:[^▁\n<]|<(?!{_NAME}))+|▁+|\n+"
 
@@ -36,7 +36,8 @@ def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
     """Train a tokenizer with at most `pieces` ids (specials and bytes included) plus 100 sentinels.
 
     Returns a `transformers.PreTrainedTokenizerFast`; `save_pretrained` stores it. Training twice gives pieces in
-    slightly different order: the library draws the order of the words. Raises InputError for too few pieces or no text.
+    slightly different order, because the library randomises the order of words. Raises InputError for
+    too few pieces or no text.
     """
     from tokenizers import Tokenizer, models
 
@@ -47,7 +48,7 @@ def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer saved in a checkpoint directory; raises InputError if there is none."""
+    """Load the tokenizer of a checkpoint directory; raises InputError if there is none."""
     from transformers import AutoTokenizer
 
     file = directory / "tokenizer.json"
@@ -55,7 +56,7 @@ def load_tokenizer(directory: Path) -> Any:
         raise InputError(f"{directory}: no tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(directory)
-    except Exception as error:  # tokenizers raises nothing narrower
+    except Exception as error:  # tokenizers raises no narrower class
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"{file}: not a tokenizer ({type(error).__name__}: {reason})") from None
 
@@ -70,18 +71,18 @@ def sentinel_ids(tokenizer: Any) -> NDArray[np.int32]:
 
 
 def _learn(texts: Iterable[str], pieces: int) -> list[tuple[str, float]]:
-    """The learned pieces and their log probabilities."""
+    """Learned pieces and their log probabilities."""
     from tokenizers import Tokenizer, models, trainers
 
     if pieces <= RESERVED + 1:
-        raise InputError(f"a vocabulary of {pieces}: {RESERVED} ids are reserved, a few hundred more expected")
+        raise InputError(f"a vocabulary of {pieces}: {RESERVED} ids are reserved: a few hundred more expected")
     learner = _with_white_space(Tokenizer(models.Unigram()))
     trainer = trainers.UnigramTrainer(
         vocab_size=pieces - RESERVED + 1, unk_token=UNKNOWN, special_tokens=[UNKNOWN], show_progress=False
     )
     try:
         learner.train_from_iterator(texts, trainer)
-    except Exception as error:  # tokenizers raises nothing narrower
+    except Exception as error:  # tokenizers raises no narrower class
         raise InputError(f"a vocabulary of {pieces}, {RESERVED} of them reserved: {error}") from None
     vocab = json.loads(learner.to_str())["model"]["vocab"]
     if len(vocab) < 2:
@@ -110,5 +111,5 @@ def _wrap(tokenizer: Tokenizer) -> Any:
         unk_token=UNKNOWN,
         additional_special_tokens=sentinels,
         clean_up_tokenization_spaces=False,
-        split_special_tokens=True,  # a name of one in the text is text
+        split_special_tokens=True,  # so that text spelling a special token stays text
     )

@@ -1,7 +1,7 @@
-"""Does a trace keep what `specmoe.traces.schema` promises? Streamed, one row group at a time.
+"""Validation of traces against the rules of `specmoe.traces.schema`, one row group at a time.
 
-Rows and layers are numbered from 0, depths of the look-ahead from 1. A rule is a mask of what breaks it, the field, and
-what would be right.
+Rows and layers are numbered from 0, look-ahead depths from 1. A rule is a mask of the values that break it,
+their field, and the expected value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 
 class Rule(NamedTuple):
-    """Where a promise about a field is broken."""
+    """A rule about one field: where it is broken, and what is expected."""
 
     broken: Mask  # [n], [n, L, ...], of the look-ahead [n, L, D, ...]
     field: str
@@ -28,9 +28,9 @@ class Rule(NamedTuple):
 
 
 def validate(trace: Trace, advance: Callable[[int], object] = lambda rows: None) -> int:
-    """Check every row and return how many there are; `advance` is told of each block's rows.
+    """Check every row and return their number; `advance` is called with the number of rows of each block.
 
-    Raises TraceError naming file, row and field at the first row group that breaks a rule.
+    Raises TraceError with file, row and field at the first row group that breaks a rule.
     """
     checked = 0
     last: tuple[int, int] | None = None
@@ -43,7 +43,7 @@ def validate(trace: Trace, advance: Callable[[int], object] = lambda rows: None)
 
 
 def read_valid(trace: Trace) -> Block:
-    """All rows of a trace, which are checked; raises TraceError naming file, row and field."""
+    """Read and check all rows of a trace; raises TraceError with file, row and field."""
     block = trace.read()
     check(block, trace.meta, str(trace.path))
     return block
@@ -52,7 +52,8 @@ def read_valid(trace: Trace) -> Block:
 def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tuple[int, int] | None = None) -> None:
     """Raise TraceError for the first rule that a block breaks.
 
-    `name` stands for the file, `first_row` numbers the block's first row, `last` is the (sequence, position) before it.
+    `name` is the file in the error, `first_row` the number of the block's first row, `last` the (sequence, position)
+    of the row before it.
     """
     for rule in _rules(block, meta, last):
         if rule.broken.any():
@@ -62,9 +63,9 @@ def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tu
                 where += f", layer {inner[0]}"
             if rule.field == "lookahead":
                 where += f", depth {inner[1] + 1}"
-            found = getattr(block, rule.field)
-            found = found[(row, *inner[: found.ndim - 2])]
-            raise TraceError(f"{name}: {where}: {rule.field} is {found.tolist()}: {rule.expected}")
+            value = getattr(block, rule.field)
+            value = value[(row, *inner[: value.ndim - 2])]
+            raise TraceError(f"{name}: {where}: {rule.field} is {value.tolist()}: {rule.expected}")
 
 
 def _rules(block: Block, meta: TraceMeta, last: tuple[int, int] | None) -> Iterator[Rule]:
@@ -101,14 +102,14 @@ def _experts(experts: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
     partly = dropped.any(axis=-1) & ~dropped.all(axis=-1)
     yield Rule(partly, "experts", f"-1 in all or none of the first {meta.top_k} places expected")
     if meta.dropless:
-        yield Rule(dropped, "experts", f"{ids} expected, for the metadata call the trace dropless")
+        yield Rule(dropped, "experts", f"{ids} expected, because the metadata says that the trace is dropless")
     yield Rule(_repeats(experts), "experts", "distinct ids within a layer expected")
 
 
 def _probs(block: Block, meta: TraceMeta) -> Iterator[Rule]:
     probs = block.probs
     if not meta.has_probs:
-        yield Rule(~np.isnan(probs), "probs", "NaN expected, for the metadata say has_probs = false")
+        yield Rule(~np.isnan(probs), "probs", "NaN expected, because the metadata says has_probs = false")
         return
     wrong = ~((probs >= 0) & (probs <= 1)) & (block.experts >= 0)
     yield Rule(wrong, "probs", "numbers between 0 and 1 expected")
@@ -119,18 +120,18 @@ def _probs(block: Block, meta: TraceMeta) -> Iterator[Rule]:
 
 def _lookahead(lookahead: NDArray[np.int16], meta: TraceMeta) -> Iterator[Rule]:
     if not meta.has_lookahead:
-        yield Rule(lookahead != -1, "lookahead", "-1 expected, for the metadata say has_lookahead = false")
+        yield Rule(lookahead != -1, "lookahead", "-1 expected, because the metadata says has_lookahead = false")
         return
     layers, depths = np.arange(meta.num_layers), np.arange(1, meta.lookahead_depth + 1)
     beyond = (layers[:, None] + depths >= meta.num_layers)[..., None]
-    yield Rule((lookahead != -1) & beyond, "lookahead", f"-1 expected, for the last layer is {meta.num_layers - 1}")
+    yield Rule((lookahead != -1) & beyond, "lookahead", f"-1 expected, because the last layer is {meta.num_layers - 1}")
     outside = (lookahead < 0) | (lookahead >= meta.num_experts)
     yield Rule(outside & ~beyond, "lookahead", f"ids 0..{meta.num_experts - 1} expected")
     yield Rule(_repeats(lookahead), "lookahead", "distinct ids within a depth expected")
 
 
 def _repeats(ids: NDArray[np.int16]) -> Mask:
-    """Where [..., M - 1] the same M candidates name an expert twice; -1 aside."""
+    """Mask of repeated experts among each M candidates, [..., M - 1]; -1 is ignored."""
     ordered = np.sort(ids, axis=-1)
     repeated: Mask = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
     return repeated

@@ -1,11 +1,11 @@
-"""What a batch of sequences asks of the experts, step by step.
+"""Expert demand of a trace, step by step, when a batch of sequences runs at once.
 
-Decode: a batch is so many places; each holds one sequence and contributes one token a step; when a sequence ends the
-next one takes its place (continuous batching), and the last steps run with fewer. Encode: a step is the whole of the
-next so many sequences at once. An *event* is one (step, layer): number `step * L + layer`. Its demand is the distinct
-experts its tokens need, ascending, each with its number of tokens. Dropped tokens demand nothing.
+Decode: a batch has a fixed number of places; each place processes one sequence, one token per step. When a sequence
+ends the next one takes its place (continuous batching); the last steps use fewer places. Encode: each step processes
+the next `batch` sequences whole.
 
-Which experts each event demands, as a table of yes and no.
+An *event* is one (step, layer), numbered `step * L + layer`. Its demand is the distinct experts that its tokens need,
+ascending, each with its number of tokens. Dropped tokens demand nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.traces.schema import Block, TraceMeta
 
+DEMAND_CELLS_PER_BLOCK = 1 << 22  # steps * layers * experts: blocks stay small for every model and run length
+
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """S steps of L layers over E experts; `rows` of the trace are ordered by step.
+    """Demand of S steps of L layers with E experts each; `rows` of the trace are ordered by step.
 
-    Demand of event e: `experts[offsets[e]:offsets[e + 1]]` with `tokens` alike. Rows of step s:
+    Event e demands `experts[offsets[e]:offsets[e + 1]]`, with `tokens` at the same indices. Step s has the rows
     `rows[row_offsets[s]:row_offsets[s + 1]]`.
     """
 
@@ -42,17 +44,17 @@ class Workload:
 
     @property
     def num_steps(self) -> int:
-        """S."""
+        """Number of steps, S."""
         return len(self.row_offsets) - 1
 
     @property
     def num_events(self) -> int:
-        """S * L."""
+        """Number of events, S * L."""
         return len(self.offsets) - 1
 
     @cached_property
     def step_tokens(self) -> Ints:
-        """Tokens that run in each step, [S]."""
+        """Number of tokens in each step, [S]."""
         return np.diff(self.row_offsets)
 
     @cached_property
@@ -73,7 +75,7 @@ class Workload:
 
 
 def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None) -> Workload:
-    """The workload of a trace's rows, at most `steps` steps of it; raises InputError for an empty one."""
+    """Workload of a trace's rows, limited to `steps` steps; raises InputError if there are no tokens."""
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"batch {batch}, steps {steps}: at least 1 expected")
     step = _decode_steps(block, batch) if meta.phase == "decode" else _encode_steps(block, batch)
@@ -94,7 +96,7 @@ def _encode_steps(block: Block, batch: int) -> Ints:
 
 
 def _decode_steps(block: Block, batch: int) -> Ints:
-    """Step of each row when each of `batch` places runs one token of its sequence; the place free first is taken."""
+    """Step of each row when each of `batch` places runs one token of its sequence; the first free place is reused."""
     sequences, first, lengths = np.unique(block.sequence, return_index=True, return_counts=True)
     starts = np.empty(len(sequences), np.int64)
     free: list[int] = [0] * min(batch, len(sequences))
@@ -106,7 +108,7 @@ def _decode_steps(block: Block, batch: int) -> Ints:
 
 
 def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:
-    """Offsets, distinct experts and their tokens of every event, from the experts used, [n, L, k]."""
+    """Offsets, distinct experts and their tokens of every event, from the used experts [n, L, k]."""
     layers, experts = meta.num_layers, meta.num_experts
     event = step[:, None, None] * layers + np.arange(layers)[:, None]
     keys = (event * experts + used)[used >= 0]
@@ -116,13 +118,10 @@ def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints,
     return offsets, (distinct % experts).astype(np.int32), tokens.astype(np.int32)
 
 
-CELLS_AT_ONCE = 1 << 22  # of steps * layers * experts, so that blocks stay small whatever the model and the run
-
-
 def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:
-    """Whether each event demands each expert, [s, L, E], in blocks of steps."""
+    """Demand as 0 or 1 for each expert of each event, [s, L, E], in blocks of steps."""
     layers, count = workload.meta.num_layers, workload.meta.num_experts
-    at_once = max(1, CELLS_AT_ONCE // (layers * count))
+    at_once = max(1, DEMAND_CELLS_PER_BLOCK // (layers * count))
     for first in range(0, workload.num_steps, at_once):
         steps = min(at_once, workload.num_steps - first)
         edges = workload.offsets[first * layers : (first + steps) * layers + 1]

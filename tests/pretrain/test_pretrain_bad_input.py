@@ -56,7 +56,7 @@ def test_a_foreign_checkpoint_is_left_alone(card: str | None, run: Run, tmp_path
     (tmp_path / "out" / "model.safetensors").write_bytes(b"precious")
     if card is not None:
         (tmp_path / "out" / "specmoe.json").write_text(card)
-    with pytest.raises(InputError, match="out: has a checkpoint that no `specmoe pretrain` made"):
+    with pytest.raises(InputError, match="out: holds a checkpoint that `specmoe pretrain` did not make"):
         run()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"precious"
 
@@ -86,7 +86,7 @@ def test_a_foreign_checkpoint_is_left_alone(card: str | None, run: Run, tmp_path
         ({"device": "toaster", "tokenizer": Path("/nowhere")}, "--device toaster: auto, cpu or cuda expected"),
         ({"text": (Path("/nowhere/at/all"),)}, "/nowhere/at/all: no such file or directory"),
         ({"tokenizer": Path("/nowhere")}, r"/nowhere: no tokenizer\.json"),
-        ({"encoder_length": 2000}, "of 12 documents none has .* tokens: longer ones expected"),
+        ({"encoder_length": 2000}, "none of 12 documents has .* tokens: longer documents expected"),
     ],
 )
 def test_bad_options_are_one_line(changes: dict[str, Any], message: str, run: Run, tmp_path: Path) -> None:

@@ -134,6 +134,6 @@ def test_demands_by_hand_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     routed = by_hand([[[3], [1]], [[3], [2]], [[0], [2]]], sequence=[0, 1, 2], batch=2)
     wanted = [[[3], [1, 2]], [[0], [2]]]
     for cells in (1 << 22, 1):
-        monkeypatch.setattr(module, "CELLS_AT_ONCE", cells)
+        monkeypatch.setattr(module, "DEMAND_CELLS_PER_BLOCK", cells)
         found = np.concatenate(list(demands(routed.workload)))
         assert [[np.flatnonzero(layer).tolist() for layer in step] for step in found] == wanted

@@ -1,6 +1,8 @@
-"""Traces that others recorded, brought into the schema; a format is one file and one line in FORMATS.
+"""Importers of routing that other tools recorded; a format is one file and one line in `FORMATS`.
 
-All M candidates are those the file names, the first `top_k` of them used (all, unless the caller says otherwise).
+Start with `common.py` (the interface, and packing of long tables into rows), then `long.py` (CSV, JSONL and Parquet
+tables); `columns.py` holds the checks of single columns. The candidates of a layer are the experts that the file
+names; the first `top_k` of them are used (default: all).
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ FORMATS: dict[str, Callable[[Path, Options], Imported]] = {
 
 
 def import_trace(path: Path, format_name: str, out: Path, options: Options) -> TraceMeta:
-    """Read `path`, check every row, write `out`.
+    """Read a recording, check every row, and write the trace `out`.
 
-    Raises InputError or TraceError naming file, row and field; rows count from 0, without headers.
+    Raises InputError or TraceError with file, row and field; rows are numbered from 0, without headers.
     """
     if format_name not in FORMATS:
         raise InputError(f"--format {format_name}: {hint(format_name, FORMATS)}")

@@ -1,4 +1,4 @@
-"""Columns of a foreign table as numpy arrays, or one line that says which row is wrong."""
+"""Checked conversion of the columns of a foreign table to numpy arrays; errors name the wrong row."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def required(path: Path, table: pa.Table, *names: str) -> None:
 
 
 def fail(path: Path, broken: Any, name: str, expected: str) -> NoReturn:
-    """Raise InputError naming the first row of a mask [rows]."""
+    """Raise InputError for the first row that the mask [rows] marks."""
     raise InputError(f"{path}: row {int(np.argmax(np.asarray(broken)))}: {name}: {expected}")
 
 
 def integers(path: Path, table: pa.Table, name: str, least: int = 0) -> NDArray[np.int64]:
-    """A column [rows] of whole numbers that fit 32 bits, `least` or more."""
+    """Column of whole numbers from `least` to 2**31 - 1, [rows]; raises InputError with the first wrong row."""
     column = table[name]
     if _is_text(column.type):
         wrong = pc.invert(pc.match_substring_regex(column, _INTEGER))
@@ -50,15 +50,15 @@ def integers(path: Path, table: pa.Table, name: str, least: int = 0) -> NDArray[
 
 
 def codes(table: pa.Table, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """A column of names as codes [rows] into its different values, in the order of their first appearance."""
+    """Column of names as codes [rows] into its distinct values, ordered by first appearance."""
     encoded = pc.cast(table[name], pa.string()).combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
 
 
 def lists(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> tuple[NDArray[Any], int]:
-    """A column of equally long lists as an array [rows, k], and k.
+    """Column of lists of equal length as an array [rows, k], and k; raises InputError with the first wrong row.
 
-    Lists may be Arrow lists, text such as "3 5", "3;5" or "[3, 5]", or single numbers (k = 1).
+    A list may be an Arrow list, text, e.g. "3 5", "3;5" or "[3, 5]", or a single number (k = 1).
     """
     column = table[name].combine_chunks()
     if _is_text(column.type):
@@ -96,7 +96,12 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _require_equal_lengths(path: Path, name: str, lengths: NDArray[np.int64]) -> None:
     if not len(lengths) or not lengths[0]:
-        raise InputError(f"{path}: {name}: at least one row, of at least one number, expected")
+        raise InputError(f"{path}: {name}: at least one row with at least one number expected")
     ragged = lengths != lengths[0]
     if ragged.any():
-        fail(path, ragged, name, f"{lengths[ragged][0]} numbers, but {lengths[0]} in row 0: as many in each expected")
+        fail(
+            path,
+            ragged,
+            name,
+            f"{lengths[ragged][0]} numbers, but {lengths[0]} in row 0: the same number in every row expected",
+        )

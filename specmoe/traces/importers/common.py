@@ -1,7 +1,4 @@
-"""What every importer takes and gives.
-
-From a row per (token, layer) to a row per token.
-"""
+"""The interface of every importer, and packing of tables with a row per (token, layer) into rows per token."""
 
 from __future__ import annotations
 
@@ -19,10 +16,14 @@ from specmoe.traces.importers.columns import codes, fail, integers, lists, requi
 from specmoe.traces.schema import Block, Kind, Phase, no_lookahead
 from specmoe.units import COUNTS, whole
 
+_KEYS = ("sequence", "position", "layer", "experts")
+
+_PHASES: dict[Phase, tuple[str, ...]] = {"encode": ("encode", "prefill"), "decode": ("decode",)}
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller knows and the file may not tell."""
+    """Facts from the caller that a file may lack."""
 
     phase: Phase = "decode"
     kind: Kind = "pretrained"
@@ -31,7 +32,7 @@ class Options:
     top_k: int | None = None
 
     def experts_of(self, path: Path, known: int | None = None) -> int:
-        """Number of experts: the caller's, else the file's; raises InputError if neither tells."""
+        """Number of experts: the caller's, else the file's (`known`); raises InputError if both are missing."""
         if self.num_experts is not None:
             return whole(f"--num-experts {self.num_experts}", self.num_experts, *COUNTS["num-experts"])
         if known is None:
@@ -39,12 +40,12 @@ class Options:
         return known
 
     def top_k_of(self, candidates: int) -> int:
-        """Experts that are used of the candidates: all, unless the caller says fewer; raises InputError."""
+        """Number of used experts among the candidates (default: all); raises InputError if out of range."""
         return candidates if self.top_k is None else whole(f"--top-k {self.top_k}", self.top_k, 1, candidates)
 
 
 class Imported(NamedTuple):
-    """A whole file in memory; n tokens, L layers, k experts a token."""
+    """Contents of a file: n tokens, L layers, k experts per token."""
 
     num_experts: int
     sequence: NDArray[Any]  # [n]
@@ -59,7 +60,10 @@ class Imported(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def block(self) -> Block:
-        """All rows; what is unknown is filled as the schema says. Ids too large for their type stay too large."""
+        """All rows as a block, with the schema's fillers for unknown columns.
+
+        Ids too large for their type become its limit, so that later checks reject them.
+        """
         n = len(self.sequence)
         experts = narrow(self.experts, np.int16)
         return Block(
@@ -74,18 +78,14 @@ class Imported(NamedTuple):
 
 
 def narrow(values: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
-    """Integers as a narrower type, limited to its range instead of wrapping round."""
+    """Convert integers to a narrower type, clipped to its range instead of wrapped around."""
     limits = np.iinfo(dtype)
     limited: NDArray[Any] = np.clip(values, limits.min, limits.max).astype(dtype)
     return limited
 
 
-_KEYS = ("sequence", "position", "layer", "experts")
-_PHASES: dict[Phase, tuple[str, ...]] = {"encode": ("encode", "prefill"), "decode": ("decode",)}
-
-
 class _Keys(NamedTuple):
-    """Whose routing each row of the file is; [rows] each."""
+    """Sequence, position and layer of each row of the file, [rows] each."""
 
     sequence: NDArray[np.int64]
     position: NDArray[np.int64]
@@ -96,12 +96,12 @@ class _Keys(NamedTuple):
 
 
 def pack(path: Path, table: pa.Table, num_experts: int, phase: Phase) -> Imported:
-    """Make one row a token.
+    """Pack a table with a row per (token, layer) into one row per token.
 
-    Columns: sequence (numbers or names), position, layer, experts (lists), and where there are any weights (lists),
-    token, source, and phase, by which rows are chosen. Layers may have any numbers and become ordinals. Raises
-    InputError naming row and field: a repeated (sequence, position, layer), a token without one of the layers, ids
-    outside the model or repeated, lists of different lengths, weights outside 0..1.
+    Columns: sequence (numbers or names), position, layer, experts (lists); optional: weights (lists), token, source,
+    and phase, which selects rows. Layers may have any numbers and become ordinals. Raises InputError with row and
+    field for a repeated (sequence, position, layer), a token that lacks a layer, ids outside the model or repeated,
+    lists of different lengths, and weights outside 0..1.
     """
     required(path, table, *dict.fromkeys((*_KEYS, *table.column_names)))
     experts = _experts(path, table, num_experts)
@@ -153,7 +153,7 @@ def _sequence(path: Path, table: pa.Table) -> NDArray[np.int64]:
 
 
 def _of_phase(path: Path, table: pa.Table, phase: Phase) -> NDArray[np.int64]:
-    """Rows of one phase; all if the file does not tell."""
+    """Rows of one phase; all rows if there is no column `phase`."""
     if "phase" not in table.column_names:
         return np.arange(table.num_rows)
     rows = np.flatnonzero(pc.is_in(table["phase"], pa.array(_PHASES[phase])))
@@ -162,9 +162,9 @@ def _of_phase(path: Path, table: pa.Table, phase: Phase) -> NDArray[np.int64]:
     return rows
 
 
-def _token_rows(path: Path, keys: _Keys, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The chosen rows as [n, L] in the order of a trace, and the file's numbers [L] of its layers."""
-    rows = chosen[np.lexsort((keys.layer[chosen], keys.position[chosen], keys.sequence[chosen]))]
+def _token_rows(path: Path, keys: _Keys, of_phase: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The given rows as [n, L] in the order of a trace, and the layer numbers of the file, [L]."""
+    rows = of_phase[np.lexsort((keys.layer[of_phase], keys.position[of_phase], keys.sequence[of_phase]))]
     ordered = keys.take(rows)
     same_token = (np.diff(ordered.sequence, prepend=-1) == 0) & (np.diff(ordered.position, prepend=-1) == 0)
     repeated = same_token & (np.diff(ordered.layer, prepend=-1) == 0)
@@ -184,7 +184,7 @@ def _require_layers(
     layer: NDArray[np.int64],
     layers: NDArray[np.int64],
 ) -> None:
-    """Raise InputError unless each token, which begins at one of `starts`, has all the layers."""
+    """Raise InputError unless each token has all layers; `starts` holds the first row of each token."""
     ends = np.append(starts[1:], len(rows))
     short = ends - starts != len(layers)
     if short.any():
@@ -194,7 +194,7 @@ def _require_layers(
 
 
 def _of_token(path: Path, name: str, values: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[Any] | None:
-    """One value [n] a token of those [file rows] that its layers agree on."""
+    """One value per token, [n], from `values` [file rows], which must be equal in all layers of a token."""
     if values is None:
         return None
     by_layer = values[rows]

@@ -1,9 +1,9 @@
-"""Decode routes of gpt-oss: a Parquet file with a row per generated token.
+"""Importer of gpt-oss decode routing: a Parquet file with one row per generated token.
 
-Columns `seq`, `pos`, and `expert_ids` and `expert_probs` as lists of layers * 4, rank fastest. Metadata `origin` (text)
-and `sequences` (a JSON list of {"seq", "dataset", "category"}), from which a row's source is "dataset/category".
-Made from github.com/AmanPriyanshu/GPT-OSS-MoE-ExpertFingerprinting. The probabilities are gpt-oss's own router
-weights: a softmax over the four chosen experts.
+Columns: `seq`, `pos`, and `expert_ids` and `expert_probs`, lists of layers * 4 values in which the rank varies fastest.
+Metadata: `origin` (text) and `sequences` (a JSON list of {"seq", "dataset", "category"}); a row's source is
+"dataset/category". Source: github.com/AmanPriyanshu/GPT-OSS-MoE-ExpertFingerprinting. The probabilities are the router
+weights of gpt-oss: a softmax over the four chosen experts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MODELS = {24: ("openai/gpt-oss-20b", 32), 36: ("openai/gpt-oss-120b", 128)}  # 
 
 
 def read(path: Path, options: Options) -> Imported:
-    """Read a file of the form above."""
+    """Read a gpt-oss recording; raises InputError for a file of another form."""
     with parsing(path, "a whole Parquet file"):
         table = pq.read_table(path)
     required(path, table, "seq", "pos", "expert_ids", "expert_probs")

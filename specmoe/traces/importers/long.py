@@ -1,7 +1,7 @@
-"""Long tables, CSV, JSONL or Parquet: a row per (token, layer), under the names that people give such columns.
+"""Importer of long tables, CSV, JSONL or Parquet, with one row per (token, layer) and common column names.
 
-`experts` and `weights` hold a list: "3 5", "3;5", "[3, 5]" or a JSON list. A file without a column for positions may
-call them `token`. Rows of another phase than the one asked for are left out where a column tells.
+`experts` and `weights` hold lists: "3 5", "3;5", "[3, 5]" or a JSON list. If there is no column for positions, the
+column `token` holds them. If there is a column `phase`, only rows of the requested phase are read.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SUFFIXES = (".csv", ".jsonl", ".json", ".parquet")
 
 
 def read(path: Path, options: Options) -> Imported:
-    """Read a file of the form above; the number of experts must be given."""
+    """Read a long table; `options` must give the number of experts."""
     return pack(path, renamed(read_table(path), NAMES), options.experts_of(path), options.phase)
 
 
 def read_table(path: Path, skip_lines: int = 0) -> pa.Table:
-    """A table by the file's suffix: .csv, .jsonl or .parquet; `skip_lines` of JSONL are left out."""
+    """Read a table by the file's suffix, .csv, .jsonl or .parquet, skipping the first `skip_lines` lines of JSONL."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: suffix {path.suffix!r}: .csv, .jsonl or .parquet expected")
     with parsing(path, f"a whole {path.suffix} file"):
@@ -56,12 +56,12 @@ def read_table(path: Path, skip_lines: int = 0) -> pa.Table:
 
 
 def renamed(table: pa.Table, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
-    """Columns under their canonical names; others, and empty ones, are left out."""
+    """Table with columns under their canonical names; unknown and empty columns are dropped."""
     columns = {}
     for name, aliases in names.items():
-        found = [alias for alias in aliases if alias in table.column_names]
-        if found and table[found[0]].null_count < max(table.num_rows, 1):
-            columns[name] = table[found[0]]
+        present = [alias for alias in aliases if alias in table.column_names]
+        if present and table[present[0]].null_count < max(table.num_rows, 1):
+            columns[name] = table[present[0]]
     if "position" not in columns and "token" in columns:
         columns["position"] = columns.pop("token")
     return pa.table(columns)

@@ -1,8 +1,8 @@
-"""Traces of moe-policylang 1.x (`TraceRecording`): a row per (prompt, token, layer).
+"""Importer of moe-policylang 1.x traces (`TraceRecording`): one row per (prompt, token, layer).
 
 JSONL: a first line with model_name, num_layers, num_experts and top_k, then rows with the short keys below. Parquet:
-long names and no header, so the number of experts must be given. Layer numbers become ordinals. `prefill` rows are
-phase `encode`.
+long names and no header, so `options` must give the number of experts. Layer numbers become ordinals. `prefill` rows
+belong to phase `encode`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def read(path: Path, options: Options) -> Imported:
-    """Read a file of the form above."""
+    """Read a moe-policylang recording; raises InputError for a file of another form."""
     has_header = path.suffix != ".parquet"
     header = _header(path) if has_header else {}
     table = renamed(read_table(path, skip_lines=int(has_header)), NAMES)

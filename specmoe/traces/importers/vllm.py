@@ -1,7 +1,7 @@
-"""Routed experts as vLLM returns them (`enable_return_routed_experts`): integers [tokens, layers, k].
+"""Importer of routed experts that vLLM returns (`enable_return_routed_experts`): integers [tokens, layers, k].
 
-A .npy file is one sequence, a .npz file one sequence an array, in the file's order. Positions count from 0 in each
-array. There are no probabilities and no tokens. See docs.vllm.ai, "Routed Experts Return".
+A .npy file is one sequence; each array of a .npz file is one sequence, in the file's order. Positions start at 0 in
+each array. There are no probabilities and no tokens. Source: docs.vllm.ai, "Routed Experts Return".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from specmoe.traces.importers.common import Imported, Options
 
 
 def read(path: Path, options: Options) -> Imported:
-    """Read a file of the form above; the number of experts must be given."""
+    """Read a .npy or .npz file; `options` must give the number of experts."""
     arrays = _load(path)
     first, *others = arrays
     for name, array in arrays.items():
@@ -28,8 +28,10 @@ def read(path: Path, options: Options) -> Imported:
             )
     for name in others:
         if arrays[name].shape[1:] != arrays[first].shape[1:]:
-            found, wanted = list(arrays[name].shape), list(arrays[first].shape[1:])
-            raise InputError(f"{path}: {name} is {found}: [tokens, {wanted[0]}, {wanted[1]}] expected, as in {first}")
+            actual, expected = list(arrays[name].shape), list(arrays[first].shape[1:])
+            raise InputError(
+                f"{path}: {name} is {actual}: [tokens, {expected[0]}, {expected[1]}] expected, as in {first}"
+            )
     lengths = [len(array) for array in arrays.values()]
     return Imported(
         num_experts=options.experts_of(path),
@@ -45,5 +47,5 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     if not arrays:
-        raise InputError(f"{path}: holds no array: one a sequence expected")
+        raise InputError(f"{path}: holds no array: one array per sequence expected")
     return arrays
