@@ -1,8 +1,13 @@
-"""How long things take: measured hardware, model shapes, and what the one costs on the other.
+"""Durations: hardware profiles, model shapes, and the costs of a model on a machine.
 
-profile = load_profile("rtx3090")
-costs = Costs(profile, load_shape("switch-base-128"), "fp16")
-costs.load_ns("host-pinned"), costs.expert_ns(tokens=1), costs.evidence, costs.assumed
+    costs = Costs(load_profile("rtx3090"), load_shape("switch-base-128"), "fp16")
+    costs.load_ns("host-pinned"), costs.expert_ns(tokens=1), costs.evidence, costs.assumed
+
+Start with these three files: `quantity.py` (a number with unit, source and reference, and the schema of a profile),
+`profile.py` (a machine: quantities, measured curves, calibration) and `costs.py` (the interface of the timing stage).
+Then `curves.py`, `measured_curves.py` and `roofline.py` (where a duration comes from), `profile_file.py` (TOML),
+`what_if.py` (changed machines), `fit.py` and `expected_error.py` (how good a profile is), and `measure/` (measuring
+one).
 """
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names

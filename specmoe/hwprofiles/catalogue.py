@@ -1,4 +1,4 @@
-"""Profiles and shapes that come with the package, by name; and anybody's own, by path."""
+"""Lookup of profiles and model shapes: bundled ones by name, others by the path of a TOML file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ SUFFIX = ".toml"
 
 
 def profile_names() -> tuple[str, ...]:
-    """Names of the shipped profiles, sorted."""
+    """Sorted names of the bundled profiles."""
     return _names("profiles")
 
 
 def shape_names() -> tuple[str, ...]:
-    """Names of the shipped shapes, sorted."""
+    """Sorted names of the bundled model shapes."""
     return _names("shapes")
 
 
 def load_profile(name: str) -> HardwareProfile:
-    """A shipped profile by name, or one's own by the path of a .toml file; raises InputError."""
+    """Load a bundled profile by name, or a .toml file by path; raises InputError if there is none or it is invalid."""
     return read_profile(_find("profiles", "profile", name))
 
 
 def load_shape(name: str) -> ModelShape:
-    """A shipped shape by name, or one's own by the path of a .toml file; raises InputError."""
+    """Load a bundled shape by name, or a .toml file by path; raises InputError if there is none or it is invalid."""
     return read_shape(_find("shapes", "model shape", name))
 
 

@@ -1,4 +1,4 @@
-"""What one model costs on one machine: the only thing that the timing stage asks. Whole nanoseconds, pure functions."""
+"""Costs of one model on one machine, the only interface of the timing stage: pure functions, whole nanoseconds."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ CURVE_OF: dict[Move, str] = {
 
 
 class HostCosts(NamedTuple):
-    """What the host thread pays, in ns."""
+    """Time that the host thread spends on each call, in ns."""
 
     launch_ns: int  # one expert
     launch_dense_ns: int  # everything up to the next router
     issue_ns: int  # one copy
     event_ns: int  # making one stream wait for another
-    sync_ns: int  # from a router's end until its result is here
-    bookkeeping_ns: int  # the policy's own work in a MoE layer
+    sync_ns: int  # from a router's end until the host has its result
+    bookkeeping_ns: int  # the policy's own work per MoE layer
     begin_ns: int = 0  # from the end of the host's call until an idle device begins what was launched
     begin_copy_ns: int = 0  # likewise, until an idle link begins a copy
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of `shape` on `profile`: experts in slots of `format`, all else in the format that they compute in.
+    """Costs of `shape` on `profile`: experts in slots of `format`, all else in the compute format of the experts.
 
-    `moves` and `also_held` name the curves and the further formats (of compressed copies) that a run uses,
-    `most_tokens` the most that one expert gets in a step, and `steps` what is asked of dense parts, any phase unless
-    told. Asking for another move or format is an error, so that `evidence`, `assumed` and `warnings` cover all that
-    was asked. Raises InputError for unknown names.
+    A run announces what it uses, so that `evidence`, `assumed` and `warnings` cover all of it: `moves` are its kinds of
+    copies, `also_held` further formats (of compressed copies), `most_tokens` the most tokens of one expert in a step,
+    `steps` the sizes of its dense parts (None: any phase). Any other move or format raises InputError, as do unknown
+    names.
     """
 
     profile: HardwareProfile
@@ -82,19 +82,19 @@ class Costs:
 
     @cached_property
     def host(self) -> HostCosts:
-        """What the host thread pays."""
+        """Costs of the host thread."""
         costs = (*HOST_COSTS, *OPTIONAL_HOST_COSTS)
         names = {f"{cost}_ns": f"host.{self.host_set}.{cost}" for cost in costs}
         return HostCosts(**{cost: self.profile.ns(name) for cost, name in names.items() if name in self.profile})
 
     def move_ns(self, move: Move, amount: int) -> int:
-        """Time of one copy, read or allocation of `amount` bytes on its own link."""
+        """Time of one copy, read or allocation of `amount` bytes, alone on its link."""
         return self._curve(move)(amount)
 
     def load_ns(self, tier: Tier = "host-pinned", held: Format | None = None) -> int:
-        """Time on a tier's link for one expert, in the slots' format unless told; nothing for what is in VRAM.
+        """Time on a tier's link to load one expert held in format `held` (default: that of the slots); 0 in VRAM.
 
-        From `nvme` it ends in host memory: the copy to the device comes after it.
+        A load from `nvme` ends in host memory; the copy to the device follows it.
         """
         if tier == "vram" or tier == "vram-compressed":
             return 0
@@ -106,16 +106,16 @@ class Costs:
         return self.move_ns("device-copy", amount)
 
     def dequantise_ns(self, held: Format | None = None) -> int:
-        """Time of expanding one expert to the compute format; 0 if it is held expanded."""
+        """Time to expand one expert to the compute format; 0 if it is not compressed."""
         held = self._known(held)
         if not is_compressed(held):
             return 0
         return self.profile.curve(f"dequantise.{held}")(self._expanded_bytes)
 
     def use_ns(self, tokens: int) -> int:
-        """Time of one expert out of its slot, its expansion included; 0 for no token.
+        """Time to compute one expert from its slot, expansion included; 0 for no token.
 
-        As it was measured in the slots' format, if it was, else `dequantise_ns` and `expert_ns`.
+        It is measured if the profile has a curve for the format of the slots, else `dequantise_ns` plus `expert_ns`.
         """
         if not tokens:
             return 0
@@ -124,13 +124,13 @@ class Costs:
         return self.dequantise_ns() + self.expert_ns(tokens)
 
     def expert_ns(self, tokens: int) -> int:
-        """Time of one expert alone with so many tokens, its weights ready in the compute format; 0 for no token."""
+        """Time to compute one expert with `tokens` tokens from weights in the compute format; 0 for no token."""
         return self.experts_ns((tokens,))
 
     def experts_ns(self, tokens: Sequence[int]) -> int:
-        """Time of several experts in one grouped launch; those with no token cost nothing.
+        """Time of several experts in one grouped launch; experts without tokens cost nothing.
 
-        Where experts were measured it is the sum of what each takes alone.
+        If the profile has a measured curve, it is the sum of the times of single experts.
         """
         rows = [part for part in tokens if part]
         if not rows:
@@ -141,17 +141,17 @@ class Costs:
         return round(sum(grouped_gemm_ns(rates, self._tiles, peak, gemm, rows) for gemm in expert_gemms(self.shape)))
 
     def dense_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
-        """Time before the router of a MoE layer (ordinal; the last unless told), from the experts before it on.
+        """Time from the previous experts up to the router of MoE layer number `layer` (default: the last one).
 
-        Dense layers, then the layer's own attention, then its shared experts. `tokens` of all sequences together
-        attend to `context` positions each, in each of their attentions.
+        It covers dense layers, then the layer's own attention and shared experts. `tokens` counts all sequences; each
+        token attends to `context` positions in each attention.
         """
         count = self.shape.stack(phase).dense_before(layer)
         between = self._layer_ns(phase, self.shape.dense_layer_parameters(phase), tokens, context)
         return round(count * between) + self.attention_ns(phase, tokens, context) + self.shared_ns(tokens)
 
     def attention_ns(self, phase: Phase, tokens: int, context: int) -> int:
-        """Time of a MoE layer's own attention: the part of `dense_ns` that a "MoE block" includes."""
+        """Time of a MoE layer's own attention, the part of `dense_ns` that papers count as the MoE block."""
         return round(self._layer_ns(phase, self.shape.attention_parameters(phase), tokens, context))
 
     def shared_ns(self, tokens: int) -> int:
@@ -159,16 +159,16 @@ class Costs:
         return self._product_ns(self.shape.shared_parameters, tokens, 2 * self._rates.floor_ns)
 
     def router_ns(self, tokens: int, phase: Phase = "decode") -> int:
-        """Time of a router on the device, as measured behind another one, if it was."""
+        """Time of a router on the device; measured right after another router if the profile has such a curve."""
         curves = self._fitting.router(phase)
         if curves and tokens:
             return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.router_parameters, tokens, self.profile.ns("router.floor"))
 
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
-        """Time from the experts before MoE layer `layer` up to its router's result, [tokens] of `context` positions.
+        """Time from the previous experts up to the router's result of MoE layer `layer`, at a context.
 
-        As it was measured as one, if it was, else `dense_ns` and `router_ns`.
+        It is measured as a whole if the profile has such a curve, else `dense_ns` plus `router_ns`.
         """
         curves = self._fitting.before(phase, layer)
         if curves:
@@ -176,7 +176,7 @@ class Costs:
         return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
 
     def head_ns(self, phase: Phase, tokens: int) -> int:
-        """Time after the last MoE layer for so many tokens that are to be continued; an encoder continues none."""
+        """Time after the last MoE layer for `tokens` tokens that produce a next one; 0 for an encoder."""
         if self.shape.encoder and phase == "encode":
             return 0
         curves = self._fitting.head(phase)
@@ -186,14 +186,14 @@ class Costs:
 
     @property
     def compute_format(self) -> ComputeFormat:
-        """What the kernels work in."""
+        """Number format in which kernels compute."""
         return compute_format(self.format)
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Dotted names of everything in the profile that `load_ns`, `use_ns`, `before_ns` and `head_ns` rest on.
+        """Dotted names of the profile's quantities and points behind `load_ns`, `use_ns`, `before_ns` and `head_ns`.
 
-        Curves of experts and dense parts, which have no names, are not among them.
+        Curves of experts and dense parts have no names and are not included.
         """
         groups = [CURVE_OF[move] for move in self.moves]
         groups += [f"dequantise.{name}" for name in self._expanded]
@@ -209,21 +209,21 @@ class Costs:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """Those of `uses` that are assumed, and `expert_curve` and `dense_curve` if such are."""
+        """Assumed names among `uses`, and `expert_curve` and `dense_curve` if they are assumed."""
         curves = {"expert_curve": self._fitting.slot_points, "dense_curve": self._dense_points}
         guessed = (name for name, points in curves.items() if any(part.source == "assumed" for part in points))
         return (*self.profile.assumed(self.uses), *guessed)
 
     @property
     def evidence(self) -> Evidence:
-        """The weakest that these costs rest on."""
+        """Weakest evidence among the numbers behind these costs."""
         left: tuple[Evidence, ...] = ("extrapolated",) if self._extrapolations else ()
         curves = (points.evidence for points in (*self._fitting.slot_points, *self._dense_points))
         return weakest((self.profile.evidence(self.uses), *curves, *left))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line for each curve that is asked beyond what was measured or fitted, and if a calibration fell short."""
+        """One line per curve used outside its measured or fitted range, and one for a missed calibration target."""
         calibration = self.profile.calibration
         short = calibration.shortfall if calibration else None
         return (*self._extrapolations, f"{self.profile.name}: {short}") if short else self._extrapolations
@@ -232,18 +232,18 @@ class Costs:
     def _extrapolations(self) -> tuple[str, ...]:
         name = self.profile.name
         sizes = sorted({self._bytes(held) for held in (self.format, *self.also_held)})
-        found = [
+        lines = [
             extrapolation(self._curve(move), size, f"{name}: {CURVE_OF[move]}", "B")
             for move in self.moves
             for size in sizes
         ]
-        found += [
+        lines += [
             extrapolation(self.profile.curve(group), self._expanded_bytes, f"{name}: {group}", "B")
             for group in (f"dequantise.{held}" for held in self._expanded)
         ]
         if self._fitting.slot is not None:
-            found.append(extrapolation(self._fitting.slot, self.most_tokens, f"{name}: expert_curve", "token"))
-        return tuple(line for line in (*found, *self._beyond_dense) if line)
+            lines.append(extrapolation(self._fitting.slot, self.most_tokens, f"{name}: expert_curve", "token"))
+        return tuple(line for line in (*lines, *self._beyond_dense) if line)
 
     @property
     def _beyond_dense(self) -> list[str]:
@@ -254,9 +254,9 @@ class Costs:
         return list(dict.fromkeys(lines))
 
     def _layer_ns(self, phase: Phase, parameters: int, tokens: int, context: int) -> float:
-        """One layer's floor, then its weights, its key-value cache and the operations on both."""
+        """Time of one layer: its floor plus the roofline of its weights, key-value cache and operations."""
         attentions = self.shape.attentions(phase)
-        # One sequence a token when decoding; encoding, tokens share the positions that they attend to.
+        # When decoding each token is of its own sequence; when encoding tokens share the positions they attend to.
         positions = attentions * (tokens * context if phase == "decode" else tokens)
         flops = tokens * (2 * parameters + attentions * context * self.shape.attention.flops_per_position)
         cached = positions * self.shape.attention.cached * self._rates.weight_bytes
@@ -273,17 +273,19 @@ class Costs:
     def _known(self, held: Format | None) -> Format:
         if held not in (None, self.format, *self.also_held):
             known = ", ".join((self.format, *self.also_held))
-            raise InputError(f"format {held!r} was not announced: one of {known} expected")
+            raise InputError(f"format {held!r} is not one that this run announced: one of {known} expected")
         return held or self.format
 
     def _curve(self, move: Move) -> Curve:
         if move not in self.moves:
-            raise InputError(f"move {move!r} was not announced: one of {', '.join(self.moves)} expected")
+            raise InputError(
+                f"move {move!r} is not one that this run announced: one of {', '.join(self.moves)} expected"
+            )
         return self.profile.curve(CURVE_OF[move])
 
     @cached_property
     def _rates(self) -> Rates:
-        """Of all that is not an expert."""
+        """Rates of everything except experts."""
         return rates_of(self.profile, self.compute_format, self.profile.dense_speed)
 
     @cached_property
@@ -300,7 +302,7 @@ class Costs:
 
     @property
     def _expanded(self) -> list[Format]:
-        """Formats whose expansion is timed apart from the expert."""
+        """Formats whose expansion is timed separately from the expert."""
         apart = {*self.also_held} if self._fitting.use else {self.format, *self.also_held}
         return sorted(held for held in apart if is_compressed(held))
 
@@ -310,7 +312,7 @@ class Costs:
 
     @cached_property
     def _dense_parts(self) -> list[list[DenseCurve]]:
-        """The curves of every part that may be asked for; none where a part was not measured."""
+        """Measured curves of every dense part that this run may use; an empty list for an unmeasured part."""
         return self._fitting.dense(get_args(Phase) if self.steps is None else (self.steps.phase,))
 
     @property
@@ -326,7 +328,7 @@ class Costs:
         return not (self._fitting.slot and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
 
     def _more(self, phase: Phase, layer: int) -> More:
-        """What the roofline adds beyond measured tokens and contexts; key-value bytes when decoding."""
+        """Roofline for tokens and context beyond the measured ones; it includes key-value bytes when decoding."""
         shape, rates = self.shape, self._rates
         attentions = shape.attentions(phase) * (shape.stack(phase).dense_before(layer) + 1)
         cached = attentions * shape.attention.cached * rates.weight_bytes * (phase == "decode")

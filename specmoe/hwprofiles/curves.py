@@ -1,9 +1,9 @@
-"""Time against size: a latency and a bandwidth, or measured points. Whole nanoseconds out.
+"""Curves of time against size: a latency and a bandwidth, or measured points; results are whole nanoseconds.
 
 A copy of n bytes takes latency + n / bandwidth: bandwidth is the plateau of large copies, and half of it is reached at
-latency * bandwidth bytes. Where the measured bandwidth falls with size no such line fits; then straight lines join the
-points, from (0, latency) on, and the last of them goes on for ever, unless it falls. Copies never fall as sizes grow;
-what kernels take may, from one number of tokens to the next: libraries then choose another kernel.
+latency * bandwidth bytes. If the measured bandwidth falls with size no such line fits; then straight lines join the
+points, starting at (0, latency), and the last segment continues beyond them unless it falls. Times of copies never fall
+as sizes grow; times of kernels may fall from one number of tokens to the next, where a library switches kernels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from specmoe.units import Dimension, shown
 
 
 class Range(NamedTuple):
-    """Sizes that somebody measured, ends included."""
+    """Range of measured sizes, ends included."""
 
     least: int
     most: int
@@ -30,7 +30,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Points:
-    """Measured (amount, ns) pairs, amounts never falling; `unit` is that of the amounts."""
+    """Measured (amount, ns) pairs with amounts that never fall; `unit` is the unit of the amounts."""
 
     amounts: tuple[int, ...]
     times_ns: tuple[int, ...]
@@ -40,22 +40,22 @@ class Points:
 
     @property
     def evidence(self) -> Evidence:
-        """What a result may claim that rests on these."""
+        """Evidence of a result that uses these points."""
         return OF_SOURCE[self.source]
 
     @property
     def range(self) -> Range:
-        """Least and greatest amount."""
+        """Smallest and largest amount."""
         return Range(self.amounts[0], self.amounts[-1])
 
 
 @dataclass(frozen=True)
 class Line:
-    """latency + amount / rate; the rate is per second."""
+    """Straight line: latency + amount / rate, with the rate per second."""
 
     latency_ns: int
     rate: float
-    measured: Range | None = None  # None: no points behind it, so none to leave
+    measured: Range | None = None  # None: not fitted to points, so it has no range
 
     def __call__(self, amount: int) -> int:
         """Nanoseconds for an amount."""
@@ -63,20 +63,20 @@ class Line:
 
     @property
     def half_bandwidth_amount(self) -> int:
-        """Where half of the plateau is reached."""
+        """Amount at which half of the plateau is reached."""
         return round(self.latency_ns * self.rate / 1e9)
 
 
 @dataclass(frozen=True)
 class Interpolated:
-    """Straight lines through (0, latency) and the points."""
+    """Straight line segments through (0, latency) and the points."""
 
     latency_ns: int
     points: Points
 
     @property
     def measured(self) -> Range:
-        """Where the points are."""
+        """Range of the points."""
         return self.points.range
 
     def __call__(self, amount: int) -> int:
@@ -94,20 +94,20 @@ Curve = Line | Interpolated
 
 
 def extrapolation(curve: Curve, amount: int, name: str, unit: Dimension) -> str | None:
-    """One line if the curve is asked beyond what was measured, else None."""
+    """Warning if `amount` is outside the measured range of a curve, else None."""
     if curve.measured is None or amount in curve.measured:
         return None
-    asked, least, most = (" ".join(shown(value, unit)) for value in (amount, *curve.measured))
-    return f"{name}: {asked} is outside the measured {least} .. {most}"
+    size, least, most = (" ".join(shown(value, unit)) for value in (amount, *curve.measured))
+    return f"{name}: {size} is outside the measured {least} .. {most}"
 
 
 def read_points(place: Place, table: object, unit: Dimension) -> Points:
-    """Points from {unit = [of amounts, of times], source, ref, values = [[amount, time], ...]}.
+    """Read points from {unit = [of amounts, of times], source, ref, values = [[amount, time], ...]}.
 
-    Raises InputError for anything else, and for amounts or times that fall.
+    Raises InputError for anything else and for amounts that fall.
     """
-    found = require_names(place, table, ("unit", "source", "ref", "values"))
-    units, values = found["unit"], found["values"]
+    fields = require_names(place, table, ("unit", "source", "ref", "values"))
+    units, values = fields["unit"], fields["values"]
     if not isinstance(units, list) or len(units) != 2:
         raise (place / "unit").wrong(f"{units!r}: two units, of the amounts and of the times, expected")
     scales = read_scale(place / "unit", units[0], unit), read_scale(place / "unit", units[1], "ns")
@@ -118,11 +118,11 @@ def read_points(place: Place, table: object, unit: Dimension) -> Points:
         if after[0] < before[0]:
             raise (place / f"values[{at}]").wrong(f"{values[at]}: rising amounts expected")
     amounts, times = zip(*pairs, strict=True)
-    return Points(amounts, times, unit, *read_origin(place, found))
+    return Points(amounts, times, unit, *read_origin(place, fields))
 
 
 def require_rising(place: Place, points: Points) -> Points:
-    """Points fit to be joined by lines; raises InputError where an amount repeats or a time falls."""
+    """Return points whose amounts rise and times never fall; raises InputError for others."""
     for at, (left, right) in enumerate(pairwise(zip(points.amounts, points.times_ns, strict=True)), 1):
         if right[0] == left[0] or right[1] < left[1]:
             raise (place / f"values[{at}]").wrong("rising amounts, and times that never fall, expected")
@@ -130,7 +130,7 @@ def require_rising(place: Place, points: Points) -> Points:
 
 
 def require_distinct(place: Place, points: Points) -> Points:
-    """Points fit to be joined by lines that may fall; raises InputError where an amount repeats."""
+    """Return points whose amounts are distinct; raises InputError for others."""
     for at, (left, right) in enumerate(pairwise(points.amounts), 1):
         if right == left:
             raise (place / f"values[{at}]").wrong("rising amounts expected")

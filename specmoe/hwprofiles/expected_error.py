@@ -1,7 +1,7 @@
-"""How far simulated steps were from replayed ones, and what error must therefore be expected of a prediction.
+"""Expected error of a prediction, from past errors of simulated steps against replayed ones.
 
-`data/accuracy.json` holds the figures of docs/validation.md and is made with it. An error is that of a cell's mean
-step, simulated / measured - 1, as an absolute share.
+`data/accuracy.json` holds the figures of docs/validation.md and is generated with it. An error is that of a cell's
+mean step, simulated / measured - 1, as an absolute share.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Source
 from specmoe.hwprofiles.shape import ModelShape
 
-OWN, UNCALIBRATED = "own", "microbenchmarks"  # constants that were fitted on the machine; that were only measured
-SHIPPED = " as shipped"  # ends: a profile's, on another machine of its kind
-OF_THE_MACHINE = ("measured", "derived")  # sources of numbers that belong to the machine
-SAME = 1e-6  # errors that differ by less are those of the same calibration
+OWN, UNCALIBRATED = "own", "microbenchmarks"  # host constants fitted on the machine, or only measured
+SHIPPED = " as shipped"  # suffix: constants of a profile, used on another machine of its kind
+MEASURED_SOURCES: tuple[Source, ...] = ("measured", "derived")
+SAME_ERROR = 1e-6  # errors that differ by less are of the same calibration
 
 
 class Accuracy(NamedTuple):
-    """One comparison of all cells of a replay with a profile's predictions."""
+    """Errors of a profile's predictions over all cells of a replay."""
 
     profile: str
     constants: str  # own, microbenchmarks, carried from ..., emulated ..., ... as shipped
@@ -40,20 +40,20 @@ class Accuracy(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """The error to expect of a predicted mean step: of nearly all if `validated`, else the least there will be."""
+    """Expected error of a predicted mean step: an upper bound for most cells if `validated`, else a lower bound."""
 
     error: float
     validated: bool
     basis: str
 
     def rates(self, rate: float) -> tuple[float, float]:
-        """The lowest and the highest rate on the device if this one is predicted."""
+        """Lowest and highest rate to expect on the device for a predicted rate."""
         return rate * (1 - self.error), rate * (1 + self.error)
 
 
 @cache
 def accuracies() -> tuple[Accuracy, ...]:
-    """Every comparison that comes with the package; raises InputError if the file is damaged."""
+    """All comparisons in the package; raises InputError if the file is damaged."""
     file = files("specmoe.hwprofiles") / "data" / "accuracy.json"
     try:
         rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
@@ -65,26 +65,25 @@ def accuracies() -> tuple[Accuracy, ...]:
 def expected_error(
     profile: HardwareProfile, shape: ModelShape, held: Format, known: Sequence[Accuracy] | None = None
 ) -> Expected:
-    """What is to be expected of predictions of a model with its experts in slots of format `held`.
+    """Expected error for a model on a profile, with experts in slots of format `held`.
 
-    A shipped profile has the errors that were seen on another machine of its kind, or else of another kind, as the
-    asker's is another too; one's own calibrated profile has those of its calibration, and one that was only measured
-    those of others like it. What rests on published, assumed or overridden numbers, or on kernels that were not
-    measured, is not validated: the largest error that was seen with constants of another machine is the least to
-    expect.
+    A bundled profile has the errors seen on another machine of its kind, else of another kind, because the user's
+    machine is also another one. A user's calibrated profile has the errors of its calibration; one that was only
+    measured has those of similar profiles. A profile with published, assumed or overridden numbers, or without measured
+    kernels of the model, is not validated: the largest error seen with constants of another machine is a lower bound.
     """
     rows = accuracies() if known is None else known
-    unmeasured = _why_unvalidated(profile, shape, held)
-    if unmeasured:
-        return _unvalidated(rows, unmeasured)
+    why = _why_unvalidated(profile, shape, held)
+    if why:
+        return _unvalidated(rows, why)
     if profile.calibration is None:
         return _uncalibrated(rows)
     return _calibrated(rows, profile)
 
 
 def _why_unvalidated(profile: HardwareProfile, shape: ModelShape, held: Format) -> str | None:
-    if any(source not in OF_THE_MACHINE for source in _sources(profile)):
-        return f"{profile.name} rests on published or assumed numbers"
+    if any(source not in MEASURED_SOURCES for source in _sources(profile)):
+        return f"{profile.name} has published or assumed numbers"
     if Fitting(profile, shape, held).slot is None:
         return f"no kernels of {shape.name} were measured on {profile.name}"
     return None
@@ -109,15 +108,15 @@ def _uncalibrated(rows: Sequence[Accuracy]) -> Expected:
 
 
 def _calibrated(rows: Sequence[Accuracy], profile: HardwareProfile) -> Expected:
-    """Of the replays that the calibration was judged by: in the package, or else as the profile itself tells."""
-    judged = profile.calibration
-    assert judged is not None
+    """Expected error of a calibrated profile, from the package's comparisons, else from the profile's calibration."""
+    calibration = profile.calibration
+    assert calibration is not None
     for row in rows:
-        same = abs(row.worst_abs_error - judged.worst_abs_error) < SAME
+        same = abs(row.worst_abs_error - calibration.worst_abs_error) < SAME_ERROR
         if row.profile == profile.name and row.constants == OWN and same:
             return _shipped(rows, row)
-    basis = f"the worst of {judged.cells} held-out cells that {profile.name} was calibrated beside"
-    return Expected(judged.worst_abs_error, True, basis)
+    basis = f"the worst of {calibration.cells} held-out cells that {profile.name} was calibrated beside"
+    return Expected(calibration.worst_abs_error, True, basis)
 
 
 def _shipped(rows: Sequence[Accuracy], own: Accuracy) -> Expected:
@@ -128,5 +127,7 @@ def _shipped(rows: Sequence[Accuracy], own: Accuracy) -> Expected:
         return Expected(own.p95_abs_error, True, basis)
     worst = max(mine or elsewhere, key=lambda row: row.p95_abs_error)
     kind = "this kind" if mine else f"the kind of {worst.constants.removesuffix(SHIPPED)}, as of no other of this"
-    told = f"95% of {worst.cells} cells on another machine of {kind}; {own.p95_abs_error:.1%} where it was calibrated"
-    return Expected(max(worst.p95_abs_error, own.p95_abs_error), True, told)
+    description = (
+        f"95% of {worst.cells} cells on another machine of {kind}; {own.p95_abs_error:.1%} where it was calibrated"
+    )
+    return Expected(max(worst.p95_abs_error, own.p95_abs_error), True, description)

@@ -1,25 +1,24 @@
-"""A profile of the Pre-gated MoE authors' machine, out of whole MoE layers that they timed (Hwang et al., ISCA 2024).
+"""Fits of profile numbers to measurements, and their residuals; `specmoe profile fit NAME` repeats them.
 
-They published the latency of a decoder MoE layer of switch-base-64 (figures 10 and 14), not that of its parts. What
-their runtime (FasterTransformer, fp32, github.com/kaleid-liner/FasterTransformer) does in such a layer is known, so
-four numbers of the profile follow from 24 latencies; everything else is taken as the profile has it.
+All fits minimise the squares of the relative errors, so a small copy counts as much as a large one.
 
-    layer      attention, router, host round trip; then the fetch is waited for; then one grouped launch of all experts
-    fetch      one copy of a whole expert from pinned memory each, in order; two copies inside VRAM after it, of which
-               those of the last expert are not hidden; a resident expert pays these two as well
+`refit_isca24` derives a profile of the machine of the Pre-gated MoE authors (Hwang et al., ISCA 2024). They published
+the latency of a whole decoder MoE layer of switch-base-64 (figures 10 and 14), not of its parts. The operations of
+their runtime in such a layer are known (FasterTransformer, fp32, github.com/kaleid-liner/FasterTransformer), so four
+numbers of the profile follow from 24 latencies; all others are taken from the profile.
+
+    layer      attention, router, host round trip; then a wait for the fetch; then one grouped launch of all experts
+    fetch      one copy per expert from pinned memory, in order, each followed by two copies inside VRAM, of which those
+               of the last expert are not hidden; a resident expert also pays these two
     GPU-only   no fetch
     OnDemand   fetch after routing
     Pre-gated  the fetch for the next MoE layer is issued after routing; the first layer fetches its own before
     Prefetch   the same with all experts of a layer
 
-What these data cannot tell apart: `dense.layer_floor` takes in the true cost of everything of the layer that is assumed
-(router, round trip, bookkeeping, launch); `host_to_device.pinned.latency` depends on the bandwidth, taken from a
-sister card, because all copies have one size; `device_copy.bandwidth` takes in the host's part of a fetch (issue,
-event).
-
-Numbers fitted on measurements, and how far they are from them. `specmoe profile fit NAME` makes them again.
-
-All fits make the squares of the relative errors least, so a small copy counts as much as a large one.
+Some numbers cannot be separated with these data. `dense.layer_floor` includes the errors of everything assumed about
+the layer (router, round trip, bookkeeping, launch). `host_to_device.pinned.latency` depends on the bandwidth, taken
+from a sister card, because all copies have one size. `device_copy.bandwidth` includes the host's part of a fetch
+(issue, event).
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import COPIES, GEMMS
 from specmoe.units import shown
 
-FREE = (
+FITTED_NAMES = (
     "dense.layer_floor",
     "expert_tiles.fp32.efficiency",
     "host_to_device.pinned.latency",
     "device_copy.bandwidth",
 )
 MOE_LAYERS = 6
-CONTEXT = 192  # positions: mean of 128 of the text so far (256 are generated) and 256 of the encoder's input
-_STEP = 0.01  # relative, for slopes: far above the rounding to nanoseconds
-_ROUNDS = 6
+CONTEXT = 192  # positions: mean of 128 generated so far (of 256) and 256 of the encoder's input
+_SLOPE_STEP = 0.01  # relative, far above the rounding to nanoseconds
+_ROUNDS = 6  # of Gauss-Newton
 
 
 class Observation(NamedTuple):
@@ -66,7 +65,7 @@ class Observation(NamedTuple):
 
 
 def observations() -> tuple[Observation, ...]:
-    """The latencies of figures 10 and 14, switch-base-64."""
+    """Published latencies of switch-base-64, figures 10 and 14."""
     table = files("specmoe.hwprofiles") / "data" / "isca24_switch_base_64.csv"
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     return tuple(
@@ -77,7 +76,7 @@ def observations() -> tuple[Observation, ...]:
 
 
 def layer_ns(profile: HardwareProfile, seen: Observation) -> int:
-    """What the profile says of an observation's latency."""
+    """Predicted latency of an observation."""
     shape = load_shape("switch-base-64")
     costs = Costs(profile, shape, "fp32", "eager", moves=("host-pinned", "device-copy"))
     if seen.method in ("GPU-only", "MoE-OnDemand"):
@@ -87,28 +86,28 @@ def layer_ns(profile: HardwareProfile, seen: Observation) -> int:
 
 
 def refit_isca24(profile: HardwareProfile) -> dict[str, float]:
-    """The four numbers, in base units, that make the squares of the relative errors least (Gauss-Newton)."""
-    values = np.array([profile[name] for name in FREE])
+    """The four fitted numbers, in base units, by Gauss-Newton on the relative errors."""
+    values = np.array([profile[name] for name in FITTED_NAMES])
     seen = observations()
     for _ in range(_ROUNDS):
         error = _errors(profile, seen, values)
-        steps = np.diag(values * _STEP)
+        steps = np.diag(values * _SLOPE_STEP)
         slopes = np.stack([(_errors(profile, seen, values + step) - error) / step.sum() for step in steps], axis=1)
         scale = 1 / values
         change, *_ = np.linalg.lstsq(slopes / scale, -error, rcond=None)
         values = values + change / scale
-    return dict(zip(FREE, values.tolist(), strict=True))
+    return dict(zip(FITTED_NAMES, values.tolist(), strict=True))
 
 
 def _errors(
     profile: HardwareProfile, seen: tuple[Observation, ...], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    changed = profile.with_overrides(dict(zip(FREE, values.tolist(), strict=True)))
+    changed = profile.with_overrides(dict(zip(FITTED_NAMES, values.tolist(), strict=True)))
     return np.array([layer_ns(changed, one) / one.measured_ns - 1 for one in seen])
 
 
 def _before_ns(costs: Costs, seen: Observation) -> int:
-    """From the layer's start until its experts could run."""
+    """Time from the layer's start until its experts could run."""
     device = costs.attention_ns("decode", seen.batch, CONTEXT) + costs.router_ns(seen.batch)
     return device + costs.host.sync_ns + costs.host.bookkeeping_ns + costs.host.launch_ns
 
@@ -122,12 +121,12 @@ def _fetch_ns(costs: Costs, experts: int) -> int:
 
 
 def _landing_ns(costs: Costs) -> int:
-    """Issue, hand-over and the two copies inside VRAM: what even a finished fetch costs its layer."""
+    """Cost of a fetch to its layer even if it is finished: issue, hand-over and two copies inside VRAM."""
     return costs.host.issue_ns + costs.host.event_ns + 2 * costs.device_copy_ns(costs.shape.expert_bytes())
 
 
 def _overlapped_ns(costs: Costs, seen: Observation, fetched: int) -> int:
-    """Mean over the layers of a step with one fetch ahead; the link is idle when the step begins."""
+    """Mean over a step's layers with fetches one layer ahead; the link is idle when the step begins."""
     before, experts, fetch = _before_ns(costs, seen), _experts_ns(costs, seen), fetched * costs.load_ns()
     between = costs.dense_ns("decode", seen.batch, CONTEXT) - costs.attention_ns("decode", seen.batch, CONTEXT)
     clock, link, inside = 0, 0, 0
@@ -146,12 +145,12 @@ def _overlapped_ns(costs: Costs, seen: Observation, fetched: int) -> int:
 
 
 def _active(metric: str) -> int:
-    found = re.search(r"active=(\d+)", metric)
-    return int(found[1]) if found else 1
+    number = re.search(r"active=(\d+)", metric)
+    return int(number[1]) if number else 1
 
 
 class FitRow(NamedTuple):
-    """One measurement and what the profile says of it."""
+    """A measurement and its prediction by the profile."""
 
     what: str
     at: str
@@ -160,35 +159,35 @@ class FitRow(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Relative; above 0 where the profile is too slow."""
+        """Relative error; above 0 if the profile is too slow."""
         return self.model_ns / self.measured_ns - 1
 
 
 class SystemFit(NamedTuple):
-    """How numbers were made out of whole runs, not out of points of one curve each."""
+    """A fit of several numbers to whole runs, and its residuals."""
 
     refit: Callable[[HardwareProfile], dict[str, float]]
     rows: Callable[[HardwareProfile], list[FitRow]]
 
 
 def fit_line(points: Points) -> Line:
-    """Latency (0 or more) and rate of a line through points; raises InputError if all have one amount."""
+    """Fit latency (0 or more) and rate of a line to points; raises InputError if all have the same amount."""
     if len(set(points.amounts)) < 2:
-        raise InputError("a line: points of two different amounts expected")
+        raise InputError("line fit: points with two different amounts expected")
     amounts, times = _columns(points)
     latency, slope = _least_squares(np.stack([np.ones_like(amounts), amounts], axis=1), times)
     return Line(round(latency), float(1e9 / slope)) if latency >= 0 else Line(0, fit_rate(points))
 
 
 def fit_rate(points: Points) -> float:
-    """Amount a second of a line through 0."""
+    """Fit the rate, in amount per second, of a line through 0."""
     amounts, times = _columns(points)
     (slope,) = _least_squares(amounts[:, None], times)
     return float(1e9 / slope)
 
 
 def refit(profile: HardwareProfile) -> dict[str, float]:
-    """What `derived` numbers that were fitted come out as, in base units by dotted name."""
+    """Repeat the fits of `derived` numbers; returns base units by dotted name."""
     if profile.fitted_by:
         return _SYSTEMS[profile.fitted_by].refit(profile)
     fitted: dict[str, float] = {}
@@ -203,7 +202,7 @@ def refit(profile: HardwareProfile) -> dict[str, float]:
 
 
 def fit_rows(profile: HardwareProfile) -> list[FitRow]:
-    """Every measurement in the profile, or behind it, beside what its costs say."""
+    """All measurements in a profile, or behind its fit, with their predictions."""
     rows = [
         FitRow(name, " ".join(shown(amount, points.unit)), time_ns, _model(profile, name)(amount))
         for name, points in profile.points.items()
@@ -234,9 +233,9 @@ def _columns(points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _least_squares(design: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients [p] of columns [n, p] with the least relative errors."""
-    # Columns differ by 10^8 in size: brought to one scale, no digit is lost.
+    """Coefficients [p] of columns [n, p] that minimise the relative errors."""
+    # Columns differ in size by 10^8; scaling them keeps all digits.
     relative = design / times[:, None]
     scale = np.abs(relative).max(axis=0)
-    found, *_ = np.linalg.lstsq(relative / scale, np.ones_like(times), rcond=None)
-    return np.asarray(found / scale)
+    solution, *_ = np.linalg.lstsq(relative / scale, np.ones_like(times), rcond=None)
+    return np.asarray(solution / scale)

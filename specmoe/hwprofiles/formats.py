@@ -1,7 +1,7 @@
-"""How an expert's weights are held, and how many bytes that takes.
+"""Formats of an expert's weights, and their sizes.
 
-int8 and int4 are symmetric, with one 16-bit scale for each group of 64 weights: 8.25 and 4.25 bits a weight. The latter
-is also what MXFP4 takes (4 bits, and 8 for each group of 32), so gpt-oss's own format is priced as int4.
+int8 and int4 are symmetric, with one 16-bit scale per group of 64 weights: 8.25 and 4.25 bits per weight. MXFP4 also
+takes 4.25 bits (4 bits, and 8 per group of 32), so the format of gpt-oss is treated as int4.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EXPANDED: dict[Format, ComputeFormat] = {
 
 
 def compute_format(held: Format) -> ComputeFormat:
-    """What the kernels work in: the format itself, or fp16 after expanding int8 or int4."""
+    """Format in which kernels compute: the format itself, or fp16 after expansion of int8 or int4."""
     return _EXPANDED[held]
 
 
@@ -38,12 +38,12 @@ def is_compressed(held: Format) -> bool:
 
 
 def can_fill(home: Format, held: Format) -> bool:
-    """Whether experts in one format at home can fill slots of another: copied as they are, or expanded on arrival."""
+    """Whether experts in format `home` can fill slots in format `held`, either unchanged or expanded on arrival."""
     return home == held or (is_compressed(home) and compute_format(home) == held)
 
 
 def require_can_fill(home: Format | None, held: Format) -> None:
-    """Raise InputError where the experts at home cannot fill the slots; None: they are in the slots' format."""
+    """Raise InputError if experts in format `home` (None: that of the slots) cannot fill slots in format `held`."""
     if home is not None and not can_fill(home, held):
         expanded = compute_format(home)
         what = f"expanded to {expanded}" if is_compressed(home) else "copied as it is"
@@ -51,6 +51,6 @@ def require_can_fill(home: Format | None, held: Format) -> None:
 
 
 def bytes_of(parameters: int, held: Format) -> int:
-    """Bytes of so many weights, scales included."""
+    """Bytes of `parameters` weights, scales included."""
     weights = -(-parameters * BITS[held] // 8)
     return weights + (SCALE_BYTES * -(-parameters // GROUP) if is_compressed(held) else 0)

@@ -1,6 +1,7 @@
-"""How well a profile whose host costs were fitted on whole runs predicts other runs, which the fit never saw.
+"""A hardware profile: named quantities, measured points, the curves made of them, and how well it was calibrated.
 
-A machine: named quantities, measured points, and curves made of them. `fields` tells the names.
+`quantity` lists the names. A calibration records how well a profile with host costs fitted on whole runs predicts other
+runs, which the fit did not use.
 """
 
 from __future__ import annotations
@@ -29,48 +30,42 @@ from specmoe.hwprofiles.quantity import (
 )
 from specmoe.hwprofiles.shape import Phase
 
-WORST = 0.04  # largest error of a held-out cell's mean step that is expected, and
-MEDIAN = 0.01  # of the cells' median
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Errors are absolute and relative, as shares; `cells` were held out, on `fit_cells` others the fit was made."""
-
-    median_abs_error: float
-    worst_abs_error: float
-    cells: int
-    fit_cells: int
-    met: bool  # all that was expected
-    ref: str
-
-    @property
-    def shortfall(self) -> str | None:
-        """What a result must bear if the target was missed: one line."""
-        if self.met:
-            return None
-        if self.worst_abs_error > WORST:
-            missed = _beyond("worst", self.worst_abs_error, WORST)
-        elif self.median_abs_error > MEDIAN:
-            missed = _beyond("median", self.median_abs_error, MEDIAN)
-        else:
-            missed = self.ref
-        return f"its calibration missed its target: {missed}"
-
-
-def _beyond(what: str, error: float, most: float) -> str:
-    return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
-
-
+TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
+TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells
 DensePart = Literal["before", "head", "router"]
 Fact = str | int | float
 
 
 @dataclass(frozen=True)
-class ExpertCurve:
-    """Measured (tokens, ns) of one expert of a certain shape, alone on the device, held in one format.
+class Calibration:
+    """Absolute relative errors on `cells` held-out cells after a fit on `fit_cells` others."""
 
-    Where that is a compressed one, every time includes its expansion.
+    median_abs_error: float
+    worst_abs_error: float
+    cells: int
+    fit_cells: int
+    met: bool  # all targets
+    ref: str
+
+    @property
+    def shortfall(self) -> str | None:
+        """Warning for every result if a target was missed, else None."""
+        if self.met:
+            return None
+        if self.worst_abs_error > TARGET_WORST_ERROR:
+            missed = _beyond("worst", self.worst_abs_error, TARGET_WORST_ERROR)
+        elif self.median_abs_error > TARGET_MEDIAN_ERROR:
+            missed = _beyond("median", self.median_abs_error, TARGET_MEDIAN_ERROR)
+        else:
+            missed = self.ref
+        return f"its calibration missed its target: {missed}"
+
+
+@dataclass(frozen=True)
+class ExpertCurve:
+    """Measured (tokens, ns) of one expert of a given shape and format, alone on the device.
+
+    For a compressed format every time includes the expansion.
     """
 
     d_model: int
@@ -82,9 +77,10 @@ class ExpertCurve:
 
 @dataclass(frozen=True)
 class DenseCurve:
-    """Measured (tokens, ns) of what is not an expert, as one captured graph, at one context.
+    """Measured (tokens, ns) of a dense part, captured as one graph, at one context.
 
-    `before` is everything before a MoE layer's experts up to the router's result, `head` what is behind the last one.
+    `before` is everything from the previous experts up to the router's result, `router` one more router, and `head`
+    everything after the last MoE layer.
     """
 
     part: DensePart
@@ -98,45 +94,45 @@ class DenseCurve:
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """How long things take on one machine."""
+    """Speeds and durations of one machine."""
 
     name: str
     title: str
     quantities: Mapping[str, Quantity]
     points: Mapping[str, Points]
     expert_curves: tuple[ExpertCurve, ...] = ()
-    fitted_by: str | None = None  # which of `fields.SYSTEM_FITS` made the derived numbers out of whole runs
+    fitted_by: str | None = None  # one of `quantity.SYSTEM_FITS`, which derived numbers from whole runs
     dense_curves: tuple[DenseCurve, ...] = ()
     calibration: Calibration | None = None
-    machine: Mapping[str, Fact] = field(default_factory=dict)  # what was measured, in plain facts
-    expert_speed: float = 1.0  # what multiplies the roofline where it is of experts, measured curves aside
-    dense_speed: float = 1.0  # the same of all that is not an expert
+    machine: Mapping[str, Fact] = field(default_factory=dict)  # facts about the measured machine
+    expert_speed: float = 1.0  # multiplies the roofline rates of experts; measured curves have it already
+    dense_speed: float = 1.0  # likewise, of everything except experts
 
     def __getitem__(self, name: str) -> float:
-        """A number in base units by its dotted name; raises KeyError for an optional one that is absent."""
+        """Value of a quantity in base units by dotted name; raises KeyError for an absent optional one."""
         return self.quantities[name].value
 
     def __contains__(self, name: object) -> bool:
         return name in self.quantities
 
     def ns(self, name: str) -> int:
-        """A time."""
+        """Value of a time by dotted name, in ns."""
         return int(self.quantities[name].value)
 
     @property
     def contention(self) -> float:
-        """How many times longer pinned copies take in whole runs than alone; 1 unless that is known."""
+        """Factor by which pinned copies take longer in whole runs than alone; 1 if unknown."""
         known = self.quantities.get(CONTENTION)
         return known.value if known else 1.0
 
     @property
     def interference(self) -> float:
-        """The share by which kernels take longer while a copy is under way; 0 unless that is known."""
+        """Share by which kernels take longer during a copy; 0 if unknown."""
         known = self.quantities.get(INTERFERENCE)
         return known.value if known else 0.0
 
     def curve(self, group: str) -> Curve:
-        """Time of one of `fields.COPIES`, or of `fields.EXPANSIONS`, against its bytes."""
+        """Time against bytes of one of `quantity.COPIES` or `quantity.EXPANSIONS`."""
         expands = group in EXPANSIONS
         latency = self.ns("device.kernel_floor" if expands else f"{group}.latency")
         if f"{group}.points" in self.points:
@@ -144,16 +140,17 @@ class HardwareProfile:
         return Line(latency, self[f"{group}.rate" if expands else f"{group}.bandwidth"], self._fitted_range(group))
 
     def plateau(self, copy: str) -> float:
-        """Bytes a second of large copies: the bandwidth, or that of the largest one measured."""
+        """Bytes per second of large copies: the bandwidth, or the rate of the largest measured copy."""
         if f"{copy}.points" not in self.points:
             return self[f"{copy}.bandwidth"]
         points = self.points[f"{copy}.points"]
         return points.amounts[-1] / points.times_ns[-1] * 1e9
 
     def with_plateau(self, copy: str, rate: float) -> HardwareProfile:
-        """A copy in which a link's large copies reach another bandwidth, `assumed` from then on; latency stays.
+        """Copy of the profile with another bandwidth for large copies, which becomes `assumed`; the latency stays.
 
-        Times above the latency are multiplied alike, so that a measured curve keeps its form; none gets below it.
+        All times above the latency are multiplied by one factor, so a measured curve keeps its form; no time falls
+        below the latency.
         """
         name = f"{copy}.points"
         if name not in self.points:
@@ -169,17 +166,17 @@ class HardwareProfile:
         return fitted_to.range if fitted_to else None
 
     def names_under(self, group: str) -> tuple[str, ...]:
-        """Names of the quantities `group.*`, or of its points where they are its curve, with what begins it."""
+        """Names of the quantities `group.*`; if points are its curve, they replace its rate."""
         curve, replaced = f"{group}.points", f"{group}.rate"
         inside = tuple(name for name in self.quantities if name.startswith(f"{group}."))
         return (*(name for name in inside if name != replaced), curve) if curve in self.points else inside
 
     def evidence(self, names: Iterable[str]) -> Evidence:
-        """The weakest evidence among quantities and points."""
+        """Weakest evidence among the named quantities and points."""
         return weakest(self._origin(name).evidence for name in names)
 
     def assumed(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
-        """Those of the names (all, unless told) that are assumed, in their order."""
+        """Assumed quantities among `names` (default: all), in their order."""
         return tuple(
             name for name in (self.quantities if names is None else names) if self._origin(name).source == "assumed"
         )
@@ -188,9 +185,9 @@ class HardwareProfile:
         return self.quantities[name] if name in self.quantities else self.points[name]
 
     def with_overrides(self, values: Mapping[str, float]) -> HardwareProfile:
-        """A copy in which some quantities, in base units (bytes, bytes/s, ns, flop/s), are the user's.
+        """Copy of the profile with values set by the user, in base units (bytes, bytes/s, ns, flop/s).
 
-        They are `assumed` from then on. Raises InputError for an unknown name, naming the nearest, or a bad value.
+        They become `assumed`. Raises InputError for an unknown name, suggesting the nearest, or a bad value.
         """
         changed = {name: self._overridden(name, value) for name, value in values.items()}
         return dataclasses.replace(self, quantities={**self.quantities, **changed})
@@ -209,10 +206,10 @@ class HardwareProfile:
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
-        """A copy in which costs of the host, or of copies beside kernels, were derived from whole runs, as `ref` says.
+        """Copy of the profile with host costs, contention or interference derived from whole runs; `ref` says how.
 
-        Optional ones may be new, and an interference of 0 is left out. Raises InputError for any other name, naming the
-        nearest, or a bad value.
+        Optional quantities may be added; an interference of 0 is dropped. Raises InputError for any other name,
+        suggesting the nearest, or a bad value.
         """
         quantities = {**self.quantities, **{name: self._derived(name, value, ref) for name, value in values.items()}}
         if not values.get(INTERFERENCE, 1):
@@ -230,16 +227,20 @@ class HardwareProfile:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything that decides a cost or its evidence; wording, units and layout do not matter."""
+        """SHA-256 of everything that determines a cost or its evidence, independent of wording, units and layout."""
         numbers = {name: (f"{q.value:.12g}", q.source) for name, q in self.quantities.items()}
         points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
         curves = sorted(json.dumps(dataclasses.asdict(curve) | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
-        # What a profile without dense curves is known by does not change because there are others.
+        # Hash dense curves only if present, so that hashes of older profiles stay the same.
         dense = [sorted(map(_identity, self.dense_curves))] if self.dense_curves else []
         speeds = [self.expert_speed, self.dense_speed] if (self.expert_speed, self.dense_speed) != (1, 1) else []
         text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _beyond(what: str, error: float, most: float) -> str:
+    return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
 
 
 def _identity(curve: DenseCurve) -> str:

@@ -1,10 +1,7 @@
-"""The tables [[expert_curve]] and [[dense_curve]] of a profile's file.
+"""Reading and writing a profile as TOML: every number has a unit and a source, and every name must be known.
 
-A profile from its TOML file; every number must say its unit and source, and every name must be known.
-
-A profile as TOML that `profile_file` reads back to the same profile, in units that people read.
-
-A number, or a column of points, is written in the unit in which it has the fewest digits; none is lost.
+Writing keeps all digits: a number, or a column of points, is written in the unit in which it has the fewest digits, and
+`read_profile` restores the same profile.
 """
 
 from __future__ import annotations
@@ -62,13 +59,44 @@ _DENSE: dict[str, Kind | tuple[str, ...]] = {
 }
 
 
+_TEXTS = ("name", "title")
+_NOT_LEAVES = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")
+_LEAVES = {**QUANTITIES, **POINTS}
+
+
+def read_profile(path: Path) -> HardwareProfile:
+    """Read a profile; raises InputError with file, field and expected value."""
+    place, table = Place(str(path)), read_toml(path)
+    leaves = dict(_leaves(place, {name: part for name, part in table.items() if name not in _NOT_LEAVES}))
+    quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
+    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
+    _require_complete(place, table, quantities, points)
+    return HardwareProfile(
+        name=_text(place, table, "name"),
+        title=_text(place, table, "title"),
+        quantities=quantities,
+        points=points,
+        expert_curves=read_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
+        fitted_by=_fitted_by(place, table),
+        dense_curves=read_dense_curves(place / "dense_curve", table.get("dense_curve", [])),
+        calibration=_calibration(place, table),
+        machine=_machine(place / "machine", table.get("machine", {})),
+    )
+
+
+def write_profile(profile: HardwareProfile, path: Path) -> None:
+    """Write a profile atomically; raises InputError if the file cannot be written."""
+    with replacing(path) as fresh:
+        fresh.write_text(to_toml(profile), encoding="utf-8")
+
+
 def read_expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
-    """All [[expert_curve]]; raises InputError naming what would be right."""
+    """Read all [[expert_curve]] tables; raises InputError with place and expected value."""
     return _read_curves(ExpertCurve, _EXPERT, place, tables)
 
 
 def read_dense_curves(place: Place, tables: object) -> tuple[DenseCurve, ...]:
-    """All [[dense_curve]]; raises InputError naming what would be right."""
+    """Read all [[dense_curve]] tables; raises InputError with place and expected value."""
     curves = _read_curves(DenseCurve, _DENSE, place, tables)
     for at, curve in enumerate(curves):
         if (curve.part == "before") != (curve.context > 0):
@@ -85,7 +113,7 @@ def _read_curves(
     curves = [_read_curve(cls, fields, place / str(at), table) for at, table in enumerate(tables)]
     for at, curve in enumerate(curves):
         if any(_same(curve, other) for other in curves[:at]):
-            raise (place / str(at)).wrong("measured twice: one curve of each kind expected")
+            raise (place / str(at)).wrong("a second curve of this kind: one of each expected")
     return tuple(curves)
 
 
@@ -112,40 +140,15 @@ def _same(one: Curve, other: Curve) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in vars(one) if name != "points")
 
 
-_TEXTS = ("name", "title")
-_BESIDE = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")
-_LEAVES = {**QUANTITIES, **POINTS}
-
-
-def read_profile(path: Path) -> HardwareProfile:
-    """Read one file; raises InputError naming file, field and what would be right."""
-    place, table = Place(str(path)), read_toml(path)
-    leaves = dict(_leaves(place, {name: part for name, part in table.items() if name not in _BESIDE}))
-    quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
-    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
-    _require_complete(place, table, quantities, points)
-    return HardwareProfile(
-        name=_text(place, table, "name"),
-        title=_text(place, table, "title"),
-        quantities=quantities,
-        points=points,
-        expert_curves=read_expert_curves(place / "expert_curve", table.get("expert_curve", [])),
-        fitted_by=_fitted_by(place, table),
-        dense_curves=read_dense_curves(place / "dense_curve", table.get("dense_curve", [])),
-        calibration=_calibration(place, table),
-        machine=_machine(place / "machine", table.get("machine", {})),
-    )
-
-
 def _leaves(place: Place, table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Tables of quantities and points by their dotted names; raises InputError for an unknown name."""
+    """Tables of quantities and points by dotted name; raises InputError for an unknown name."""
     for key, part in table.items():
         name = prefix + key
         if name in _LEAVES:
             yield name, part
         elif not any(known.startswith(f"{name}.") for known in _LEAVES):
             known = {leaf.removeprefix(prefix).split(".")[0] for leaf in _LEAVES if leaf.startswith(prefix)}
-            raise (place / name).wrong(f"unknown field: {hint(key, known if prefix else known.union(_BESIDE))}")
+            raise (place / name).wrong(f"unknown field: {hint(key, known if prefix else known.union(_NOT_LEAVES))}")
         elif not isinstance(part, dict):
             raise (place / name).wrong(f"{part!r}: a table expected")
         else:
@@ -211,14 +214,8 @@ def _text(place: Place, table: dict[str, Any], name: str) -> str:
     return text
 
 
-def write_profile(profile: HardwareProfile, path: Path) -> None:
-    """Write one file, whole or not at all; raises InputError if it cannot be written."""
-    with replacing(path) as fresh:
-        fresh.write_text(to_toml(profile), encoding="utf-8")
-
-
 def to_toml(profile: HardwareProfile) -> str:
-    """A whole profile: texts and facts, numbers and points group by group, curves, calibration."""
+    """Profile as TOML: texts and facts, numbers and points group by group, curves, calibration."""
     parts = [_texts(profile), *_machine_text(profile.machine)]
     for group in dict.fromkeys(name.rpartition(".")[0] for name in (*profile.quantities, *profile.points)):
         parts += _group(profile, group)
@@ -272,7 +269,7 @@ def _origin(known: Quantity | Points, between: str) -> str:
 
 
 def _shortest(values: Sequence[float], dimension: Dimension) -> tuple[str, list[str]]:
-    """The unit, the largest of equals, in which the numbers have the fewest digits and read back as they are."""
+    """Unit in which the numbers read back exactly with the fewest digits (the largest of equals), and the digits."""
     units = reversed(SHOWN[dimension]) if any(values) else SHOWN[dimension]
     written = {unit: _in_unit(values, unit, dimension) for unit in units}
     exact = {unit: numbers for unit, numbers in written.items() if numbers is not None}
@@ -306,5 +303,5 @@ def _key(name: str) -> str:
 
 
 def _plain(value: Fact | bool) -> str:
-    """Texts, numbers, true and false: as JSON writes them, TOML does, but for one control character."""
+    """TOML value, which is as in JSON except for one control character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

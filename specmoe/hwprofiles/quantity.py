@@ -1,34 +1,37 @@
-"""A number that says what it is: value, unit, source and reference. Units end here: see `specmoe.units`.
+"""A quantity with value, unit, source and reference, and the schema of a profile.
 
-    source     what it means                                                             evidence
+Quantities are stored in base units; `specmoe.units` parses all others.
+
+    source     meaning                                                                   evidence
     measured   measured on this machine                                                  measured
     derived    computed, as `ref` says, from numbers measured on this machine            fitted
-    published  somebody published it for this device                                     published
+    published  published for this device by others                                       published
     assumed    everything else: a neighbouring device's number, an expectation, a guess  assumed
 
-`extrapolated` stands between the last two: a curve asked beyond the points that it was measured or fitted on.
+The evidence `extrapolated` ranks between the last two: a curve used outside its measured or fitted range.
 
-The schema of a profile: every dotted name that a profile must or may have, and its dimension.
+The schema lists every dotted name that a profile must or may have.
 
-device.vram                     what a model may use
+device.vram                     memory that a model may use
 device.memory_bandwidth         bytes a second that kernels reach, reads and writes together
 device.kernel_floor             least time between two kernels that depend on each other
 link.generation, link.lanes     PCI Express, as built in
-link.contention                 optional: how many times longer pinned copies take in whole runs than alone
-link.interference               optional: share by which kernels take longer while a copy is under way
+link.contention                 optional: factor by which pinned copies take longer in whole runs than alone
+link.interference               optional: share by which kernels take longer during a copy
 <copy>.latency, .bandwidth      host_to_device.pinned and .pageable, device_to_host (pinned), device_copy (inside
                                 VRAM, bytes copied), allocation, nvme (read into host memory)
-<copy>.points                   instead of a bandwidth: measured (bytes, time); host_to_device.pinned: of copies back to
-                                back, alone: what a saturated link takes for each
+<copy>.points                   instead of a bandwidth: measured (bytes, time); for host_to_device.pinned, copies back
+to
+                                back, alone: the time of each on a saturated link
 <copy>.isolated                 for comparison: one copy at a time, and the host waits for it
-<copy>.busy                     for comparison: back to back while the GPU computes
-gemm.<format>.rate              what large matrix products reach; .efficiency: the share of it that experts reach
+<copy>.busy                     for comparison: copies back to back while the GPU computes
+gemm.<format>.rate              rate of large matrix products; .efficiency: the share of it that experts reach
 expert_tiles.fp32...            optional: expert kernels work in tiles of rows * columns, one on each multiprocessor
-                                at a time, each at its part of gemm.fp32.rate * efficiency
+                                at a time, each with its part of gemm.fp32.rate * efficiency
 dense.layer_floor               least time of one layer's attention and dense feed-forward: its chain of kernels
 router.floor                    the same for a router: gate, softmax, choice
-dequantise.<format>.rate        expanded bytes written a second, and a kernel's floor; in its place if there are any:
-dequantise.<format>.points      optional: measured (expanded bytes, time)
+dequantise.<format>.rate        expanded bytes written per second, after a kernel's floor
+dequantise.<format>.points      optional, replaces the rate: measured (expanded bytes, time)
 host.<set>.launch               starting one expert, and .launch_dense: everything up to the next router
 host.<set>.issue                starting one copy
 host.<set>.event                making one stream wait for another
@@ -36,21 +39,21 @@ host.<set>.sync                 from the router's end until the host has its res
 host.<set>.bookkeeping          the policy's own work, each MoE layer
 host.<set>.begin                optional: from the end of the host's call until an idle device begins what it launched
 host.<set>.begin_copy           optional: likewise, until an idle link begins a copy
-<copy or gemm>.fitted_to        points (bytes or flop, time) that the line, or the efficiency, was fitted on
-<copy>.held_out                 points that nothing was fitted on, to judge by
+<copy or gemm>.fitted_to        points (bytes or flop, time) to which the line, or the efficiency, was fitted
+<copy>.held_out                 points held out of all fits, for judging them
 
-Beside these stand `name` and `title`, and optionally
+A profile also has `name` and `title`, and optionally
 
 fitted_by                       one of SYSTEM_FITS
 [machine]                       plain facts about the machine that was measured
-[calibration]                   how the host's costs were fitted on whole runs and judged: see `calibration`
+[calibration]                   errors of a fit of host costs on whole runs: see `profile.Calibration`
 [[expert_curve]]                d_model, d_ff, gated, format and points (tokens, time) of one expert alone, out of its
                                 slot: its expansion included
 [[dense_curve]]                 part (before: everything up to the router's result in host memory, or head), phase,
                                 d_model, parameters (`ModelShape.dense_parameters` or `.head_parameters`), format,
                                 context (positions attended to; 0 for a head) and points (tokens, time)
 
-Curves go before the roofline for their shape.
+A curve takes precedence over the roofline for its shape.
 """
 
 from __future__ import annotations
@@ -66,7 +69,6 @@ from specmoe.units import KIND, UNITS, WHOLE, Dimension
 
 Source = Literal["measured", "published", "derived", "assumed"]
 Evidence = Literal["measured", "fitted", "published", "extrapolated", "assumed"]
-
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)  # strongest first
 OF_SOURCE: dict[Source, Evidence] = {
     "measured": "measured",
@@ -74,74 +76,6 @@ OF_SOURCE: dict[Source, Evidence] = {
     "published": "published",
     "assumed": "assumed",
 }
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number of a profile; `value` is in the base unit `unit`, and whole for a time."""
-
-    value: float
-    unit: Dimension
-    source: Source
-    ref: str
-
-    @property
-    def evidence(self) -> Evidence:
-        """What a result may claim that rests on this number."""
-        return OF_SOURCE[self.source]
-
-
-def weakest(evidence: Iterable[Evidence]) -> Evidence:
-    """The least trustworthy of some; `measured` of none."""
-    return max(evidence, key=EVIDENCE.index, default="measured")
-
-
-def read_quantity(place: Place, table: object, dimension: Dimension) -> Quantity:
-    """A quantity of a known dimension from {value, unit, source, ref}; raises InputError for anything else."""
-    found = require_names(place, table, ("value", "unit", "source", "ref"))
-    scale = read_scale(place / "unit", found["unit"], dimension)
-    value = in_base(place / "value", read_number(place / "value", found["value"], dimension), scale, dimension)
-    return Quantity(value, dimension, *read_origin(place, found))
-
-
-def read_origin(place: Place, found: dict[str, Any]) -> tuple[Source, str]:
-    """`source` and `ref` of a table; raises InputError for an unknown source or an empty reference."""
-    source, ref = found["source"], found["ref"]
-    if source not in get_args(Source):
-        raise (place / "source").wrong(f"{source!r}: {hint(str(source), get_args(Source))}")
-    if not isinstance(ref, str) or not ref.strip():
-        raise (place / "ref").wrong(f"{ref!r}: a text that says who, where, when or how expected")
-    return cast(Source, source), ref
-
-
-def read_scale(place: Place, unit: object, dimension: Dimension) -> float:
-    """Base units in one of `unit`; raises InputError if it is unknown or measures something else."""
-    fitting = [name for name, known in UNITS.items() if known.dimension == dimension]
-    if not isinstance(unit, str) or unit not in UNITS:
-        raise place.wrong(f"{unit!r}: unknown unit: {hint(str(unit), fitting)}")
-    if unit not in fitting:
-        raise place.wrong(f"{unit!r} is not {KIND[dimension]}: one of {', '.join(fitting)} expected")
-    return UNITS[unit].scale
-
-
-def read_number(place: Place, value: object, dimension: Dimension) -> float:
-    """A finite number above 0, or 0 if it is a time; raises InputError for anything else."""
-    least = "0 or more" if dimension == "ns" else "more than 0"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise place.wrong(f"{value!r}: a number expected")
-    if not math.isfinite(value) or value < 0 or (value == 0 and dimension != "ns"):
-        raise place.wrong(f"{value}: a finite number, {least}, expected")
-    return value
-
-
-def in_base(place: Place, value: float, scale: float, dimension: Dimension) -> float:
-    """A value in base units; times, bytes and tokens are whole. Raises InputError if what was more than 0 becomes 0."""
-    base = value * scale
-    if dimension not in WHOLE:
-        return base
-    if value and not round(base):
-        raise place.wrong(f"{value}: at least 1 {dimension} expected")
-    return round(base)
 
 
 COPIES = ("host_to_device.pinned", "host_to_device.pageable", "device_to_host", "device_copy", "allocation", "nvme")
@@ -153,8 +87,8 @@ HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
 CONTENTION, INTERFERENCE = "link.contention", "link.interference"
 OPTIONAL_HOST_COSTS = ("begin", "begin_copy")
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
-SYSTEM_FITS = ("isca24",)  # what `fitted_by` may say: see `fit`
-SHARES = "efficiency"  # names that end so are at most 1
+SYSTEM_FITS = ("isca24",)  # values of `fitted_by`: see `fit`
+SHARES = "efficiency"  # suffix of names whose values are at most 1
 
 REQUIRED: dict[str, Dimension] = {
     "device.vram": "B",
@@ -170,6 +104,7 @@ REQUIRED: dict[str, Dimension] = {
     **dict.fromkeys((f"{kind}.rate" for kind in EXPANSIONS), "B/s"),
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in HOST_COSTS), "ns"),
 }
+
 OPTIONAL: dict[str, Dimension] = {
     CONTENTION: "1",
     INTERFERENCE: "1",
@@ -177,9 +112,79 @@ OPTIONAL: dict[str, Dimension] = {
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in OPTIONAL_HOST_COSTS), "ns"),
     **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),
 }
+
 POINTS: dict[str, Dimension] = {
     **dict.fromkeys((f"{copy}.{role}" for copy in COPIES for role in COPY_ROLES), "B"),
     **dict.fromkeys((f"{kind}.points" for kind in EXPANSIONS), "B"),
     **dict.fromkeys((f"{gemm}.fitted_to" for gemm in GEMMS), "flop"),
 }
+
 QUANTITIES: dict[str, Dimension] = {**REQUIRED, **OPTIONAL}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a profile; `value` is in the base unit `unit` and whole for a time."""
+
+    value: float
+    unit: Dimension
+    source: Source
+    ref: str
+
+    @property
+    def evidence(self) -> Evidence:
+        """Evidence of a result that uses this number."""
+        return OF_SOURCE[self.source]
+
+
+def weakest(evidence: Iterable[Evidence]) -> Evidence:
+    """Weakest of several kinds of evidence; `measured` if there are none."""
+    return max(evidence, key=EVIDENCE.index, default="measured")
+
+
+def read_quantity(place: Place, table: object, dimension: Dimension) -> Quantity:
+    """Read a quantity of the given dimension from {value, unit, source, ref}; raises InputError for anything else."""
+    fields = require_names(place, table, ("value", "unit", "source", "ref"))
+    scale = read_scale(place / "unit", fields["unit"], dimension)
+    value = in_base(place / "value", read_number(place / "value", fields["value"], dimension), scale, dimension)
+    return Quantity(value, dimension, *read_origin(place, fields))
+
+
+def read_origin(place: Place, fields: dict[str, Any]) -> tuple[Source, str]:
+    """Read `source` and `ref` of a table; raises InputError for an unknown source or an empty reference."""
+    source, ref = fields["source"], fields["ref"]
+    if source not in get_args(Source):
+        raise (place / "source").wrong(f"{source!r}: {hint(str(source), get_args(Source))}")
+    if not isinstance(ref, str) or not ref.strip():
+        raise (place / "ref").wrong(f"{ref!r}: a text that says who, where, when or how expected")
+    return cast(Source, source), ref
+
+
+def read_scale(place: Place, unit: object, dimension: Dimension) -> float:
+    """Number of base units in one `unit`; raises InputError if it is unknown or of another dimension."""
+    fitting = [name for name, known in UNITS.items() if known.dimension == dimension]
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise place.wrong(f"{unit!r}: unknown unit: {hint(str(unit), fitting)}")
+    if unit not in fitting:
+        raise place.wrong(f"{unit!r} is not {KIND[dimension]}: one of {', '.join(fitting)} expected")
+    return UNITS[unit].scale
+
+
+def read_number(place: Place, value: object, dimension: Dimension) -> float:
+    """Read a finite number above 0 (a time may be 0); raises InputError for anything else."""
+    least = "0 or more" if dimension == "ns" else "more than 0"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise place.wrong(f"{value!r}: a number expected")
+    if not math.isfinite(value) or value < 0 or (value == 0 and dimension != "ns"):
+        raise place.wrong(f"{value}: a finite number, {least}, expected")
+    return value
+
+
+def in_base(place: Place, value: float, scale: float, dimension: Dimension) -> float:
+    """Value in base units; times, bytes and tokens are rounded. Raises InputError if a positive value becomes 0."""
+    base = value * scale
+    if dimension not in WHOLE:
+        return base
+    if value and not round(base):
+        raise place.wrong(f"{value}: at least 1 {dimension} expected")
+    return round(base)

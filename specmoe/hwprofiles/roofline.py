@@ -1,8 +1,8 @@
-"""How long kernels take when nobody has measured them: their floor, and then the roofline.
+"""Estimated times of unmeasured kernels: a floor plus the roofline.
 
-A kernel needs its floor and then the longer of moving its bytes and doing its operations. Matrix products that work in
-tiles do whole tiles, one on each multiprocessor at a time, so their operations go in waves: one row costs as much as a
-tile of rows, and one tile as much as one on every multiprocessor. Times here are floats; callers round once.
+A kernel takes its floor plus the longer of moving its bytes and doing its operations. Tiled matrix products compute
+whole tiles, one per multiprocessor at a time, so they run in waves: one row costs as much as a tile of rows, and one
+tile as much as one on every multiprocessor. Times here are floats; callers round once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from specmoe.hwprofiles.shape import ModelShape
 
 
 class Gemm(NamedTuple):
-    """A weight matrix [inner, columns] that rows of tokens are multiplied with."""
+    """Product of rows of tokens with a weight matrix [inner, columns]."""
 
     inner: int
     columns: int
 
 
 class Rates(NamedTuple):
-    """What a device reaches in one format."""
+    """Rates that a device reaches in one format."""
 
     floor_ns: int
     memory: float  # bytes/s
@@ -34,7 +34,7 @@ class Rates(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Size of a tile, how many run at once, and the efficiency of all of them together."""
+    """Size of a tile, number of multiprocessors, and their efficiency together."""
 
     rows: int
     columns: int
@@ -43,7 +43,7 @@ class Tiles(NamedTuple):
 
 
 def rates_of(profile: HardwareProfile, computed: ComputeFormat, speed: float = 1.0) -> Rates:
-    """Rates of a profile in one format, for kernels that run `speed` times as fast; their floor stays."""
+    """Rates of a profile in one format, multiplied by `speed`; the floor stays."""
     return Rates(
         floor_ns=profile.ns("device.kernel_floor"),
         memory=profile["device.memory_bandwidth"] * speed,
@@ -53,7 +53,7 @@ def rates_of(profile: HardwareProfile, computed: ComputeFormat, speed: float = 1
 
 
 def tiles_of(profile: HardwareProfile, computed: ComputeFormat) -> Tiles | None:
-    """How expert kernels of a format are tiled, if the profile tells."""
+    """Tiling of expert kernels in one format; None if the profile has none."""
     if computed != "fp32" or f"{TILES}.rows" not in profile:
         return None
     rows, columns, multiprocessors = (
@@ -63,18 +63,18 @@ def tiles_of(profile: HardwareProfile, computed: ComputeFormat) -> Tiles | None:
 
 
 def expert_gemms(shape: ModelShape) -> tuple[Gemm, Gemm]:
-    """The two products of one expert; gate and up are one matrix."""
+    """The two products of one expert; gate and up projections form one matrix."""
     d_ff = shape.experts.d_ff
     return Gemm(shape.d_model, d_ff * (2 if shape.experts.gated else 1)), Gemm(d_ff, shape.d_model)
 
 
 def roofline_ns(rates: Rates, parameters: float, flops: float, more_bytes: float = 0) -> float:
-    """The longer of reading weights and more bytes, and of the operations; without any floor."""
+    """Longer of moving the bytes (weights and `more_bytes`) and doing the operations, ns, without a floor."""
     return max((parameters * rates.weight_bytes + more_bytes) / rates.memory, flops / rates.arithmetic) * 1e9
 
 
 def grouped_gemm_ns(rates: Rates, tiles: Tiles | None, peak: float, gemm: Gemm, rows: Sequence[int]) -> float:
-    """One launch that multiplies each expert's rows with its own matrix; `peak` is the rate before any efficiency."""
+    """Time, ns, of one launch that multiplies each expert's rows with its matrix; `peak` is at efficiency 1."""
     weights = len(rows) * gemm.inner * gemm.columns
     if tiles is None:
         return rates.floor_ns + roofline_ns(rates, weights, 2 * sum(rows) * gemm.inner * gemm.columns)
@@ -83,7 +83,7 @@ def grouped_gemm_ns(rates: Rates, tiles: Tiles | None, peak: float, gemm: Gemm, 
 
 
 def _tiled_flops(tiles: Tiles, gemm: Gemm, rows: Sequence[int]) -> int:
-    """Operations of all multiprocessors until the last wave has ended, idle ones included."""
+    """Operations that all multiprocessors could do until the last wave ends, idle ones included."""
     needed = sum(math.ceil(part / tiles.rows) for part in rows) * math.ceil(gemm.columns / tiles.columns)
     waves = math.ceil(needed / tiles.multiprocessors)
     return waves * tiles.multiprocessors * 2 * tiles.rows * tiles.columns * gemm.inner

@@ -1,10 +1,9 @@
-"""What a model is made of, as far as time and memory care: sizes from its config.json, and counts that follow.
+"""Shape of a model: the sizes that determine time and memory, counts derived from them, and its TOML file.
 
-Counts are of weight matrices and of the experts' biases; norms, other biases and position tables are left out, less
-than 0.1 % of every shipped model. Decoder-only models run `encode` (the prefill) and `decode` through one stack of
-layers; encoder-decoder models have a stack for each, and cross-attention in every `decode` layer.
-
-A model shape from its TOML file; every name must be known.
+Sizes come from a model's config.json. Counts cover weight matrices and the experts' biases. Norms, other biases and
+position tables are ignored; they are less than 0.1 % of every bundled model. Decoder-only models run `encode` (the
+prefill) and `decode` through one stack of layers; encoder-decoder models have a stack for each, and cross-attention in
+every `decode` layer.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Phase = Literal["encode", "decode"]
 
 @dataclass(frozen=True)
 class Attention:
-    """Heads of one attention.
+    """Sizes of one attention.
 
     `latent` > 0 is the rank of multi-head latent attention (DeepSeek-V2); queries then have `rope` more dimensions.
     """
@@ -35,7 +34,7 @@ class Attention:
     rope: int = 0
 
     def parameters(self, d_model: int) -> int:
-        """Query, key, value and output projections."""
+        """Weights of the query, key, value and output projections."""
         inner = self.heads * self.head_dim
         if not self.latent:
             return 2 * d_model * (inner + self.kv_heads * self.head_dim)
@@ -44,18 +43,18 @@ class Attention:
 
     @property
     def cached(self) -> int:
-        """Numbers kept in the key-value cache for each position."""
+        """Numbers in the key-value cache per position."""
         return self.latent + self.rope if self.latent else 2 * self.kv_heads * self.head_dim
 
     @property
     def flops_per_position(self) -> int:
-        """Operations of one token for each position it attends to: scores and weighted sum."""
+        """Operations of one token per position it attends to: scores and weighted sum."""
         return 2 * self.heads * (2 * self.head_dim + self.rope)
 
 
 @dataclass(frozen=True)
 class Experts:
-    """The routed experts of one MoE layer, and the width of the shared ones together (0 for none)."""
+    """Routed experts of one MoE layer, and the total width of its shared experts (0: none)."""
 
     number: int
     top_k: int
@@ -67,7 +66,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers `first_moe`, `first_moe + moe_every`, ... of `layers` are sparse. `dense_d_ff`: width of the others."""
+    """Stack of `layers` layers: `first_moe`, `first_moe + moe_every`, ... are sparse, others `dense_d_ff` wide."""
 
     layers: int
     first_moe: int
@@ -76,17 +75,17 @@ class Stack:
 
     @property
     def moe_layers(self) -> int:
-        """How many layers are sparse."""
+        """Number of sparse layers."""
         return len(range(self.first_moe, self.layers, self.moe_every))
 
     def dense_before(self, layer: int) -> int:
-        """Dense layers between the MoE layer before and MoE layer `layer`; -1 is the last, as in a list."""
+        """Number of dense layers between the previous MoE layer and MoE layer `layer`; -1 is the last one."""
         return self.first_moe if range(self.moe_layers)[layer] == 0 else self.moe_every - 1
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model; `format` is how its experts are held unless somebody says otherwise."""
+    """Sizes of a model; `format` is the default format of its experts."""
 
     name: str
     source: str
@@ -100,57 +99,57 @@ class ModelShape:
     encoder: Stack | None = None
 
     def stack(self, phase: Phase) -> Stack:
-        """The layers that a phase runs through."""
+        """Stack that a phase runs through."""
         return self.encoder if self.encoder and phase == "encode" else self.decoder
 
     def attentions(self, phase: Phase) -> int:
-        """Attentions a layer: 2 where there is cross-attention."""
+        """Attentions per layer: 2 with cross-attention, else 1."""
         return 2 if self.encoder and phase == "decode" else 1
 
     def feed_forward_parameters(self, d_ff: int) -> int:
-        """Weights of one feed-forward part of width `d_ff`."""
+        """Weights of a feed-forward part of width `d_ff`."""
         return self.d_model * d_ff * (3 if self.experts.gated else 2)
 
     @property
     def expert_parameters(self) -> int:
-        """Weights, and biases where there are any, of one routed expert."""
+        """Weights and biases of one routed expert."""
         biases = self.experts.d_ff * (2 if self.experts.gated else 1) + self.d_model
         return self.feed_forward_parameters(self.experts.d_ff) + (biases if self.experts.biased else 0)
 
     @property
     def router_parameters(self) -> int:
-        """Of one MoE layer."""
+        """Weights of the router of one MoE layer."""
         return self.d_model * self.experts.number
 
     @property
     def shared_parameters(self) -> int:
-        """Of the shared experts of one MoE layer."""
+        """Weights of the shared experts of one MoE layer."""
         return self.feed_forward_parameters(self.experts.shared_d_ff)
 
     @property
     def head_parameters(self) -> int:
-        """Of the output embedding."""
+        """Weights of the output embedding."""
         return self.vocab * self.d_model
 
     def attention_parameters(self, phase: Phase) -> int:
-        """Of the attentions of one layer. Keys and values of the cross-attention count, though run once a text."""
+        """Weights of a layer's attentions; keys and values of cross-attention count, though they run once per text."""
         return self.attentions(phase) * self.attention.parameters(self.d_model)
 
     def dense_layer_parameters(self, phase: Phase) -> int:
-        """Of one whole dense layer."""
+        """Weights of one dense layer."""
         return self.attention_parameters(phase) + self.feed_forward_parameters(self.stack(phase).dense_d_ff)
 
     def dense_parameters(self, phase: Phase, layer: int = -1) -> int:
-        """Run for every token before the routed experts of MoE layer `layer`, from the one before it on.
+        """Weights that every token uses between the routed experts of the previous MoE layer and those of `layer`.
 
-        Dense layers, the attention of the MoE layer and its shared experts; the router is not among them.
+        They are those of dense layers and of the MoE layer's attention and shared experts, without the router.
         """
         between = self.stack(phase).dense_before(layer) * self.dense_layer_parameters(phase)
         return between + self.attention_parameters(phase) + self.shared_parameters
 
     @property
     def resident_parameters(self) -> int:
-        """All but the routed experts: what stays in VRAM under every policy."""
+        """Weights that stay in VRAM under every policy: all but the routed experts."""
         phases: tuple[Phase, ...] = ("encode", "decode") if self.encoder else ("decode",)
         layers = sum(
             self.dense_parameters(phase, layer) + self.router_parameters
@@ -161,25 +160,26 @@ class ModelShape:
 
     @property
     def routed_experts(self) -> int:
-        """Routed experts of all MoE layers of the model."""
+        """Number of routed experts in all MoE layers."""
         return self.experts.number * (self.decoder.moe_layers + (self.encoder.moe_layers if self.encoder else 0))
 
     @property
     def total_parameters(self) -> int:
-        """Of the whole model."""
+        """Weights of the whole model."""
         return self.resident_parameters + self.routed_experts * self.expert_parameters
 
     def expert_bytes(self, held: Format | None = None) -> int:
-        """Bytes of one routed expert, in the model's own format unless told."""
+        """Bytes of one routed expert in format `held` (default: the model's own)."""
         return bytes_of(self.expert_parameters, held or self.format)
 
 
 _OWN = ("name", "source", "format", "d_model", "vocab", "tied")
+
 _PARTS = {"attention": Attention, "experts": Experts, "decoder": Stack}
 
 
 def read_shape(path: Path) -> ModelShape:
-    """Read one file; raises InputError naming file, field and what would be right."""
+    """Read a model shape; raises InputError with file, field and expected value."""
     place, table = Place(str(path)), read_toml(path)
     require_names(place, table, (*_OWN, *_PARTS), ("encoder",))
     parts: dict[str, Any] = {name: read_record(cls, place / name, table[name]) for name, cls in _PARTS.items()}
@@ -217,6 +217,8 @@ def _check_stack(place: Place, stack: Stack) -> None:
     if stack.first_moe >= stack.layers:
         raise (place / "first_moe").wrong(f"{stack.first_moe}: a layer, 0 .. {stack.layers - 1}, expected")
     if (stack.layers - 1 - stack.first_moe) % stack.moe_every:
-        raise (place / "moe_every").wrong(f"{stack.moe_every}: a rhythm that ends on the last layer expected")
+        raise (place / "moe_every").wrong(
+            f"{stack.moe_every}: a spacing whose last MoE layer is the last layer expected"
+        )
     if (stack.first_moe or stack.moe_every > 1) and not stack.dense_d_ff:
         raise (place / "dense_d_ff").wrong("0: the width of the dense layers expected")

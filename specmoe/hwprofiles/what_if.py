@@ -1,18 +1,16 @@
-"""A profile with some of its numbers set or multiplied: what-ifs, of machines that are measured curves too.
+"""What-if changes of a profile: numbers set or multiplied, measured curves included; and differences of two profiles.
 
-Besides a profile's quantities these names are known:
+Besides a profile's quantities these names are accepted:
 
-<copy>.bandwidth     of a copy that is a measured curve: what its large copies reach (`HardwareProfile.with_plateau`)
-dequantise.<f>.rate  of an expansion that is a measured curve: likewise
-expert.speed         to be multiplied only: how fast experts compute, measured curves of them or else their roofline
-dense.speed          the same of all that is not an expert
+<copy>.bandwidth     bandwidth of large copies, if the copy is a measured curve (`HardwareProfile.with_plateau`)
+dequantise.<f>.rate  likewise, rate of an expansion that is a measured curve
+expert.speed         only to multiply: speed of experts, of their measured curves or else of their roofline
+dense.speed          likewise, of everything except experts
 
-A measured curve stays above its latency, and its times do not fall as sizes grow. Its latency (of an expansion, the
-kernel's floor) is set by adding the difference to all of its times; its rate by multiplying what its times have above
-the latency, after that. The floor of kernels changes no curve of experts or dense parts: speeds do. Everything that is
-changed is `assumed` from then on. `DESCRIPTIVE` names change no time and are refused.
-
-Two machines side by side: what differs between their profiles.
+A measured curve stays above its latency, and its times do not fall as sizes grow. Setting its latency (for an
+expansion, the kernel's floor) adds the difference to all of its times; setting its rate then multiplies the part of its
+times above the latency. The floor of kernels changes no curve of experts or dense parts; speeds do. Every changed
+number becomes `assumed`. `DESCRIPTIVE` names change no time and are refused.
 """
 
 from __future__ import annotations
@@ -41,21 +39,21 @@ Timed = TypeVar("Timed", ExpertCurve, DenseCurve)
 
 
 def settable(profile: HardwareProfile) -> tuple[str, ...]:
-    """Names that `with_values` knows: the quantities that act, and the rates of measured curves."""
+    """Names that `with_values` accepts: quantities that affect times, and the rates of measured curves."""
     acting = (name for name in profile.quantities if name not in DESCRIPTIVE)
     return (*acting, *(name for name in _rates(profile) if name not in profile.quantities))
 
 
 def instead(name: str, known: Iterable[str]) -> str:
-    """What to set instead of a name that is not among the known ones."""
+    """Suggestion for a name that is not among `known`."""
     acting = DESCRIPTIVE.get(name)
     return hint(name, known) if acting is None else f"it describes the link and changes no time: set {acting}"
 
 
 def with_values(profile: HardwareProfile, values: Mapping[str, float]) -> HardwareProfile:
-    """A copy in which some numbers, in base units, are the user's.
+    """Copy of a profile with values set by the user, in base units.
 
-    Raises InputError for an unknown name, naming the nearest, or a bad value.
+    Raises InputError for an unknown name, suggesting the nearest, or a bad value.
     """
     curves = {name: value for name, value in values.items() if name in _rates(profile)}
     for name in values:
@@ -70,9 +68,9 @@ def with_values(profile: HardwareProfile, values: Mapping[str, float]) -> Hardwa
 
 
 def scaled(profile: HardwareProfile, factors: Mapping[str, float]) -> HardwareProfile:
-    """A copy in which some numbers are multiplied.
+    """Copy of a profile with numbers multiplied by factors.
 
-    Raises InputError for an unknown name, naming the nearest, and for a factor or a product of no sense.
+    Raises InputError for an unknown name, suggesting the nearest, and for an invalid factor or product.
     """
     for name, factor in factors.items():
         if name not in (known := (*settable(profile), *SPEEDS)):
@@ -87,10 +85,10 @@ def scaled(profile: HardwareProfile, factors: Mapping[str, float]) -> HardwarePr
 
 
 def scalable(costs: Costs) -> tuple[str, ...]:
-    """Names for `scaled` whose number can change what these costs are, each number once.
+    """Names for `scaled` that can change these costs, each number once.
 
-    Left out are numbers that are 0, shares and tiles, by which a rate is multiplied only, and what measured curves
-    leave without effect.
+    Skips numbers whose change has no effect or means nothing: zeros, shares, tile sizes, and rates that a measured
+    curve overrides.
     """
     profile, curves = costs.profile, _rates(costs.profile).values()
     names = [_rate_of(name) if name in curves else name for name in costs.uses]
@@ -106,7 +104,7 @@ def scalable(costs: Costs) -> tuple[str, ...]:
 
 
 def _rates(profile: HardwareProfile) -> dict[str, str]:
-    """Rates of what was measured as a curve, and the names of the curves."""
+    """Names of the rates that measured curves replace, with the names of the curves."""
     rates = {f"{copy}.bandwidth": f"{copy}.points" for copy in COPIES}
     rates |= {f"{kind}.rate": f"{kind}.points" for kind in EXPANSIONS}
     return {name: curve for name, curve in rates.items() if curve in profile.points}
@@ -126,13 +124,13 @@ def _value(profile: HardwareProfile, name: str) -> float:
 
 
 def _latency_of(curve: str) -> str:
-    """The name of what a measured curve takes for nothing."""
+    """Name of the latency of a measured curve."""
     group = curve.removesuffix(".points")
     return "device.kernel_floor" if group in EXPANSIONS else f"{group}.latency"
 
 
 def _shifted(profile: HardwareProfile, curve: str, more_ns: int) -> HardwareProfile:
-    """A measured curve whose latency has changed: all of its times change as much, none below the latency."""
+    """Shift all times of a measured curve by `more_ns`, none below its latency."""
     if not more_ns:
         return profile
     points, least = profile.points[curve], profile.ns(_latency_of(curve))
@@ -145,8 +143,8 @@ def _with_rate(profile: HardwareProfile, name: str, rate: float) -> HardwareProf
     points = profile.points[curve]
     latency = profile.ns(_latency_of(curve))
     if not math.isfinite(rate) or rate <= 0 or points.amounts[-1] / rate * 1e9 <= latency:
-        least = f"below {points.amounts[-1] / latency * 1e9:.4g}" if latency else "finite"
-        raise InputError(f"profile {profile.name}: {name}: {rate}: more than 0 and {least} expected, in B/s")
+        bound = f"below {points.amounts[-1] / latency * 1e9:.4g}" if latency else "finite"
+        raise InputError(f"profile {profile.name}: {name}: {rate}: more than 0 and {bound} expected, in B/s")
     if name.rpartition(".")[0] not in EXPANSIONS:
         return profile.with_plateau(name.removesuffix(".bandwidth"), rate)
     longer = (points.amounts[-1] / rate * 1e9 - latency) / max(1, points.times_ns[-1] - latency)
@@ -155,10 +153,10 @@ def _with_rate(profile: HardwareProfile, name: str, rate: float) -> HardwareProf
 
 
 def _faster(profile: HardwareProfile, speed: str, factor: float) -> HardwareProfile:
-    """All curves of experts, or of dense parts, and the roofline where it is theirs, `factor` times as fast."""
+    """Multiply the speed of all curves and the roofline of experts, or of dense parts, by `factor`."""
     if factor == 1:
         return profile
-    changed = profile.with_overrides({name: profile[name] for name in ROOFLINE})  # which are assumed from now on
+    changed = profile.with_overrides({name: profile[name] for name in ROOFLINE})  # marks them as assumed
     if speed == EXPERT_SPEED:
         curves = _all_faster(profile.expert_curves, factor)
         return dataclasses.replace(changed, expert_curves=curves, expert_speed=profile.expert_speed * factor)
@@ -179,7 +177,7 @@ def _assumed(points: Points, times: Iterable[float]) -> Points:
 
 
 class Difference(NamedTuple):
-    """A quantity, in base units, of two profiles; None where one of them has none."""
+    """Values of a quantity in two profiles, in base units; None where a profile lacks it."""
 
     name: str
     unit: Dimension
@@ -188,12 +186,12 @@ class Difference(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """Second to first; None without a first that is more than 0."""
+        """Second value divided by the first; None if the first is 0 or a value is missing."""
         return self.second / self.first if self.first and self.second is not None else None
 
 
 def differences(first: HardwareProfile, second: HardwareProfile) -> list[Difference]:
-    """Quantities that differ in value, in the first's order, then those that only the second has."""
+    """Quantities with different values, in the order of the first profile, then those only in the second."""
     names = dict.fromkeys((*first.quantities, *second.quantities))
     rows = [_difference(first, second, name) for name in names]
     return [row for row in rows if row.first != row.second]

@@ -26,7 +26,6 @@ from specmoe.traces.schema import Block, Origin, Phase, TraceMeta, join
 from specmoe.traces.text import Document, Prompted, held_out, read_dataset, read_documents, split_name
 
 __all__ = ["CollectJob", "OnProgress", "collect", "quieten"]
-
 DEFAULT_CANDIDATES = 8  # recorded of each layer, unless the job sets another number
 LIBRARIES = ("numpy", "tokenizers", "torch", "transformers")
 SETTINGS = (

@@ -33,10 +33,7 @@ from specmoe.files import reason
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"specmoe"
-
-
 ROW_GROUP = 65_536  # tokens per row group: 20 MB in memory for 6 layers of 8 candidates
-
 Phase = Literal["encode", "decode"]
 Kind = Literal["pretrained", "trained-here", "random", "synthetic"]
 Origin = Literal["teacher-forced", "generated", "imported", "synthetic"]

@@ -25,10 +25,7 @@ from specmoe.files import parsing, replacing, require_regular
 from specmoe.traces.schema import METADATA_KEY, ROW_GROUP, Block, TraceMeta, arrow_schema, to_arrow
 
 SUFFIX = ".parquet"
-
-
 _LISTS = ("experts", "probs", "lookahead")
-
 _DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i4", "i2", "f2", "i2"), strict=True))
 
 _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED", "token": "BYTE_STREAM_SPLIT"} | {

@@ -29,8 +29,6 @@ from specmoe.files import parsing, require_regular
 Split = Literal["all", "train", "validation", "test"]
 HELD_OUT_FRACTION = 0.05
 ENCODED_AT_ONCE = 64  # documents; fast tokenizers work on them in parallel
-
-
 ROWS_PER_DOCUMENT = 64  # of a data set of plain text, whose rows are often single lines
 SUFFIXES = (".txt", ".txt.xz")  # read from a directory; a file named itself may have any suffix
 SEPARATOR = re.compile(r"^\f\r?$", re.MULTILINE)

@@ -22,7 +22,6 @@ from specmoe.errors import InputError
 from specmoe.traces.schema import Block, TraceMeta
 
 DEMAND_CELLS_PER_BLOCK = 1 << 22  # steps * layers * experts: blocks stay small for every model and run length
-
 Ints = NDArray[np.int64]
 
 

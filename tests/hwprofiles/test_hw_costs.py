@@ -254,11 +254,11 @@ def test_unknown_names(profile: HardwareProfile, shape: ModelShape, arguments: d
 
 def test_what_was_not_announced(profile: HardwareProfile, shape: ModelShape) -> None:
     costs = Costs(profile, shape, "fp32")
-    with pytest.raises(InputError, match="move 'nvme' was not announced: one of host-pinned expected"):
+    with pytest.raises(InputError, match="move 'nvme' is not one that this run announced: one of host-pinned expected"):
         costs.load_ns("nvme")
-    with pytest.raises(InputError, match="format 'int4' was not announced: one of fp32 expected"):
+    with pytest.raises(InputError, match="format 'int4' is not one that this run announced: one of fp32 expected"):
         costs.load_ns(held="int4")
-    with pytest.raises(InputError, match="format 'int4' was not announced"):
+    with pytest.raises(InputError, match="format 'int4' is not one that this run announced"):
         costs.dequantise_ns("int4")
 
 

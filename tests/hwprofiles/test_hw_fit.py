@@ -138,7 +138,7 @@ def test_all_observations_are_used() -> None:
 
 
 def test_planted_machine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = dict(zip(system.FREE, (2e5, 0.8, 25_000, 7e11), strict=True))
+    planted = dict(zip(system.FITTED_NAMES, (2e5, 0.8, 25_000, 7e11), strict=True))
     machine = A100.with_overrides(planted)
     seen = tuple(one._replace(measured_ns=system.layer_ns(machine, one)) for one in system.observations())
     monkeypatch.setattr(system, "observations", lambda: seen)

@@ -175,7 +175,7 @@ def test_bad_dense_curves_are_named(tmp_path: Path, change: dict[str, Any], mess
 def test_a_curve_measured_twice_is_refused(tmp_path: Path, name: str, curve: dict[str, Any]) -> None:
     again = curve | {"points": points([[1, 60]], ("token", "us"))}
     assert (
-        refused_change(tmp_path, name, [curve, again]) == f"{name}.1: measured twice: one curve of each kind expected"
+        refused_change(tmp_path, name, [curve, again]) == f"{name}.1: a second curve of this kind: one of each expected"
     )
     assert refused_change(tmp_path, name, 3) == f"{name}: an array of tables, [[{name}]], expected"
 

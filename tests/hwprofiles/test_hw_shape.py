@@ -194,7 +194,7 @@ def test_what_is_compressed_is_computed_in_fp16(held: Format) -> None:
         ("decoder", None, "decoder: missing"),
         ("decoder.moe_every", 0, "decoder.moe_every: 0: 1 or more expected"),
         ("decoder.first_moe", 4, "decoder.first_moe: 4: a layer, 0 .. 3, expected"),
-        ("decoder.moe_every", 3, "decoder.moe_every: 3: a rhythm that ends on the last layer expected"),
+        ("decoder.moe_every", 3, "decoder.moe_every: 3: a spacing whose last MoE layer is the last layer expected"),
         ("encoder.dense_d_ff", 0, "encoder.dense_d_ff: 0: the width of the dense layers expected"),
         ("encoder.layers", None, "encoder.layers: missing"),
     ],

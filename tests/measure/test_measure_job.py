@@ -13,7 +13,9 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, Steps
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.formats import FORMATS
-from specmoe.hwprofiles.measure import tasks as fill_curves
+from specmoe.hwprofiles.measure import tasks as work
+from specmoe.hwprofiles.measure.copies import DISK_SIZES
+from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, POINTS, REQUIRED
@@ -193,7 +195,7 @@ def test_a_shape_that_does_not_fit_at_all(monkeypatch: pytest.MonkeyPatch) -> No
     def none(*_: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(fill_curves, "Experts", none)
+    monkeypatch.setattr(work, "Experts", none)
     seen: list[Progress] = []
     profile = measure(SHAPES[:1], ["fp32"], seen.append, HostBench(), plan=QUICK)
     assert [at.what for at in seen if at.skipped] == ["experts of tiny in fp32: CUDA out of memory"]
@@ -220,21 +222,19 @@ def test_copies_go_as_far_as_pinned_memory() -> None:
 
 def test_no_room_for_any_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LittleHostMemory, "most", 0)
-    with pytest.raises(InputError, match="copies: no room for the least of them"):
+    with pytest.raises(InputError, match="copies: host or device memory is too small for the smallest copy"):
         measure(SHAPES[:1], ["fp16"], lambda _: None, LittleHostMemory(), plan=QUICK)
 
 
 def test_what_nothing_stands_for_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from specmoe.hwprofiles.measure import tasks as fill_rates
-
     def none(*_: object, **__: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTry")
 
-    monkeypatch.setattr(fill_rates, "product", none)
+    monkeypatch.setattr(work, "product", none)
     with pytest.raises(InputError, match=r"^fp32 products: CUDA out of memory\.$"):
         measure(SHAPES[:1], ["fp16"], lambda _: None, HostBench(), plan=QUICK)
-    monkeypatch.setattr(fill_curves, "expansion", none)
-    with pytest.raises(InputError, match=r"^dequantise.int8: no room for the least expansion in device memory$"):
+    monkeypatch.setattr(work, "expansion", none)
+    with pytest.raises(InputError, match=r"^dequantise.int8: device memory is too small for the smallest expansion$"):
         measure(SHAPES[:1], ["fp16"], lambda _: None, HostBench(), plan=QUICK)
 
 
@@ -250,3 +250,7 @@ def test_a_link_about_which_nothing_is_told_is_assumed() -> None:
     carried = 16 * 2.0 ** (generation.value - 3) * 1e9 * 128 / 130
     assert carried / 2 <= profile.plateau("host_to_device.pinned") < carried or generation.value == 1
     assert profile.title == "NVIDIA Test 1GB"
+
+
+def test_disk_reads_have_sizes_of_their_own() -> None:
+    assert Plan().reads == DISK_SIZES != Plan().copies

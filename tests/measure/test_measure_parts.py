@@ -390,11 +390,11 @@ class Appearing:
         return self
 
     def fill_(self, value: int) -> None:
-        assert value == host.UNKNOWN
+        assert value == host.NOT_YET
 
     def __getitem__(self, at: int) -> int:
         self.bench.clock += 1
-        return 2 if self.bench.clock > self.bench.done_at else host.UNKNOWN
+        return 2 if self.bench.clock > self.bench.done_at else host.NOT_YET
 
 
 def test_begin_is_what_is_left_until_the_result_is_seen() -> None:

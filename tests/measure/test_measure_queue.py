@@ -10,7 +10,7 @@ import torch
 
 from specmoe.hwprofiles.measure import cuda
 from specmoe.hwprofiles.measure.bench import Beside
-from specmoe.hwprofiles.measure.cuda import CALL_NS, TRIES, CudaBench
+from specmoe.hwprofiles.measure.cuda import CALL_NS, MAX_TRIES, CudaBench
 
 
 class Queue:
@@ -72,7 +72,7 @@ def test_a_slow_host_makes_it_wait_longer(queue: Queue) -> None:
 def test_it_does_not_wait_for_ever(queue: Queue) -> None:
     queue.host_ns = 1000 * CALL_NS
     queue.bench().queued_ns(queue.launch, 10)
-    assert len(queue.held) == TRIES
+    assert len(queue.held) == MAX_TRIES
 
 
 def test_copies_that_block_are_not_waited_for(queue: Queue) -> None:

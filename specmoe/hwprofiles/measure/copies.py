@@ -1,7 +1,4 @@
-"""Copies by size: over the link in its ways, inside VRAM, and what allocation takes.
-
-Reading from disk into host memory, past the page cache where the system allows it.
-"""
+"""Copies by size, over the link and inside VRAM; allocation; and disk reads that bypass the page cache if possible."""
 
 from __future__ import annotations
 
@@ -20,21 +17,25 @@ import torch
 from torch import Tensor
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.measure.bench import MOST_BUFFERS, Bench, Beside, Effort, copying, copying_alone, in_turn
+from specmoe.hwprofiles.measure.bench import MAX_BUFFERS, Bench, Beside, Effort, copying, copying_alone, in_turn
 from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.measure.records import Sample, sampled
 
 KIB = 1 << 10
 SIZES = tuple(4 * KIB << 2 * power for power in range(10))  # 4 KiB .. 1 GiB
-TILE = 4 * KIB  # of random bytes, over and over; all sizes are multiples
-LEAST = 4  # bytes: a copy that is all latency
-
+TILE = 4 * KIB  # random bytes that fill a buffer by repetition; all sizes are multiples
+LATENCY_BYTES = 4  # a copy of this size is all latency
+MIB = 1 << 20
+DISK_SIZES = tuple(MIB << 2 * power for power in range(5))  # 1 MiB .. 256 MiB
+BLOCK_BYTES = 4096  # bytes; reading one block is all latency
+DISK_REPEATS = 5
+WRITE_BYTES = 16 * MIB
 Measure = Callable[[int], Sample]
-"""From bytes to timings."""
+"""Timings of a copy of a given number of bytes."""
 
 
 class Ways(NamedTuple):
-    """How each kind of copy is timed, by the name of its points; `latency` is that of its group."""
+    """A kind of copy: the name of its points in a profile, its measurement, and a description."""
 
     points: str
     measure: Measure
@@ -42,7 +43,7 @@ class Ways(NamedTuple):
 
 
 class Link:
-    """The buffers of one size, the largest, between which everything is copied."""
+    """Buffers of the largest size, between which all copies are made."""
 
     def __init__(self, bench: Bench, largest: int, effort: Effort) -> None:
         self.bench, self.effort = bench, effort
@@ -53,7 +54,7 @@ class Link:
         self.other = torch.empty_like(self.vram)
 
     def ways(self, beside: Beside) -> Iterator[Ways]:
-        """Everything that is measured of copies, allocation included."""
+        """All measured kinds of copies, and allocation."""
         for memory, source in (("pinned", self.pinned), ("pageable", self.pageable)):
             to_device, group = partial(self.to_device, source), f"host_to_device.{memory}"
             yield Ways(f"{group}.points", to_device, f"{memory} copies back to back, alone")
@@ -65,42 +66,42 @@ class Link:
         yield Ways("allocation.points", self.allocation, "allocation by the driver, host time")
 
     def to_device(self, source: Tensor, size: int, beside: Beside | None = None) -> Sample:
-        """From the host's memory, beside work of the compute stream if told.
+        """Time a copy from host memory, optionally while the compute stream is busy.
 
-        From pageable memory the call blocks until the driver has taken the bytes, so none is queued ahead.
+        From pageable memory the call blocks until the driver has taken the bytes, so no copy is queued ahead.
         """
         ahead = source is self.pinned
         return copying(self.bench, pairs(self.vram, source, size), self.effort, ahead, beside)
 
     def isolated(self, source: Tensor, size: int) -> Sample:
-        """The same, each waited for before the next is made."""
+        """Time a copy from host memory if the host waits for each before the next."""
         return copying_alone(self.bench, pairs(self.vram, source, size), self.effort, source is self.pinned)
 
     def back(self, size: int) -> Sample:
-        """From the device to pinned memory."""
+        """Time a copy from the device to pinned memory."""
         return copying(self.bench, pairs(self.pinned, self.vram, size), self.effort)
 
     def inside(self, size: int) -> Sample:
-        """Inside VRAM."""
+        """Time a copy inside VRAM."""
         return copying(self.bench, pairs(self.other, self.vram, size), self.effort)
 
     def allocation(self, size: int) -> Sample:
-        """Of device memory."""
+        """Time an allocation of device memory."""
         return sampled(lambda: self.bench.allocation_ns(size), self.effort.samples)
 
     def one(self, size: int) -> Run:
-        """A copy from pinned memory, another piece of it each time; the whole of it if that is less."""
+        """A copy from pinned memory, another piece each time; at most the whole buffer."""
         return in_turn(pairs(self.vram, self.pinned, min(size, len(self.pinned))))
 
 
 def pairs(target: Tensor, source: Tensor, size: int) -> list[Run]:
-    """Copies of a size between places that take turns, spread over both buffers as far as they go."""
-    places = [at * size for at in range(min(len(source) // size, MOST_BUFFERS))]
+    """Copies of a size between alternating places, spread over both buffers."""
+    places = [at * size for at in range(min(len(source) // size, MAX_BUFFERS))]
     return [partial(_copy, target[at : at + size], source[at : at + size]) for at in places]
 
 
 def fitting(sizes: Sequence[int], largest: int) -> list[int]:
-    """Those of the sizes that are no larger."""
+    """Sizes that are at most `largest`."""
     return [size for size in sizes if size <= largest]
 
 
@@ -108,15 +109,8 @@ def _copy(target: Tensor, source: Tensor) -> None:
     target.copy_(source, non_blocking=True)
 
 
-MIB = 1 << 20
-DISK_SIZES = tuple(MIB << 2 * power for power in range(5))  # 1 MiB .. 256 MiB
-BLOCK = 4096  # bytes: a block, which is all latency
-REPEATS = 5
-CHUNK = 16 * MIB
-
-
 class Reads(NamedTuple):
-    """Timings by size, of the least read, and how they were read."""
+    """Timings of reads by size, the latency of the smallest read, and a description."""
 
     timed: list[tuple[int, Sample]]
     latency: Sample
@@ -129,8 +123,8 @@ def reads(sizes: Sequence[int] = DISK_SIZES, directory: Path | None = None) -> R
         direct = _direct(path)
         file = os.open(path, os.O_RDONLY | direct)
         try:
-            latency = sampled(partial(_read, file, BLOCK, direct), REPEATS)
-            timed = [(size, sampled(partial(_read, file, size, direct), REPEATS, 1)) for size in sizes]
+            latency = sampled(partial(_read, file, BLOCK_BYTES, direct), DISK_REPEATS)
+            timed = [(size, sampled(partial(_read, file, size, direct), DISK_REPEATS, 1)) for size in sizes]
         finally:
             os.close(file)
     way = "past the page cache" if direct else "as the system reads it: its page cache may have helped"
@@ -139,11 +133,11 @@ def reads(sizes: Sequence[int] = DISK_SIZES, directory: Path | None = None) -> R
 
 @contextmanager
 def _filled(size: int, directory: Path | None) -> Iterator[Path]:
-    """A file of so many random bytes, on disk, for as long as it is needed."""
+    """Temporary file of `size` random bytes on disk."""
     try:
         with tempfile.NamedTemporaryFile(dir=directory, prefix="specmoe-") as file:
-            for start in range(0, size, CHUNK):
-                file.write(os.urandom(min(CHUNK, size - start)))
+            for start in range(0, size, WRITE_BYTES):
+                file.write(os.urandom(min(WRITE_BYTES, size - start)))
             file.flush()
             os.fsync(file.fileno())
             yield Path(file.name)
@@ -153,14 +147,14 @@ def _filled(size: int, directory: Path | None) -> Iterator[Path]:
 
 
 def _direct(path: Path) -> int:
-    """The flag that goes past the page cache; 0 where there is none, or the file's system has no such thing."""
+    """Flag for reads that bypass the page cache; 0 if the system or file system does not support it."""
     flag = getattr(os, "O_DIRECT", 0)
     try:
         file = os.open(path, os.O_RDONLY | flag)
     except OSError:
         return 0
     try:
-        _read(file, BLOCK, flag)
+        _read(file, BLOCK_BYTES, flag)
     except OSError:
         return 0
     finally:
@@ -172,7 +166,7 @@ def _read(file: int, size: int, direct: int) -> float:
     """Time of reading the first bytes of an open file, ns."""
     if not direct and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    buffer = mmap.mmap(-1, size)  # begins on a page, as reading past the cache asks
+    buffer = mmap.mmap(-1, size)  # begins on a page, which direct reads require
     view = memoryview(buffer)
     view[:] = bytes(size)  # a page that was never written may not be there
     before, done = time.perf_counter_ns(), 0

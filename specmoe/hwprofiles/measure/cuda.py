@@ -1,7 +1,4 @@
-"""Capturing a part as a CUDA graph.
-
-The current CUDA device, to be measured.
-"""
+"""The current CUDA device as a `Bench`, and capturing of CUDA graphs."""
 
 from __future__ import annotations
 
@@ -23,19 +20,23 @@ from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import Fact
 
-WARM_UPS = 3  # libraries choose their kernels and take their workspaces before anything is captured
+WARM_UPS = 3  # before a capture, so that libraries have chosen kernels and allocated workspaces
+MAX_DEVICE_BYTES = 40 << 30  # used for measuring
+CALL_NS = 15_000  # upper bound of the host time per launch; the device is held up until all are queued
+MAX_TRIES = 8  # the hold-up doubles with each try
+CYCLES_PER_NS = 2  # approximate clock rate of the device
 
 
 class Graph(CUDAGraph):
-    """A CUDA graph that keeps what it was captured of, for it knows the buffers that it reads by address only."""
+    """A CUDA graph that keeps a reference to its run, because the graph refers to buffers only by address."""
 
     run: Run
 
 
 def captured(run: Run, stream: Stream, pool: Any = None) -> Graph:
-    """A graph of what `run` launches, captured on `stream`, which must not be the default one.
+    """Capture `run` as a graph on `stream`, which must not be the default stream.
 
-    Graphs with one `pool` share the memory of what they need in between: they may follow each other only.
+    Graphs with the same `pool` share memory for intermediate results, so they must not run at the same time.
     """
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     graph = Graph()
@@ -44,38 +45,32 @@ def captured(run: Run, stream: Stream, pool: Any = None) -> Graph:
         for _ in range(WARM_UPS):
             run()
         stream.synchronize()
-        # `torch.cuda.graph` would empty the caches of memory around every capture, which takes longer than capturing.
+        # `torch.cuda.graph` empties the memory caches around every capture, which takes longer than the capture.
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             run()
         except BaseException:
-            with suppress(RuntimeError):  # the capture has failed already; what made it fail is to be told
+            with suppress(RuntimeError):  # the capture has already failed; report the original error
                 graph.capture_end()
             raise
         graph.capture_end()
     return graph
 
 
-MOST_BYTES = 40 << 30  # of device memory that measuring takes
-CALL_NS = 15_000  # the host needs at most so long for a launch; the device is held up until all are queued
-TRIES = 8  # in each of which it is held up twice as long as in the one before
-CYCLES_PER_NS = 2  # of the device's clock, about
-
-
 def cuda_bench() -> CudaBench:
-    """The current device; raises InputError where there is none."""
+    """Bench on the current CUDA device; raises InputError if there is none."""
     if not torch.cuda.is_available():
         raise InputError(f"no CUDA device: torch {torch.__version__} finds none, and measuring needs one")
     return CudaBench()
 
 
 class CudaBench:
-    """`Bench` on the current CUDA device; its compute stream is the current one as long as it is measured."""
+    """`Bench` on the current CUDA device; its compute stream is made the current stream."""
 
     def __init__(self) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
         self._properties = torch.cuda.get_device_properties(self.device)
-        torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_BYTES / self.vram_bytes), self.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, MAX_DEVICE_BYTES / self.vram_bytes), self.device)
         self._compute, self._copy = _stream(self.device), _stream(self.device)
         torch.cuda.set_stream(self._compute)
         self._driver = _driver("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -87,32 +82,32 @@ class CudaBench:
 
     @property
     def l2_bytes(self) -> int:
-        """Of the device's last cache."""
+        """Size of the device's last cache."""
         return int(self._properties.L2_cache_size)
 
     @property
     def vram_bytes(self) -> int:
-        """Of the device's memory."""
+        """Size of the device's memory."""
         return int(self._properties.total_memory)
 
     def facts(self) -> Mapping[str, Fact]:
-        """What the driver and the system say of the machine."""
+        """Facts about the machine from the driver and the system."""
         return machine_facts(self.device)
 
     def pinned(self, size: int) -> Tensor:
-        """Bytes of host memory that the device copies from by itself."""
+        """Allocate `size` bytes of pinned host memory."""
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
     def captured(self, run: Run) -> Run:
-        """The launch of a graph; graphs that are alive together share what they need in between."""
+        """Capture `run` as a graph and return its launch; existing graphs share memory for intermediate results."""
         graph = captured(run, self._compute, self._graph_pool)
         return graph.replay
 
     def release(self) -> None:
-        """Give back device memory that nobody holds any more."""
+        """Return unused device memory to the driver."""
         self.wait()
         self._graph_pool = torch.cuda.graph_pool_handle()
-        # A pool whose graphs are all gone takes no new one: this one stays.
+        # A pool accepts no new graph once all of its graphs are gone, so one stays.
         self._anchor = captured(lambda: self._small.add_(1), self._compute, self._graph_pool)
         torch.cuda.empty_cache()
 
@@ -121,13 +116,13 @@ class CudaBench:
         return time.perf_counter_ns()
 
     def wait(self) -> None:
-        """Wait until all that was launched has ended."""
+        """Wait until all launched work has ended."""
         torch.cuda.synchronize(self.device)
 
     def queued_ns(self, launch: Run, times: int) -> float:
-        """Device time of a launch among `times` that the host has queued before the first begins.
+        """Device time of a launch among `times` that the host queues before the first begins.
 
-        Each waits for an event and records one, as in a replay, which takes the device a moment too.
+        Each waits for an event and records one, as in a replay; the time includes both.
         """
         return self._between_ns(self._compute, lambda: self.launch(launch), times, times * CALL_NS, None)
 
@@ -136,9 +131,9 @@ class CudaBench:
         return self._between_ns(self._copy, copy, times, times * CALL_NS * ahead, beside)
 
     def _between_ns(self, stream: Stream, launch: Run, times: int, held_ns: int, beside: Beside | None) -> float:
-        """Hold the stream up, launch, and see that the host was done before the first began; else again, longer."""
+        """Hold the stream up and launch; repeat with a longer hold-up if the first began before the host was done."""
         expected = 0.0
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             self.wait()
             self._keep_busy(beside, held_ns + expected)
             with torch.cuda.stream(stream):
@@ -165,7 +160,7 @@ class CudaBench:
                 beside.launch()
 
     def launch(self, launch: Run) -> None:
-        """Launch to the compute stream as a replay does."""
+        """Launch on the compute stream as a replay does."""
         self._compute.wait_event(self._past)
         launch()
         self._last.record(self._compute)
@@ -179,11 +174,11 @@ class CudaBench:
         torch.cuda.set_stream(self._compute)
 
     def await_last(self) -> None:
-        """Wait for the event at the end of what `launch` launched last."""
+        """Wait for the event recorded by the last `launch`."""
         self._last.synchronize()
 
     def handover_ns(self, copy: Run, launch: Run) -> float:
-        """From the end of a copy until the end of a launch that waits for it."""
+        """Time from the end of a copy until the end of a launch that waits for it."""
         self.wait()
         with torch.cuda.stream(self._copy):
             _hold(4 * CALL_NS)
@@ -196,7 +191,7 @@ class CudaBench:
         return self._start_to_end_ns()
 
     def allocation_ns(self, size: int) -> float:
-        """Host time of the driver's own allocation; raises torch.OutOfMemoryError if it refuses."""
+        """Host time of an allocation by the driver; raises torch.OutOfMemoryError if the driver refuses."""
         address = ctypes.c_uint64()
         before = self.now()
         refused = self._driver.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(size))
@@ -223,7 +218,7 @@ def _driver(library: str) -> ctypes.CDLL:
 
 
 def _hold(ns: int) -> None:
-    """Keep the current stream busy for about so long."""
+    """Keep the current stream busy for about `ns`."""
     torch.cuda._sleep(ns * CYCLES_PER_NS)  # type: ignore[no-untyped-call]  # torch's own gap
 
 

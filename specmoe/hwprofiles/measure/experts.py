@@ -1,7 +1,4 @@
-"""Experts out of their slots, as a replay runs them: captured, their weights in several places in turn.
-
-What is not an expert, as a replay runs it: captured, its weights in several places in turn.
-"""
+"""Experts and dense parts as a replay runs them: captured as graphs, with weights in several alternating places."""
 
 from __future__ import annotations
 
@@ -16,11 +13,12 @@ from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, WIDTH, ExpertKernel
 from specmoe.hwprofiles.measure.records import Sample
 from specmoe.hwprofiles.shape import ModelShape, Phase
 
-BESIDE_NS = 2_000_000  # of work that copies are measured beside, in one launch
+BESIDE_NS = 2_000_000  # duration of the launch that runs during measured copies
+ROUTERS = 8  # per graph, so that the launch hardly counts
 
 
 class Experts:
-    """Some experts of a shape in one format."""
+    """Several experts of a shape in one format."""
 
     def __init__(self, shape: ModelShape, held: Format, bench: Bench) -> None:
         self.bench = bench
@@ -29,25 +27,25 @@ class Experts:
         self.weights = [made_up(shape.expert_parameters, held, bench.device) for _ in places]
 
     def runs(self, tokens: int) -> list[Run]:
-        """Each expert on so many tokens, not captured."""
+        """Run of each expert on `tokens` tokens, not captured."""
         return [self.kernel.bind(weights, tokens)[0] for weights in self.weights]
 
     def launches(self, tokens: int) -> list[Run]:
-        """Each expert, captured."""
+        """Captured run of each expert on `tokens` tokens."""
         return [self.bench.captured(run) for run in self.runs(tokens)]
 
     def sample(self, tokens: int, effort: Effort) -> Sample:
-        """Time of one expert alone on so many tokens, its expansion included.
+        """Time of one expert alone on `tokens` tokens, expansion included.
 
-        What a compressed one is expanded to would stay in the device's last cache from one to the next; in a replay
-        the dense part comes between.
+        Compressed experts are timed with a cold cache: their expanded weights would stay in the device's last cache
+        from one run to the next, whereas in a replay the dense part comes between.
         """
         if not is_compressed(self.kernel.held):
             return computing(self.bench, self.launches(tokens), effort)
         return computing_cold(self.bench, self.runs(tokens), effort)
 
     def beside(self, effort: Effort) -> Beside:
-        """Experts on one token each, one after the other in one launch."""
+        """One launch of many experts in sequence, on one token each."""
         runs = self.runs(1)
         each = computing(self.bench, [self.bench.captured(run) for run in runs], effort).median
         times = max(1, round(BESIDE_NS / max(each, 1)))
@@ -62,7 +60,7 @@ class Experts:
 
 
 def made_up(parameters: int, held: Format, device: torch.device, seed: int | None = None) -> Tensor:
-    """The bytes of an expert's weights, [expert_bytes]; random, for zeros would run faster."""
+    """Random bytes as an expert's weights, [expert_bytes]; zeros would run faster."""
     generator = torch.Generator(device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     if not is_compressed(held):
@@ -75,7 +73,7 @@ def made_up(parameters: int, held: Format, device: torch.device, seed: int | Non
 
 
 def expansion(expanded: int, held: Format, bench: Bench, effort: Effort) -> Sample:
-    """Time of expanding to so many bytes, from several places in turn."""
+    """Time to expand to `expanded` bytes, from several alternating places."""
     parameters = expanded // DTYPES["fp16"].itemsize // GROUP * GROUP
     places = range(buffers(expanded, bench))
     packed = [made_up(parameters, held, bench.device) for _ in places]
@@ -83,23 +81,20 @@ def expansion(expanded: int, held: Format, bench: Bench, effort: Effort) -> Samp
 
 
 def _expanding(packed: Tensor, held: Format, parameters: int, expanded: int) -> Run:
-    """Into a place of its own, as a slot is."""
+    """Run that expands into a separate buffer, as into a slot."""
     out = torch.empty(expanded, dtype=torch.uint8, device=packed.device)
     return lambda: expand(packed, held, parameters, out)
 
 
-ROUTERS = 8  # in one graph, so that its launch hardly counts
-
-
 class DenseParts:
-    """A shape's dense weights of one phase, as many times as no cache holds them."""
+    """Dense parts of a shape in one phase, with enough copies of the weights that no cache holds them."""
 
     def __init__(self, shape: ModelShape, phase: Phase, computed: ComputeFormat, bench: Bench) -> None:
         self.shape, self.phase, self.computed, self.bench = shape, phase, computed, bench
 
     @cached_property
     def stands(self) -> list[Stand]:
-        """As many as the smallest part needs."""
+        """Copies of the weights; the smallest part determines their number."""
         shape, phase = self.shape, self.phase
         layers = range(shape.stack(phase).moe_layers)
         least = min([shape.head_parameters, *(shape.dense_parameters(phase, layer) for layer in layers)])
@@ -107,25 +102,25 @@ class DenseParts:
         return [Stand(shape, phase, self.computed, self.bench.device) for _ in range(places)]
 
     def before(self, layer: int, tokens: int, positions: int, effort: Effort) -> Sample:
-        """Time up to the router's result of a MoE layer."""
+        """Time of everything up to the router's result of a MoE layer."""
         return self._sample([stand.before(layer, tokens, positions)[0] for stand in self.stands], effort)
 
     def head(self, tokens: int, effort: Effort) -> Sample:
-        """Time behind the last MoE layer."""
+        """Time of everything after the last MoE layer."""
         return self._sample([stand.head(tokens) for stand in self.stands], effort)
 
     def router(self, tokens: int, effort: Effort) -> Sample:
-        """Time of one router among several in one graph."""
+        """Time of one router, from several in one graph."""
         several = self._sample([_repeated(stand.routing(tokens)) for stand in self.stands], effort)
         return Sample(tuple(time / ROUTERS for time in several.raw))
 
     def layer(self, context: int, effort: Effort) -> Sample:
-        """Time of one layer's attentions and dense feed-forward part, one token."""
+        """Time of one layer's attentions and dense feed-forward part on one token."""
         return self._sample([stand.dense_layer(1, context) for stand in self.stands], effort)
 
     @property
     def layer_parameters(self) -> int:
-        """Weights of `layer`, whose width is that of the model where the shape has no dense one."""
+        """Weights of `layer`; if the shape has no dense layers, the feed-forward part is as wide as the model."""
         width = self.shape.stack(self.phase).dense_d_ff or self.shape.d_model
         return self.shape.attention_parameters(self.phase) + self.shape.feed_forward_parameters(width)
 

@@ -1,7 +1,4 @@
-"""How much is measured.
-
-What has been measured so far, on its way to a profile.
-"""
+"""The plan of a measurement, and the results collected so far on their way to a profile."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.measure import copies
-from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure.bench import Bench, Effort
+from specmoe.hwprofiles.measure.copies import DISK_SIZES, SIZES
 from specmoe.hwprofiles.measure.records import Records, Sample, rounded
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, Quantity
@@ -37,10 +33,10 @@ def _contexts() -> dict[Phase, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where points are taken: bytes, tokens, positions; all rising."""
+    """Sizes at which points are measured: bytes, tokens, positions; all rising."""
 
-    copies: tuple[int, ...] = copies.SIZES
-    reads: tuple[int, ...] = disk.SIZES
+    copies: tuple[int, ...] = SIZES
+    reads: tuple[int, ...] = DISK_SIZES
     expansions: tuple[int, ...] = tuple(1 << power for power in range(20, 30, 2))  # 1 MiB .. 256 MiB
     expert_tokens: tuple[int, ...] = _powers(1, 1024)
     dense_tokens: Mapping[Phase, tuple[int, ...]] = field(default_factory=_tokens)
@@ -50,7 +46,7 @@ class Plan:
 
 
 class Findings:
-    """Numbers, points and curves by their names in a profile."""
+    """Measured numbers, points and curves by their names in a profile."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -60,51 +56,51 @@ class Findings:
         self.dense: list[DenseCurve] = []
 
     def time(self, name: str, sample: Sample, how: str, less: float = 0) -> None:
-        """A time; `less` is what is known to be no part of it."""
+        """Store a time; `less` is a known part to subtract."""
         self.quantities[name] = self.records.time(sample, how, less)
 
     def rate(self, name: str, amount: float, sample: Sample, how: str) -> None:
-        """`amount` in the median time, a second."""
+        """Store a rate per second: `amount` in the median time."""
         self.quantities[name] = self.records.rate(amount, sample, QUANTITIES[name], how)
 
     def given(self, name: str, value: float, how: str) -> None:
-        """A number that was read, or worked out of what was measured."""
+        """Store a number that was read, or computed from measurements."""
         self.quantities[name] = self.records.given(value, QUANTITIES[name], how)
 
     def share(self, name: str, value: float, sample: Sample, how: str) -> None:
-        """A share that follows from a time; 1 at most."""
+        """Store a share derived from a time, at most 1."""
         self.quantities[name] = Quantity(
             rounded(min(1.0, value)), "1", "measured", self.records.ref(how, [(None, sample)])
         )
 
     def guessed(self, name: str, value: float, why: str) -> None:
-        """A number that could not be measured."""
+        """Store an assumed number that could not be measured."""
         self.quantities[name] = Quantity(value, QUANTITIES[name], "assumed", f"not measured: {why}")
 
     def curve(self, name: str, timed: Sequence[tuple[int, Sample]], how: str) -> None:
-        """Points of copies or expansions."""
+        """Store points of copies or expansions."""
         self.points[name] = self.records.rising(timed, POINTS[name], how)
 
     def latency(self, group: str, sample: Sample, how: str) -> None:
-        """Of a group whose points are there: no more than the first of them, for no curve falls."""
+        """Store the latency of a group with points: at most the first of them, because no curve falls."""
         self.time(f"{group}.latency", sample, f"the least amount: {how}")
         first = self.points[f"{group}.points"].times_ns[0]
-        found = self.quantities[f"{group}.latency"]
-        if found.value > first:
-            lowered = f"{found.ref}; lowered to the first point"
-            self.quantities[f"{group}.latency"] = Quantity(first, found.unit, found.source, lowered)
+        quantity = self.quantities[f"{group}.latency"]
+        if quantity.value > first:
+            lowered = f"{quantity.ref}; lowered to the first point"
+            self.quantities[f"{group}.latency"] = Quantity(first, quantity.unit, quantity.source, lowered)
 
     def profile(self, name: str, title: str, machine: Mapping[str, Fact]) -> HardwareProfile:
-        """All of it, numbers in the order of `fields`."""
+        """Profile of all results, with quantities in the order of `quantity.QUANTITIES`."""
         quantities = {name: self.quantities[name] for name in QUANTITIES if name in self.quantities}
         experts, dense = tuple(self.experts), tuple(self.dense)
         return HardwareProfile(name, title, quantities, self.points, experts, dense_curves=dense, machine=dict(machine))
 
 
 class Context(NamedTuple):
-    """What every part of the work gets: with what and how much it measures, where it leaves that, whom it tells."""
+    """Context of every task: the device, the plan, the results so far, and a callback for skipped parts."""
 
     bench: Bench
     plan: Plan
     found: Findings
-    skip: Callable[[str], object]  # something is left out, and why
+    skip: Callable[[str], object]  # called with a skipped part and the reason

@@ -1,7 +1,4 @@
-"""A host thread that is disturbed as little as possible: on one core, without garbage collection.
-
-What the host thread pays, and how long it and the device wait for each other.
-"""
+"""Costs of the host thread, and the delays between host and device, measured on an undisturbed thread."""
 
 from __future__ import annotations
 
@@ -19,10 +16,16 @@ from specmoe.hwprofiles.measure.copies import Link
 from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.measure.records import Sample, sampled
 
+CALLS = 64  # timed one by one
+CALLS_PER_WAIT = 8  # a full queue would block the host
+CONTEXT = 256
+NOT_YET = -1  # marks a router's result that has not arrived
+HANDOVER_BYTES = 1 << 20  # size of the copy that a launch waits for
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep this thread on one core, where the system can, and collect no garbage until the end."""
+    """Pin this thread to one core, if the system can, and disable garbage collection inside the block."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     gc.collect()
     gc.freeze()
@@ -38,15 +41,8 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
 
 
-CALLS = 64  # of which each is timed
-AT_ONCE = 8  # calls before the host waits: a full queue would block it
-CONTEXT = 256
-UNKNOWN = -1  # in the router's result before it is there
-HANDED = 1 << 20  # bytes of the copy that is waited for
-
-
 class Parts(NamedTuple):
-    """What the host launches: an expert and everything up to a router, each captured and eager; the router's result."""
+    """Launches to time: an expert and everything up to a router, each captured and eager; and the router's result."""
 
     expert: Run
     expert_eager: Run
@@ -56,39 +52,39 @@ class Parts(NamedTuple):
 
 
 def launch(bench: Bench, run: Run) -> Sample:
-    """Host time of a launch."""
+    """Host time of a launch on the compute stream."""
     return calls(bench, lambda: bench.launch(run))
 
 
 def issue(bench: Bench, link: Link) -> Sample:
     """Host time of issuing a copy."""
-    copy = link.one(HANDED)
+    copy = link.one(HANDOVER_BYTES)
     return calls(bench, lambda: bench.issue(copy))
 
 
 def calls(bench: Bench, call: Run) -> Sample:
-    """Host time of each of many calls, ns, with a wait after every few."""
+    """Host time of each call, ns, waiting for the device after every few calls."""
     raw = []
-    for at in range(CALLS + AT_ONCE):
+    for at in range(CALLS + CALLS_PER_WAIT):
         before = bench.now()
         call()
         raw.append(float(bench.now() - before))
-        if at % AT_ONCE == AT_ONCE - 1:
+        if at % CALLS_PER_WAIT == CALLS_PER_WAIT - 1:
             bench.wait()
-    return Sample(tuple(raw[AT_ONCE:]))
+    return Sample(tuple(raw[CALLS_PER_WAIT:]))
 
 
 def begin(bench: Bench, parts: Parts, effort: Effort) -> Sample:
-    """From the host's return out of a launch to an idle device until that begins.
+    """Time from the return of a launch until an idle device begins it.
 
-    The host sees the router's result appear in its memory; the device's own time for it is taken off.
+    The host polls for the router's result in its memory; the device time of the launch is subtracted.
     """
     taken = computing(bench, [parts.before], effort).median
     return _less(_until_seen(bench, lambda: bench.launch(parts.before), parts.chosen), taken)
 
 
 def begin_copy(bench: Bench, link: Link, effort: Effort) -> Sample:
-    """The same of a copy on an idle link: a few bytes that the device sends to the host."""
+    """Time from the issue of a copy of a few bytes to the host until an idle link begins it."""
     seen, sent = link.pinned[:8].view(torch.int64), link.vram[:8].view(torch.int64)
     sent.zero_()
 
@@ -100,19 +96,19 @@ def begin_copy(bench: Bench, link: Link, effort: Effort) -> Sample:
 
 
 def sync(bench: Bench, parts: Parts, begin: Sample, effort: Effort) -> Sample:
-    """From the end of the router's graph on the device until the host knows of it."""
+    """Time from the end of the router's graph on the device until the host has waited for it."""
     taken = computing(bench, [parts.before], effort).median + begin.median
     return _less(sampled(lambda: _round_trip(bench, parts.before), CALLS), taken)
 
 
 def handover(bench: Bench, link: Link, run: Run, effort: Effort) -> Sample:
-    """From a copy's end until a launch on the other stream that waits for it begins."""
-    copy, taken = link.one(HANDED), computing(bench, [run], effort).median
+    """Time from the end of a copy until a launch on the other stream that waits for it begins."""
+    copy, taken = link.one(HANDOVER_BYTES), computing(bench, [run], effort).median
     return _less(sampled(lambda: bench.handover_ns(copy, run), CALLS), taken)
 
 
 def bookkeeping(bench: Bench) -> Sample:
-    """What the loop of a replay takes for an event with nothing to do: looks at the clock and at two empty lists."""
+    """Time of a replay's loop for an event without work: two reads of the clock and two empty loops."""
     empty: list[int] = []
 
     def event() -> float:
@@ -127,15 +123,15 @@ def bookkeeping(bench: Bench) -> Sample:
 
 
 def _until_seen(bench: Bench, launch: Run, result: Tensor) -> Sample:
-    """From the return of a launch until its result, whose last number was unknown, is in the host's memory."""
+    """Time from the return of a launch until the last number of its result is in host memory."""
     seen = result.view(-1).numpy()
 
     def once() -> float:
         bench.wait()
-        result.fill_(UNKNOWN)
+        result.fill_(NOT_YET)
         launch()
         returned = bench.now()
-        while seen[-1] == UNKNOWN:
+        while seen[-1] == NOT_YET:
             pass
         return float(bench.now() - returned)
 
@@ -143,7 +139,7 @@ def _until_seen(bench: Bench, launch: Run, result: Tensor) -> Sample:
 
 
 def _round_trip(bench: Bench, run: Run) -> float:
-    """From the return of a launch until the host has waited for its end."""
+    """Time from the return of a launch until the host has waited for its end."""
     bench.wait()
     bench.launch(run)
     returned = bench.now()
@@ -152,5 +148,5 @@ def _round_trip(bench: Bench, run: Run) -> float:
 
 
 def _less(sample: Sample, known: float) -> Sample:
-    """Without a part that is known; what is left is 0 or more."""
+    """Sample with a known part subtracted from each time; at least 0."""
     return Sample(tuple(max(0.0, time - known) for time in sample.raw))

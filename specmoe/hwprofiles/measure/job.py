@@ -1,4 +1,4 @@
-"""All that is measured, in its order, and the profile that comes of it."""
+"""The whole measurement: all tasks in order, and the profile made of their results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import torch
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import FORMATS, Format, compute_format, is_compressed
-from specmoe.hwprofiles.measure import tasks as fill_curves
-from specmoe.hwprofiles.measure import tasks as fill_links
-from specmoe.hwprofiles.measure import tasks as fill_rates
+from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.bench import Bench
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
@@ -28,7 +26,7 @@ PHASES: tuple[Phase, ...] = ("decode", "encode")
 
 
 class Progress(NamedTuple):
-    """How far it is, and what comes next; or what is left out, and why."""
+    """Progress of a measurement: tasks done, their total, and the next task, or a skipped part with the reason."""
 
     done: int
     total: int
@@ -37,7 +35,7 @@ class Progress(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A part of the work."""
+    """A named part of the measurement."""
 
     what: str
     run: Callable[[Context], object]
@@ -51,10 +49,10 @@ def measure(
     name: str | None = None,
     plan: Plan = FULL,
 ) -> HardwareProfile:
-    """Fill a profile by measuring; what is of no shape is measured with the first one.
+    """Measure a profile; numbers that belong to no shape in particular are measured with the first one.
 
-    `name` is the device's unless told. Raises InputError for no shape, for one that cannot be measured, and where there
-    is no room at all.
+    `name` is the profile's name (default: that of the device). Raises InputError if there is no shape, if a shape
+    cannot be measured, and if memory is too small for any measurement.
     """
     require_measurable(shapes)
     todo = tasks(shapes, formats)
@@ -70,24 +68,24 @@ def measure(
         for at, task in enumerate(todo):
             on_progress(Progress(at, len(todo), task.what))
             _run(task, context)
-    facts = bench.facts()  # clocks and the link are at work now
-    fill_links.built_link(context, facts)
+    facts = bench.facts()  # again, because clocks and the link are now under load
+    work.built_link(context, facts)
     context.found.given("device.vram", bench.vram_bytes, "as the driver reports it")
     on_progress(Progress(len(todo), len(todo), "measured"))
     return context.found.profile(name or slug(device), title(device, facts), facts)
 
 
 def _run(task: Task, context: Context) -> None:
-    """One task, and its memory given back; raises InputError where what nothing else can stand for does not fit."""
+    """Run one task and release its memory; raises InputError if an indispensable part does not fit into memory."""
     try:
         task.run(context)
     except torch.OutOfMemoryError as error:
-        raise InputError(f"{task.what}: {fill_curves.first_line(error)}") from None
+        raise InputError(f"{task.what}: {work.first_line(error)}") from None
     context.bench.release()
 
 
 def require_measurable(shapes: Sequence[ModelShape]) -> None:
-    """Raise InputError for no shape at all, and for latent attention, which no part here has."""
+    """Raise InputError if there is no shape, and for latent attention, which has no kernels here."""
     if not shapes:
         raise InputError("nothing to measure: at least one shape expected")
     for shape in shapes:
@@ -96,14 +94,14 @@ def require_measurable(shapes: Sequence[ModelShape]) -> None:
 
 
 def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]:
-    """What depends on other numbers comes after them; nothing is measured twice."""
+    """All tasks, each number after those it depends on, and nothing measured twice."""
     first = shapes[0]
     return [
-        Task("disk", fill_links.disk_reads),
-        Task("links and host", partial(fill_links.links_and_host, shape=first)),
-        *(Task(f"expanding {held}", partial(fill_curves.expansion_curve, held=held)) for held in COMPRESSED),
-        *(Task(f"{held} products", partial(fill_rates.products, shape=first, computed=held)) for held in WIDTH),
-        Task("floors", partial(fill_rates.floors, shape=first)),
+        Task("disk", work.disk_reads),
+        Task("links and host", partial(work.links_and_host, shape=first)),
+        *(Task(f"expanding {held}", partial(work.expansion_curve, held=held)) for held in COMPRESSED),
+        *(Task(f"{held} products", partial(work.products, shape=first, computed=held)) for held in WIDTH),
+        Task("floors", partial(work.floors, shape=first)),
         *_expert_tasks(shapes, formats),
         *_dense_tasks(shapes, formats),
     ]
@@ -115,7 +113,7 @@ def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> It
         kinds.setdefault((shape.d_model, shape.experts.d_ff, shape.experts.gated), shape)
     for shape in kinds.values():
         for held in dict.fromkeys(formats):
-            run = partial(fill_curves.expert_curve, shape=shape, held=held)
+            run = partial(work.expert_curve, shape=shape, held=held)
             yield Task(f"experts of {shape.name} in {held}", run)
 
 
@@ -123,11 +121,11 @@ def _dense_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Ite
     for shape in shapes:
         for phase in PHASES:
             for computed in dict.fromkeys(map(compute_format, formats)):
-                run = partial(fill_curves.dense_curves, shape=shape, phase=phase, computed=computed)
+                run = partial(work.dense_curves, shape=shape, phase=phase, computed=computed)
                 yield Task(f"{phase} of {shape.name} in {computed}", run)
 
 
 def title(device: str, facts: Mapping[str, Fact]) -> str:
-    """The device, and how it is linked where the driver tells."""
+    """Title of a profile: the device, and its link if the driver reports it."""
     generation, width = link(facts, "generation"), link(facts, "width")
     return f"{device}, PCIe {generation} x{width}" if generation and width else device

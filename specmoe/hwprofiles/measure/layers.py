@@ -1,7 +1,7 @@
-"""A model's parts as kernels on a device: real sizes, made-up weights. What is measured here is what is replayed.
+"""Parts of a model as kernels on a device, with real sizes and random weights; measurements and replays share them.
 
-Every part is bound to its inputs once and is then a function of no arguments that allocates nothing which outlives it,
-so that it can be timed, run eagerly or captured in a CUDA graph. All buffers are the part's own.
+Every part is bound to its inputs once. It is then a function without arguments that allocates nothing that outlives it,
+so it can be timed, run eagerly or captured in a CUDA graph. Each part owns its buffers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Run = Callable[[], Any]
 
 DTYPES: dict[ComputeFormat, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 WIDTH: dict[ComputeFormat, int] = {"fp32": 4, "fp16": 2, "bf16": 2}
-SCALE = 0.02  # of made-up weights: what initialisers use
+SCALE = 0.02  # standard deviation of random weights, as in initialisers
 
 
 class Attention:
@@ -38,13 +38,13 @@ class Attention:
         self.decoding = model.phase == "decode"
 
     def cache(self, tokens: int, context: int) -> Tensor:
-        """Keys and values: of each token's own sequence when decoding, else of the one they share."""
+        """Random keys and values: one sequence per token when decoding, else one shared sequence."""
         rows = tokens if self.decoding else 1
         size = (2, rows, self.kv_heads, context, self.head_dim)
         return torch.randn(size, dtype=self.query.dtype, device=self.query.device)
 
     def __call__(self, x: Tensor, cache: Tensor) -> Tensor:
-        """[tokens, d_model] to the same; `cache` is of `cache(tokens, ...)`; its first position is overwritten."""
+        """Output for `x`, both [tokens, d_model]; overwrites the first position of `cache`, made by `self.cache`."""
         normed = functional.rms_norm(x, self.norm.shape, self.norm)
         rows = cache.shape[1]
         query = (normed @ self.query).view(rows, -1, self.heads, self.head_dim).transpose(1, 2)
@@ -57,7 +57,7 @@ class Attention:
 
 
 class FeedForward:
-    """A dense feed-forward part of a width: norm, products, residual."""
+    """A dense feed-forward part of width `d_ff`: norm, products, residual."""
 
     def __init__(self, model: Stand, d_ff: int) -> None:
         d_model = model.shape.d_model
@@ -67,27 +67,27 @@ class FeedForward:
         self.norm = model.weight(d_model)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[tokens, d_model] to the same."""
+        """Output for `x`, both [tokens, d_model]."""
         inner = activated(functional.rms_norm(x, self.norm.shape, self.norm) @ self.up, self.gated)
         return x + inner @ self.down
 
 
 class DenseLayer:
-    """The attentions of a layer, and its feed-forward part where it has a dense one."""
+    """Attentions of a layer, and its dense feed-forward part if it has one."""
 
     def __init__(self, model: Stand, d_ff: int) -> None:
         self.attentions = [Attention(model) for _ in range(model.shape.attentions(model.phase))]
         self.feed_forward = FeedForward(model, d_ff) if d_ff else None
 
     def __call__(self, x: Tensor, caches: Sequence[Tensor]) -> Tensor:
-        """[tokens, d_model] to the same; one cache for each attention."""
+        """Output for `x`, both [tokens, d_model], with one cache per attention."""
         for attention, cache in zip(self.attentions, caches, strict=True):
             x = attention(x, cache)
         return x if self.feed_forward is None else self.feed_forward(x)
 
 
 class Layer:
-    """What comes before one router: dense layers, then the MoE layer's own attentions and shared experts."""
+    """Everything before one router: dense layers, then the MoE layer's own attentions and shared experts."""
 
     def __init__(self, model: Stand, ordinal: int) -> None:
         shape, stack = model.shape, model.shape.stack(model.phase)
@@ -97,7 +97,7 @@ class Layer:
         self.attentions = [attention for part in self.parts for attention in part.attentions]
 
     def __call__(self, x: Tensor, caches: Sequence[Tensor]) -> Tensor:
-        """[tokens, d_model] to the same; one cache for each of `attentions`."""
+        """Output for `x`, both [tokens, d_model], with one cache for each of `attentions`."""
         rest = iter(caches)
         for part in self.parts:
             x = part(x, list(islice(rest, len(part.attentions))))
@@ -105,9 +105,9 @@ class Layer:
 
 
 class Stand:
-    """A stand-in for the dense weights of one phase. Every MoE layer has its own, as in a model: no cache holds them.
+    """Dense weights of one phase, random and separate for each MoE layer, so that no cache holds them, as in a model.
 
-    MoE layers are counted on beyond the shape's last, as layers of the same kind.
+    Layer numbers beyond the shape's last MoE layer are further layers of the same kind.
     """
 
     def __init__(self, shape: ModelShape, phase: Phase, computed: ComputeFormat, device: torch.device) -> None:
@@ -119,19 +119,19 @@ class Stand:
         self._layers: dict[int, Layer] = {}
 
     def weight(self, *size: int) -> Tensor:
-        """Made-up weights in the compute format."""
+        """Random weights in the compute format."""
         return torch.randn(size, dtype=DTYPES[self.computed], device=self.device) * SCALE
 
     def layer(self, ordinal: int) -> Layer:
-        """The dense weights before the router of a MoE layer, made when first asked for."""
+        """Dense weights before the router of a MoE layer, made on first use."""
         if ordinal not in self._layers:
             self._layers[ordinal] = Layer(self, ordinal)
         return self._layers[ordinal]
 
     def before(self, layer: int, tokens: int, context: int, routers: int = 1) -> tuple[Run, Tensor]:
-        """Everything from the experts before a MoE layer up to its router's result in host memory, [tokens, top_k].
+        """Run of everything from the previous experts up to a router's result, and that result in host memory.
 
-        `routers` above 1 adds those of look-ahead.
+        The result is [tokens, top_k]. `routers` above 1 adds the routers of look-ahead.
         """
         parts = self.layer(layer)
         caches = [attention.cache(tokens, context) for attention in parts.attentions]
@@ -142,18 +142,18 @@ class Stand:
         def run() -> None:
             state = parts(x, caches)
             for _ in range(routers):
-                found = self._route(state)
-            chosen.copy_(found, non_blocking=True)
+                best = self._route(state)
+            chosen.copy_(best, non_blocking=True)
 
         return run, chosen
 
     def routing(self, tokens: int) -> Run:
-        """A router alone: product, softmax, the best."""
+        """Run of a router alone: product, softmax, top-k."""
         x = self._input(tokens)
         return lambda: self._route(x)
 
     def dense_layer(self, tokens: int, context: int) -> Run:
-        """The attentions of one layer and its dense feed-forward part."""
+        """Run of the attentions of one layer and a dense feed-forward part."""
         width = self.shape.stack(self.phase).dense_d_ff or self.shape.d_model
         part = DenseLayer(self, width)
         caches = [attention.cache(tokens, context) for attention in part.attentions]
@@ -161,7 +161,7 @@ class Stand:
         return lambda: part(x, caches)
 
     def head(self, tokens: int) -> Run:
-        """Everything behind the last MoE layer: the next tokens' ids; of an encoder, next to nothing."""
+        """Run of everything after the last MoE layer: the next tokens' ids; almost nothing for an encoder."""
         x = self._input(tokens)
         if self.shape.encoder and self.phase == "encode":
             return lambda: x[0].abs()
@@ -175,7 +175,7 @@ class Stand:
 
 
 class ExpertKernel:
-    """One routed expert out of a flat array of bytes, as it lies in a slot."""
+    """One routed expert, computed from a flat array of bytes as in a slot."""
 
     def __init__(self, shape: ModelShape, held: Format, device: torch.device) -> None:
         self.shape, self.held, self.device = shape, held, device
@@ -188,9 +188,9 @@ class ExpertKernel:
         return torch.empty(size, dtype=torch.uint8, device=self.device)
 
     def bind(self, weights: Tensor, tokens: int) -> tuple[Run, Tensor]:
-        """The expert on so many tokens, and its output [tokens, d_model]; `weights` are read at every run.
+        """Run of the expert on `tokens` tokens, and its output [tokens, d_model]; every run reads `weights`.
 
-        Input and output belong to the number of tokens: experts share them and run one after the other.
+        Experts with the same number of tokens share input and output, so they must run one after the other.
         """
         x, inner, out = self._buffers(tokens)
         d_ff, gated = self.shape.experts.d_ff, self.shape.experts.gated
@@ -206,7 +206,7 @@ class ExpertKernel:
         return run, out
 
     def output(self, tokens: int) -> Tensor:
-        """Where experts on so many tokens leave their output, [tokens, d_model]."""
+        """Output buffer of experts on `tokens` tokens, [tokens, d_model]."""
         return self._buffers(tokens)[2]
 
     def _buffers(self, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +220,7 @@ class ExpertKernel:
 
 
 def activated(inner: Tensor, gated: bool) -> Tensor:
-    """ReLU, in place, or SiLU of the first half times the second."""
+    """Activation: ReLU, in place, or if gated SiLU of the first half times the second half."""
     if not gated:
         return inner.relu_()
     gate, up = inner.chunk(2, dim=1)
@@ -228,9 +228,9 @@ def activated(inner: Tensor, gated: bool) -> Tensor:
 
 
 def expand(packed: Tensor, held: Format, parameters: int, out: Tensor) -> None:
-    """Write fp16 weights of int8 or int4 ones; `packed` is bytes: the weights, then a 16-bit scale for each group.
+    """Expand int8 or int4 weights to fp16 into `out`; `packed` holds the weights, then a 16-bit scale per group.
 
-    int4 holds weight i and weight i + parameters / 2 in one byte, low and high half, each as value + 8.
+    In int4 one byte holds weight i in its low half and weight i + parameters / 2 in its high half, each as value + 8.
     """
     count = parameters // GROUP * GROUP
     data, scales = packed[: _data_bytes(parameters, held)], packed[_data_bytes(parameters, held) :]

@@ -1,4 +1,4 @@
-"""Which machine it is that is measured: facts as driver and system report them. What is not reported is left out."""
+"""Facts about the measured machine, as far as driver and system report them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ask = Callable[[list[str]], str]
 
 
 def machine_facts(device: torch.device) -> dict[str, Fact]:
-    """Of a CUDA device and the host it is in."""
+    """Facts about a CUDA device and its host."""
     properties = torch.cuda.get_device_properties(device)
     known: dict[str, Fact] = {
         "device": properties.name,
@@ -42,8 +42,8 @@ def machine_facts(device: torch.device) -> dict[str, Fact]:
 
 
 def host_facts() -> dict[str, Fact]:
-    """Of the host, the libraries and the day."""
-    release = re.match(r"[\d.]*\d", platform.release())  # the version; what follows names a build
+    """Facts about the host, the libraries and the date."""
+    release = re.match(r"[\d.]*\d", platform.release())  # the version, without the name of a build
     facts: dict[str, Fact] = {
         "torch": str(torch.__version__),
         "python": platform.python_version(),
@@ -55,7 +55,7 @@ def host_facts() -> dict[str, Fact]:
 
 
 def driver_facts(uuid: object, ask: Ask) -> dict[str, Fact]:
-    """What nvidia-smi says of the device of that id (of the first one where there is none); nothing if it is absent."""
+    """Facts that nvidia-smi reports of a device by id (None: the first one); empty if nvidia-smi is unavailable."""
     which = "0" if uuid is None else f"GPU-{uuid}"
     command = ["nvidia-smi", "-i", which, f"--query-gpu={','.join(QUERIES.values())}", "--format=csv,noheader,nounits"]
     try:
@@ -65,40 +65,40 @@ def driver_facts(uuid: object, ask: Ask) -> dict[str, Fact]:
     fields = [field.strip() for field in answer.strip().split(",")]
     if len(fields) != len(QUERIES):
         return {}
-    told = {name: fact(field) for name, field in zip(QUERIES, fields, strict=True) if _is_told(field)}
-    return told | ({"driver": fields[0]} if "driver" in told else {})
+    facts = {name: fact(field) for name, field in zip(QUERIES, fields, strict=True) if _is_reported(field)}
+    return facts | ({"driver": fields[0]} if "driver" in facts else {})
 
 
 def asked(command: list[str]) -> str:
-    """What a command prints; raises OSError or SubprocessError if it does not run."""
+    """Output of a command; raises OSError or SubprocessError if it fails."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 def fact(text: str) -> Fact:
-    """A whole number where it is one, else the text."""
+    """Text as a whole number if it is one, else unchanged."""
     return int(text) if re.fullmatch(r"\d+", text) else text
 
 
 def cpu_name(cpuinfo: Path) -> str:
-    """The processor's name; empty if the system does not tell."""
+    """Name of the processor; empty if the system does not report it."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor()
+        match = None
+    return match[1].strip() if match else platform.processor()
 
 
 def slug(device: str) -> str:
-    """`NVIDIA H100 80GB HBM3` as the name of a file: h100-80gb-hbm3."""
+    """Device name as a file name, e.g. `h100-80gb-hbm3` for `NVIDIA H100 80GB HBM3`."""
     words = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     return words.removeprefix("nvidia-") or "device"
 
 
 def link(facts: Mapping[str, Fact], name: str) -> int | None:
-    """A fact about the link as it is built in, `generation` or `width`; None if the driver does not tell."""
-    found = facts.get(f"pcie_{name}_max", facts.get(f"pcie_{name}"))
-    return found if isinstance(found, int) and found > 0 else None
+    """Maximum `generation` or `width` of the PCIe link; None if the driver does not report it."""
+    value = facts.get(f"pcie_{name}_max", facts.get(f"pcie_{name}"))
+    return value if isinstance(value, int) and value > 0 else None
 
 
-def _is_told(field: str) -> bool:
+def _is_reported(field: str) -> bool:
     return bool(field) and not field.startswith("[") and field not in ("N/A", "Unknown Error")

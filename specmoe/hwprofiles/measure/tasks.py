@@ -1,10 +1,7 @@
-"""What the device reaches at best: large matrix products, and the least time of a kernel.
+"""Tasks of a measurement: disk, links and host; expansion, experts and dense parts; large products and floors.
 
-Experts and dense parts by tokens, expansion by bytes.
-
-Copies, allocation, the disk, the link itself, and what the host thread pays.
-
-Large products, what experts reach of them, and floors: what is left of small work after the roofline.
+Each task measures on `Context.bench` and stores its results in `Context.found`. A floor is the time of small work minus
+its roofline.
 """
 
 from __future__ import annotations
@@ -19,10 +16,9 @@ import torch
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.formats import ComputeFormat, Format, compute_format
-from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure import host
 from specmoe.hwprofiles.measure.bench import Bench, Effort, computing
-from specmoe.hwprofiles.measure.copies import LEAST, Link, fitting
+from specmoe.hwprofiles.measure.copies import LATENCY_BYTES, Link, fitting, reads
 from specmoe.hwprofiles.measure.experts import DenseParts, Experts, expansion
 from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.host import quiet
@@ -34,8 +30,14 @@ from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.roofline import Rates, roofline_ns
 from specmoe.hwprofiles.shape import ModelShape, Phase
 
-CHAIN = 200  # kernels, each of which needs what the one before wrote
+CHAIN = 200  # kernels, each of which depends on the one before
 CHAIN_NUMBERS = 256
+HOW_EXPERT = "one expert as a captured graph, back to back, weights in several places in turn"
+HOW_DENSE = "one captured graph, back to back, weights in several places in turn"
+ASSUMED_LANES = 16  # if the driver does not report the link
+LANE_RATE = 1e9 * 128 / 130  # bytes per second of a lane of generation 3; it doubles with each generation
+REPORTED, NOT_REPORTED = "as the driver reports it", "the driver does not tell"
+FLOOR_CONTEXT = 32  # positions; few, so that a layer's time is the chain of its kernels
 
 
 def product(size: int, computed: ComputeFormat, bench: Bench, effort: Effort) -> Sample:
@@ -46,7 +48,7 @@ def product(size: int, computed: ComputeFormat, bench: Bench, effort: Effort) ->
 
 
 def kernel_floor(bench: Bench, effort: Effort) -> Sample:
-    """Time of one of many small kernels that depend on each other, in one graph."""
+    """Time of one of many small dependent kernels in one graph."""
     numbers = torch.zeros(CHAIN_NUMBERS, device=bench.device)
 
     def chain() -> None:
@@ -59,7 +61,7 @@ def kernel_floor(bench: Bench, effort: Effort) -> Sample:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute fp32 products in fp32, not in TF32, whatever was set before."""
+    """Compute fp32 products in fp32 instead of TF32 inside the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -69,7 +71,7 @@ def full_precision() -> Iterator[None]:
 
 
 class Kind(NamedTuple):
-    """A dense curve without its points."""
+    """Fields of a dense curve without its points."""
 
     part: DensePart
     phase: Phase
@@ -79,12 +81,8 @@ class Kind(NamedTuple):
     context: int
 
 
-HOW_EXPERT = "one expert as a captured graph, back to back, weights in several places in turn"
-HOW_DENSE = "one captured graph, back to back, weights in several places in turn"
-
-
 def expert_curve(context: Context, shape: ModelShape, held: Format) -> None:
-    """An expert of a shape in a format, as far as memory goes."""
+    """Measure an expert of a shape in a format, up to the tokens that fit into memory."""
     what, effort = f"experts of {shape.name} in {held}", context.plan.effort
     try:
         experts = Experts(shape, held, context.bench)
@@ -99,7 +97,7 @@ def expert_curve(context: Context, shape: ModelShape, held: Format) -> None:
 
 
 def dense_curves(context: Context, shape: ModelShape, phase: Phase, computed: ComputeFormat) -> None:
-    """Everything before each kind of MoE layer at every context, and the head."""
+    """Measure everything before each kind of MoE layer at every context, the router and the head."""
     parts, plan = DenseParts(shape, phase, computed, context.bench), context.plan
     layers = range(shape.stack(phase).moe_layers)
     for parameters, layer in {shape.dense_parameters(phase, layer): layer for layer in layers}.items():
@@ -114,7 +112,7 @@ def dense_curves(context: Context, shape: ModelShape, phase: Phase, computed: Co
 
 
 def _dense(context: Context, kind: Kind, sample: Callable[[int], Sample]) -> None:
-    """One curve, unless a shape before had the same."""
+    """Measure one curve, unless an earlier shape had the same."""
     if any(kind == tuple(getattr(curve, name) for name in Kind._fields) for curve in context.found.dense):
         return
     what = f"{kind.part} of {kind.phase} in {kind.format}, d_model {kind.d_model}, {kind.context} positions"
@@ -125,13 +123,13 @@ def _dense(context: Context, kind: Kind, sample: Callable[[int], Sample]) -> Non
 
 
 def expansion_curve(context: Context, held: Format) -> None:
-    """Expansion of a compressed format; its rate is that of the most bytes. Raises InputError if no memory is left."""
+    """Measure expansion of a compressed format; its rate is that of the largest. Raises InputError if none fits."""
     plan, found = context.plan, context.found
     sample = partial(expansion, held=held, bench=context.bench, effort=plan.effort)
     name, how = f"dequantise.{held}", "expansion to fp16 as a captured graph, back to back"
     timed = as_far_as_memory(context, f"expansion of {held}", plan.expansions, sample)
     if not timed:
-        raise InputError(f"{name}: no room for the least expansion in device memory")
+        raise InputError(f"{name}: device memory is too small for the smallest expansion")
     found.curve(f"{name}.points", timed, how)
     found.rate(f"{name}.rate", *timed[-1], f"the largest {how}")
 
@@ -139,7 +137,7 @@ def expansion_curve(context: Context, held: Format) -> None:
 def as_far_as_memory(
     context: Context, what: str, amounts: Iterable[int], sample: Callable[[int], Sample]
 ) -> list[tuple[int, Sample]]:
-    """Samples by rising amount, up to where device memory runs out, which is told."""
+    """Samples by rising amount until device memory runs out, which is reported as skipped."""
     timed: list[tuple[int, Sample]] = []
     for amount in amounts:
         try:
@@ -151,24 +149,19 @@ def as_far_as_memory(
 
 
 def first_line(error: Exception) -> str:
-    """Of what torch says at length."""
+    """First line of an error message."""
     return str(error).splitlines()[0]
 
 
-LANES = 16  # of a link about which the driver says nothing
-PER_LANE = 1e9 * 128 / 130  # bytes a second of a lane of generation 3, and twice that of each that follows
-TOLD, UNTOLD = "as the driver reports it", "the driver does not tell"
-
-
 def disk_reads(context: Context) -> None:
-    """nvme."""
-    timed, latency, how = disk.reads(context.plan.reads)
+    """Measure reads from disk: the copy `nvme`."""
+    timed, latency, how = reads(context.plan.reads)
     context.found.curve("nvme.points", timed, how)
     context.found.latency("nvme", latency, how)
 
 
 def links_and_host(context: Context, shape: ModelShape) -> None:
-    """Every copy, allocation and the costs of the host, which share their buffers."""
+    """Measure all copies, allocation and host costs, which share their buffers."""
     link = open_link(context)
     copies(context, link, shape)
     with quiet():
@@ -176,31 +169,31 @@ def links_and_host(context: Context, shape: ModelShape) -> None:
 
 
 def open_link(context: Context) -> Link:
-    """Buffers of the largest size that memory has room for; raises InputError if it is none."""
+    """Allocate buffers of the largest size that fits into memory; raises InputError if none fits."""
     for largest in reversed(context.plan.copies):
         try:
             return Link(context.bench, largest, context.plan.effort)
-        except RuntimeError as error:  # what torch raises if memory of either kind runs out
+        except RuntimeError as error:  # torch raises it if host or device memory runs out
             context.skip(f"copies of {largest} bytes: {str(error).splitlines()[0]}")
-    raise InputError("copies: no room for the least of them, in host or device memory")
+    raise InputError("copies: host or device memory is too small for the smallest copy")
 
 
 def copies(context: Context, link: Link, shape: ModelShape) -> None:
-    """By size, in every way; the time of the least one is the latency."""
+    """Measure all kinds of copies by size; the time of the smallest is the latency."""
     sizes = fitting(context.plan.copies, len(link.pinned))
     beside = Experts(shape, shape.format, context.bench).beside(context.plan.effort)
     for name, measured, how in link.ways(beside):
         timed = [(size, measured(size)) for size in sizes]
         context.found.curve(name, timed, how)
         if name.endswith(".points"):
-            context.found.latency(name.rpartition(".")[0], measured(LEAST), how)
+            context.found.latency(name.rpartition(".")[0], measured(LATENCY_BYTES), how)
         if name == "device_copy.points":
             size, sample = timed[-1]
             context.found.rate("device.memory_bandwidth", 2 * size, sample, "read and written by the largest of them")
 
 
 def host_costs(context: Context, link: Link, shape: ModelShape) -> None:
-    """Both sets, with an expert and the last dense part of a shape on one token."""
+    """Measure both sets of host costs, with an expert and the last dense part of a shape on one token."""
     bench, effort, found = context.bench, context.plan.effort, context.found
     parts = _parts(context, shape)
     begin = host.begin(bench, parts, effort)
@@ -231,29 +224,26 @@ def _parts(context: Context, shape: ModelShape) -> host.Parts:
 
 
 def built_link(context: Context, facts: Mapping[str, Fact]) -> None:
-    """What the link is built as; else the least generation that carries what was measured."""
+    """Store the link as reported, else the lowest generation that explains the measured rate."""
     found, lanes, generation = context.found, link_fact(facts, "width"), link_fact(facts, "generation")
     if lanes is None:
-        found.guessed("link.lanes", LANES, f"{UNTOLD}; the usual number")
+        found.guessed("link.lanes", ASSUMED_LANES, f"{NOT_REPORTED}; the usual number")
     else:
-        found.given("link.lanes", lanes, TOLD)
+        found.given("link.lanes", lanes, REPORTED)
     if generation is None:
-        found.guessed("link.generation", _carrying(context), f"{UNTOLD}; the least that carries what was measured")
+        found.guessed("link.generation", _carrying(context), f"{NOT_REPORTED}; the lowest for the measured rate")
     else:
-        found.given("link.generation", generation, TOLD)
+        found.given("link.generation", generation, REPORTED)
 
 
 def _carrying(context: Context) -> int:
     points, lanes = context.found.points["host_to_device.pinned.points"], context.found.quantities["link.lanes"].value
     rate = points.amounts[-1] / points.times_ns[-1] * 1e9
-    return next(at for at in itertools.count(1) if lanes * PER_LANE * 2.0 ** (at - 3) > rate)
-
-
-FLOOR_CONTEXT = 32  # positions: few, so that what a layer takes is the chain of its kernels
+    return next(at for at in itertools.count(1) if lanes * LANE_RATE * 2.0 ** (at - 3) > rate)
 
 
 def products(context: Context, shape: ModelShape, computed: ComputeFormat) -> None:
-    """The rate of large products, and the share of it that an expert on the most tokens reaches."""
+    """Measure the rate of large products, and the share of it that an expert on the most tokens reaches."""
     size, found = context.plan.product, context.found
     sample = product(size, computed, context.bench, context.plan.effort)
     found.rate(f"gemm.{computed}.rate", 2 * size**3, sample, f"product of two matrices of {size} by {size}")
@@ -270,7 +260,7 @@ def products(context: Context, shape: ModelShape, computed: ComputeFormat) -> No
 
 
 def floors(context: Context, shape: ModelShape) -> None:
-    """Of a kernel, of a layer and of a router, one token."""
+    """Measure the floors of a kernel, of a layer and of a router on one token."""
     bench, effort, found = context.bench, context.plan.effort, context.found
     found.time("device.kernel_floor", kernel_floor(bench, effort), "one of many dependent kernels in one graph")
     parts = DenseParts(shape, "decode", compute_format(shape.format), bench)
@@ -283,7 +273,7 @@ def floors(context: Context, shape: ModelShape) -> None:
 
 
 def layer_roofline_ns(context: Context, parts: DenseParts) -> float:
-    """What the roofline says of the layer that `floors` measures, as `Costs` does of any."""
+    """Roofline, ns, of the layer that `floors` measures, as in `Costs`."""
     shape, rates = parts.shape, rates_found(context, parts.computed)
     positions = shape.attentions(parts.phase) * FLOOR_CONTEXT
     operations = 2 * parts.layer_parameters + positions * shape.attention.flops_per_position
@@ -292,7 +282,7 @@ def layer_roofline_ns(context: Context, parts: DenseParts) -> float:
 
 
 def rates_found(context: Context, computed: ComputeFormat) -> Rates:
-    """What the device was found to reach in a format."""
+    """Measured rates of the device in a format."""
     known = {name: quantity.value for name, quantity in context.found.quantities.items()}
     arithmetic = known[f"gemm.{computed}.rate"] * known[f"gemm.{computed}.efficiency"]
     return Rates(0, known["device.memory_bandwidth"], arithmetic, WIDTH[computed])

@@ -1,4 +1,4 @@
-"""Whether there is a GPU that measuring, replaying and training can use, and if not, why."""
+"""Detection of GPUs for measuring, replaying and training, and the reason if there is none."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Device(NamedTuple):
 
 
 class Usable(NamedTuple):
-    """Devices that answer, or why there are none."""
+    """Working devices, or the reason why there are none."""
 
     devices: tuple[Device, ...]
     reason: str | None
 
 
 def usable_devices() -> Usable:
-    """Ask torch, which is imported only now, if it is installed at all."""
+    """Usable devices, found by importing torch if it is installed."""
     if find_spec("torch") is None:
         return Usable((), f"torch is not installed: {install(['torch'])}")
     try:
@@ -35,7 +35,7 @@ def usable_devices() -> Usable:
 
 
 def seen_by(torch: Any) -> Usable:
-    """What a torch sees; a device counts once it has told its free memory, for which it must work."""
+    """Devices that torch sees; a device counts if it reports its free memory, for which it must work."""
     if not torch.cuda.is_available():
         built = f"torch {torch.__version__} is built without CUDA" if torch.version.cuda is None else None
         return Usable((), built or f"torch {torch.__version__} finds no CUDA device, or no driver for it")

@@ -17,7 +17,6 @@ from specmoe.traces.schema import Block, Kind, Phase, no_lookahead
 from specmoe.units import COUNTS, whole
 
 _KEYS = ("sequence", "position", "layer", "experts")
-
 _PHASES: dict[Phase, tuple[str, ...]] = {"encode": ("encode", "prefill"), "decode": ("decode",)}
 
 
