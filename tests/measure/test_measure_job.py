@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.copies import DISK_SIZES
+from specmoe.hwprofiles.measure.experts import Experts
 from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
@@ -192,11 +194,15 @@ def test_what_does_not_fit_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyP
 
 
 def test_a_shape_that_does_not_fit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: object) -> object:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(work, "Experts", none)
     seen: list[Progress] = []
+
+    def too_large(*parts: Any) -> Experts:
+        """Only the experts of the curve do not fit; those that links and products are measured with do."""
+        if seen[-1].what.startswith("experts of"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Experts(*parts)
+
+    monkeypatch.setattr(work, "Experts", too_large)
     profile = measure(SHAPES[:1], ["fp32"], seen.append, HostBench(), plan=QUICK)
     assert [at.what for at in seen if at.skipped] == ["experts of tiny in fp32: CUDA out of memory"]
     assert profile.expert_curves == ()
