@@ -98,7 +98,17 @@ def scenario(shape: str, phase: Any, held: str = "fp16", home: Any = None) -> Sc
     slots, batch, steps = (12, 8, 12) if phase == "decode" else (16, 1, 2)
     at_home = AT_HOME._replace(format=home)
     return Scenario(
-        RunConfig(TRACES[phase], PROFILE, shape, held, slots, batch=batch, steps=steps, home=at_home, padded=True)
+        RunConfig(
+            TRACES[phase],
+            profile=PROFILE,
+            shape=shape,
+            format=held,
+            slots=slots,
+            batch=batch,
+            steps=steps,
+            home=at_home,
+            padded=True,
+        )
     )
 
 
