@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specmoe.analysis.figures.fidelity import about_of, plot_errors, plot_parts, plot_prediction
+from specmoe.analysis.figures.fidelity import about_of, headline, plot_errors, plot_parts, plot_prediction
 from specmoe.hwprofiles import HardwareProfile, load_profile
 from specmoe.validate.calibration import carried
 from specmoe.validate.fidelity import overall
@@ -121,7 +121,7 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
     save(HOME, told, cells, steps)
     about = about_of(told)
     for plot, draw in PLOTS.items():
-        draw(cells, IMAGES / f"validation-{name}-{plot}.png", "Simulated against replayed on the device", about)
+        draw(cells, IMAGES / f"validation-{name}-{plot}.png", headline(cells), about)
 
 
 def filled(page: str) -> str:

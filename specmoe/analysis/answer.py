@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specmoe.analysis.comparison import GIB, bounds_of, ranked, three_digits, winner
-from specmoe.analysis.figures.setting import Setting, ms, percent, settings_of, times, told
+from specmoe.analysis.figures.setting import NO_POLICY, Setting, ms, percent, settings_of, times, told
 from specmoe.analysis.point import Point, shown
 from specmoe.summary import SCALE, SET
 from specmoe.sweep_table import SweepTable
@@ -150,7 +150,7 @@ def answer_of(table: SweepTable) -> Answer:
     failed = len(table.rows) - len(table.good)
     said = [sentence for answer in found for sentence in answer.sentences]
     if not found:
-        said.append("There are yardsticks only: no policy that could be built.")
+        said.append(NO_POLICY)
     if failed:
         errors = table.rows["error"][table.rows["error"] != ""]
         said.append(f"{failed} of {len(table.rows)} cells failed, the first with: {errors.iloc[0]}.")

@@ -1,6 +1,6 @@
-"""One look for every figure: colour-blind-safe (Okabe and Ito 2008), readable in print, no display needed.
+"""The look that all figures share: colours (Okabe and Ito 2008, colour-blind-safe), titles, captions, PNG files.
 
-Titles and captions of any length, broken into lines that the figure is wide enough for.
+Titles and captions are broken into lines as wide as the figure. No display is needed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from specmoe.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +24,7 @@ MARKERS = "osD^v<>PX*hp"
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """A $ in a name is a $, not the begin of a formula, in all that is drawn inside the block."""
+    """Figures drawn in this block show a $ in a name as it is, not as the start of a formula."""
     import matplotlib as mpl
 
     with mpl.rc_context({"text.parse_math": False}):
@@ -47,14 +48,22 @@ def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> 
         return chart, chart.subplots(rows, columns)
 
 
+def panel(ax: Axes | None, width: float, height: float) -> Any:
+    """The Axes to draw on. Default: those of a new figure, in inches.
+
+    The result is typed Any, since matplotlib's types lack some methods of Axes.
+    """
+    return figure(1, 1, width, height)[1] if ax is None else ax
+
+
 def describe(chart: Figure, title: str, caption: str) -> None:
-    """A title above all panels, and below them in small print what was measured and how."""
+    """Write a title above all panels and a caption in small print below them."""
     chart.suptitle(title, fontsize=11, weight="bold")
     chart.supxlabel(caption, fontsize=7, color="0.35", linespacing=1.4)
 
 
 def legend_below(axes: Any, inches: float = 0.42) -> None:
-    """A legend in one row, so far below the axes' lower edge."""
+    """Place a legend in one row, some inches below the axes' lower edge."""
     from matplotlib.transforms import ScaledTranslation
 
     moved = axes.transAxes + ScaledTranslation(0, -inches, axes.figure.dpi_scale_trans)
@@ -63,7 +72,7 @@ def legend_below(axes: Any, inches: float = 0.42) -> None:
 
 
 def save(chart: Figure, png: Path) -> None:
-    """Write a PNG of fixed resolution; only a complete file ever bears the name."""
+    """Write a PNG of 120 dpi, whole or not at all."""
     with replacing(png) as fresh:
         chart.savefig(fresh, format="png", dpi=120)
 
@@ -73,16 +82,13 @@ CAPTION, TITLE = 17.5, 10.5  # characters an inch, of the widths that `describe`
 
 
 def finish(chart: Figure, title: str, caption: str) -> None:
-    """`describe` with both texts broken to the figure's width; line breaks that are there stay."""
+    """`describe` with both texts broken to the figure's width; their own line breaks stay."""
     inches = float(chart.get_figwidth())
     describe(chart, broken(title, int(TITLE * inches)), broken(caption, int(CAPTION * inches)))
 
 
 def broken(text: str, width: int) -> str:
-    """The text in lines of at most so many characters, between words; a longer word stays whole.
-
-    A number stays with its unit.
-    """
+    """The text in lines of at most `width` characters, broken between words, never between a number and its unit."""
     kept = re.sub(r"(?<=\d) (?=[A-Za-z%])", KEPT, text)
     lines = [wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in kept.split("\n")]
     return "\n".join(line for part in lines for line in part).replace(KEPT, " ")

@@ -55,14 +55,15 @@ def demo(
 
 
 def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:
-    from specmoe.analysis.figures.latency import plot_bandwidth, plot_latency
+    from specmoe.analysis.figures.latency import headline, plot_bandwidth, plot_latency
     from specmoe.analysis.figures.memory import plot_memory
+    from specmoe.analysis.figures.setting import titled
     from specmoe.analysis.point import point
 
     files = [out / name for name in ("latency.png", "memory.png", "bandwidth.png")]
     last = answers[-1]
     points = [point(run.result) for run in last.runs.values()]
-    plot_latency(points, files[0], last.setting.title)
+    plot_latency(points, files[0], titled(headline(points), last.setting.title))
     plot_memory([point(result) for result in sweep], files[1], "fp16, half of 1 to 12 GiB left for experts", cliff)
     plot_bandwidth(points, files[2], last.setting.title)
     return files

@@ -225,10 +225,10 @@ def _require_torch() -> None:
 
 def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
     """Plots of all cells; and where runs were made here, both timelines of one cell's."""
-    from specmoe.analysis.figures.fidelity import about_of, plot_errors, plot_parts, plot_prediction
+    from specmoe.analysis.figures.fidelity import about_of, headline, plot_errors, plot_parts, plot_prediction
 
     about = about_of(told)
-    title = "Simulated against replayed on the device"
+    title = headline(cells)
     plots = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
     paths = {name: out / f"{told.name}.{name}.png" for name in plots}
     for name, plot in plots.items():

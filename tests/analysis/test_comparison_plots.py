@@ -5,25 +5,41 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from comparison_points import BOUNDS, made, manifest, policies, yardstick
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from specmoe.analysis.figures.latency import (
     PARTS,
     bandwidth_figure,
+    draw_copies,
+    draw_latency,
     kind_of,
     latency_figure,
     plot_bandwidth,
     plot_latency,
 )
-from specmoe.analysis.figures.memory import distance_figure, hit_rate_figure, memory_figure, plot_memory, policy_lines
+from specmoe.analysis.figures.memory import (
+    distance_figure,
+    draw_distance,
+    draw_hit_rate,
+    draw_memory,
+    hit_rate_figure,
+    memory_figure,
+    plot_memory,
+    policy_lines,
+)
+from specmoe.analysis.figures.predictors import draw_accuracy, draw_depth, draw_reliability
+from specmoe.analysis.figures.tail import draw_tail
+from specmoe.analysis.figures.tornado import Swing, draw_tornado
 from specmoe.analysis.lines import OTHER, TOLD_APART, split_far
-from specmoe.analysis.point import Point
+from specmoe.analysis.point import Point, Tail
 from specmoe.errors import InputError
 
 GIB = 2**30
@@ -250,3 +266,24 @@ def test_all_text_of_every_figure_is_inside_it() -> None:
                 assert min(box.x0, box.y0) >= -1
                 assert box.x1 <= chart.bbox.x1 + 1
                 assert box.y1 <= chart.bbox.y1 + 1
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: draw_latency(policies(), ax),
+        lambda ax: draw_copies(policies(), ax),
+        lambda ax: draw_tail([replace(point, tail=Tail(1e6, 2e6, 3e6, 4e6)) for point in policies()], ax),
+        lambda ax: draw_memory(sweep(128, 256), 5, ax),
+        lambda ax: draw_hit_rate(sweep(128, 256), 5, ax),
+        lambda ax: draw_distance(sweep(128, 256), 5, ax),
+        lambda ax: draw_tornado([Swing("bandwidth", 0.1, -0.1), Swing("latency", 0.0, 0.2)], (0.8, 1.2), ax),
+        lambda ax: draw_accuracy([], ax),
+        lambda ax: draw_depth([], ax),
+        lambda ax: draw_reliability([], ax),
+    ],
+)
+def test_panels_are_drawn_on_the_axes_that_are_given(draw: Callable[[Any], Any]) -> None:
+    ax = Figure().subplots()
+    assert draw(ax) is ax and ax.get_xlabel() and not ax.figure.get_suptitle()
+    assert draw(None) is not ax

@@ -126,7 +126,7 @@ def test_one_policy_has_no_runner_up() -> None:
 def test_yardsticks_alone_give_no_answer() -> None:
     found = answer_of(table(oracle(), resident()))
     assert found.settings == ()
-    assert found.sentences == ("There are yardsticks only: no policy that could be built.",)
+    assert found.sentences == ("The results hold only yardsticks, which no runtime could build.",)
 
 
 def test_failures_are_counted_and_the_first_is_told() -> None:

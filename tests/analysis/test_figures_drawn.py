@@ -106,7 +106,9 @@ def test_yardsticks_alone_are_drawn_without_a_winner() -> None:
     sizes: dict[str, Any] = {"slots": 128, "batch": 8, LINK: 1e10, FLOOR: 0.8}
     found = drawn(table(oracle(), resident(), *(oracle(**{name: value}) for name, value in sizes.items())))
     assert list(found) == ["latency", "tail"]
-    assert {one.reading for one in found.values()} == {"There are yardsticks only: no policy that could be built."}
+    assert {one.reading for one in found.values()} == {
+        "The results hold only yardsticks, which no runtime could build."
+    }
 
 
 def test_parameters_of_policies_are_choices_too() -> None:
@@ -175,10 +177,13 @@ def test_warnings_that_hold_for_all_are_in_the_caption() -> None:
 
 def test_by_hand_latency() -> None:
     one = DRAWN["grid"]["latency"]
-    assert one.title == "Mean time of a step by policy: 128 slots, host_to_device.pinned.bandwidth=10 GB/s"
+    assert one.title == (
+        "lookahead is fastest: 3.50 ms per step, 12 % ahead of on-demand-lru "
+        "(128 slots, host_to_device.pinned.bandwidth=10 GB/s)"
+    )
     assert (
         one.reading
-        == "lookahead is fastest: 3.50 ms a step, 12 % less than on-demand-lru, and 1.75 times what the oracle needs."
+        == "lookahead is fastest: 3.50 ms per step, 12 % less than on-demand-lru, and 1.75 times what the oracle needs."
     )
     names = [label.get_text() for label in one.figure.axes[0].get_yticklabels()]
     assert names == ["gpu-only", "oracle", "lookahead", "on-demand-lru"]
@@ -209,8 +214,7 @@ def test_by_hand_the_memory_that_is_enough() -> None:
 
 def test_by_hand_hits_and_distance() -> None:
     assert DRAWN["grid"]["hit-rate"].reading == (
-        "With 1.00 GiB lookahead hits 70 % of the demands and on-demand-lru 50 %: "
-        "nowhere does the policy matter more to hits."
+        "With 1.00 GiB lookahead hits 70 % of the demands and on-demand-lru 50 %: the largest difference in the table."
     )
     assert DRAWN["grid"]["distance"].reading == (
         "Perfect knowledge would gain most with 1.00 GiB for experts, where the best policy, lookahead, "
@@ -229,8 +233,7 @@ def test_hits_are_not_compared_where_the_baseline_is_unknown() -> None:
     rows = [row(hit_rate=0.2), guess("lookahead", 3.0, hit_rate=0.5), row(slots=128, hit_rate=0.6)]
     rows.append(guess("lookahead", 3.0, slots=256, hit_rate=0.7))
     assert drawn(table(*rows))["hit-rate"].reading == (
-        "With 1.00 GiB lookahead hits 50 % of the demands and on-demand-lru 20 %: nowhere does the policy matter more "
-        "to hits."
+        "With 1.00 GiB lookahead hits 50 % of the demands and on-demand-lru 20 %: the largest difference in the table."
     )
 
 
@@ -252,7 +255,7 @@ def test_by_hand_speed_up_against_the_link() -> None:
     found = curves(one.figure.axes[0])
     assert found["lookahead"] == [(10, pytest.approx(4 / 3.5)), (20, pytest.approx(3 / 2.75))]
     assert found["oracle"] == [(10, 2.0), (20, 1.5)]
-    assert one.title == "Speed-up over on-demand-lru against the link: 128 slots"
+    assert one.title == "lookahead gains most over on-demand-lru: 1.14 times as fast at 10 GB/s (128 slots)"
     assert one.reading == (
         "At 10 GB/s lookahead is fastest, 1.14 times as fast as on-demand-lru; "
         "at 20 GB/s lookahead is fastest, 1.09 times as fast as on-demand-lru."
@@ -324,10 +327,11 @@ def test_of_many_links_the_ends_and_some_between_are_drawn() -> None:
 def test_by_hand_front_of_latency_and_vram() -> None:
     one = DRAWN["grid"]["pareto-vram"]
     found = curves(one.figure.axes[0])
-    assert found["beaten by none"] == [(1, 5), (2, 3.5), (4, 2.75)]
-    assert found["beaten"] == [(1, 6), (2, 4), (4, 3)]
+    assert found["Pareto front"] == [(1, 5), (2, 3.5), (4, 2.75)]
+    assert found["dominated"] == [(1, 6), (2, 4), (4, 3)]
     assert one.reading == (
-        "3 of 6 configurations are beaten by none: from lookahead (1.00 GiB, 5.00 ms) to lookahead (4.00 GiB, 2.75 ms)."
+        "3 of 6 configurations are on the Pareto front: from lookahead (1.00 GiB, 5.00 ms) to "
+        "lookahead (4.00 GiB, 2.75 ms)."
     )
     assert [text.get_text() for text in one.figure.axes[0].texts] == ["lookahead"]
 
@@ -345,10 +349,10 @@ def test_by_hand_front_of_latency_and_bytes() -> None:
     rows = [row(name, ms, bytes_loaded=mb * 100 * 10**6) for name, (ms, mb) in moved.items()]
     one = drawn(table(*rows, oracle(1.5, bytes_loaded=10**9), resident()))["pareto-bytes"]
     found = curves(one.figure.axes[0])
-    assert found["beaten by none"] == [(10, 4), (20, 3), (25, 2)]
-    assert sorted(found["beaten"]) == [(22, 3)]
+    assert found["Pareto front"] == [(10, 4), (20, 3), (25, 2)]
+    assert sorted(found["dominated"]) == [(22, 3)]
     assert found["yardstick"] == [(10, 1.5)]
-    assert one.reading == "a moves least (10.0 MB a step); e moves 150 % more and takes 50 % less time."
+    assert one.reading == "a moves least (10.0 MB per step); e moves 150 % more and takes 50 % less time."
     assert "Not shown: configurations slower than 4.00 ms (1)." in one.figure.get_supxlabel()
 
 
@@ -401,7 +405,7 @@ def test_by_hand_tail() -> None:
     assert found["p50"] == [(3, 0), (4, 1)]
     assert found["max"] == [(9, 0), (12, 1)]
     assert "p50 400, max 1200 \N{RIGHTWARDS ARROW}" in [text.get_text() for text in one.figure.axes[0].texts]
-    assert "rests on the slowest 1 of 100 steps" in one.figure.get_supxlabel()
+    assert "decided by the slowest 1 of 100 steps" in one.figure.get_supxlabel()
 
 
 def test_by_hand_batches() -> None:
@@ -430,7 +434,7 @@ def test_by_hand_settings_and_choices() -> None:
         "steps of different work."
     )
     tier = DRAWN["machines"]["by-tier-1"]
-    assert tier.title == "Fastest policies by tier: slow"
+    assert tier.title == "lookahead is fastest with 1 of 2 values of tier (slow)"
     assert [label.get_text() for label in tier.figure.axes[0].get_yticklabels()] == ["host-pinned", "nvme"]
 
 

@@ -127,7 +127,7 @@ def test_what_costs_time_is_not_advised(tmp_path: Path) -> None:
 def test_yardsticks_alone_win_nothing(tmp_path: Path) -> None:
     found = first_screen(tmp_path, oracle(), resident())
     assert [text(heading) for heading in found.iter("h1")] == [
-        "There are yardsticks only: no policy that could be built"
+        "The results hold only yardsticks, which no runtime could build"
     ]
 
 

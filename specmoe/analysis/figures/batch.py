@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from specmoe.analysis.comparison import MS, caption, three_digits, winner
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, draw, logarithmic, scale, split_far
-from specmoe.analysis.style import figure, finish
+from specmoe.analysis.point import Point
+from specmoe.analysis.style import figure, finish, panel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -20,14 +22,25 @@ def of_batch(setting: Setting) -> Drawn | None:
     sizes = sorted({cell.where["batch"] for cell in cells})
     if len(sizes) < 2:
         return None
-    title = titled("Batch scaling", setting.told("batch"))
-    return Drawn("batch", title, _reading(cells, sizes[0], sizes[-1]), _figure(setting, cells, sizes, title))
+    title = titled(_headline(cells, sizes[0], sizes[-1]), setting.told("batch"))
+    return Drawn("batch", title, _reading(cells, sizes[0], sizes[-1]), _figure(setting, cells, title))
+
+
+def _headline(cells: Sequence[Cell], small: int, large: int) -> str:
+    first, last = _ends(cells, small, large)
+    ratio = times(last.tokens_per_second / first.tokens_per_second)
+    return f"{last.about.policy} is fastest at batch {large}: {ratio} the throughput of batch {small}"
+
+
+def _ends(cells: Sequence[Cell], small: int, large: int) -> list[Point]:
+    """The fastest policy at the smallest and at the largest batch."""
+    at = {size: [cell.point for cell in cells if cell.where["batch"] == size] for size in (small, large)}
+    return [best for size in (small, large) if (best := winner(at[size])) is not None]
 
 
 def _reading(cells: Sequence[Cell], small: int, large: int) -> str:
     """What the largest batch gives and costs, with the policy that is best there."""
-    at = {size: [cell.point for cell in cells if cell.where["batch"] == size] for size in (small, large)}
-    first, last = (found for size in (small, large) if (found := winner(at[size])) is not None)
+    first, last = _ends(cells, small, large)
     rates = [point.tokens_per_second for point in (first, last)]
     return (
         f"Batch {large} gives {times(rates[1] / rates[0])} the throughput of batch {small}, each with its best policy: "
@@ -36,29 +49,37 @@ def _reading(cells: Sequence[Cell], small: int, large: int) -> str:
     )
 
 
-def _figure(setting: Setting, cells: Sequence[Cell], sizes: Sequence[int], title: str) -> Figure:
+def _figure(setting: Setting, cells: Sequence[Cell], title: str) -> Figure:
     near, far = split_far([_line(cells, name, by_time=True) for name in sorted({cell.policy for cell in cells})])
     told = "; ".join(f"{line.name}, {three_digits(min(line.y))} ms and more" for line in far)
     note = f"\nToo slow to draw: {told}." if far else ""
     chart, panels = figure(1, 2, width=4.6, height=4.2)
-    draw(panels[0], [_line(cells, line.name, by_time=False) for line in near], setting.looks)
-    draw(panels[1], near, setting.looks)
-    for bound, style in (("floor", ":"), ("oracle", "--")):
-        found = {cell.where["batch"]: cell.point for cell in cells}
-        ns = [found[size].bound_ns(bound) for size in sizes]
-        rates = [found[size].tokens_per_second * found[size].latency_ns / t for size, t in zip(sizes, ns, strict=True)]
-        panels[0].plot(sizes, rates, color="black", linestyle=style, label=bound)
-        panels[1].plot(sizes, [t / MS for t in ns], color="black", linestyle=style, label=bound)
-    for axes, label in zip(panels, ("tokens/s", "mean time of a step, ms"), strict=True):
-        axes.grid(color="0.93")
-        axes.set_axisbelow(True)
-        scale(axes)
-        logarithmic(axes, "x")
-        axes.set_xticks(sizes, map(str, sizes))
-        axes.set(xlabel="sequences at once", ylabel=label)
+    names = [line.name for line in near]
+    for axes, by_time in zip(panels, (False, True), strict=True):
+        draw_batch(setting, [cell for cell in cells if cell.policy in names], by_time, axes)
     panels[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
     finish(chart, title, caption([cell.point for cell in cells], ("batch",)) + note)
     return chart
+
+
+def draw_batch(setting: Setting, cells: Sequence[Cell], by_time: bool, ax: Axes | None = None) -> Axes:
+    """Throughput, or the time per step, of each policy against the batch; on new Axes by default."""
+    axes = panel(ax, 4.6, 4.2)
+    names = sorted({cell.policy for cell in cells})
+    draw(axes, [_line(cells, name, by_time) for name in names], setting.looks)
+    at = {cell.where["batch"]: cell.point for cell in cells}
+    sizes = sorted(at)
+    for bound, style in (("floor", ":"), ("oracle", "--")):
+        ns = [at[size].bound_ns(bound) for size in sizes]
+        rates = [at[size].tokens_per_second * at[size].latency_ns / t for size, t in zip(sizes, ns, strict=True)]
+        axes.plot(sizes, [t / MS for t in ns] if by_time else rates, color="black", linestyle=style, label=bound)
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    scale(axes)
+    logarithmic(axes, "x")
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.set(xlabel="batch, sequences", ylabel="mean time per step, ms" if by_time else "throughput, tokens/s")
+    return cast("Axes", axes)
 
 
 def _line(cells: Sequence[Cell], name: str, by_time: bool) -> Line:

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from specmoe.analysis.comparison import MS
 from specmoe.analysis.figures.latency import NOTE, PARTS
-from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, legend_below, save
+from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, legend_below, panel, save
 from specmoe.errors import InputError
 from specmoe.validation_table import CellFidelity, Circumstances, Side
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -33,6 +35,15 @@ def about_of(circumstances: Circumstances) -> About:
     """What captions name of a validation's circumstances."""
     it = circumstances
     return About(it.device_name, it.profile, it.evidence, it.semantics)
+
+
+def headline(cells: Sequence[CellFidelity]) -> str:
+    """How far simulated mean steps are from measured ones, for a title; by the held-out cells if there are any."""
+    judged = [cell for cell in cells if held(cell)] or cells
+    errors = [100 * abs(cell.error) for cell in judged]
+    if not errors:
+        return "No cells"
+    return f"Simulated steps are within {max(errors):.1f} % of measured ones, {median(errors):.2f} % in the median"
 
 
 def caption(cells: Sequence[CellFidelity], about: About) -> str:
@@ -75,7 +86,7 @@ def laid_out(cells: Sequence[CellFidelity]) -> Iterator[tuple[int, str, CellFide
 ROW = 0.14  # inches a row
 BAND = 4  # percent: what the worst cell may err by
 LINES = {-BAND: "--", -1: ":", 0: "-", 1: ":", BAND: "--"}  # percent
-FILLED = "Filled: held out; hollow: constants were fitted on it."
+FILLED = "Filled: held-out cells. Hollow: cells that constants were fitted on."
 
 
 def plot_prediction(cells: Sequence[CellFidelity], png: Path, title: str, about: About) -> None:
@@ -90,10 +101,18 @@ def plot_errors(cells: Sequence[CellFidelity], png: Path, title: str, about: Abo
 
 def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """Simulated against measured mean step, a mark for each cell, colour and shape by group."""
-    from matplotlib.ticker import LogLocator
-
     described = f"{caption(cells, about)}\nLine: as measured; band: within {BAND} %. {FILLED}"
     chart, axes = figure(1, 1, width=8.2, height=5.2)
+    draw_prediction(cells, axes)
+    describe(chart, title, described)
+    return chart
+
+
+def draw_prediction(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+    """The marks of `prediction_figure` on Axes, without title and caption; on new Axes by default."""
+    from matplotlib.ticker import LogLocator
+
+    axes = panel(ax, 8.2, 5.2)
     times = [side.mean_ns / MS for cell in cells for side in (cell.measured, cell.simulated)]
     ends = [min(times) / 1.3, max(times) * 1.3]
     band = ([end * (1 + sign * BAND / 100) for end in ends] for sign in (-1, 1))
@@ -106,16 +125,20 @@ def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("")
-    axes.set(xlabel="measured mean time of a step, ms", ylabel="simulated, ms")
+    axes.set(xlabel="measured mean time per step, ms", ylabel="simulated mean time per step, ms")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    describe(chart, title, described)
-    return chart
+    return cast("Axes", axes)
 
 
 def errors_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """The error of each cell, sorted within its group, with a bar as wide as the spread of its repeats."""
     described = f"{caption(cells, about)}\nBars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %. {FILLED}"
-    chart, axes = rows_figure(cells)
+    return _described(draw_errors(cells), title, described)
+
+
+def draw_errors(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+    """The rows of `errors_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = _rows(cells, ax)
     looks = _looks(cells)
     for row, _, cell in laid_out(cells):
         if cell is not None:
@@ -125,21 +148,26 @@ def errors_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Fi
     for percent, style in LINES.items():
         axes.axvline(percent, color="black", linestyle=style, linewidth=0.7, zorder=0)
     far = max(1.2 * BAND, *(100 * abs(cell.error) + 50 * cell.spread + 0.4 for cell in cells))
-    axes.set(xlim=(-far, far), xlabel="error of the mean time of a step, % (right: simulated is slower)")
-    describe(chart, title, described)
+    axes.set(xlim=(-far, far), xlabel="error of the mean time per step, % (right: simulated is slower)")
+    return cast("Axes", axes)
+
+
+def _described(axes: Axes, title: str, caption: str) -> Figure:
+    chart = cast("Figure", axes.figure)
+    describe(chart, title, caption)
     return chart
 
 
-def rows_figure(cells: Sequence[CellFidelity]) -> tuple[Figure, Any]:
-    """A figure whose rows are those of `laid_out`, with their names."""
+def _rows(cells: Sequence[CellFidelity], ax: Axes | None) -> Any:
+    """Axes whose rows are those of `laid_out`, with their names."""
     rows = list(laid_out(cells))
-    chart, axes = figure(1, 1, width=7.4, height=1.6 + ROW * len(rows))
+    axes = panel(ax, 7.4, 1.6 + ROW * len(rows))
     axes.set_ylim(len(rows) - 0.3, -0.7)
     axes.set_yticks(range(len(rows)), [text for _, text, _ in rows], fontsize=7)
     axes.tick_params(axis="y", length=0)
     for tick, (_, _, cell) in zip(axes.get_yticklabels(), rows, strict=True):
         tick.set_weight("bold" if cell is None else "normal")
-    return chart, axes
+    return axes
 
 
 def _looks(cells: Sequence[CellFidelity]) -> dict[str, dict[str, Any]]:
@@ -171,8 +199,13 @@ def plot_parts(cells: Sequence[CellFidelity], png: Path, title: str, about: Abou
 
 def parts_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
     """Two bars for each cell, the measured one above the simulated, as shares of the measured mean step."""
-    described = f"{caption(cells, about)}\nOf two bars the upper is measured, the lower simulated. {NOTE}"
-    chart, axes = rows_figure(cells)
+    described = f"{caption(cells, about)}\nUpper bar: measured; lower bar: simulated. {NOTE}"
+    return _described(draw_parts(cells), title, described)
+
+
+def draw_parts(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+    """The bars of `parts_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = _rows(cells, ax)
     rows = [(row, cell) for row, _, cell in laid_out(cells) if cell is not None]
     bars = [
         (row + shift * HEIGHT / 2, side, cell.measured.mean_ns)
@@ -185,10 +218,9 @@ def parts_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Fig
         _bars(axes, [at for at, _, _ in bars], widths, lefts, {**look, "label": part})
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     axes.axvline(100, color="black", linewidth=0.7)
-    axes.set(xlim=(0, max(105, 1.02 * max(lefts))), xlabel="share of the measured mean time of a step, %")
+    axes.set(xlim=(0, max(105, 1.02 * max(lefts))), xlabel="share of the measured mean time per step, %")
     legend_below(axes)
-    describe(chart, title, described)
-    return chart
+    return cast("Axes", axes)
 
 
 def _part(side: Side, part: str) -> float:

@@ -1,16 +1,11 @@
-"""Which policy is fastest, by how much, where its time goes, and how far it is from the best possible.
-
-Which policy pays for its hits with wasted copies.
-
-Latency by policy, and which copies policies pay their hits with: one slice of a setting.
-"""
+"""Policies compared in one slice of a setting: where their time goes, and what their hits cost in copies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.comparison import (
     MS,
@@ -22,10 +17,10 @@ from specmoe.analysis.comparison import (
     visible_limit,
     winner,
 )
-from specmoe.analysis.figures.setting import Drawn, Setting, ms, percent, times, titled
+from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, percent, times, titled
 from specmoe.analysis.labels import name_points
 from specmoe.analysis.point import Point
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below, save
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +32,8 @@ PARTS: dict[str, dict[str, Any]] = {  # dark, hatched, light: they differ in gre
     "stall": {"color": COLOURS[1], "hatch": "////"},
     "host": {"color": "0.8"},
 }
-NOTE = "Stall: the compute stream waits for loads; host: it waits for the host thread."
-YARDSTICKS = " In italics: yardsticks (all resident, pre-gated, or they peek)."
+NOTE = "Stall: the GPU waits for expert loads. Host: the GPU waits for the host thread."
+YARDSTICKS = " Italics: yardsticks, which hold every expert, need a pre-gated model or know the future."
 BACKING = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 LINES: dict[str, dict[str, Any]] = {  # the side of the line that its label stands on, and the label's row
     "floor": {"linestyle": ":", "ha": "right", "row": 0},
@@ -71,8 +66,8 @@ def draw_latency(points: Sequence[Point], ax: Axes | None = None) -> Axes:
     order = ranked(points)
     bounds = bounds_of(order)
     limit = 1.05 * visible_limit([*(point.latency_ns for point in order), *bounds.values()])
-    axes: Any = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))[1] if ax is None else ax
-    axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time of a step, ms")
+    axes = panel(ax, 7.4, 1.9 + ROW * len(order))
+    axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time per step, ms")
     _bars(axes, order, limit)
     name_rows(axes, order, winner(order))
     for row, point in enumerate(order):
@@ -80,7 +75,7 @@ def draw_latency(points: Sequence[Point], ax: Axes | None = None) -> Axes:
     for name, value in bounds.items():
         if not math.isnan(value):
             _bound(axes, name, value, limit)
-    return axes  # type: ignore[no-any-return]  # matplotlib's Axes have methods that its types lack
+    return cast("Axes", axes)
 
 
 def _bars(axes: Any, order: Sequence[Point], limit: float) -> None:
@@ -133,7 +128,7 @@ def _bound(axes: Any, name: str, value: float, limit: float) -> None:
     axes.annotate(text, place, offset, axes.get_xaxis_transform(), "offset points", ha=look["ha"], fontsize=8)
 
 
-COPIES_NOTE = "Yardsticks hold every expert, need a pre-gated model, or peek."
+COPIES_NOTE = "Yardsticks hold every expert, need a pre-gated model or know the future."
 KINDS: dict[str, dict[str, Any]] = {
     "prefetches": {"marker": "o", "color": COLOURS[0], "markeredgecolor": "white"},
     "loads on demand only": {"marker": "s", "color": COLOURS[1], "markeredgecolor": "white"},
@@ -152,25 +147,45 @@ def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
     Low at the right, a policy waits for its loads; high at the left, it pays for its hits with wasted copies.
     """
     described = f"{caption(points)}\n{COPIES_NOTE * any(point.yardstick for point in points)}".strip()
-    order = sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.about.policy))
     chart, axes = figure(1, 1, width=7.4, height=4.8)
+    _copies(points, axes)
+    finish(chart, title, described)
+    _name_policies(points, axes)
+    return chart
+
+
+def draw_copies(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+    """The labelled points of `bandwidth_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = panel(ax, 7.4, 4.8)
+    _copies(points, axes)
+    _name_policies(points, axes)
+    return cast("Axes", axes)
+
+
+def _copies(points: Sequence[Point], axes: Any) -> None:
     axes.set(
         xlim=(-3, 124),
         ylim=(-5, 105),
         xticks=range(0, 101, 20),
-        xlabel="useful bytes of all bytes loaded, %",
+        xlabel="share of the loaded bytes that were used, %",
         ylabel="hit rate, %",
     )
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     for kind, look in KINDS.items():
-        group = [_percent(point) for point in order if kind_of(point) == kind]
+        group = [_percent(point) for point in _by_hits(points) if kind_of(point) == kind]
         if group:
             axes.plot(*zip(*group, strict=True), linestyle="", label=kind, **look)
     legend_below(axes)
-    finish(chart, title, described)
-    name_points(chart, axes, [point.about.policy for point in order], list(map(_percent, order)))
-    return chart
+
+
+def _by_hits(points: Sequence[Point]) -> list[Point]:
+    return sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.about.policy))
+
+
+def _name_policies(points: Sequence[Point], axes: Any) -> None:
+    order = _by_hits(points)
+    name_points(axes.figure, axes, [point.about.policy for point in order], list(map(_percent, order)))
 
 
 def kind_of(point: Point) -> str:
@@ -190,7 +205,7 @@ def of_latency(setting: Setting) -> Drawn | None:
     points = [cell.point for cell in setting.along()]
     if len(points) < 2:
         return None
-    title = titled("Mean time of a step by policy", setting.told())
+    title = titled(headline(points), setting.told())
     return Drawn("latency", title, fastest(points), latency_figure(points, title))
 
 
@@ -200,21 +215,37 @@ def of_copies(setting: Setting) -> Drawn | None:
     real = [point for point in points if point.prefetches and not point.yardstick]
     if not real:
         return None
-    title = titled("What hits cost in copies", setting.told())
     best = max(real, key=lambda point: (point.hit_rate, point.useful_share, point.about.policy))
     reading = (
         f"Of the policies that prefetch, {best.about.policy} hits most ({percent(best.hit_rate)} of the demands), and "
         f"{percent(1 - best.useful_share)} of the bytes it copies are of no use."
     )
+    wasted = percent(1 - best.useful_share)
+    answer = f"{best.about.policy} hits most of the policies that prefetch, and wastes {wasted} of its copies"
+    title = titled(answer, setting.told())
     return Drawn("copies", title, reading, bandwidth_figure(points, title))
+
+
+def headline(points: Sequence[Point]) -> str:
+    """The fastest policy and its lead in a title, e.g. lookahead is fastest: 2.51 ms per step, 8 % ahead of static."""
+    best = winner(points)
+    if best is None:
+        return NO_POLICY.removesuffix(".")
+    others = [point for point in ranked(points) if not point.yardstick and point is not best]
+    text = f"{best.about.policy} is fastest: {ms(best.latency_ns)} per step"
+    if not others:
+        return text
+    lead = 1 - best.latency_ns / others[0].latency_ns
+    how = f"{percent(lead)} ahead of" if lead else "as fast as"
+    return f"{text}, {how} {others[0].about.policy}"
 
 
 def fastest(points: list[Point]) -> str:
     """Who wins, by how much, and how far from the best possible."""
     best = winner(points)
     if best is None:
-        return "There are yardsticks only: no policy that could be built."
-    text = f"{best.about.policy} is fastest: {ms(best.latency_ns)} a step"
+        return NO_POLICY
+    text = f"{best.about.policy} is fastest: {ms(best.latency_ns)} per step"
     others = [point for point in ranked(points) if not point.yardstick and point is not best]
     if others:
         text += f", {percent(1 - best.latency_ns / others[0].latency_ns)} less than {others[0].about.policy}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from specmoe.analysis.comparison import FAR, caption, three_digits
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, baseline, draw, legend_beside, logarithmic, scale
 from specmoe.analysis.point import unit_of
-from specmoe.analysis.style import figure, finish
+from specmoe.analysis.style import figure, finish, panel
 from specmoe.summary import SCALE, SET
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ENDING = ".bandwidth"
@@ -28,10 +29,10 @@ def of_link(setting: Setting) -> Drawn | None:
     compared = baseline([cell.point for cell in cells])
     if compared is None or len({cell.where[column] for cell in cells}) < 2:
         return None
-    title = titled(f"Speed-up over {compared} against the link", setting.told(column))
     lines = speed_ups(cells, column, compared)
     if len({value for line in lines[:-1] for value in line.x}) < 2:
         return None
+    title = titled(_headline(lines[:-1], compared, column), setting.told(column))
     return Drawn("link", title, _reading(lines[:-1], compared, column), _figure(setting, cells, lines, column, title))
 
 
@@ -59,6 +60,14 @@ def speed_ups(cells: Sequence[Cell], column: str, compared: str) -> list[Line]:
     return [*(line for line in lines if line.x), Line("oracle", [value / size for value in order], oracle)]
 
 
+def _headline(lines: Sequence[Line], compared: str, column: str) -> str:
+    """Where a policy gains most over the baseline."""
+    ratio, at, name = max((y, x, line.name) for line in lines for x, y in zip(line.x, line.y, strict=True))
+    if ratio <= 1:
+        return f"No policy is faster than {compared} on any link"
+    return f"{name} gains most over {compared}: {times(ratio)} as fast {_told(at, column)}"
+
+
 def _reading(lines: Sequence[Line], compared: str, column: str) -> str:
     """Which is best on the slowest and on the fastest link."""
     ends = sorted({value for line in lines for value in line.x})
@@ -81,6 +90,17 @@ def _figure(setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], colu
     told = "; ".join(f"{line.name}, at most {three_digits(max(line.y))} times as fast" for line in slow)
     note = f"\nToo slow to draw: {told}." if slow else ""
     chart, axes = figure(1, 1, width=8.2, height=4.6)
+    draw_speed_up(setting, cells, lines, column, axes)
+    finish(chart, title, caption([cell.point for cell in cells]) + note)
+    return chart
+
+
+def draw_speed_up(
+    setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], column: str, ax: Axes | None = None
+) -> Axes:
+    """The lines of `speed_ups` on Axes, without title and caption; on new Axes by default."""
+    slow = [line for line in lines if max(line.y) < 1 / FAR]
+    axes = panel(ax, 8.2, 4.6)
     axes.grid(color="0.93")
     axes.set_axisbelow(True)
     draw(axes, [line for line in lines[:-1] if line not in slow], setting.looks)
@@ -96,5 +116,4 @@ def _figure(setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], colu
     axes.set_xticks(ticks if len(ticks) <= 9 else ticks[:: len(ticks) // 8], minor=False)
     axes.set_xticklabels([f"{tick:.4g}" for tick in axes.get_xticks()])
     legend_beside(axes)
-    finish(chart, title, caption([cell.point for cell in cells]) + note)
-    return chart
+    return cast("Axes", axes)

@@ -1,23 +1,21 @@
-"""How much VRAM a policy needs: to be fast, to hit, and to come near the oracle.
-
-Latency, hit rate and distance from the oracle against VRAM.
-"""
+"""How much VRAM a policy needs: latency, hit rate and distance from the oracle against VRAM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.comparison import GIB, MS, caption, three_digits
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, times, titled
 from specmoe.analysis.lines import Line, Looks, baseline, draw, legend_beside, looks, scale, split_far
 from specmoe.analysis.point import Point
-from specmoe.analysis.style import figure, finish, save
+from specmoe.analysis.style import finish, panel, save
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BOUNDS = {"floor": ":", "oracle": "--"}
@@ -35,38 +33,64 @@ def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_ap
     little otherwise. Axes that span a decade are logarithmic. Policies always slower than `visible_limit` are named
     below instead, and what of the others is slower is cut off.
     """
-    found = policy_lines(points, lambda point: point.latency_ns / MS)
-    lines, beyond = split_far(found)
+    beyond = split_far(_latencies(points))[1]
     note = f"\nToo slow to draw: {'; '.join(map(_range, beyond))}." if beyond else ""
-    chart, axes = _chart(points, lines, told_apart)
+    return _finished(draw_memory(points, cliff_slots, told_apart=told_apart), title, caption(points) + note)
+
+
+def draw_memory(
+    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
+) -> Axes:
+    """The lines of `memory_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = _lines(points, split_far(_latencies(points))[0], told_apart, ax)
     for name, style in BOUNDS.items():
         bounds = sorted({(p.vram_gib, p.bound_ns(name) / MS) for p in points if not p.yardstick})
         axes.plot(*zip(*bounds, strict=True), linestyle=style, color="black", label=name, zorder=1)
     scale(axes)
-    axes.set(ylabel="mean time of a step, ms")
-    return _finished(chart, points, title, caption(points) + note, cliff_slots)
+    axes.set(ylabel="mean time per step, ms")
+    return _labelled(axes, points, cliff_slots)
+
+
+def _latencies(points: Sequence[Point]) -> list[Line]:
+    return policy_lines(points, lambda point: point.latency_ns / MS)
 
 
 def hit_rate_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
     """The share of demands that found their expert resident, landed or not, over VRAM; a line for each real policy."""
-    lines = policy_lines(points, lambda point: 100 * point.hit_rate)
-    chart, axes = _chart(points, lines, told_apart)
+    return _finished(draw_hit_rate(points, cliff_slots, told_apart=told_apart), title, caption(points))
+
+
+def draw_hit_rate(
+    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
+) -> Axes:
+    """The lines of `hit_rate_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = _lines(points, policy_lines(points, lambda point: 100 * point.hit_rate), told_apart, ax)
     scale(axes)
     axes.set(ylabel="hit rate, %", yscale="linear", ylim=(-2, 102))
-    return _finished(chart, points, title, caption(points), cliff_slots)
+    return _labelled(axes, points, cliff_slots)
 
 
 def distance_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
     """Mean step in units of the oracle's on the same slots, over VRAM; 1 is perfect knowledge."""
-    found = policy_lines(points, lambda point: point.latency_ns / point.bound_ns("oracle"))
-    lines, beyond = split_far(found)
+    beyond = split_far(_distances(points))[1]
     least = "; ".join(f"{line.name}, at least {three_digits(min(line.y))} times" for line in beyond)
     note = f"\nToo far to draw: {least}." if beyond else ""
-    chart, axes = _chart(points, lines, told_apart)
+    return _finished(draw_distance(points, cliff_slots, told_apart=told_apart), title, caption(points) + note)
+
+
+def draw_distance(
+    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
+) -> Axes:
+    """The lines of `distance_figure` on Axes, without title and caption; on new Axes by default."""
+    axes = _lines(points, split_far(_distances(points))[0], told_apart, ax)
     axes.axhline(1, linestyle=BOUNDS["oracle"], color="black", label="oracle", zorder=1)
     scale(axes)
-    axes.set(ylabel="mean step, in units of the oracle's")
-    return _finished(chart, points, title, caption(points) + note, cliff_slots)
+    axes.set(ylabel="mean time per step / the oracle's")
+    return _labelled(axes, points, cliff_slots)
+
+
+def _distances(points: Sequence[Point]) -> list[Line]:
+    return policy_lines(points, lambda point: point.latency_ns / point.bound_ns("oracle"))
 
 
 def policy_lines(points: Sequence[Point], value: Callable[[Point], float]) -> list[Line]:
@@ -84,19 +108,23 @@ def policy_lines(points: Sequence[Point], value: Callable[[Point], float]) -> li
     return sorted(lines, key=lambda line: -line.y[0])
 
 
-def _chart(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | None) -> tuple[Figure, Any]:
-    chart, axes = figure(1, 1, width=8.2, height=4.6)
+def _lines(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | None, ax: Axes | None) -> Any:
+    axes = panel(ax, 8.2, 4.6)
     axes.grid(color="0.93")
     axes.set_axisbelow(True)
     draw(axes, lines, looks(points) if told_apart is None else told_apart)
-    return chart, axes
+    return axes
 
 
-def _finished(chart: Figure, points: Sequence[Point], title: str, described: str, cliff_slots: int) -> Figure:
-    (axes,) = chart.axes
+def _labelled(axes: Any, points: Sequence[Point], cliff_slots: int) -> Axes:
     axes.set(xlabel="VRAM for experts, GiB")
     _cliff(axes, cliff_slots, points[0].about.expert_bytes)
     legend_beside(axes)
+    return cast("Axes", axes)
+
+
+def _finished(axes: Axes, title: str, described: str) -> Figure:
+    chart = cast("Figure", axes.figure)
     finish(chart, title, described)
     return chart
 
@@ -128,17 +156,17 @@ NEAR = 0.1  # above the floor, as a share of it
 
 def of_memory(setting: Setting) -> Drawn | None:
     """Mean step against VRAM."""
-    return _drawn(setting, "memory", "Mean time of a step against VRAM", enough, memory_figure)
+    return _drawn(setting, "memory", _enough_in_short, enough, memory_figure)
 
 
 def of_hit_rate(setting: Setting) -> Drawn | None:
     """Hit rate against VRAM."""
-    return _drawn(setting, "hit-rate", "Hit rate against VRAM", most_hits, hit_rate_figure)
+    return _drawn(setting, "hit-rate", _most_hits_in_short, most_hits, hit_rate_figure)
 
 
 def of_distance(setting: Setting) -> Drawn | None:
     """Mean step in units of the oracle's against VRAM."""
-    return _drawn(setting, "distance", "Distance from the oracle against VRAM", what_is_left, distance_figure)
+    return _drawn(setting, "distance", _left_in_short, what_is_left, distance_figure)
 
 
 def enough(points: Points) -> str:
@@ -168,7 +196,7 @@ def most_hits(points: Points) -> str:
         best = max(points, key=lambda point: (point.hit_rate, -point.vram_gib))
         return f"{_hits(best)}, the most of all."
     best, base = max(pairs, key=lambda pair: pair[0].hit_rate - pair[1].hit_rate)
-    return f"{_hits(best)} and {compared} {percent(base.hit_rate)}: nowhere does the policy matter more to hits."
+    return f"{_hits(best)} and {compared} {percent(base.hit_rate)}: the largest difference in the table."
 
 
 def what_is_left(points: Points) -> str:
@@ -184,12 +212,40 @@ def what_is_left(points: Points) -> str:
     )
 
 
-def _drawn(setting: Setting, name: str, what: str, reading: Callable[[Points], str], draw: Draw) -> Drawn | None:
+def _enough_in_short(points: Points) -> str:
+    near = [p for p in points if p.latency_ns <= (1 + NEAR) * p.bound_ns("floor")]
+    if near:
+        best = min(near, key=lambda point: (point.vram_gib, point.latency_ns))
+        return f"{best.about.policy} is within {percent(NEAR)} of the floor from {three_digits(best.vram_gib)} GiB on"
+    best = min(points, key=lambda point: (point.latency_ns, point.vram_gib))
+    ratio = times(best.latency_ns / best.bound_ns("floor"))
+    return f"No policy comes near the floor: {best.about.policy} takes {ratio} as long with {_gib(best)}"
+
+
+def _most_hits_in_short(points: Points) -> str:
+    return _hits(max(points, key=lambda point: (point.hit_rate, -point.vram_gib)))
+
+
+def _left_in_short(points: Points) -> str:
+    best = [min(group, key=lambda point: point.latency_ns) for group in _by_memory(points)]
+    ratios = [point.latency_ns / point.bound_ns("oracle") for point in best]
+    if max(ratios) <= 1:
+        return "The best policy is as fast as the oracle with any VRAM"
+    return f"The best policy takes {three_digits(min(ratios))} to {times(max(ratios))} as long as the oracle"
+
+
+def _gib(point: Point) -> str:
+    return f"{three_digits(point.vram_gib)} GiB"
+
+
+def _drawn(
+    setting: Setting, name: str, answer: Callable[[Points], str], reading: Callable[[Points], str], draw: Draw
+) -> Drawn | None:
     points = [cell.point for cell in setting.along("slots")]
     real = [point for point in points if not point.yardstick]
     if len({point.about.slots for point in real}) < 2:
         return None
-    title = titled(what, setting.told("slots"))
+    title = titled(answer(real), setting.told("slots"))
     cliff = max(point.about.cliff_slots or 0 for point in real)
     return Drawn(name, title, reading(real), draw(points, title, cliff, setting.looks))
 

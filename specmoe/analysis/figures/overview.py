@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.analysis.comparison import MS, bounds_of, caption, winner
 from specmoe.analysis.figures.precision import ASSUMED
-from specmoe.analysis.figures.setting import Drawn, Setting, ms, titled, told
+from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, titled, told
 from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
 from specmoe.analysis.point import Point, of_machine
 from specmoe.analysis.style import figure, finish
@@ -35,7 +36,7 @@ def of_settings(settings: Sequence[Setting]) -> Drawn | None:
     if len(rows) < 2:
         return None
     across = ("trace", "trace_kind", "phase", "profile", "shape", "format", "batch", "semantics", "num_layers")
-    title = "Fastest policies by setting"
+    title = _headline(rows, "settings")
     return Drawn("settings", title, _reading(rows), _figure(rows, title, looks(_all(rows)), across))
 
 
@@ -59,7 +60,7 @@ def _by_choice(setting: Setting, column: str, points: dict[Any, list[Point]]) ->
     plain = column.removeprefix(SET).replace("_", " ")
     nothing = f"{plain}: the policy's own" if column.startswith(SET) else f"{plain}: none"
     rows = [Row(told(column, value) or nothing, found) for value, found in points.items()]
-    title = titled(f"Fastest policies by {plain}", setting.told(column))
+    title = titled(_headline(rows, f"values of {plain}"), setting.told(column))
     name = "by-" + plain.replace(" ", "-").replace(".", "-")  # another name than that of a number's figure
     return Drawn(name, title, _reading(rows), _figure(rows, title, setting.looks, (column,)))
 
@@ -68,11 +69,21 @@ def _all(rows: Sequence[Row]) -> list[Point]:
     return [point for row in rows for point in row.points]
 
 
+def _headline(rows: Sequence[Row], what: str) -> str:
+    """The policy that is fastest in most rows, which are `what`; ties by name."""
+    best = Counter(found.about.policy for row in rows if (found := winner(row.points)))
+    if not best:
+        return NO_POLICY.removesuffix(".")
+    name, count = min(best.items(), key=lambda item: (-item[1], item[0]))
+    share = f"all {count}" if count == len(rows) else f"{count} of {len(rows)}"
+    return f"{name} is fastest with {share} {what}"
+
+
 def _reading(rows: Sequence[Row]) -> str:
     """The best of all rows and of the worst of them."""
     best = [(found.latency_ns, row.name, found.about.policy) for row in rows if (found := winner(row.points))]
     if not best:
-        return "There are yardsticks only: no policy that could be built."
+        return NO_POLICY
     (least, name, policy), (most, other, theirs) = min(best), max(best)
     text = f"Fastest is {policy} with {name}, {ms(least)} a step; with {other} it is {theirs}, {ms(most)}"
     work = {(p.about.trace, p.about.phase, p.about.batch, p.about.shape) for p in _all(rows)}
@@ -98,7 +109,7 @@ def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence
         logarithmic(axes, "x")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(axis="y", length=0)
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="mean time of a step, ms")
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="mean time per step, ms")
     legend_beside(axes)
     hidden = len({point.about.policy for point in shown} - set(told_apart))
     note = f"\nNot shown: other policies ({hidden})." * (hidden > 0)

@@ -1,25 +1,26 @@
-"""Which configurations nothing beats in both: latency and VRAM, latency and bytes moved."""
+"""Pareto fronts: configurations that no other beats in both latency and VRAM, or latency and bytes moved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.comparison import MS, caption, three_digits, visible_limit
 from specmoe.analysis.figures.setting import CHOICES, Cell, Drawn, Setting, ms, percent, titled, told
 from specmoe.analysis.labels import XY, name_points
 from specmoe.analysis.lines import scale
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MB = 1e6
 Cost = Callable[[Cell], float]
 DOT: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgecolor": "white", "zorder": 3}
 GROUPS: dict[str, dict[str, Any]] = {
-    "beaten by none": DOT | {"color": COLOURS[0], "drawstyle": "steps-post", "linewidth": 1},
-    "beaten": DOT | {"color": "0.65", "linestyle": "", "zorder": 2},
+    "Pareto front": DOT | {"color": COLOURS[0], "drawstyle": "steps-post", "linewidth": 1},
+    "dominated": DOT | {"color": "0.65", "linestyle": "", "zorder": 2},
     "yardstick": DOT | {"marker": "D", "color": "white", "markeredgecolor": "black", "linestyle": ""},
 }
 
@@ -29,10 +30,11 @@ def of_pareto_vram(setting: Setting) -> Drawn | None:
     cells = [cell for cell in setting.along(*CHOICES) if not cell.point.yardstick]
     if len({cell.point.about.vram_peak_bytes for cell in cells}) < 2:
         return None
-    title = titled("Latency and VRAM: what nothing beats in both", setting.told(*CHOICES))
     chosen = front(cells, _vram)
     ends = [f"{c.policy} ({three_digits(_vram(c))} GiB, {ms(c.point.latency_ns)})" for c in (chosen[0], chosen[-1])]
-    reading = f"{len(chosen)} of {len(cells)} configurations are beaten by none: from {ends[0]} to {ends[1]}."
+    reading = f"{len(chosen)} of {len(cells)} configurations are on the Pareto front: from {ends[0]} to {ends[1]}."
+    answer = f"{len(chosen)} of {len(cells)} configurations are on the Pareto front of latency and VRAM"
+    title = titled(answer, setting.told(*CHOICES))
     return Drawn("pareto-vram", title, reading, _figure(setting, cells, _vram, "VRAM for all weights, GiB", title))
 
 
@@ -41,21 +43,24 @@ def of_pareto_bytes(setting: Setting) -> Drawn | None:
     cells = [cell for cell in setting.along() if cell.point.bytes_loaded > 0]
     if sum(not cell.point.yardstick for cell in cells) < 3:
         return None
-    title = titled("Latency and bytes moved: what nothing beats in both", setting.told())
     chosen = front(cells, _moved)
     least, fastest = chosen[0], chosen[-1]
-    reading = f"{least.policy} moves least ({three_digits(_moved(least))} MB a step)"
+    reading = f"{least.policy} moves least ({three_digits(_moved(least))} MB per step)"
     if least is fastest:
         reading += " and is fastest, too."
     else:
         more = percent(_moved(fastest) / _moved(least) - 1)
         less = percent(1 - fastest.point.latency_ns / least.point.latency_ns)
         reading += f"; {fastest.policy} moves {more} more and takes {less} less time."
-    return Drawn("pareto-bytes", title, reading, _figure(setting, cells, _moved, "MB moved a step", title))
+    answer = f"{least.policy} moves least, {fastest.policy} is fastest"
+    if least is fastest:
+        answer = f"{least.policy} moves least and is fastest"
+    title = titled(answer, setting.told())
+    return Drawn("pareto-bytes", title, reading, _figure(setting, cells, _moved, "bytes moved per step, MB", title))
 
 
 def front(cells: Sequence[Cell], cost: Cost) -> list[Cell]:
-    """Real ones that no other equals in cost and latency and beats in one; cheapest first, ties by name."""
+    """The Pareto front in cost and latency of all cells that are no yardsticks; cheapest first, ties by name."""
     real = [cell for cell in cells if not cell.point.yardstick]
     order = sorted(real, key=lambda cell: (cost(cell), cell.point.latency_ns, cell.policy))
     chosen: list[Cell] = []
@@ -81,12 +86,34 @@ def _moved(cell: Cell) -> float:
 
 def _figure(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, title: str) -> Figure:
     """The front as steps, named; the rest as dots and yardsticks as diamonds, those that are too slow left out."""
-    chosen = front(cells, cost)
-    limit = max(visible_limit([cell.point.latency_ns for cell in cells]), chosen[0].point.latency_ns)
-    groups = _groups([cell for cell in cells if cell.point.latency_ns <= limit], chosen)
+    limit, groups = _visible(cells, cost)
     hidden = len(cells) - sum(map(len, groups.values()))
     note = f"\nNot shown: configurations slower than {ms(limit)} ({hidden})." * (hidden > 0)
     chart, axes = figure(1, 1, width=7.4, height=4.8)
+    at = _dots(groups, cost, label, axes)
+    finish(chart, title, caption([cell.point for cell in cells], ("format",)) + note)
+    _name(axes, setting, groups, at)
+    return chart
+
+
+def draw_pareto(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, ax: Axes | None = None) -> Axes:
+    """The front of cost and latency with the other cells, named, without title and caption; on new Axes by default.
+
+    `label` is that of the horizontal axis, which shows the cost.
+    """
+    groups, axes = _visible(cells, cost)[1], panel(ax, 7.4, 4.8)
+    _name(axes, setting, groups, _dots(groups, cost, label, axes))
+    return cast("Axes", axes)
+
+
+def _visible(cells: Sequence[Cell], cost: Cost) -> tuple[float, dict[str, list[Cell]]]:
+    """The largest latency that is drawn, ns, and the cells up to it by `GROUPS`."""
+    chosen = front(cells, cost)
+    limit = max(visible_limit([cell.point.latency_ns for cell in cells]), chosen[0].point.latency_ns)
+    return limit, _groups([cell for cell in cells if cell.point.latency_ns <= limit], chosen)
+
+
+def _dots(groups: dict[str, list[Cell]], cost: Cost, label: str, axes: Any) -> dict[str, list[XY]]:
     at = {name: [(cost(cell), cell.point.latency_ns / MS) for cell in group] for name, group in groups.items()}
     for name, group in at.items():
         if group:
@@ -95,11 +122,9 @@ def _figure(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, tit
     axes.set_axisbelow(True)
     axes.margins(0.08)
     scale(axes)
-    axes.set(xlabel=label, ylabel="mean time of a step, ms")
+    axes.set(xlabel=label, ylabel="mean time per step, ms")
     legend_below(axes)
-    finish(chart, title, caption([cell.point for cell in cells], ("format",)) + note)
-    _name(chart, axes, setting, groups, at)
-    return chart
+    return at
 
 
 def _groups(cells: Sequence[Cell], chosen: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -111,16 +136,16 @@ def _groups(cells: Sequence[Cell], chosen: Sequence[Cell]) -> dict[str, list[Cel
     return groups
 
 
-def _name(chart: Figure, axes: Any, setting: Setting, groups: dict[str, list[Cell]], at: dict[str, list[XY]]) -> None:
+def _name(axes: Any, setting: Setting, groups: dict[str, list[Cell]], at: dict[str, list[XY]]) -> None:
     """Those of the front, where the next is another; yardsticks, and of the beaten those with a look elsewhere."""
     cells = [cell for group in groups.values() for cell in group]
     points = [point for group in at.values() for point in group]
     names = labels(cells)
-    many = len(set(names)) < len(names)  # points of one name: sizes, which the axis tells
+    many = len(set(names)) < len(names)  # points of one name: sizes, which the axis shows
     length = len(groups[next(iter(groups))])
     named = [place for place in range(length) if not place or names[place] != names[place - 1]]
     if not many:
         known = [place for place, cell in enumerate(cells) if cell.point.yardstick or cell.policy in setting.looks]
         named += [place for place in known if place >= length]
     rest = [point for place, point in enumerate(points) if place not in named]
-    name_points(chart, axes, [names[place] for place in named], [points[place] for place in named], rest)
+    name_points(axes.figure, axes, [names[place] for place in named], [points[place] for place in named], rest)

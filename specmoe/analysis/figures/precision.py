@@ -1,14 +1,11 @@
-"""How good guesses must be for prefetching to pay, over the bandwidth of the link.
-
-How precise prefetching must be to pay: the noisy oracle with one assumed precision after the other.
-"""
+"""The precision from which prefetching pays: against the link's bandwidth, and from a sweep of the noisy oracle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.comparison import caption, ranked
 from specmoe.analysis.figures.link import link_column
@@ -16,13 +13,15 @@ from specmoe.analysis.figures.setting import Cell, Drawn, Setting, order, titled
 from specmoe.analysis.labels import name_points
 from specmoe.analysis.lines import LOOKS, Line, legend_beside
 from specmoe.analysis.point import Point, shown
-from specmoe.analysis.style import COLOURS, describe, figure, finish, save
+from specmoe.analysis.style import COLOURS, describe, figure, finish, panel, save
 from specmoe.summary import SET
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GB = 1e9
+PRECISION = "precision: used share of prefetched experts, %"
 MARKS = 8  # policies named at most; more would not be legible
 APART = 4.0  # % between two names
 TICKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)  # GB/s
@@ -42,12 +41,23 @@ def break_even_figure(points: CurvePoints, own: float | None, summaries: Summari
     `own` is that of the machine. Horizontal marks are the precisions that policies reached, of `summaries`. Where
     prefetching pays at any precision or at none, the line ends.
     """
+    chart, axes = figure(1, 1, width=7.4, height=4.4)
+    draw_break_even(points, own, summaries, axes)
+    slots = min(int(row["slots"]) for row in summaries)
+    profile = summaries[0]["profile"]
+    where = "at any precision or at none" if own is None else f"above {100 * own:.0f} % precision"
+    describe(chart, f"Prefetching pays {where} on {profile}", _caption(summaries[0], slots))
+    return chart
+
+
+def draw_break_even(points: CurvePoints, own: float | None, summaries: Summaries, ax: Axes | None = None) -> Axes:
+    """The curve of `break_even_figure` on Axes, without title and caption; on new Axes by default."""
     middle = points[len(points) // 2][0] / GB
     ends = points[0][0] / GB, points[-1][0] / GB
     known = [(bandwidth / GB, 100 * precision) for bandwidth, precision in points if precision is not None]
-    chart, axes = figure(1, 1, width=7.4, height=4.4)
+    axes = panel(ax, 7.4, 4.4)
     axes.set(xscale="log", xlim=ends, ylim=(0, 100), xlabel="bandwidth of the link, GB/s")
-    axes.set_ylabel("used of the prefetched experts, %")
+    axes.set_ylabel(PRECISION)
     _ticks(axes, ends)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
@@ -62,9 +72,7 @@ def break_even_figure(points: CurvePoints, own: float | None, summaries: Summari
     axes.axvline(middle, color="0.35", linestyle=":", linewidth=1.2)
     _name_own(axes, str(summaries[0]["profile"]), middle, own)
     _mark(axes, summaries)
-    slots = min(int(row["slots"]) for row in summaries)
-    describe(chart, "How precise prefetching must be to pay", _caption(summaries[0], slots))
-    return chart
+    return cast("Axes", axes)
 
 
 def marks(summaries: Summaries) -> list[tuple[str, float]]:
@@ -115,8 +123,8 @@ def _ticks(axes: Any, ends: tuple[float, float]) -> None:
 
 def _caption(row: dict[str, Any], slots: int) -> str:
     return (
-        "Line: guesses of this precision, one expert ahead, are as fast as an LRU that loads on demand; above it "
-        "prefetching pays.\nDashed: what policies reached here. Routing: "
+        "Line: with this precision, prefetching one expert ahead is as fast as loading on demand with an LRU cache.\n"
+        "Dashed: precision that each policy reached. Routing: "
         f"{row['trace']} ({row['trace_kind']}), {row['phase']}, {row['steps']} steps of batch {row['batch']}.\n"
         f"Timing: {row['shape']} in {row['format']}, {slots} slots, on {row['profile']} with other links "
         f"(evidence: {row['evidence']})."
@@ -138,12 +146,12 @@ def of_precision(setting: Setting) -> Drawn | None:
     if not lines:
         return None
     free = (ASSUMED,) if column is None else (ASSUMED, column)
-    title = titled("How precise prefetching must be to pay", setting.told(*free))
+    title = titled(_reading(lines).removesuffix("."), setting.told(*free))
     return Drawn("precision", title, _reading(lines), _figure(setting, lines, column, here[0], title))
 
 
 def spread_out(lines: Sequence[Line], most: int) -> list[Line]:
-    """At most so many of the lines, the first and the last among them."""
+    """At most `most` of the lines, evenly spread, with the first and the last."""
     if len(lines) <= most:
         return list(lines)
     return [lines[round(place * (len(lines) - 1) / (most - 1))] for place in range(most)]
@@ -193,9 +201,32 @@ def _reading(lines: Sequence[Line]) -> str:
 
 
 def _figure(setting: Setting, lines: Sequence[Line], column: str | None, base: Point, title: str) -> Figure:
-    cells = _policies(setting)
-    chosen = spread_out(lines, len(LOOKS))
+    drawn = min(len(lines), len(LOOKS))
+    note = "\nLines: prefetches of an assumed precision, one expert ahead, in the same LRU slots. Rings: break-even."
+    note += f" Shown: {drawn} of {len(lines)} links." * (drawn < len(lines))
+    used = [
+        cell.point for cell in setting.along(ASSUMED, *filter(None, [column])) if cell.policy in (COMPARED, GUESSING)
+    ]
     chart, axes = figure(1, 1, width=7.4, height=4.6)
+    name_marks = _gains(setting, lines, column, base, axes)
+    finish(chart, title, caption(used) + note)
+    name_marks()
+    return chart
+
+
+def draw_precision(
+    setting: Setting, lines: Sequence[Line], column: str | None, base: Point, ax: Axes | None = None
+) -> Axes:
+    """Speed-up over `base` against precision, a line for each link, without title and caption; on new Axes by
+    default."""
+    axes = panel(ax, 7.4, 4.6)
+    _gains(setting, lines, column, base, axes)()
+    return cast("Axes", axes)
+
+
+def _gains(setting: Setting, lines: Sequence[Line], column: str | None, base: Point, axes: Any) -> Callable[[], None]:
+    """Draw all but names; the result writes those, and is called once title and caption are written."""
+    cells, chosen = _policies(setting), spread_out(lines, len(LOOKS))
     for line, look in zip(chosen, LOOKS, strict=False):
         axes.plot(line.x, line.y, label=line.name, **look)
     axes.axhline(0, color="black", linewidth=0.8)
@@ -205,22 +236,14 @@ def _figure(setting: Setting, lines: Sequence[Line], column: str | None, base: P
     if at:
         name = "policies" if column is None else f"policies ({_link(column, setting.main[column])})"
         axes.plot(*zip(*at, strict=True), linestyle="", marker="D", color="black", markersize=4, label=name)
-    axes.set(xlim=(-3, 103), xlabel="used of the prefetched experts, %", ylabel=f"speed-up over {COMPARED}, %")
+    axes.set(xlim=(-3, 103), xlabel=PRECISION, ylabel=f"speed-up over {COMPARED}, %")
     crossed = [(found, 0.0) for line in chosen if (found := crossing(line)) is not None]
     for x, _ in crossed:
         axes.plot(x, 0, marker="o", markersize=9, markerfacecolor="none", color="black")
     legend_beside(axes)
-    note = "\nLines: guesses of an assumed precision, one expert ahead, in the same LRU slots; rings: break-even."
-    note += f" Shown: {len(chosen)} of {len(lines)} links." * (len(chosen) < len(lines))
-    used = [
-        cell.point for cell in setting.along(ASSUMED, *filter(None, [column])) if cell.policy in (COMPARED, GUESSING)
-    ]
-    finish(chart, title, caption(used) + note)
     drawn = [point for line in chosen for point in zip(line.x, line.y, strict=True)]
-    name_points(
-        chart, axes, [f"{x:.0f} %" for x, _ in crossed] + [cell.policy for cell in cells], [*crossed, *at], drawn
-    )
-    return chart
+    names = [f"{x:.0f} %" for x, _ in crossed] + [cell.policy for cell in cells]
+    return lambda: name_points(axes.figure, axes, names, [*crossed, *at], drawn)
 
 
 def _policies(setting: Setting) -> list[Cell]:

@@ -1,33 +1,29 @@
-"""Which predictor is right how often: by layer, by depth, and whether its confidence can be believed.
-
-How a predictor's training went.
-
-How a pretraining run went, drawn from the `history.json` it leaves.
-"""
+"""Figures of predictors (accuracy by layer and depth, reliability of confidences) and of training runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, save
+from specmoe.analysis.style import COLOURS, MARKERS, figure, finish, panel, save
 from specmoe.files import parsing, read_json
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 6  # predictors that a figure holds: more lines than that nobody can tell apart
+SHOWN = 6  # predictors per figure; more lines are hard to tell apart
 LEAST = 1e-3  # of all guesses, in a bin that is drawn
 CHANCE = {"color": "0.45", "linestyle": ":", "linewidth": 1.2, "label": "chance"}
 NOTE = "Share of tokens whose first-choice expert is the best candidate."
-PEEKING = " Dashed: peeks."
+PEEKING = " Dashed: predictors that know the future."
 
 Row = dict[str, Any]  # of `specmoe evaluate`
 
 
 def plot_predictions(rows: Sequence[Row], directory: Path) -> list[Path]:
-    """Write accuracy.png, depth.png and reliability.png of the best predictors into a directory that is there."""
+    """Write accuracy.png, depth.png and reliability.png of the best predictors into an existing directory."""
     figures = {"accuracy": accuracy_figure, "depth": depth_figure, "reliability": reliability_figure}
     files = []
     for name, draw in figures.items():
@@ -37,15 +33,19 @@ def plot_predictions(rows: Sequence[Row], directory: Path) -> list[Path]:
 
 
 def best(rows: Sequence[Row]) -> list[Row]:
-    """The predictors that are shown: the best top-1, those first that do not peek."""
+    """The predictors to draw: those that do not know the future first, then by top-1 accuracy."""
     scored = [row for row in rows if row.get("top1") is not None]
     return sorted(scored, key=lambda row: (row["peeks"], -row["top1"]))[:SHOWN]
 
 
 def accuracy_figure(rows: Sequence[Row]) -> Figure:
     """Top-1 accuracy one layer ahead, by target layer; layer 0 is the next token's."""
-    shown = best(rows)
-    chart, axes = figure(1, 1, width=7.4, height=4.4)
+    return _figure(draw_accuracy(rows), best(rows), "one layer ahead", NOTE)
+
+
+def draw_accuracy(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+    """The lines of `accuracy_figure` on Axes, without title and caption; on new Axes by default."""
+    shown, axes = best(rows), panel(ax, 7.4, 4.4)
     layers = range(shown[0]["layers"] if shown else 1)
     for row, look in zip(shown, _looks(shown), strict=True):
         values = [_percent(cell and cell["top1"]) for cell in row["per_layer"]]
@@ -57,28 +57,45 @@ def accuracy_figure(rows: Sequence[Row]) -> Figure:
     axes.set(xlabel="target layer", xticks=list(layers)[:: 1 + len(layers) // 13])
     if shown and shown[0]["per_layer"][0]:
         axes.set_xticklabels([_layer_name(layer) for layer in axes.get_xticks()])
-    return _finish(chart, axes, shown, "Top-1 accuracy, one layer ahead", NOTE)
+    return _with_legend(axes, shown)
 
 
 def depth_figure(rows: Sequence[Row]) -> Figure:
     """Top-1 accuracy within the step, by how many layers ahead."""
-    shown = best(rows)
-    chart, axes = figure(1, 1, width=7.4, height=4.4)
+    return _figure(draw_depth(rows), best(rows), "one layer ahead; more layers ahead within the step", NOTE)
+
+
+def draw_depth(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+    """The lines of `depth_figure` on Axes, without title and caption; on new Axes by default."""
+    shown, axes = best(rows), panel(ax, 7.4, 4.4)
     for row, look in zip(shown, _looks(shown), strict=True):
-        found = {int(depth): cell["top1"] for depth, cell in row["per_depth"].items()}
-        axes.plot(list(found), [_percent(value) for value in found.values()], **look)
+        top1 = {int(depth): cell["top1"] for depth, cell in row["per_depth"].items()}
+        axes.plot(list(top1), [_percent(value) for value in top1.values()], **look)
     deepest = max((row["depth"] for row in shown), default=1)
     if shown:
         axes.axhline(100 * shown[0]["chance"]["top1"], **CHANCE)
     _percent_axis(axes, "top-1 accuracy, %")
     axes.set(xlabel="layers ahead", xticks=range(1, deepest + 1), xlim=(0.8, deepest + 0.2))
-    return _finish(chart, axes, shown, "Top-1 accuracy by depth, within the step", NOTE)
+    return _with_legend(axes, shown)
 
 
 def reliability_figure(rows: Sequence[Row]) -> Figure:
-    """How often the best candidate came true, against its confidence; the diagonal is what it should be."""
-    shown = [row for row in best(rows) if row["reliability"]]
-    chart, axes = figure(1, 1, width=7.4, height=5.0)
+    """How often the best candidate came true, against its confidence; a calibrated predictor lies on the diagonal."""
+    shown = _confident(rows)
+    note = (
+        "Best candidates one layer ahead, in bins that hold 0.1 % of them or more. Larger marks: more candidates. "
+        "In brackets: expected calibration error (ECE), %."
+    )
+    title = "No predictor gives confidences"
+    if shown:
+        calibrated = min(shown, key=lambda row: (row["ece"], row["label"]))
+        title = f"{calibrated['label']} is calibrated best: {100 * calibrated['ece']:.1f} % expected error"
+    return _described(draw_reliability(rows), shown, title, note)
+
+
+def draw_reliability(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+    """The lines of `reliability_figure` on Axes, without title and caption; on new Axes by default."""
+    shown, axes = _confident(rows), panel(ax, 7.4, 5.0)
     axes.plot([0, 100], [0, 100], **CHANCE | {"label": "calibrated"})
     for row, look in zip(shown, _looks(shown), strict=True):
         total = sum(point["count"] for point in row["reliability"])
@@ -89,12 +106,13 @@ def reliability_figure(rows: Sequence[Row]) -> Figure:
         axes.scatter(
             x, y, sizes, color=look["color"], marker=look["marker"], edgecolor="white", linewidth=0.6, zorder=3
         )
-    _percent_axis(axes, "came true, %")
+    _percent_axis(axes, "share that came true, %")
     axes.set(xlabel="confidence, %", xlim=(-2, 102), ylim=(-2, 102))
-    note = (
-        "Best candidates one layer ahead, in bins of 0.1 % of them or more. Marks grow with them; in brackets: ECE, %."
-    )
-    return _finish(chart, axes, shown, "Are confidences to be believed?", note)
+    return _with_legend(axes, shown)
+
+
+def _confident(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in best(rows) if row["reliability"]]
 
 
 def _looks(shown: Sequence[Row]) -> list[dict[str, Any]]:
@@ -126,13 +144,27 @@ def _layer_name(layer: float) -> str:
     return "0, next\ntoken" if layer == 0 else f"{layer:g}"
 
 
-def _finish(chart: Figure, axes: Any, shown: Sequence[Row], title: str, note: str) -> Figure:
+def _with_legend(axes: Any, shown: Sequence[Row]) -> Axes:
     if shown:
         axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return cast("Axes", axes)
+
+
+def _figure(axes: Axes, shown: Sequence[Row], where: str, note: str) -> Figure:
+    """A figure whose title is the most accurate predictor, among those that do not know the future if there are any."""
+    title = "No predictor was scored"
+    if shown:
+        title = f"{shown[0]['label']} predicts best: top-1 accuracy {100 * shown[0]['top1']:.1f} % {where}"
+    return _described(axes, shown, title, note)
+
+
+def _described(axes: Axes, shown: Sequence[Row], title: str, note: str) -> Figure:
     first = shown[0] if shown else {}
     where = f"{first.get('trace')}, {first.get('tokens', 0):,} tokens of {first.get('sequences')} sequences"
     dashed = PEEKING * any(row["peeks"] for row in shown)
-    describe(chart, title, f"{note}{dashed}\n{where}; learnt from {first.get('train') or 'nothing'}.")
+    chart = cast("Figure", axes.figure)
+    described = f"{note}{dashed}\nRouting: {where}. Learnt from: {first.get('train') or 'nothing'}."
+    finish(chart, title, described)
     return chart
 
 
@@ -142,7 +174,7 @@ def plot_learning(epochs: list[dict[str, float]], png: Path, title: str) -> None
     number = range(1, len(epochs) + 1)
     loss.plot(number, [epoch["loss"] for epoch in epochs], "o-", markersize=3, label="training (with dropout)")
     loss.plot(number, [epoch["validation_loss"] for epoch in epochs], "o-", markersize=3, label="validation")
-    loss.set(xlabel="epoch", ylabel="loss, nats a target")
+    loss.set(xlabel="epoch", ylabel="loss, nats per target")
     loss.legend(frameon=False)
     accuracy.plot(number, [100 * epoch["validation_top1"] for epoch in epochs], "o-", markersize=3)
     accuracy.set(xlabel="epoch", ylabel="validation top-1, one layer ahead, %", ylim=(0, 100))
@@ -163,7 +195,7 @@ def plot_training(history: Path, png: Path, unigram: float) -> None:
     loss.plot(training["step"], training["loss"], label="training (with dropout)", linewidth=1)
     loss.plot(held_out["step"], held_out["loss"], "o-", markersize=3, label="held out")
     loss.axhline(unigram, linestyle=":", color="0.4", label="unigram guess")
-    loss.set(xlabel="step", ylabel="loss, nats a target token")
+    loss.set(xlabel="step", ylabel="loss, nats per target token")
     balance.plot(training["step"], training["balance"], linewidth=1, label="balance loss, mean of layers")
     balance.plot(training["step"], training["dropped"], linewidth=1, label="share of tokens dropped")
     balance.set(xlabel="step", ylim=(0, None))

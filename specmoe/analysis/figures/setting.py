@@ -1,17 +1,12 @@
-"""A figure with what it says.
+"""The part of a sweep's table that one figure shows, and the wording that figures share.
 
-Numbers in sentences and at the ends of bars.
+A `Setting` holds the rows of one trace on one machine with one model. If more varies than a figure shows, the figure
+shows a slice: each column that is not on its axes keeps its main value. Nothing is averaged over configurations.
 
-Cells of a table, the main value of what varies among them, and those that are at a value.
-
-The main value of a column is the one in most cells; of equals a factor's 1, the value that no row sets, the smallest
-batch, the lower middle of other numbers, the text that comes first. What only some policies can be given, an assumed
-precision say, is no reason to leave out the others; nor are slots one to leave out who holds every expert.
-
-Rows that may be drawn together: the same trace on the same machine with the same model; and slices through them.
-
-A table may vary in more than a figure shows. Then the figure shows a slice: every column but those of its own axes is
-held at its main value (see `slices`). Nothing is ever averaged over configurations.
+The main value of a column is the one in most cells. Ties go to the factor 1, to the value that no row sets, to the
+smallest batch, to the lower median of other numbers, to the first text by alphabet. A parameter that only some policies
+have (e.g. assumed precision) does not exclude the other policies. The slot count does not exclude policies that hold
+every expert.
 """
 
 from __future__ import annotations
@@ -32,6 +27,9 @@ from specmoe.sweep_table import SweepTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+NO_POLICY = "The results hold only yardsticks, which no runtime could build."
 
 
 class Drawn(NamedTuple):
@@ -61,8 +59,8 @@ def percent(share: float) -> str:
 
 
 def titled(what: str, slice_told: str) -> str:
-    """A title, with the slice that is shown if there is more than one."""
-    return f"{what}: {slice_told}" if slice_told else what
+    """A title, with the slice in brackets if the table has several."""
+    return f"{what} ({slice_told})" if slice_told else what
 
 
 Value = Any  # text, a number, or None: not set

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.comparison import MS, caption, ranked, three_digits, visible_limit, winner
 from specmoe.analysis.figures.latency import YARDSTICKS, name_rows
-from specmoe.analysis.figures.setting import Drawn, Setting, ms, times, titled
+from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, times, titled
 from specmoe.analysis.point import Point
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROW = 0.25  # inches a policy
@@ -28,7 +29,7 @@ def of_tail(setting: Setting) -> Drawn | None:
     points = ranked([cell.point for cell in setting.along()])
     if len(points) < 2:
         return None
-    title = titled("Tail of a step's time by policy", setting.told())
+    title = titled(_headline(points), setting.told())
     return Drawn("tail", title, _reading(points), _figure(points, title))
 
 
@@ -36,7 +37,7 @@ def _reading(points: Sequence[Point]) -> str:
     real = [point for point in points if not point.yardstick]
     best = winner(points)
     if best is None:
-        return "There are yardsticks only: no policy that could be built."
+        return NO_POLICY
     steady = min(real, key=lambda point: (point.tail.p99, point.latency_ns, point.about.policy))
     text = (
         f"One step in a hundred of {best.about.policy}, the fastest on average, takes {ms(best.tail.p99)} or more, "
@@ -47,10 +48,29 @@ def _reading(points: Sequence[Point]) -> str:
     return f"{text}; the lowest 99th percentile is that of {steady.about.policy}, {ms(steady.tail.p99)}."
 
 
+def _headline(points: Sequence[Point]) -> str:
+    real = [point for point in points if not point.yardstick]
+    if not real:
+        return NO_POLICY.removesuffix(".")
+    steady = min(real, key=lambda point: (point.tail.p99, point.latency_ns, point.about.policy))
+    return f"{steady.about.policy} has the lowest p99: {ms(steady.tail.p99)} per step"
+
+
 def _figure(points: Sequence[Point], title: str) -> Figure:
-    limit = 1.05 * visible_limit([point.tail.max for point in points]) / MS
     chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(points))
-    axes.set(xlim=(0, 1.12 * limit), ylim=(len(points) - 0.4, -0.6), xlabel="time of a step, ms")
+    draw_tail(points, axes)
+    steps = min(point.steps for point in points)
+    note = f"\np99 is decided by the slowest {max(1, round(steps / 100))} of {steps} steps."
+    finish(chart, title, caption(points) + note + YARDSTICKS * any(point.yardstick for point in points))
+    return chart
+
+
+def draw_tail(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+    """Median, p95, p99 and maximum of each policy's steps, a row each, in the order of the points; on new Axes by
+    default."""
+    limit = 1.05 * visible_limit([point.tail.max for point in points]) / MS
+    axes = panel(ax, 7.4, 1.9 + ROW * len(points))
+    axes.set(xlim=(0, 1.12 * limit), ylim=(len(points) - 0.4, -0.6), xlabel="time per step, ms")
     axes.grid(axis="x", color="0.93")
     axes.set_axisbelow(True)
     for row, point in enumerate(points):
@@ -61,14 +81,11 @@ def _figure(points: Sequence[Point], title: str) -> Figure:
         axes.plot(*zip(*seen, strict=True), linestyle="", label=name, **look)
     name_rows(axes, points, winner(points))
     legend_below(axes)
-    steps = min(point.steps for point in points)
-    note = f"\nThe 99th percentile rests on the slowest {max(1, round(steps / 100))} of {steps} steps."
-    finish(chart, title, caption(points) + note + YARDSTICKS * any(point.yardstick for point in points))
-    return chart
+    return cast("Axes", axes)
 
 
 def _row(axes: Any, row: int, point: Point, limit: float) -> None:
-    """From the median to the slowest step; what is beyond the limit is told at the edge."""
+    """From the median to the slowest step; a value beyond the limit is written at the edge."""
     ends = point.tail.p50 / MS, point.tail.max / MS
     axes.plot([min(end, limit) for end in ends], [row, row], color="0.75", linewidth=1.4, zorder=1)
     if ends[1] > limit:

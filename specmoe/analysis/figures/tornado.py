@@ -1,18 +1,19 @@
-"""Which number of the machine matters most: each changed alone, by the same factors."""
+"""Sensitivity to the machine: one number of the profile is changed at a time, all by the same factors."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from specmoe.analysis.comparison import caption, ranked
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
 from specmoe.analysis.lines import baseline
-from specmoe.analysis.style import COLOURS, figure, finish
+from specmoe.analysis.style import COLOURS, figure, finish, panel
 from specmoe.summary import SCALE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = 3  # policies at most
@@ -43,7 +44,7 @@ def of_tornado(setting: Setting) -> Drawn | None:
     swings = {policy: found for policy, found in swings.items() if len(found) > 1}
     if not swings:
         return None
-    title = titled("Which number of the machine matters most", setting.told(*setting.columns(SCALE)))
+    title = titled(_headline(swings, factors), setting.told(*setting.columns(SCALE)))
     return Drawn("tornado", title, _reading(setting, swings, factors), _figure(setting, swings, factors, title))
 
 
@@ -96,6 +97,11 @@ def _reading(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[fl
     )
 
 
+def _headline(swings: dict[str, list[Swing]], factors: tuple[float, float]) -> str:
+    policy, order = next(iter(swings.items()))
+    return f"{order[0].name} matters most: {_told(factors)} changes {policy}'s step by up to {percent(order[0].width)}"
+
+
 def _signed(share: float) -> str:
     return f"{'+' if share > 0 else ''}{percent(share)}"
 
@@ -106,22 +112,44 @@ def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[flo
     chart, panels = figure(1, len(swings), width=2.3 + 5.4 / len(swings), height=1.7 + 0.3 * len(names))
     for place, (policy, found) in enumerate(swings.items()):
         axes = panels[place] if len(swings) > 1 else panels
-        by_name = {swing.name: swing for swing in found}
-        drawn = [row for row, name in enumerate(names) if name in by_name]
-        for row in drawn:
-            _bars(axes, row, by_name[names[row]], factors, most, row == drawn[0])
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.set(xlim=(-135 * most, 135 * most), ylim=(len(names) - 0.4, -0.6), title=policy)
-        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names))
-        axes.tick_params(axis="y", length=0)
-        axes.title.set_fontsize(9)
+        draw_tornado(found, factors, axes, names=names, most=most)
+        axes.set_title(policy, fontsize=9)
+        if place:
+            axes.set_yticklabels([""] * len(names))
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     hidden = len({swing.name for found in swings.values() for swing in found}) - len(names)
-    note = f"Bars: change of the mean time of a step, %, with one number of the profile changed by {_told(factors)}."
-    note += f" Not shown: what matters less ({hidden})." * (hidden > 0)
+    note = f"Bars: change of the mean time per step with one number of the profile changed by {_told(factors)}."
+    note += f" Not shown: {hidden} numbers that matter less." * (hidden > 0)
     points = [cell.point for cell in setting.along() if cell.policy in swings]
     finish(chart, title, f"{note}\n{caption(points)}")
     return chart
+
+
+def draw_tornado(
+    swings: Sequence[Swing],
+    factors: tuple[float, float],
+    ax: Axes | None = None,
+    names: Sequence[str] | None = None,
+    most: float | None = None,
+) -> Axes:
+    """The swings of one policy, a row for each of `names`, up to a change of `most`; on new Axes by default.
+
+    Default: the names that matter most, and the largest change of the swings.
+    """
+    names = _names([swings]) if names is None else names
+    most = max(swing.width for swing in swings) if most is None else most
+    axes = panel(ax, 7.7, 1.7 + 0.3 * len(names))
+    by_name = {swing.name: swing for swing in swings}
+    drawn = [row for row, name in enumerate(names) if name in by_name]
+    for row in drawn:
+        _bars(axes, row, by_name[names[row]], factors, most, row == drawn[0])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(
+        xlim=(-135 * most, 135 * most), ylim=(len(names) - 0.4, -0.6), xlabel="change of the mean time per step, %"
+    )
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    return cast("Axes", axes)
 
 
 def _names(swings: Sequence[Sequence[Swing]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from specmoe.analysis.answer import PREDICTOR, Answer, Lever, SettingAnswer
 from specmoe.analysis.comparison import bounds_of, ranked, three_digits, winner
-from specmoe.analysis.figures.setting import ms, percent, settings_of
+from specmoe.analysis.figures.setting import NO_POLICY, ms, percent, settings_of
 from specmoe.analysis.point import Point
 from specmoe.analysis.report.html import Html, breakable, join, tag
 from specmoe.analysis.report.inputs import Inputs, Study
@@ -137,7 +137,7 @@ def _plain(title: str, *more: Html) -> Opening:
 def _of_study(table: SweepTable, answer: Answer) -> Opening:
     """Of its first setting with a policy that could be built."""
     if not answer.settings:
-        return _plain("There are yardsticks only: no policy that could be built")
+        return _plain(NO_POLICY.removesuffix("."))
     first, several = answer.settings[0], len(answer.settings)
     slices = ((setting, [cell.point for cell in setting.along()]) for setting in settings_of(table))
     setting, points = next((setting, points) for setting, points in slices if winner(points) is not None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from specmoe.analysis.figures.fidelity import about_of, errors_figure, prediction_figure
+from specmoe.analysis.figures.fidelity import about_of, errors_figure, headline, prediction_figure
 from specmoe.analysis.report.html import Column, Html, Row, join, plain_table, tag
 from specmoe.analysis.report.inputs import Study
 from specmoe.analysis.report.opening import distinct
@@ -143,7 +143,7 @@ def _shown(value: float | None, size: int, digits: int) -> str:
 def plots(key: str, validation: Validation) -> list[Html]:
     """Its cells, measured and simulated; and, folded away, the error of each."""
     name, about = validation.name, about_of(validation.circumstances)
-    seen, errors = f"{name}: simulated against measured", f"{name}: the error of each cell"
+    seen, errors = f"{name}: {headline(validation.cells)}", f"{name}: error of each cell"
     predicted = plot(f"{key}-predicted", seen, "", prediction_figure(validation.cells, seen, about))
     each = plot(f"{key}-errors", errors, "", errors_figure(validation.cells, errors, about))
     return [predicted, tag("details", tag("summary", errors), each)]
