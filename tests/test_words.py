@@ -31,6 +31,7 @@ BANNED = (
 )
 PATTERN = re.compile("|".join(rf"\b{re.escape(phrase)}(?!\w)" for phrase in BANNED), re.IGNORECASE)
 PROJECT_FILES = ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "specmoe/bundled/README.md")
+DATA_PACKAGES = ("specmoe/traces/", "specmoe/hwprofiles/", "specmoe/validate/")
 ERRORS = re.compile(r"Error$|^BadParameter$")
 
 
@@ -84,6 +85,11 @@ def docstrings() -> Iterator[Text]:
             yield Text(place, ast.get_docstring(node) or "")
 
 
+def docstrings_of_data() -> Iterator[Text]:
+    """Docstrings of the packages that hold traces, hardware profiles and validations."""
+    return (text for text in docstrings() if text.place.startswith(DATA_PACKAGES))
+
+
 def errors() -> Iterator[Text]:
     """String literals in the arguments of exceptions."""
     for place, node in nodes():
@@ -102,9 +108,10 @@ SCOPES: dict[str, Callable[[], Iterator[Text]]] = {
     "readme": readme,
     "help texts": help_texts,
     "docstrings": docstrings,
+    "docstrings of data": docstrings_of_data,
     "errors": errors,
 }
-ENFORCED = ("docs", "project files")
+ENFORCED = ("docs", "project files", "docstrings of data", "errors")
 
 
 def banned(texts: Iterator[Text]) -> list[str]:

@@ -1,1 +1,7 @@
-"""The same decisions on a real device, beside what the simulator says of them."""
+"""Replays of simulated decisions on a real device, and their comparison with the simulation.
+
+Start with these three files: `replayer.py` (executes the decisions of a run; the twin of `sim.timing.engine`),
+`validation.py` (a whole validation: plan, replays, judgement) and `fidelity.py` (errors of the simulation). `grid.py`
+names the cells to replay, `device.py` is the interface to a device and `cuda.py` implements it, `fit.py` and
+`calibration.py` fit host costs to replays, `store.py` keeps the results.
+"""

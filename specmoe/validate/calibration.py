@@ -1,7 +1,4 @@
-"""A profile calibrated on the cells of a validation that may be fitted on, and judged on the others.
-
-Constants for a machine that nothing was fitted on, from its microbenchmarks and a machine that has both.
-"""
+"""Calibration of a profile on the `fit` cells of a validation, judged on the others; and transfer to other machines."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from specmoe.validation_table import CellFidelity
 
 
 class Calibrated(NamedTuple):
-    """The calibrated profile, what was fitted, and how all cells come out."""
+    """A calibrated profile, the fit behind it, and the errors of all cells."""
 
     profile: HardwareProfile
     start: Constants
@@ -33,17 +30,17 @@ class Calibrated(NamedTuple):
     notes: tuple[str, ...]
 
     def write(self, path: Path) -> None:
-        """The profile as a TOML file."""
+        """Write the profile as a TOML file."""
         write_profile(self.profile, path)
 
     def table(self) -> dict[str, dict[str, str]]:
-        """Each constant before and after: us, and thousandths of the shares."""
+        """Table of each constant before and after: times in us, shares in thousandths."""
         columns = {"measured": self.start, "calibrated": self.fitted.constants, "+-": self.fitted.standard_error}
         flat = {title: constants.flat for title, constants in columns.items()}
         return {name: {title: f"{row[at]:.2f}" for title, row in flat.items()} for at, name in enumerate(NAMES)}
 
     def summary(self) -> dict[str, Any]:
-        """For programs."""
+        """Summary as JSON values."""
         constants = {"measured": self.start.values(), "calibrated": self.fitted.constants.values()}
         return {**constants, "warnings": self.fitted.warnings, "notes": self.notes, **verdict(self.cells)}
 
@@ -51,7 +48,10 @@ class Calibrated(NamedTuple):
 def calibrated(
     replayed: Path, traces: Sequence[str], profile: HardwareProfile, on_fit: Callable[[], object] = lambda: None
 ) -> Calibrated:
-    """Fit on the cells of role `fit`, of which alone the steps are read, then judge all; raises InputError."""
+    """Fit on the cells of role `fit`, reading only their steps, then judge all cells.
+
+    Raises InputError if there is no cell to fit on, and for replays of other decisions.
+    """
     by_phase = traces_by_phase(traces)
     simulation = Resimulation(by_phase, profile)
     to_fit = read_steps(replayed, "fit")
@@ -60,14 +60,14 @@ def calibrated(
     start = simulation.constants(next(iter(to_fit)).group)
     fitted = _fitted(to_fit, simulation, start, on_fit)
     fresh = profile.with_calibrated(fitted.constants.values(), f"calibrated: {fitted.ref}")
-    steps = read_steps(replayed)  # only now: nothing is fitted any more
-    planned = plan(tuple(steps), by_phase, fresh)
-    cells = rejudged(steps, planned)
-    return Calibrated(marked(fresh, cells, fitted), start, fitted, cells, planned.notes)
+    steps = read_steps(replayed)  # read only after the fit
+    new_plan = plan(tuple(steps), by_phase, fresh)
+    cells = rejudged(steps, new_plan)
+    return Calibrated(marked(fresh, cells, fitted), start, fitted, cells, new_plan.notes)
 
 
 def marked(profile: HardwareProfile, cells: Sequence[CellFidelity], fitted: Fitted) -> HardwareProfile:
-    """The profile with what held-out cells say of it."""
+    """Copy of the profile with its errors on held-out cells as its calibration."""
     held_out = overall([cell for cell in cells if cell.cell.role == "held_out"])
     calibration = Calibration(
         median_abs_error=held_out.median_abs_error,
@@ -93,17 +93,18 @@ def _fitted(
 def carried(
     calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile, host_set: str = "graph"
 ) -> dict[str, float]:
-    """The other machine's microbenchmarks, times what calibration made of the first one's; by dotted name.
+    """Transfer a calibration to another machine; returns values by dotted name.
 
-    Where either machine has no such microbenchmark, or one of 0, the calibrated value itself. `calibrated` and
-    `measured` are the first machine's profile after and before calibration; a cost that it lacks is not carried.
+    Each value is the other machine's microbenchmark times the ratio calibrated / measured of the first machine, or the
+    calibrated value itself if a microbenchmark is missing or 0. `calibrated` and `measured` are the first machine's
+    profile after and before calibration; costs that it lacks are not transferred.
     """
     costs = [f"host.{host_set}.{cost}" for cost in (*HOST_COSTS, *OPTIONAL_HOST_COSTS)]
-    found: dict[str, float] = {
+    costs_by_name: dict[str, float] = {
         name: _carried(name, calibrated, measured, other) for name in costs if name in calibrated
     }
     shares = {name: calibrated[name] for name in (CONTENTION, INTERFERENCE) if name in calibrated}
-    return found | shares
+    return costs_by_name | shares
 
 
 def _carried(name: str, calibrated: HardwareProfile, measured: HardwareProfile, other: HardwareProfile) -> int:

@@ -1,4 +1,4 @@
-"""Whether every policy computes what a model with all its experts resident computes."""
+"""Check that every policy computes the same outputs as a model with all its experts in VRAM."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from specmoe.validate.work import work_of
 
 
 class CheckedDevice(Device, Protocol):
-    """A device that can tell what its experts computed."""
+    """A device that also reports checksums of its experts' outputs."""
 
     def outputs(self) -> NDArray[np.int64]:
-        """A checksum of every expert's output in the last run, [uses]."""
+        """Checksum of every expert's output in the last run, [uses]."""
 
     def truth(self) -> NDArray[np.int64]:
-        """What it must be, wherever the expert is, [uses]."""
+        """Correct checksum of every expert's output, independent of its slot, [uses]."""
 
 
 class Checked(NamedTuple):
-    """One policy's outputs; `problem` is why it could not be checked."""
+    """Result of checking one policy; `problem` is the reason if it could not be checked."""
 
     policy: str
     slots: int
@@ -37,19 +37,19 @@ class Checked(NamedTuple):
 
 
 def check(work: Work, device: CheckedDevice) -> int:
-    """How many experts of a replay computed something else than with all of them resident."""
+    """Replay once and count the outputs that differ from those with all experts in VRAM."""
     device.prepare(work)
     replay(work, device)
     return int((device.outputs() != device.truth()).sum())
 
 
 def check_policies(scenario: Scenario, names: Iterable[str], device: CheckedDevice) -> Iterator[Checked]:
-    """Check policies by name on the scenario's slots; one that cannot be replayed is a row with its problem."""
+    """Check policies by name with the scenario's slots; one that cannot be replayed has a problem."""
     for name in names:
         try:
-            chosen = scenario.policy(name)
-            table = scenario.decide(chosen, scenario.slots)
-            work = work_of(scenario, chosen, table)
+            policy = scenario.policy(name)
+            table = scenario.decide(policy, scenario.slots)
+            work = work_of(scenario, policy, table)
         except (InputError, MissingExtraError) as error:
             yield Checked(name, scenario.slots, 0, 0, 0, str(error))
             continue

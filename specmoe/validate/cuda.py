@@ -1,10 +1,8 @@
-"""The CUDA device: two streams, everything that computes captured as graphs, loads as asynchronous copies.
+"""The CUDA device of a replay: two streams, captured graphs, and loads as asynchronous copies; and its checksums.
 
-Host work is kept constant: every copy waits for an event (of the slot's last reader, or one long past), every expert
-too (of its load, or one long past), and each records one. That wait in `_prepare_loads` is the only owner of the rule
-of slot reuse.
-
-The correctness of a replay on a CUDA device: the bits of every expert's output, and what they must be.
+Host work is constant: every copy waits for an event (of the last reader of its slot, or one long past), every expert
+too (of its load, or one long past), and each records one. The wait of a copy, set up in `_prepare_loads`, alone
+enforces the rule of slot reuse. `CheckedCudaDevice` also sums the bits of every expert's output.
 """
 
 from __future__ import annotations
@@ -26,11 +24,12 @@ from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.slots import Arena, Pool, enough_vram
 
 CLOCK_TRIES = 20
-TRUTH = -1  # the slot that no load goes to
+TRUTH_SLOT = -1  # the extra slot, which no load uses
+BITS = {2: torch.int16, 4: torch.int32}  # integer type by bytes per number
 
 
 class Copy(NamedTuple):
-    """One load: the event it waits for, from where to where, and the events of its start and end."""
+    """A load: the event it waits for, target, source, and the events of its start and end."""
 
     wait: Event
     target: Tensor
@@ -40,7 +39,7 @@ class Copy(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """One graph: the event it waits for, and the events of its start and end."""
+    """A graph: the event it waits for, and the events of its start and end."""
 
     wait: Event
     graph: CUDAGraph
@@ -49,7 +48,7 @@ class Launch(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What runs: a model's phase, how its experts are held in slots, and at home."""
+    """A model in one phase, with the formats of its experts in slots and at home."""
 
     shape: ModelShape
     phase: Phase
@@ -58,12 +57,12 @@ class Model(NamedTuple):
 
     @property
     def expands_on_arrival(self) -> bool:
-        """Whether a slot holds experts in another format than the one they come in."""
+        """Whether experts are expanded on arrival, because slots have another format than home."""
         return self.home != self.format
 
 
 class CudaDevice:
-    """`Device` on the current CUDA device, with so many slots."""
+    """`Device` on the current CUDA device, with `slots` slots."""
 
     def __init__(self, model: Model, slots: int, pool: Pool) -> None:
         self.model, self.pool = model, pool
@@ -84,7 +83,7 @@ class CudaDevice:
         self.fill()
 
     def fill(self) -> None:
-        """Put some expert into every slot: key k into slot k, as far as there are slots."""
+        """Fill every slot: key k into slot k."""
         for slot in range(len(self.slots)):
             self.settle(slot, slot)
 
@@ -99,7 +98,7 @@ class CudaDevice:
     # Before a run
 
     def prepare(self, work: Work) -> None:
-        """Capture what is missing and lay out the calls of every event."""
+        """Capture missing graphs and prepare the calls of every event."""
         self.work = work
         self._taken = 0
         loads, uses, steps = len(work.table.loads.key), len(work.table.uses.key), work.table.num_steps
@@ -113,7 +112,7 @@ class CudaDevice:
         torch.cuda.synchronize(self.device)
 
     def _prepare_loads(self, work: Work, ends: list[Event]) -> list[Copy]:
-        """A copy waits for the last kernel that reads what its slot held."""
+        """Prepare the loads; each waits for the last kernel that reads its slot's former expert."""
         table = work.table.loads
         rows = zip(table.slot.tolist(), table.key.tolist(), work.program.reader, strict=True)
         return [
@@ -128,7 +127,7 @@ class CudaDevice:
         ]
 
     def _prepare_uses(self, work: Work, ends: list[Event]) -> list[Launch]:
-        """An expert waits for its load."""
+        """Prepare the experts; each waits for its load."""
         rows = zip(work.table.uses.slot.tolist(), work.tokens, work.expands, work.table.uses.load.tolist(), strict=True)
         return [
             self._launch(self.expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
@@ -145,7 +144,7 @@ class CudaDevice:
         return self._graph(("head", tokens), lambda: self.stand.head(tokens))
 
     def expert(self, slot: int, tokens: int, expands: bool) -> CUDAGraph:
-        """An expert on so many tokens, expanded into its slot first if it has just come in the home's format."""
+        """Graph of an expert on `tokens` tokens; `expands` first expands it into its slot from the format at home."""
         return self._graph((slot, tokens, expands), lambda: self._expert_run(slot, tokens, expands))
 
     def _expert_run(self, slot: int, tokens: int, expands: bool) -> Run:
@@ -167,11 +166,11 @@ class CudaDevice:
 
     def _event(self) -> Event:
         event = _timed()
-        event.record(self.compute)  # until then it does not exist for the driver
+        event.record(self.compute)  # an unrecorded event does not exist for the driver
         return event
 
     def _next(self) -> Event:
-        """An event of this work; those of former works are used again."""
+        """Next event of this work, reusing those of earlier works."""
         if self._taken == len(self._events):
             self._events.append(self._event())
         self._taken += 1
@@ -180,7 +179,7 @@ class CudaDevice:
     # A run, in the order of `replayer`
 
     def begin(self, traced: bool) -> None:
-        """Wait for quiet, and lay the device's clock on the host's."""
+        """Start a run: wait until the device is idle, and relate its clock to the host's."""
         self._traced = traced
         torch.cuda.set_stream(self.compute)
         torch.cuda.synchronize(self.device)
@@ -200,17 +199,17 @@ class CudaDevice:
         self._run(self._dense[event])
 
     def wait_for_router(self, event: int) -> None:
-        """Wait until its result is in host memory."""
+        """Wait until the router's result of an event is in host memory."""
         self._dense[event].end.synchronize()
 
     def think(self, ns: int) -> None:
-        """Keep the host thread busy."""
+        """Keep the host thread busy for `ns`."""
         until = time.perf_counter_ns() + ns
         while time.perf_counter_ns() < until:
             pass
 
     def issue(self, load: int) -> None:
-        """Issue a copy into its slot."""
+        """Issue a load's copy into its slot."""
         wait, target, source, start, end = self._loads[load]
         torch.cuda.set_stream(self.copy)
         self.copy.wait_event(wait)
@@ -233,15 +232,15 @@ class CudaDevice:
         end.record(self.compute)
 
     def launch_head(self, step: int) -> None:
-        """Launch what is behind the last MoE layer."""
+        """Launch everything after the last MoE layer of a step."""
         self._run(self._heads[step])
 
     def end_step(self, step: int) -> None:
-        """Wait for everything that was launched."""
+        """Wait for everything launched in a step."""
         self._heads[step].end.synchronize()
 
     def end(self) -> DeviceTimes:
-        """The run has ended."""
+        """End the run and return the times on the device."""
         torch.cuda.synchronize(self.device)
         torch.cuda.set_stream(torch.cuda.default_stream(self.device))
         dense, uses, loads, heads = (self._times(row) for row in (self._dense, self._uses, self._loads, self._heads))
@@ -252,7 +251,7 @@ class CudaDevice:
         return (self._ns([call.start for call in calls]) if self._traced else np.full_like(ends, -1)), ends
 
     def _ns(self, events: list[Event]) -> Times:
-        """When events happened, on the host's clock."""
+        """Times of events on the host's clock, ns."""
         since = [self._base.elapsed_time(event) for event in events]  # ms
         return self._base_ns + np.round(np.array(since, np.float64) * 1e6).astype(np.int64)
 
@@ -265,44 +264,41 @@ def _timed() -> Event:
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own gap
 
 
-BITS = {2: torch.int16, 4: torch.int32}  # by the width of a number
-
-
 class CheckedCudaDevice(CudaDevice):
-    """Sums the bits of every expert's output behind its kernel. The pool must hold every key."""
+    """CUDA device that sums the bits of every expert's output after its kernel; the pool must hold every key."""
 
     def prepare(self, work: Work) -> None:
-        """Put those experts into slots that are there from the start."""
+        """Prepare a run, and put experts that are resident from the start into their slots."""
         super().prepare(work)
         uses = work.table.uses
-        there = uses.load < 0
-        for slot, key in sorted(set(zip(uses.slot[there].tolist(), uses.key[there].tolist(), strict=True))):
+        resident = uses.load < 0
+        for slot, key in sorted(set(zip(uses.slot[resident].tolist(), uses.key[resident].tolist(), strict=True))):
             self.settle(slot, key)
         self._sums = torch.zeros(len(work.tokens), dtype=torch.int64, device=self.device)
         torch.cuda.synchronize(self.device)
 
     def launch(self, use: int) -> None:
-        """Launch an expert, and the sum."""
+        """Launch an expert and the sum of its output."""
         super().launch(use)
         torch.sum(self._bits(self.work.tokens[use]), 0, dtype=torch.int64, out=self._sums[use])
 
     def outputs(self) -> NDArray[np.int64]:
-        """What every expert of the last run computed, [uses]."""
+        """Checksum of every expert's output in the last run, [uses]."""
         return self._sums.cpu().numpy()
 
     def truth(self) -> NDArray[np.int64]:
-        """What it must compute, [uses]: each expert in a slot of its own, where nothing else ever is."""
-        known: dict[tuple[int, int], int] = {}
+        """Correct checksums, [uses], computed in the extra slot, which no load uses."""
+        checksums: dict[tuple[int, int], int] = {}
         pairs = list(zip(self.work.table.uses.key.tolist(), self.work.tokens, strict=True))
         for key, tokens in sorted(set(pairs)):
-            known[key, tokens] = self._alone(key, tokens)
-        return np.array([known[pair] for pair in pairs], np.int64)
+            checksums[key, tokens] = self._alone(key, tokens)
+        return np.array([checksums[pair] for pair in pairs], np.int64)
 
     def _alone(self, key: int, tokens: int) -> int:
-        self.settle(TRUTH, key)
+        self.settle(TRUTH_SLOT, key)
         torch.cuda.synchronize(self.device)
         with torch.cuda.stream(self.compute):
-            self.expert(TRUTH, tokens, False).replay()
+            self.expert(TRUTH_SLOT, tokens, False).replay()
             return int(self._bits(tokens).sum(dtype=torch.int64))
 
     def _bits(self, tokens: int) -> Tensor:

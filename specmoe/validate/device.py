@@ -1,4 +1,4 @@
-"""What the replayer asks of a device, and what it gets back. `cuda` is real, `fake` runs without a GPU."""
+"""Interface between the replayer and a device; `cuda` implements it on a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Times = NDArray[np.int64]
 
 
 class Dense(NamedTuple):
-    """Everything before a MoE layer, up to its router's result; `routers` above 1 are those of look-ahead."""
+    """Dense part up to the router's result of a MoE layer; `routers` above 1 includes those of look-ahead."""
 
     layer: int
     tokens: int
@@ -24,19 +24,19 @@ class Dense(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Decisions, in the order of their execution, with the sizes of what is executed."""
+    """Decisions in order of execution, with the sizes of their kernels."""
 
     table: DecisionTable
     program: Program
     dense: Sequence[Dense]  # [events]
     heads: Sequence[int]  # [steps], tokens
-    tokens: Sequence[int]  # [uses], that the expert's kernel computes
-    expands: Sequence[bool]  # [uses], the first of a load that came in another format than the slot's
+    tokens: Sequence[int]  # [uses], tokens of the expert's kernel
+    expands: Sequence[bool]  # [uses], the first use of a load whose format is not the slot's
     predict: Sequence[int] = ()  # [events], ns of the host thread; empty: none
 
 
 class DeviceTimes(NamedTuple):
-    """When what was launched happened on the device, ns on the clock of `Device.now`; starts are -1 unless traced."""
+    """Times on the device, ns on the clock of `Device.now`; starts are -1 unless the run is traced."""
 
     dense_start: Times  # [events]
     dense_end: Times  # [events], the router's result is known on the device
@@ -51,15 +51,15 @@ class DeviceTimes(NamedTuple):
 class Device(Protocol):
     """A host thread's view of a device with two streams, one that computes and one that copies.
 
-    Only `wait_for_router`, `end_step` and `think` take longer than the call itself. The device owns the rule of slot
-    reuse: a copy into a slot begins after the last kernel that reads the slot's former expert has ended.
+    Only `wait_for_router`, `end_step` and `think` block. The device enforces the rule of slot reuse: a copy into a slot
+    begins after the last kernel that reads the slot's former expert has ended.
     """
 
     def prepare(self, work: Work) -> None:
-        """Make everything ready that a run of this work launches."""
+        """Prepare everything that a run of this work launches."""
 
     def begin(self, traced: bool) -> None:
-        """A run begins; `traced` also takes the starts of everything, which costs time."""
+        """Start a run; `traced` also records all start times, which takes time."""
 
     def now(self) -> int:
         """The host's clock, ns."""
@@ -68,22 +68,22 @@ class Device(Protocol):
         """Launch everything up to the router of an event."""
 
     def wait_for_router(self, event: int) -> None:
-        """Wait until its result is in host memory."""
+        """Wait until the router's result of an event is in host memory."""
 
     def think(self, ns: int) -> None:
-        """The host works so long: what stands in for a prediction."""
+        """Keep the host thread busy for `ns`, in place of a prediction."""
 
     def issue(self, load: int) -> None:
-        """Issue a copy into its slot."""
+        """Issue a load's copy into its slot."""
 
     def launch(self, use: int) -> None:
         """Launch an expert, which waits for its load."""
 
     def launch_head(self, step: int) -> None:
-        """Launch what is behind the last MoE layer."""
+        """Launch everything after the last MoE layer of a step."""
 
     def end_step(self, step: int) -> None:
-        """Wait for everything that was launched."""
+        """Wait for everything launched in a step."""
 
     def end(self) -> DeviceTimes:
-        """The run has ended."""
+        """End the run and return the times on the device."""

@@ -1,7 +1,7 @@
-"""Another machine's link on this one: copies are made so much longer that they take as long as there.
+"""Emulation of another machine's slower link on this one: copies are lengthened until they take as long as there.
 
-Emulated are the time of a copy of one expert from pinned host memory, and the VRAM that slots may take. Everything else
-is this machine's: its kernels, its memory's bandwidth, its host thread, how its copy engine begins and hands over.
+The time to copy one expert from pinned host memory and the VRAM for slots are emulated. Everything else is that of this
+machine: kernels, memory bandwidth, host thread, and delays of the copy engine.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import Cell
 
 LINK = "host_to_device.pinned"
-MOST_BYTES = 1 << 40  # of a copy
+MAX_COPY_BYTES = 1 << 40
 NOT_EMULATED = "kernels, memory bandwidth and host costs are this machine's"
 
 
 def emulated(profile: HardwareProfile, other: HardwareProfile) -> HardwareProfile:
-    """This machine's profile with another's pinned link and VRAM."""
+    """Profile of this machine with the pinned link and VRAM of another."""
     mine = {name: value for name, value in profile.quantities.items() if not name.startswith(f"{LINK}.")}
     theirs = {name: value for name, value in other.quantities.items() if name.startswith(f"{LINK}.")}
     points = {name: value for name, value in profile.points.items() if not name.startswith(f"{LINK}.")}
@@ -35,14 +35,14 @@ def emulated(profile: HardwareProfile, other: HardwareProfile) -> HardwareProfil
 
 
 def stretch(profile: HardwareProfile, other: HardwareProfile, expert_bytes: int) -> float:
-    """How many times its bytes an expert's copy must have here to take as long as there.
+    """Factor by which an expert's copy must be larger here to take as long as on the other machine.
 
-    Raises InputError if the other link is the faster one, or so slow that no copy of `MOST_BYTES` here takes as long.
+    Raises InputError if the other link is the faster one, or so slow that a copy of `MAX_COPY_BYTES` here is faster.
     """
     mine, wanted = profile.curve(LINK), other.curve(LINK)(expert_bytes)
     if mine(expert_bytes) > wanted:
         raise InputError(f"{other.name}'s link is faster than {profile.name}'s: it cannot be emulated here")
-    if mine(MOST_BYTES) < wanted:
+    if mine(MAX_COPY_BYTES) < wanted:
         raise InputError(
             f"{other.name}'s link cannot be emulated here: an expert's copy takes {wanted / 1e9:.3g} s there"
         )
@@ -50,7 +50,7 @@ def stretch(profile: HardwareProfile, other: HardwareProfile, expert_bytes: int)
 
 
 def fitting(cells: Sequence[Cell], simulation: Resimulation, other: HardwareProfile) -> list[Cell]:
-    """The cells whose slots fit into the other machine's VRAM, beside all other weights."""
+    """Cells whose slots and dense weights fit into the other machine's VRAM."""
     return [cell for cell in cells if _fits(cell, simulation.scenario(cell.group), int(other["device.vram"]))]
 
 
@@ -59,8 +59,8 @@ def _fits(cell: Cell, scenario: Scenario, vram: int) -> bool:
 
 
 def _amount(curve: Curve, wanted_ns: int, least: int) -> int:
-    """The smallest amount, `least` or more, whose copy takes that long; `MOST_BYTES` must suffice."""
-    most = MOST_BYTES
+    """Smallest amount from `least` to `MAX_COPY_BYTES` whose copy takes at least `wanted_ns`."""
+    most = MAX_COPY_BYTES
     while least < most:
         middle = (least + most) // 2
         least, most = (middle + 1, most) if curve(middle) < wanted_ns else (least, middle)

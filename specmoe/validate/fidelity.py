@@ -1,13 +1,11 @@
-"""Which differences between steps are real, and how alike they are in two runs.
+"""Errors of simulated runs against real runs of the same decisions: per cell, over all cells, and against targets.
 
-How far a simulated run is from real ones of the same decisions.
+A step's latency, and each of its parts, is the median over the repeats of the real run; means are taken over these. On
+H100 and H200, two disjoint groups of three repeats agreed better this way than when each repeat was averaged first and
+the median of the averages taken.
 
-Of the repeats of a real run: a step's latency is the median over them, and so are its parts; means are over these. (On
-an H100 and an H200, three of seven repeats agreed with three others better so than by the median of their means.)
 Errors are shares: simulated / measured - 1 of a latency, and (simulated - measured) / the measured mean step of a part,
-so that the errors of the parts add up to that of the mean.
-
-What all cells say together, and whether that is good enough.
+so that the errors of the parts add up to the error of the mean.
 """
 
 from __future__ import annotations
@@ -24,25 +22,29 @@ from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps, steps_of
 from specmoe.validation_table import PARTS, CellFidelity, Overall, Side
 
-NORMAL = 1.4826  # standard deviations in a median absolute deviation, where things vary normally
+SIGMA_PER_MAD = 1.4826  # normal distribution: standard deviation / median absolute deviation
+MS = 1e6  # ns
+AT_MOST = {"median_abs_error": 0.01, "worst_abs_error": 0.04}
+AT_LEAST = {"median_step_correlation": 0.99, "kendall_tau": 0.97}
+TARGETS = {**AT_MOST, **AT_LEAST}  # on held-out cells
 
 
 def noise_of(latency: NDArray[np.int64]) -> float:
-    """Standard deviation, ns, by which one step differs between repeats; `latency` is [repeats, steps], two or more.
+    """Standard deviation, ns, of one step between repeats; `latency` is [repeats, steps] with two or more repeats.
 
-    From the differences of every two repeats, by their median absolute deviation: neither a repeat that was slower
-    throughout (that is `spread`) nor a few interrupted steps make noise of what is none.
+    It is estimated from the differences of each two repeats by their median absolute deviation, so a repeat that is
+    slower throughout (see `spread`) and a few interrupted steps do not count as noise.
     """
     differences = np.stack([one - other for one, other in combinations(latency, 2)])
     deviations = np.abs(differences - np.median(differences, axis=1, keepdims=True))
-    return float(NORMAL * np.median(deviations) / np.sqrt(2))
+    return float(SIGMA_PER_MAD * np.median(deviations) / np.sqrt(2))
 
 
 def correlation_of(simulated: NDArray[np.float64], measured: NDArray[np.float64], noise_ns: float) -> float | None:
-    """Pearson's, of the steps' latencies, [steps] each.
+    """Pearson correlation of the steps' latencies, [steps] each.
 
-    None if the standard deviation of the simulated steps is no more than the noise: where every step does the same,
-    what differs between real ones is chance. 0 if the simulated steps differ and the real ones do not.
+    None if the standard deviation of the simulated steps is at most the noise: if all steps do the same, real steps
+    differ by chance. 0 if the simulated steps differ and the real ones do not.
     """
     if simulated.std() <= noise_ns:
         return None
@@ -51,11 +53,8 @@ def correlation_of(simulated: NDArray[np.float64], measured: NDArray[np.float64]
     return float(np.corrcoef(simulated, measured)[0, 1])
 
 
-MS = 1e6  # ns
-
-
 def compare(cell: Cell, simulated: RunResult, measured: Sequence[RunResult]) -> CellFidelity:
-    """Judge a simulated run by two real ones or more; raises InputError if decisions differ, naming where."""
+    """Compare a simulated run with two or more real ones; raises InputError naming the first different decision."""
     for run in measured:
         try:
             same_decisions(simulated, run)
@@ -66,9 +65,9 @@ def compare(cell: Cell, simulated: RunResult, measured: Sequence[RunResult]) -> 
 
 
 def judge(cell: Cell, simulated: Steps, measured: Steps) -> CellFidelity:
-    """Judge a simulation by stored runs, two or more; raises InputError if they were of other decisions."""
+    """Compare a simulation with two or more stored repeats; raises InputError if they executed other decisions."""
     if simulated.decisions != measured.decisions:
-        raise InputError(f"{cell.name}: the decisions simulated are not those that were measured: cannot be compared")
+        raise InputError(f"{cell.name}: simulated and measured decisions differ: they cannot be compared")
     repeats = len(measured.latency)
     _require_repeats(cell, repeats)
     means, noise = measured.latency.mean(axis=1), noise_of(measured.latency)
@@ -84,7 +83,7 @@ def judge(cell: Cell, simulated: Steps, measured: Steps) -> CellFidelity:
 
 
 def require_quiet(cells: Sequence[CellFidelity], most: float = 0.10) -> None:
-    """Raise InputError if the median spread of the cells is so large that noise is all that was measured."""
+    """Raise InputError if the cells' median spread exceeds `most`, because the device is then not idle."""
     spreads = [cell.spread for cell in cells]
     if cells and np.median(spreads) > most:
         worst = cells[int(np.argmax(spreads))]
@@ -95,7 +94,7 @@ def require_quiet(cells: Sequence[CellFidelity], most: float = 0.10) -> None:
 
 
 def rows(cells: Sequence[CellFidelity]) -> list[dict[str, str]]:
-    """A table for people, a row for each cell."""
+    """Table as text, one row per cell."""
     return [
         {
             "group": cell.cell.group,
@@ -136,13 +135,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-AT_MOST = {"median_abs_error": 0.01, "worst_abs_error": 0.04}
-AT_LEAST = {"median_step_correlation": 0.99, "kendall_tau": 0.97}
-TARGETS = {**AT_MOST, **AT_LEAST}  # on cells that nothing was fitted on
-
-
 def overall(cells: Sequence[CellFidelity]) -> Overall:
-    """All cells together; raises InputError if there is none."""
+    """Summary over all cells; raises InputError if there is none."""
     if not cells:
         raise InputError("no cells: there is nothing to judge")
     errors = np.abs([cell.error for cell in cells])
@@ -166,10 +160,10 @@ def overall(cells: Sequence[CellFidelity]) -> Overall:
 
 
 def kendall(cells: Sequence[CellFidelity]) -> tuple[float | None, int]:
-    """(Concordant - discordant) / pairs, over pairs of policies on the same slots of the same group; and the pairs.
+    """Kendall tau over pairs of policies with the same group and slots, and the number of pairs.
 
-    Pairs whose measured means differ by less than the larger spread of the two, in ns, are ties and left out. A pair
-    that only the simulation holds to be equal is neither concordant nor discordant.
+    Tau is (concordant - discordant) / pairs. Pairs whose measured means differ by less than the larger spread of the
+    two, in ns, are ties and excluded. A pair with equal simulated means is neither concordant nor discordant.
     """
     signs = [
         np.sign((one.measured.mean_ns - other.measured.mean_ns) * (one.simulated.mean_ns - other.simulated.mean_ns))
@@ -179,7 +173,7 @@ def kendall(cells: Sequence[CellFidelity]) -> tuple[float | None, int]:
 
 
 def failed(found: Overall | None) -> tuple[str, ...]:
-    """Each of `TARGETS` that was missed, or that nothing was there to judge by, in words with numbers."""
+    """One line per target in `TARGETS` that was missed or could not be judged."""
     if found is None:
         return ("no cell was held out: nothing is shown",)
     return tuple(_missed(found))

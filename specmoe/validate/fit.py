@@ -1,21 +1,18 @@
-"""What a fit can tell of its constants: how sure it is of each, and which it cannot tell apart.
+"""Fitting of host costs to whole replays, by least squares over the relative errors of the cells of role `fit`.
 
-Simulating cells, again and again with other costs of the host: what is decided is decided once.
+The constants are the costs of the host; the contention, by which copies take longer in whole runs than alone; and the
+interference, the share by which kernels take longer during a copy.
 
-Constants out of whole runs: least squares over the relative errors of the cells that may be fitted on.
+Residuals, with equal weight for each cell:
 
-They are the costs of the host; the contention: how many times longer copies take in whole runs than alone; and the
-interference: the share by which kernels take longer while a copy is under way.
+    per step      (simulated / measured - 1) / sqrt(steps of the cell)
+    per mean      MEAN_WEIGHT * (simulated / measured - 1)
+    per constant  PULL * (constant - microbenchmark) / scale, where scale is the microbenchmark or at least UNKNOWN_NS,
+                  and 1 for contention and interference
 
-Residuals, all cells weighing alike:
-
-    of every step    (simulated / measured - 1) / sqrt(steps of the cell)
-    of every mean    MEAN_WEIGHT * (simulated / measured - 1)
-    of every one     PULL * (constant - microbenchmark's) / the microbenchmark's, or UNKNOWN_NS if that is more, or 1
-
-The simulated times are piecewise linear in the constants and whole numbers, so slopes are taken over STEP_NS. All cells
-together can tell two constants apart only if they differ in how they change the cells: `Fitted.warnings` names those
-that they cannot, which then stay near the microbenchmarks'.
+Simulated times are whole numbers and piecewise linear in the constants, so slopes are taken over STEP_NS. The cells can
+separate two constants only if these change the cells differently. `Fitted.warnings` names constants that cannot be
+separated; they stay near the microbenchmarks. `Resimulation` decides each cell once and only repeats its timing.
 """
 
 from __future__ import annotations
@@ -39,57 +36,66 @@ from specmoe.validate.grid import Cell, Group
 from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions
 
 Floats = NDArray[np.float64]
-
-MOST = 30.0  # condition number up to which constants are told apart
-TAKES_PART = 0.3  # of a direction of length 1, from which on a constant belongs to it
+Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
+MAX_CONDITION = 30.0  # constants with a larger condition number cannot be separated
+MIN_SHARE_OF_DIRECTION = 0.3  # of a direction of length 1, for a constant to belong to it
+MILLION = 1_000_000  # shares are counted in millionths
+MEAN_WEIGHT = 3.0
+PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % of all steps of one cell
+UNKNOWN_NS = 10_000
+STEP_NS = 500
+UNIT_NS = 1000  # unit for the solver, since costs are some microseconds
+NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention", "interference")
+NUM_SHARES = 2  # the last of NAMES: contention and interference
 
 
 def covariance(errors: Floats, weight: float, slopes: Floats) -> Floats:
-    """Of the constants, [p, p], in their units; from the errors of the cells' means, [cells], and slopes [n, p].
+    """Covariance of the constants, [p, p], from the errors of the cells' means, [cells], and slopes [n, p].
 
-    What is wrong in a cell may be wrong in all its steps, so a cell counts as one observation, not as many as it has
-    steps; `weight` is what the square of an error of a whole cell counts in the sum that was made least.
+    Errors within a cell may be the same in all its steps, so each cell counts as one observation. `weight` is the
+    weight of the squared error of a whole cell in the minimised sum.
     """
     variance = weight * (errors @ errors) / max(1, len(errors) - slopes.shape[1])
     return np.asarray(variance * np.linalg.pinv(slopes.T @ slopes))
 
 
 def unresolved(slopes: Floats, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
-    """The condition number of slopes [n, p], each column scaled to length 1, and a line for what cannot be told."""
+    """Condition number of slopes [n, p], columns scaled to length 1, and a line per constant that is not determined."""
     lengths = np.linalg.norm(slopes, axis=0)
-    shows = lengths > 0
+    affects = lengths > 0
     silent = tuple(
-        f"{name}: shows in no cell: as it was" for name, shown in zip(names, shows, strict=True) if not shown
+        f"{name}: affects no cell: unchanged" for name, shown in zip(names, affects, strict=True) if not shown
     )
-    known = [name for name, shown in zip(names, shows, strict=True) if shown]
-    if not known:
+    affecting = [name for name, shown in zip(names, affects, strict=True) if shown]
+    if not affecting:
         return np.inf, silent
-    _, sizes, directions = np.linalg.svd(slopes[:, shows] / lengths[shows], full_matrices=False)
+    _, sizes, directions = np.linalg.svd(slopes[:, affects] / lengths[affects], full_matrices=False)
     conditions = sizes[0] / np.maximum(sizes, sizes[0] * np.finfo(np.float64).eps)
-    alike = {_alike(known, row): size for row, size in zip(directions, conditions, strict=True) if size > MOST}
+    alike = {
+        _alike(affecting, row): size for row, size in zip(directions, conditions, strict=True) if size > MAX_CONDITION
+    }
     lines = (
-        f"{group}: hardly told apart by these cells (condition number {size:.2g})" for group, size in alike.items()
+        f"{group}: these cells hardly separate them (condition number {size:.2g})" for group, size in alike.items()
     )
     return (np.inf if silent else float(conditions[-1])), (*silent, *lines)
 
 
 def _alike(names: Sequence[str], direction: Floats) -> str:
-    """The constants that make up a direction."""
-    return ", ".join(name for name, share in zip(names, np.abs(direction).tolist(), strict=True) if share > TAKES_PART)
-
-
-Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
+    """Names of the constants that make up a direction."""
+    return ", ".join(
+        name for name, share in zip(names, np.abs(direction).tolist(), strict=True) if share > MIN_SHARE_OF_DIRECTION
+    )
 
 
 def config_of(group: Group, traces: Traces, profile: str | HardwareProfile) -> RunConfig:
-    """What is simulated of a group, as it is replayed; raises InputError if there is no trace of its phase."""
+    """Configuration of a group with trace and profile; raises InputError if there is no trace of its phase."""
     if group.phase not in traces:
         raise InputError(f"{group.name}: no trace of phase {group.phase}: one of {', '.join(traces)} expected")
     return replace(group.config, trace=traces[group.phase], profile=profile)
 
 
 class Resimulation:
-    """Cells on one machine: a profile by name or path, or at hand."""
+    """Repeated simulation of cells with one profile, given by name, path or object, and other host costs."""
 
     def __init__(self, traces: Traces, profile: str | HardwareProfile) -> None:
         self._traces, self._profile = traces, profile
@@ -97,25 +103,25 @@ class Resimulation:
         self._runs: dict[Cell, Run] = {}
 
     def scenario(self, group: Group) -> Scenario:
-        """What a group's cells share; raises InputError for what cannot be simulated."""
+        """Scenario that a group's cells share; raises InputError if it cannot be simulated."""
         if group not in self._scenarios:
             self._scenarios[group] = Scenario(config_of(group, self._traces, self._profile))
         return self._scenarios[group]
 
     def run(self, cell: Cell) -> Run:
-        """A cell with the profile's own costs of the host."""
+        """Run of a cell with the profile's own host costs."""
         if cell not in self._runs:
             self._runs[cell] = self.scenario(cell.group).run(cell.policy, cell.slots)
         return self._runs[cell]
 
     def constants(self, group: Group) -> Constants:
-        """The profile's own."""
+        """Constants of the profile itself."""
         costs = self.scenario(group).costs
         shares = (costs.profile.contention, costs.profile.interference)
         return Constants(costs.host, *(round(share * MILLION) for share in shares))
 
     def steps(self, cell: Cell, constants: Constants) -> Steps:
-        """The steps of a cell with other constants than the profile's; one repeat."""
+        """Steps of a cell with the given constants, as one repeat."""
         result, decisions, durations, own = self.run(cell)
         longer = constants.contention / self.constants(cell.group).contention
         copy = packed(np.round(np.array(durations.copy) * longer))
@@ -129,7 +135,7 @@ class Resimulation:
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
 
     def all_steps(self, cells: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
-        """The steps of some cells: what `calibrate.fit` asks for."""
+        """Steps of several cells with the given constants, as `fit` requires."""
         return {cell: self.steps(cell, constants) for cell in cells}
 
 
@@ -139,11 +145,8 @@ def _by_step(column: StepTimes, layers: int) -> StepTimes:
     return sums
 
 
-MILLION = 1_000_000  # parts of 1, in which shares are counted
-
-
 class Constants(NamedTuple):
-    """What is fitted, in whole numbers: ns, and millionths."""
+    """Fitted constants as whole numbers: ns, and millionths for shares."""
 
     host: HostCosts
     contention: int = MILLION
@@ -151,29 +154,21 @@ class Constants(NamedTuple):
 
     @property
     def flat(self) -> Floats:
-        """In the order of `NAMES`, in UNIT_NS."""
+        """Values in the order of `NAMES`, in UNIT_NS."""
         return np.array([*self.host, self.contention, self.interference], np.float64) / UNIT_NS
 
     def values(self, host_set: str = "graph") -> dict[str, float]:
-        """By a profile's dotted names, in its units."""
+        """Values by a profile's dotted names, in its units."""
         named: dict[str, float] = {f"host.{host_set}.{name}": ns for name, ns in zip(NAMES, self.host, strict=False)}
         return {**named, CONTENTION: self.contention / MILLION, INTERFERENCE: self.interference / MILLION}
 
 
-Predict = Callable[[Constants], Mapping[Cell, Steps]]  # each cell that is fitted on, simulated
-
-MEAN_WEIGHT = 3.0
-PULL = 0.01  # a cost twice the microbenchmark's weighs like an error of 0.3 % of all steps of one cell
-UNKNOWN_NS = 10_000
-STEP_NS = 500
-UNIT_NS = 1000  # of what the solver sees: all costs are some microseconds
-NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention", "interference")
-SHARES = 2  # the last of them
+Predict = Callable[[Constants], Mapping[Cell, Steps]]  # simulates each cell of the fit
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Constants, and how well the cells tell them."""
+    """Fitted constants and their uncertainty."""
 
     constants: Constants
     standard_error: Constants
@@ -185,23 +180,24 @@ class Fitted:
 
     @property
     def ref(self) -> str:
-        """What a profile should say of where the values come from."""
+        """Reference for the values in a profile."""
         worst = 100 * max(map(abs, self.mean_errors))
         return f"least squares over {len(self.cells)} replayed cells; their mean steps are off by {worst:.2f} % at most"
 
 
 def fit(measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> Fitted:
-    """Constants with which `predict` comes nearest to the measured steps; `start` is the microbenchmarks'.
+    """Fit the constants with which `predict` is closest to the measured steps, starting from the microbenchmarks.
 
-    Raises InputError for no cell, a held-out one or other decisions, MissingExtraError without scipy.
+    Raises InputError if there is no cell, for a held-out cell or other decisions, MissingExtraError if scipy is
+    missing.
     """
     cells, solve = tuple(measured), _least_squares()
     _require_fit(cells)
     _require_same_decisions(measured, predict(start))
     residuals = _Residuals(measured, predict, start)
-    found = solve(residuals, start.flat, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale)
-    constants = _constants(found.x)
-    errors, slopes = residuals.mean_errors(constants), residuals.slopes(found.x)
+    solution = solve(residuals, start.flat, residuals.slopes, bounds=(0, np.inf), x_scale=residuals.scale)
+    constants = _constants(solution.x)
+    errors, slopes = residuals.mean_errors(constants), residuals.slopes(solution.x)
     spread = covariance(np.array(errors), 1 + MEAN_WEIGHT**2, slopes) * UNIT_NS**2
     condition, warnings = unresolved(slopes[: -len(NAMES)], NAMES)  # without the pull
     return Fitted(
@@ -216,7 +212,7 @@ def fit(measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> F
 
 
 class _Residuals:
-    """As the solver wants them: functions of constants in UNIT_NS."""
+    """Residuals and slopes for the solver, as functions of constants in UNIT_NS."""
 
     def __init__(self, measured: Mapping[Cell, Steps], predict: Predict, start: Constants) -> None:
         self._predict = predict
@@ -224,7 +220,7 @@ class _Residuals:
         self._means = {cell: float(steps.typical.mean()) for cell, steps in measured.items()}
         self._start = start.flat
         self.scale = np.maximum(self._start, UNKNOWN_NS / UNIT_NS)
-        self.scale[-SHARES:] = MILLION / UNIT_NS
+        self.scale[-NUM_SHARES:] = MILLION / UNIT_NS
 
     def __call__(self, x: Floats) -> Floats:
         simulated = self._predict(_constants(x))
@@ -235,7 +231,7 @@ class _Residuals:
         return np.concatenate([*steps, means, PULL * (x - self._start) / self.scale])
 
     def slopes(self, x: Floats) -> Floats:
-        """[residuals, constants]."""
+        """Slopes, [residuals, constants]."""
         here, step = self(x), STEP_NS / UNIT_NS
         ahead = x + step * np.eye(len(x))
         return np.stack([(self(one) - here) / step for one in ahead], axis=1)
@@ -261,9 +257,7 @@ def _require_fit(cells: tuple[Cell, ...]) -> None:
 def _require_same_decisions(measured: Mapping[Cell, Steps], simulated: Mapping[Cell, Steps]) -> None:
     for cell, steps in measured.items():
         if simulated[cell].decisions != steps.decisions:
-            raise InputError(
-                f"{cell.name}: the decisions simulated are not those that were measured: nothing to fit on"
-            )
+            raise InputError(f"{cell.name}: simulated and measured decisions differ: they cannot be fitted")
 
 
 def _least_squares() -> Callable[..., Any]:

@@ -1,16 +1,16 @@
-"""Which runs are replayed: cells, and the grids of them that come with the package.
+"""Cells and grids of replays: the runs to replay, and the cells to which constants may be fitted.
 
-Grids of cells from TOML: what is replayed, and on which of it constants may be fitted.
+A grid is a TOML file; some come with the package.
 
     [[group]]                       # any number
-    shape = "switch-base-128"       # a model shape by name, or the path of one
+    shape = "switch-base-128"       # a model shape by name or path
     phase = "decode"
     format = "fp16"                 # of the slots
-    home_format = "int8"            # optional: how experts come over the link, if not in that of the slots
+    home_format = "int8"            # optional: format of experts on the link, if not that of the slots
     batch = 1
     steps = 150
     cells.lookahead = [77, 154]     # numbers of slots for each policy
-    fit.lookahead = [154]           # optional: which of these cells constants may be fitted on
+    fit.lookahead = [154]           # optional: cells to which constants may be fitted
 
 All cells of a group without `fit` are held out.
 """
@@ -33,27 +33,30 @@ from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
 from specmoe.validation_table import CellKey, Role
 
+_NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
+_OPTIONAL = ("home_format", "fit")
+
 
 @dataclass(frozen=True)
 class Group:
-    """What cells share that run on one arena: a configuration without policy and slots. Its trace is found by phase."""
+    """Cells with the same configuration except policy and slots; they share an arena. The phase selects the trace."""
 
     phase: Phase
     config: RunConfig
 
     @property
     def name(self) -> str:
-        """`switch-base-128/decode/fp16/b1`; a format at home of its own comes before that of the slots: int8>fp16."""
+        """Name, e.g. `switch-base-128/decode/fp16/b1`; a different format at home is written before it: int8>fp16."""
         return self.cell("", 0, "held_out").key.group
 
     def cell(self, policy: str, slots: int, role: Role) -> Cell:
-        """One of its cells."""
+        """Cell of this group."""
         return Cell(self.phase, replace(self.config, policy=policy, slots=slots), role)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One policy on one number of slots. Constants may be fitted on cells of role `fit`, and are judged on others."""
+    """One policy with one number of slots; constants are fitted to cells of role `fit` and judged on the others."""
 
     phase: Phase
     config: RunConfig
@@ -61,22 +64,22 @@ class Cell:
 
     @property
     def policy(self) -> str:
-        """Its name."""
+        """Name of the policy."""
         return self.config.policy
 
     @property
     def slots(self) -> int:
-        """Experts that VRAM holds."""
+        """Number of slots."""
         return self.config.slots or 0
 
     @property
     def group(self) -> Group:
-        """What it shares with others."""
+        """Group of this cell."""
         return Group(self.phase, replace(self.config, policy="", slots=None))
 
     @property
     def name(self) -> str:
-        """`switch-base-128/decode/fp16/b1/lookahead/154`."""
+        """Name, e.g. `switch-base-128/decode/fp16/b1/lookahead/154`."""
         return self.key.name
 
     @property
@@ -91,7 +94,7 @@ class Cell:
 
 
 def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
-    """A group of replays: kernels for powers of two of tokens, experts pinned at home."""
+    """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory."""
     at_home = AT_HOME._replace(format=home)
     return Group(phase, RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, padded=True))
 
@@ -102,17 +105,13 @@ def cell_of(key: CellKey) -> Cell:
     return group.cell(key.policy, key.slots, key.role)
 
 
-_NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
-_OPTIONAL = ("home_format", "fit")
-
-
 def grid_names() -> tuple[str, ...]:
-    """Names of the grids that come with the package, sorted."""
+    """Sorted names of the bundled grids."""
     return tuple(sorted(path.stem for path in _directory().glob(f"*{SUFFIX}")))
 
 
 def grid(name: str) -> tuple[Cell, ...]:
-    """The cells of a shipped grid by name, or of one's own by the path of a .toml file; raises InputError."""
+    """Cells of a bundled grid by name, or of a .toml file by path; raises InputError for neither."""
     if name in grid_names():
         return read_grid(_directory() / f"{name}{SUFFIX}")
     if name.endswith(SUFFIX):
@@ -121,25 +120,25 @@ def grid(name: str) -> tuple[Cell, ...]:
 
 
 def read_grid(path: Path) -> tuple[Cell, ...]:
-    """The cells of a file, in its order; raises InputError naming file, field and what would be right."""
+    """Cells of a grid file, in its order; raises InputError with file, field and expected value."""
     place = Place(str(path))
     tables = require_names(place, read_toml(path), ("group",))["group"]
     if not isinstance(tables, list) or not tables:
         raise (place / "group").wrong("an array of tables, [[group]], expected")
-    found: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     for number, table in enumerate(tables):
         at = place / f"group[{number}]"
         for cell in _cells(at, table):
-            if cell.name in found:
+            if cell.name in cells:
                 raise at.wrong(f"{cell.name} is there twice")
-            found[cell.name] = cell
-    return tuple(found.values())
+            cells[cell.name] = cell
+    return tuple(cells.values())
 
 
 def _cells(place: Place, table: object) -> Iterator[Cell]:
-    known = require_names(place, table, _NEEDED, _OPTIONAL)
-    group = _group(place, known)
-    slots, fit = _slots(place / "cells", known["cells"]), _slots(place / "fit", known.get("fit", {}))
+    fields = require_names(place, table, _NEEDED, _OPTIONAL)
+    group = _group(place, fields)
+    slots, fit = _slots(place / "cells", fields["cells"]), _slots(place / "fit", fields.get("fit", {}))
     for policy, some in fit.items():
         for number in some:
             if number not in slots.get(policy, ()):
@@ -174,11 +173,11 @@ def _shape(place: Place, name: object) -> str:
 
 
 def _home(place: Place, name: object, held: Format) -> Format:
-    """A format that is expanded to that of the slots."""
-    known = [home for home in get_args(Format) if home != held and can_fill(home, held)]
-    if not known:
+    """Format at home that is expanded to that of the slots."""
+    formats = [home for home in get_args(Format) if home != held and can_fill(home, held)]
+    if not formats:
         raise place.wrong(f"{name!r}: nothing is expanded to {held}: no such field expected")
-    return cast(Format, _one_of(place, name, known))
+    return cast(Format, _one_of(place, name, formats))
 
 
 def _slots(place: Place, table: object) -> dict[str, list[int]]:

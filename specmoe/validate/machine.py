@@ -1,4 +1,4 @@
-"""The CUDA device of this machine, for replays."""
+"""This machine's CUDA device, for replays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from specmoe.validate.validation import Machine
 
 
 def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) -> Machine:
-    """The current CUDA device, with another machine's link if told; raises InputError where there is none."""
+    """The current CUDA device, optionally with the link of `other` emulated; raises InputError if there is none."""
     device = _device()
 
     def longer(scenario: Scenario) -> float:
@@ -36,7 +36,7 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
 
 
 def checked_device(scenario: Scenario) -> CheckedCudaDevice:
-    """The current CUDA device with a slot and a pinned copy for every expert, to check what is computed."""
+    """The current CUDA device with a slot and a pinned copy for every expert, for checksums."""
     device, model = _device(), _model(scenario)
     pool = Pool(scenario.shape, model.home, scenario.num_keys, device)
     with enough_vram():

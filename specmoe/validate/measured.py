@@ -1,8 +1,7 @@
-"""What a comparison needs of runs of the same decisions: how long every step took, and its parts.
+"""Replays as results: step times, columns as in `specmoe.results`, and spans of a timeline.
 
-A replay as a result: the columns of `specmoe.results`, its decisions counted from what was executed.
-
-A real run as the spans of a timeline: the twin of `specmoe.sim.timing.timeline`, in the same lanes and words.
+Decisions are counted from what was executed. `measured_spans` is the twin of `specmoe.sim.timing.timeline`, with the
+same lanes and words.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ StepTimes = NDArray[np.int64]
 
 
 class Steps(NamedTuple):
-    """Times of every step in every repeat, ns, [repeats, steps] each; a simulation has one repeat."""
+    """Step times of all repeats, ns, [repeats, steps] each; a simulation has one repeat."""
 
     latency: StepTimes
-    compute: StepTimes  # of it, the compute stream works
-    stall: StepTimes  # of it, the compute stream waits for loads
+    compute: StepTimes  # part in which the compute stream works
+    stall: StepTimes  # part in which it waits for loads
     decisions: str  # SHA-256 of the decisions that were executed
 
     @property
     def typical(self) -> NDArray[np.float64]:
-        """Median over the repeats, [steps]."""
+        """Median latency over the repeats, [steps]."""
         typical: NDArray[np.float64] = np.median(self.latency, axis=0)
         return typical
 
 
 def steps_of(runs: Sequence[RunResult]) -> Steps:
-    """Runs of the same decisions, at least one; raises InputError if their decisions differ."""
+    """Step times of one or more runs of the same decisions; raises InputError if decisions differ."""
     for run in runs[1:]:
         same_decisions(runs[0], run)
     latency = np.stack([latencies(run) for run in runs])
@@ -50,7 +49,7 @@ def steps_of(runs: Sequence[RunResult]) -> Steps:
 
 
 def hash_of_decisions(table: Table) -> str:
-    """SHA-256 of the columns that runs must agree in to be compared."""
+    """SHA-256 of the columns that comparable runs share."""
     columns = [np.ascontiguousarray(table[name], "<i8").tobytes() for name in DECISIONS]
     return hashlib.sha256(b"".join(columns)).hexdigest()
 
@@ -64,7 +63,7 @@ DENSE, EXPERT, HEAD = range(3)
 
 
 class Computed(NamedTuple):
-    """What ran on the compute stream, in order, [n]: the time it took, and the time the stream waited for its load."""
+    """Work on the compute stream in order, [n]: its time, and how long the stream waited for its load."""
 
     event: NDArray[np.int64]
     busy: Times
@@ -72,7 +71,7 @@ class Computed(NamedTuple):
 
 
 def measured_table(workload: Workload, work: Work, recording: Recording, copied: int) -> Table:
-    """A row per event; `copied` is the bytes of an expert on the link."""
+    """Table with a row per event; `copied` is the bytes of an expert on the link."""
     loads, order, events = work.table.loads, np.array(work.program.loads, np.int64), len(recording.begin)
     executed = work.table._replace(loads=loads._replace(event=recording.order.astype(np.int32)))
     landed = recording.device.landed
@@ -92,8 +91,11 @@ def measured_table(workload: Workload, work: Work, recording: Recording, copied:
 
 
 def host_ns(recording: Recording) -> Times:
-    """Time the host thread works, [events], as the engine counts it: all but its waits for the router's result and for
-    the end of a step; launching what is behind the last MoE layer is in a step's last event."""
+    """Working time of the host thread, [events], counted as in the engine.
+
+    Waits for the router's result and for the end of a step are excluded. Launching everything after the last MoE layer
+    belongs to a step's last event.
+    """
     worked = recording.dense_launched - recording.begin + recording.launched - recording.ready
     last = slice(len(worked) // len(recording.step_end) - 1, None, len(worked) // len(recording.step_end))
     worked[last] += recording.head_launched - recording.launched[last]
@@ -101,9 +103,9 @@ def host_ns(recording: Recording) -> Times:
 
 
 def computed_by(work: Work, recording: Recording) -> Computed:
-    """The compute stream's work.
+    """Work of the compute stream.
 
-    Something could begin when the host had called it and the stream was free; until its load had landed it stalled.
+    Work can begin once the host has launched it and the stream is free; from then until its load lands is stall.
     """
     uses, layers, device = np.array(work.program.uses, np.int64), work.table.num_layers, recording.device
     events = np.arange(len(recording.begin))
@@ -121,13 +123,13 @@ def computed_by(work: Work, recording: Recording) -> Computed:
     return Computed(event, np.maximum(ended - could - stall, 0), stall)
 
 
-STEPS = 200  # what a viewer opens readily
+DEFAULT_SPAN_STEPS = 200  # more steps make a timeline slow to open
 
 
-def measured_spans(work: Work, recording: Recording, steps: int = STEPS) -> list[Span]:
+def measured_spans(work: Work, recording: Recording, steps: int = DEFAULT_SPAN_STEPS) -> list[Span]:
     """Spans of the first `steps` steps of a traced run, ns on the device's clock.
 
-    Raises InputError if the run was not traced, for then nobody knows when anything began.
+    Raises InputError if the run was not traced, because start times are then unknown.
     """
     events = min(steps, work.table.num_steps) * work.table.num_layers
     return spans(work.table, _happened(work, recording, events), events)
@@ -136,7 +138,7 @@ def measured_spans(work: Work, recording: Recording, steps: int = STEPS) -> list
 def _happened(work: Work, recording: Recording, events: int) -> Happened:
     table, device = work.table, recording.device
     if any((starts < 0).any() for starts in (device.dense_start, device.use_start, device.started, device.head_start)):
-        raise InputError("a timeline needs a traced run: this one has no starts")
+        raise InputError("this run has no start times: a traced run expected")
     goes_on = recording.launched.copy()
     goes_on[table.num_layers - 1 :: table.num_layers] = recording.step_end
     return Happened(

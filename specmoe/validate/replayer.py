@@ -1,7 +1,7 @@
-"""Executing a `DecisionTable` on a device: the twin of `specmoe.sim.timing.engine`, in the same order and words.
+"""Execution of a `DecisionTable` on a device: the twin of `specmoe.sim.timing.engine`, in the same order and words.
 
-The host launches the dense part and the router and waits for the router's result; it looks up what was decided; it
-issues the loads, predicts and launches the experts, none of which it waits for. At a step's end it waits for the
+The host launches the dense part with the router and waits for the router's result. It looks up the decisions, issues
+the loads, predicts, and launches the experts, without waiting for any of them. At the end of a step it waits for the
 compute stream.
 """
 
@@ -17,22 +17,22 @@ from specmoe.validate.device import Device, DeviceTimes, Times, Work
 
 
 class Recording(NamedTuple):
-    """When everything of a `DecisionTable` happened, ns; the names are those of the engine's `Timing`."""
+    """Times of a replay, ns, with the names of the engine's `Timing`."""
 
     begin: Times  # [events]
     dense_launched: Times  # [events], the host's call has returned
     ready: Times  # [events]
-    launched: Times  # [events], the host has launched and issued all
-    head_launched: Times  # [steps], likewise what is behind the last MoE layer
+    launched: Times  # [events], the host has launched and issued everything
+    head_launched: Times  # [steps], likewise everything after the last MoE layer
     step_end: Times  # [steps]
-    called: Times  # [uses], the host's call to launch it has returned
+    called: Times  # [uses], the launch has returned
     issued: Times  # [loads], likewise
     order: Times  # [loads], the event in which the load was issued
     device: DeviceTimes
 
 
 def replay(work: Work, device: Device, traced: bool = False) -> Recording:
-    """Execute all steps once. `device` has been prepared for this work."""
+    """Execute all steps once on a device that was prepared for this work."""
     rounds, loads, load_offsets, uses, use_offsets, _, _ = work.program
     layers, predict = work.table.num_layers, work.predict
     now, launch, issue = device.now, device.launch, device.issue
@@ -70,6 +70,6 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
 
 
 def latencies(recording: Recording) -> Times:
-    """Time of every step, ns, [steps]."""
+    """Latency of every step, ns, [steps]."""
     layers = len(recording.begin) // len(recording.step_end)
     return np.asarray(recording.step_end - recording.begin[::layers])

@@ -1,4 +1,4 @@
-"""Experts' bytes on a CUDA device: one arena of slots, a pool of pinned copies at home, and what fits where."""
+"""Memory of a replay: an arena of slots in VRAM, a pool of pinned experts at home, and checks of free VRAM."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.measure.experts import made_up
 from specmoe.hwprofiles.shape import ModelShape
 
-ALIGNMENT = 256  # bytes, as of every allocation: kernels are chosen by it
-POOL_BYTES = 1536 << 20  # enough that no cache of the host holds it
-FEWEST = 3  # experts of a pool, so that neighbours differ
-SPARE_BYTES = 2 << 30  # of the device's memory, for graphs, buffers and dense weights
+ALIGNMENT = 256  # bytes, as in every allocation, because libraries choose kernels by alignment
+POOL_BYTES = 1536 << 20  # more than any cache of the host holds
+MIN_POOL_EXPERTS = 3  # so that successive experts differ
+SPARE_BYTES = 2 << 30  # of VRAM, for graphs, buffers and dense weights
 
 
 class Arena:
-    """`slots` places in VRAM for `size` bytes each, and one more; each has room for copies of `copied` bytes."""
+    """Arena of `slots` slots in VRAM of `size` bytes each, plus an extra one; each can receive `copied` bytes."""
 
     def __init__(self, slots: int, size: int, copied: int, device: torch.device) -> None:
         self.size, self.copied = size, copied
@@ -33,18 +33,18 @@ class Arena:
         return len(self._bytes) - 1
 
     def __getitem__(self, slot: int) -> Tensor:
-        """The bytes of a slot, [size]; -1 is one more, beside those that loads go to."""
+        """Bytes of a slot, [size]; -1 is the extra slot, which no load uses."""
         return self._bytes[slot, : self.size]
 
     def target(self, slot: int) -> Tensor:
-        """Where a copy into a slot goes, [copied]."""
+        """Target of a copy into a slot, [copied]."""
         return self._bytes[slot, : self.copied]
 
 
 class Pool:
-    """Experts at home in pinned host memory: all `keys`, or fewer that stand in for them: what they hold costs nothing.
+    """Experts at home in pinned host memory: `keys` of them, which stand in for more if contents do not matter.
 
-    `stretch` above 1 makes every copy so much longer: what the copy engine of a slower link would take.
+    `stretch` above 1 lengthens every copy by this factor, to emulate a slower link.
     """
 
     def __init__(self, shape: ModelShape, held: Format, keys: int, device: torch.device, stretch: float = 1) -> None:
@@ -54,27 +54,27 @@ class Pool:
             self._bytes = torch.empty((keys, self.copied), dtype=torch.uint8, pin_memory=device.type == "cuda")
         except RuntimeError as error:
             wanted, why = keys * self.copied / 2**30, str(error).splitlines()[0]
-            raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be had: {why}") from None
+            raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be allocated: {why}") from None
         for key in range(keys):
             self._bytes[key, : self.size] = made_up(shape.expert_parameters, held, device, seed=key).cpu()
 
     def __getitem__(self, key: int) -> Tensor:
-        """The expert of a key, [size]."""
+        """Expert of a key, [size]."""
         return self.source(key)[: self.size]
 
     def source(self, key: int) -> Tensor:
-        """The bytes that a load of a key copies, [copied]: the expert first."""
+        """Bytes that a load of a key copies, [copied]; the expert comes first."""
         return self._bytes[key % len(self._bytes)]
 
 
 def pool_size(expert_bytes: int, keys: int) -> int:
-    """Experts that stand in for all of them where contents do not matter."""
-    return min(keys, max(FEWEST, POOL_BYTES // expert_bytes))
+    """Number of experts in a pool that stands in for all `keys`, if contents do not matter."""
+    return min(keys, max(MIN_POOL_EXPERTS, POOL_BYTES // expert_bytes))
 
 
 @contextmanager
 def enough_vram() -> Iterator[None]:
-    """Turn what torch says when the device's memory runs out into an InputError."""
+    """Raise InputError if VRAM runs out inside the block."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -82,7 +82,7 @@ def enough_vram() -> Iterator[None]:
 
 
 def most_slots_in(free: int, size: int, copied: int) -> int:
-    """Slots of an arena in so many free bytes of VRAM, beside what else a replay needs; may be below 0."""
+    """Number of slots that fit into `free` bytes of VRAM beside everything else of a replay; may be negative."""
     return (free - SPARE_BYTES) // _stride(size, copied) - 1
 
 
@@ -91,15 +91,15 @@ def _stride(size: int, copied: int) -> int:
 
 
 def free_vram(device: torch.device) -> int:
-    """Bytes that can be had on a CUDA device once former slots are gone."""
-    gc.collect()  # slots of former devices, which their graphs refer to in a circle
+    """Free bytes on a CUDA device after former slots are released."""
+    gc.collect()  # slots of former devices, in reference cycles with their graphs
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)
 
 
 def require_vram(wanted: int, device: torch.device) -> None:
-    """Raise InputError unless so many bytes, and what else a replay needs, are free."""
+    """Raise InputError unless `wanted` bytes are free in VRAM beside everything else of a replay."""
     if device.type != "cuda":
         return
     free = free_vram(device)

@@ -1,8 +1,7 @@
-"""Replaying cells that share an arena: every cell once to warm up, then all of them in turn, then once more traced.
+"""A validation: choose the cells that this device can replay, replay them, and judge the simulator by the replays.
 
-From a grid of cells to what was measured of them: decide, replay, and judge the simulator by it.
-
-A whole validation: which cells can be had here, their replays, and how the simulator fares.
+Cells of one group share an arena. Each is replayed once to warm up, then all in turn for every repeat, then once more
+traced.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ REPEATS = 3
 
 
 class Replays(NamedTuple):
-    """Runs of one work."""
+    """Replays of one work: the repeats, and a traced run."""
 
     repeats: list[Recording]
     traced: Recording
@@ -44,7 +43,7 @@ class Replays(NamedTuple):
 def replays_of(
     works: Sequence[Work], device: Device, repeats: int = REPEATS, on_run: Callable[[], object] = lambda: None
 ) -> list[Replays]:
-    """Replay each work `repeats` times, interleaved, so that a slow change of the machine is no cell's own."""
+    """Replay each work `repeats` times, interleaved, so that slow changes of the machine affect all cells alike."""
 
     def once(work: Work, traced: bool = False) -> Recording:
         device.prepare(work)
@@ -61,15 +60,15 @@ def replays_of(
 
 
 def runs_of(works: int, repeats: int = REPEATS) -> int:
-    """How many runs `replays_of` makes of so many works."""
+    """Number of runs that `replays_of` makes for `works` works."""
     return works * (repeats + 2)
 
 
-MakeDevice = Callable[[Scenario, int], Device]  # for a group's scenario and so many slots
+MakeDevice = Callable[[Scenario, int], Device]  # from a group's scenario and the number of slots
 
 
 class Measured(NamedTuple):
-    """What replaying a cell gave: its steps in every repeat, and the run whose starts were taken too."""
+    """Replays of a cell: its steps in every repeat, and its traced run."""
 
     steps: Steps
     work: Work
@@ -83,7 +82,7 @@ def measure(
     repeats: int = REPEATS,
     on_run: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Cell, Measured]]:
-    """Replay cells, a group at a time: cells of one group share an arena and take turns."""
+    """Replay cells group by group; cells of one group share an arena and alternate."""
     for group, mine in by_group(cells):
         yield from _measure_group(group, mine, simulation, make_device, repeats, on_run)
 
@@ -96,17 +95,19 @@ def _measure_group(
     repeats: int,
     on_run: Callable[[], object],
 ) -> Iterator[tuple[Cell, Measured]]:
-    """Cells of one group; its device, and so its slots, are gone when another group's is made."""
+    """Replay cells of one group; its device and slots are released before those of the next group are made."""
     scenario = simulation.scenario(group)
     works = [_work(scenario, cell) for cell in cells]
-    device = make_device(scenario, max(work.table.slots for work in works))  # of `gpu-only`, whatever its cell says
+    device = make_device(
+        scenario, max(work.table.slots for work in works)
+    )  # that of `gpu-only` ignores the cell's slots
     for cell, work, replays in zip(cells, works, replays_of(works, device, repeats, on_run), strict=True):
         runs = [measured_result(simulation, cell, work, recording) for recording in replays.repeats]
         yield cell, Measured(steps_of(runs), work, replays.traced)
 
 
 def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording: Recording) -> RunResult:
-    """A replay in the columns of a simulation of the same cell."""
+    """Replay as a result with the columns and manifest of the simulation of the same cell."""
     scenario = simulation.scenario(cell.group)
     copied = scenario.copied_bytes
     table = measured_table(scenario.routed.workload, work, recording, copied)
@@ -114,7 +115,7 @@ def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording:
 
 
 def judged(measured: Iterable[tuple[Cell, Steps]], simulation: Resimulation) -> list[CellFidelity]:
-    """The simulator beside what was measured; raises InputError if decisions differ."""
+    """Judge the simulation of each measured cell; raises InputError if decisions differ."""
     return [judge(cell, steps_of([simulation.run(cell).result]), steps) for cell, steps in measured]
 
 
@@ -126,7 +127,7 @@ def by_group(cells: Sequence[Cell]) -> Iterator[tuple[Group, list[Cell]]]:
 
 
 def number_of_runs(cells: Sequence[Cell], repeats: int = REPEATS) -> int:
-    """How often `measure` calls `on_run`."""
+    """Number of times that `measure` calls `on_run`."""
     return runs_of(len(cells), repeats)
 
 
@@ -136,7 +137,7 @@ def _work(scenario: Scenario, cell: Cell) -> Work:
 
 
 class Machine(NamedTuple):
-    """Where replays run: how to make a device for a group's scenario and slots, facts about it, and its room."""
+    """Machine for replays: a maker of devices, facts about it, and the most slots that it holds for a scenario."""
 
     make_device: MakeDevice
     facts: Mapping[str, Fact]
@@ -145,7 +146,7 @@ class Machine(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be replayed, and what must be said of the result."""
+    """Cells to replay, and notes for the result."""
 
     cells: tuple[Cell, ...]
     simulation: Resimulation
@@ -154,56 +155,58 @@ class Plan:
 
 
 class Validation(NamedTuple):
-    """The simulator beside the device."""
+    """Errors and replays of all cells."""
 
     cells: list[CellFidelity]
     measured: dict[Cell, Measured]
 
 
 def traces_by_phase(names: Sequence[str]) -> dict[Phase, str]:
-    """Traces by their phase; raises InputError if two have the same."""
-    found: dict[Phase, str] = {}
+    """Traces by phase; raises InputError if two have the same phase."""
+    traces: dict[Phase, str] = {}
     for name in names:
         phase = specmoe.traces.open(name).meta.phase
-        if phase in found:
-            raise InputError(f"{name}: {found[phase]} is a trace of {phase} too: one trace of each phase expected")
-        found[phase] = name
-    return found
+        if phase in traces:
+            raise InputError(f"{name}: {traces[phase]} is a trace of {phase} too: one trace of each phase expected")
+        traces[phase] = name
+    return traces
 
 
 def plan(cells: Sequence[Cell], traces: Mapping[Phase, str], profile: HardwareProfile) -> Plan:
-    """Cells whose phase has a trace; raises InputError if there is none."""
-    known = tuple(cell for cell in cells if cell.group.phase in traces)
-    if not known:
+    """Plan with the cells whose phase has a trace; raises InputError if there is none."""
+    kept_cells = tuple(cell for cell in cells if cell.group.phase in traces)
+    if not kept_cells:
         raise InputError(f"no cell of the grid has phase {' or '.join(traces)}: another trace or grid expected")
-    left = len(cells) - len(known)
+    left = len(cells) - len(kept_cells)
     notes = (f"{left} cells of the grid left out: no trace of their phase",) if left else ()
-    return Plan(known, Resimulation(traces, profile), profile, notes)
+    return Plan(kept_cells, Resimulation(traces, profile), profile, notes)
 
 
 def emulating(
     cells: Sequence[Cell], traces: Mapping[Phase, str], mine: HardwareProfile, other: HardwareProfile
 ) -> Plan:
-    """The same with another machine's link, and no more slots than fit into its VRAM."""
+    """Plan that emulates another machine's link, with the cells whose slots fit into its VRAM."""
     profile = emulated(mine, other)
     whole = plan(cells, traces, profile)
-    known = tuple(fitting(whole.cells, whole.simulation, other))
-    if not known:
+    kept_cells = tuple(fitting(whole.cells, whole.simulation, other))
+    if not kept_cells:
         raise InputError(f"no cell of the grid fits into the VRAM of {other.name}")
-    left = len(whole.cells) - len(known)
+    left = len(whole.cells) - len(kept_cells)
     notes = [*whole.notes, f"emulated: {LINK} and VRAM of {other.name}; {NOT_EMULATED}"]
     notes += [f"{left} cells left out: their slots do not fit into its VRAM"] if left else []
-    return dataclasses.replace(whole, cells=known, notes=tuple(notes))
+    return dataclasses.replace(whole, cells=kept_cells, notes=tuple(notes))
 
 
 def with_room(planned: Plan, machine: Machine) -> Plan:
-    """The cells whose slots a machine has room for, so that none is met in the middle; InputError if there is none."""
-    known = tuple(cell for cell in planned.cells if _has_room(cell, planned.simulation.scenario(cell.group), machine))
-    if not known:
+    """Plan with the cells whose slots fit into a machine's VRAM; raises InputError if there is none."""
+    kept_cells = tuple(
+        cell for cell in planned.cells if _has_room(cell, planned.simulation.scenario(cell.group), machine)
+    )
+    if not kept_cells:
         raise InputError("no cell of the grid has slots that this device's VRAM holds: another grid expected")
-    left = len(planned.cells) - len(known)
+    left = len(planned.cells) - len(kept_cells)
     notes = (f"{left} cells left out: this device's VRAM does not hold their slots",) if left else ()
-    return dataclasses.replace(planned, cells=known, notes=planned.notes + notes)
+    return dataclasses.replace(planned, cells=kept_cells, notes=planned.notes + notes)
 
 
 def _has_room(cell: Cell, scenario: Scenario, machine: Machine) -> bool:
@@ -212,7 +215,7 @@ def _has_room(cell: Cell, scenario: Scenario, machine: Machine) -> bool:
 
 
 def require_same_device(profile: HardwareProfile, facts: Mapping[str, Fact], force: bool) -> tuple[str, ...]:
-    """Raise InputError if a profile is not of this device, or, with `force`, a note that says so."""
+    """Raise InputError if a profile is of another device; with `force`, return a note instead."""
     there, here = profile.machine.get("device"), facts.get("device")
     if there == here and there is not None:
         return ()
@@ -223,7 +226,7 @@ def require_same_device(profile: HardwareProfile, facts: Mapping[str, Fact], for
 
 
 def validate(plan: Plan, machine: Machine, repeats: int, on_run: Callable[[], object] = lambda: None) -> Validation:
-    """Replay and judge; raises InputError if the device is too busy to tell."""
+    """Replay and judge all cells of a plan; raises InputError if the device is too busy."""
     measured = dict(measure(plan.cells, plan.simulation, machine.make_device, repeats, on_run))
     cells = judged(((cell, found.steps) for cell, found in measured.items()), plan.simulation)
     require_quiet(cells)
@@ -231,14 +234,14 @@ def validate(plan: Plan, machine: Machine, repeats: int, on_run: Callable[[], ob
 
 
 def rejudged(measured: Mapping[Cell, Steps], plan: Plan) -> list[CellFidelity]:
-    """Judge another profile by replays of former days."""
+    """Judge the profile of a plan by stored replays."""
     return judged(((cell, measured[cell]) for cell in plan.cells), plan.simulation)
 
 
 def circumstances(
     plan: Plan, name: str, device: Mapping[str, Fact], seconds: float, date: str, versions: Mapping[str, str]
 ) -> Circumstances:
-    """What the result depends on."""
+    """Circumstances of a validation, which its result depends on."""
     manifests = [plan.simulation.run(cell).result.manifest for cell in plan.cells]
     return Circumstances(
         name=name,

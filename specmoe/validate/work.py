@@ -1,4 +1,4 @@
-"""What the replayer executes, from a scenario and one policy's decisions on it."""
+"""Work of a replay: a policy's decisions with the sizes of their kernels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from specmoe.sim.speculate.running_time import ON_THE_DEVICE
 from specmoe.validate.device import Dense, Work
 
 
-def work_of(scenario: Scenario, chosen: Policy, table: DecisionTable) -> Work:
-    """Decisions with the sizes of their kernels; raises InputError for what cannot be replayed."""
+def work_of(scenario: Scenario, policy: Policy, table: DecisionTable) -> Work:
+    """Work of a replay of `table`; raises InputError if it cannot be replayed."""
     require_replayable(scenario)
-    workload, cost = scenario.routed.workload, scenario.charge(chosen)
-    if cost.on == "gpu" and chosen.predictor not in ON_THE_DEVICE:
-        raise InputError(f"{chosen.name}: a network on the device is not replayed: predictor.device=cpu expected")
+    workload, cost = scenario.routed.workload, scenario.charge(policy)
+    if cost.on == "gpu" and policy.predictor not in ON_THE_DEVICE:
+        raise InputError(f"{policy.name}: a network on the device is not replayed: predictor.device=cpu expected")
     predict = cost.ns if cost.on == "host" else []
-    depth = chosen.prefetch.depth if chosen.prefetch and cost.on == "gpu" else 0
+    depth = policy.prefetch.depth if policy.prefetch and cost.on == "gpu" else 0
     layers = table.num_layers
     tokens = padded(workload.step_tokens).tolist()
     dense = [
@@ -37,7 +37,7 @@ def work_of(scenario: Scenario, chosen: Policy, table: DecisionTable) -> Work:
 
 
 def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
-    """Which uses are the first of their load, [uses]."""
+    """Mask of the uses that are the first of their load, [uses]."""
     loads, rows = np.unique(table.uses.load, return_index=True)
     first = np.zeros(len(table.uses.load), np.bool_)
     first[rows[loads >= 0]] = True
@@ -45,7 +45,7 @@ def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
 
 
 def require_replayable(scenario: Scenario) -> None:
-    """Raise InputError for what the replayer has no counterpart of."""
+    """Raise InputError for configurations that the replayer does not support."""
     spec = scenario.config
     if spec.link != "fifo":
         raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")

@@ -88,7 +88,7 @@ def test_what_shows_in_no_cell_stays_and_is_named() -> None:
     before, after = (dict(zip(NAMES, everything(constants), strict=True)) for constants in (ISOLATED, found.constants))
     for name in ("issue", "event", "begin_copy", "contention", "interference"):
         assert after[name] == before[name]
-        assert f"{name}: shows in no cell: as it was" in found.warnings
+        assert f"{name}: affects no cell: unchanged" in found.warnings
     assert found.condition == np.inf
 
 
@@ -119,7 +119,11 @@ def test_how_much_copies_slow_kernels_is_found() -> None:
 
 def test_what_cannot_be_told_apart_is_named(fitted: Fitted) -> None:
     """A hand-over and the begin of a copy both lengthen every demand load."""
-    alike = [warning for warning in fitted.warnings if warning.startswith("event, begin_copy: hardly told apart")]
+    alike = [
+        warning
+        for warning in fitted.warnings
+        if warning.startswith("event, begin_copy: these cells hardly separate them")
+    ]
     assert alike
     assert fitted.condition > 1000
 
@@ -189,7 +193,7 @@ def test_no_cells_are_refused() -> None:
 
 def test_other_decisions_are_refused() -> None:
     real = {cell: steps._replace(decisions="others") for cell, steps in measured(FIT[:1], 0.0).items()}
-    with pytest.raises(InputError, match="gpu-only/96: the decisions simulated are not those that were measured"):
+    with pytest.raises(InputError, match="gpu-only/96: simulated and measured decisions differ"):
         fit(real, predicting(FIT[:1]), ISOLATED)
 
 

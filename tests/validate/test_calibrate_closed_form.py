@@ -74,7 +74,7 @@ def test_what_cannot_be_told_apart_is_shared_by_the_squares_of_sizes() -> None:
     extra = [getattr(found.constants.host, name) - getattr(START, name) for name in ("launch_ns", "issue_ns")]
     assert sum(extra) == pytest.approx(20_000, rel=0.05)
     assert extra[1] / extra[0] == pytest.approx(9, rel=0.05)
-    assert found.warnings[-1].startswith("launch, issue: hardly told apart")
+    assert found.warnings[-1].startswith("launch, issue: these cells hardly separate them")
 
 
 def test_the_pull_is_as_weak_as_stated() -> None:

@@ -71,7 +71,7 @@ def test_other_decisions_are_refused(column: str) -> None:
     for simulated, measured in ((run_of(MEASURED[0]), other), (other, run_of(MEASURED[0]))):
         with pytest.raises(InputError, match=f"fp16/b1/lookahead/154: decisions differ in {column}"):
             compare(cell(), simulated, [simulated, measured])
-        with pytest.raises(InputError, match="lookahead/154: the decisions simulated are not those"):
+        with pytest.raises(InputError, match="lookahead/154: simulated and measured decisions differ"):
             judge(cell(), steps_of([simulated]), steps_of([measured] * 2))
     with pytest.raises(InputError, match=f"decisions differ in {column}"):
         steps_of([run_of(MEASURED[0]), other])

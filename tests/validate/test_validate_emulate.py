@@ -18,7 +18,7 @@ from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.config import AT_HOME
 from specmoe.sim.memory import RESERVED_BYTES, Room
-from specmoe.validate.emulate import LINK, MOST_BYTES, NOT_EMULATED, emulated, fitting, stretch
+from specmoe.validate.emulate import LINK, MAX_COPY_BYTES, NOT_EMULATED, emulated, fitting, stretch
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import group_of
 from specmoe.validate.validation import Machine, emulating, validate
@@ -64,7 +64,7 @@ def test_so_many_bytes_take_here_what_an_expert_takes_there(
     """And one byte less takes less, or is less than an expert."""
     here, wanted = mine.curve(LINK), other.curve(LINK)(size)
     assume(here(size) <= wanted)
-    if here(MOST_BYTES) < wanted:
+    if here(MAX_COPY_BYTES) < wanted:
         with pytest.raises(InputError, match="cannot be emulated here: an expert's copy takes"):
             stretch(mine, other, size)
         return
@@ -92,8 +92,8 @@ def test_a_faster_link_cannot_be_emulated() -> None:
 
 def test_a_link_may_be_too_slow() -> None:
     """The longest copy here is 1 TiB, which takes 1.1 s at 1 TB/s: 10 MB there do too at 9.1 MB/s."""
-    fast, rate = linked(0, 1e12, name="fast"), 10 * MB / (MOST_BYTES / 1e12)
-    assert stretch(fast, linked(0, rate * 1.001), 10 * MB) == pytest.approx(MOST_BYTES / (10 * MB), rel=2e-3)
+    fast, rate = linked(0, 1e12, name="fast"), 10 * MB / (MAX_COPY_BYTES / 1e12)
+    assert stretch(fast, linked(0, rate * 1.001), 10 * MB) == pytest.approx(MAX_COPY_BYTES / (10 * MB), rel=2e-3)
     with pytest.raises(InputError, match=r"slow's link cannot be emulated here: an expert's copy takes 1\.1 s there"):
         stretch(fast, linked(0, rate / 1.001, name="slow"), 10 * MB)
 

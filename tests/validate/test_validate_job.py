@@ -126,7 +126,7 @@ def test_another_profile_is_judged_by_the_same_replays(planned: Plan, exactly: V
 def test_replays_of_other_decisions_are_not_judged(planned: Plan, exactly: Validation) -> None:
     one, *_ = planned.cells
     steps = exactly.measured[one].steps._replace(decisions="others")
-    with pytest.raises(InputError, match=f"{one.name}: the decisions simulated are not those that were measured"):
+    with pytest.raises(InputError, match=f"{one.name}: simulated and measured decisions differ"):
         judged([(one, steps)], planned.simulation)
 
 

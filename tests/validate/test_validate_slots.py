@@ -13,7 +13,7 @@ from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.measure.layers import expand
 from specmoe.validate.slots import (
     ALIGNMENT,
-    FEWEST,
+    MIN_POOL_EXPERTS,
     POOL_BYTES,
     SPARE_BYTES,
     Arena,
@@ -85,8 +85,8 @@ def test_a_stretched_copy_is_longer_and_begins_with_the_weights() -> None:
     [
         (1, 768, 768),
         (POOL_BYTES // 100, 768, 100),
-        (POOL_BYTES, 768, FEWEST),
-        (9 * POOL_BYTES, 768, FEWEST),
+        (POOL_BYTES, 768, MIN_POOL_EXPERTS),
+        (9 * POOL_BYTES, 768, MIN_POOL_EXPERTS),
         (1, 2, 2),
     ],
 )
@@ -95,7 +95,7 @@ def test_the_size_of_a_pool(size: int, keys: int, wanted: int) -> None:
 
 
 def test_memory_that_cannot_be_had_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"GiB of pinned host memory cannot be had: ") as raised:
+    with pytest.raises(InputError, match=r"GiB of pinned host memory cannot be allocated: ") as raised:
         Pool(TINY, "fp16", 1 << 48, CPU)
     assert "\n" not in str(raised.value)
 
