@@ -316,7 +316,9 @@ def test_break_even_is_null_unless_asked_for() -> None:
     found = answer(*arguments, "--break-even")["break_even_precision"]
     assert 0.1 < found < 0.9
     shown = simulate(*arguments, "--break-even").stdout
-    assert f"prefetching one expert ahead pays above {100 * found:.0f} % precision on this machine (rtx3090)" in shown
+    assert (
+        f"prefetching one expert ahead is faster above {100 * found:.0f} % precision on this machine (rtx3090)" in shown
+    )
 
 
 def test_break_even_that_there_is_not_says_why() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from functools import cache
 
@@ -29,7 +28,8 @@ ISOLATED = Constants(HostCosts(7_000, 10_000, 27_000, 2_000, 9_000, 8_000, 0, 0)
 COPY = {"fp32": 350_000, "fp16": 175_000, "int8": 90_000}
 ALL = 6 * 16
 B1, B4 = group_of("tiny", "decode", "fp16", None, 1, 40), group_of("tiny", "decode", "fp16", None, 4, 20)
-FP32, INT8 = dataclasses.replace(B1, format="fp32"), dataclasses.replace(B4, format="int8")
+FP32 = group_of("tiny", "decode", "fp32", None, 1, 40)
+INT8 = group_of("tiny", "decode", "int8", None, 4, 20)
 
 
 def cells(group: Group, role: Role, **slots: int) -> list[Cell]:

@@ -209,7 +209,7 @@ def test_one_device_for_a_group_and_never_two_at_once(planned: Plan) -> None:
 def test_the_arena_holds_all_experts_of_a_model_that_stays(planned: Plan) -> None:
     """Whatever its cell says."""
     slots: list[int] = []
-    cell = dataclasses.replace(planned.cells[0], policy="gpu-only", slots=40)
+    cell = planned.cells[0].group.cell("gpu-only", 40, planned.cells[0].role)
 
     def make(scenario: Scenario, number: int) -> FakeDevice:
         slots.append(number)
@@ -240,7 +240,7 @@ def test_cells_that_the_device_does_not_hold_are_left_out_before_the_first_run(p
 
 
 def test_a_model_that_stays_needs_room_for_all_its_experts(planned: Plan) -> None:
-    cell = dataclasses.replace(planned.cells[0], policy="gpu-only", slots=1)
+    cell = planned.cells[0].group.cell("gpu-only", 1, planned.cells[0].role)
     with pytest.raises(InputError, match="no cell of the grid has slots that this device's VRAM holds"):
         with_room(dataclasses.replace(planned, cells=(cell,)), fake_machine()._replace(most_slots=lambda _: 767))
 
