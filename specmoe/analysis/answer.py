@@ -1,10 +1,7 @@
-"""What would make a step faster, read from the table.
+"""The answer of a sweep: which policy is fastest, its distance from the bounds, and which lever would help most.
 
 A lever is a neighbouring cell: the next larger number of slots, the next faster link, a smaller format in no more VRAM.
-Of a better predictor the oracle tells what perfect knowledge would give. Whatever the lever, the policy that is fastest
-there counts.
-
-The answer first: which policy, how fast, how far from the best possible, and what would help most.
+For better predictions, the oracle gives the bound. Each lever counts with the policy that is fastest there.
 """
 
 from __future__ import annotations

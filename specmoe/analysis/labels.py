@@ -1,7 +1,4 @@
-"""Labels beside points so that none covers another label or a point; the same input gives the same places.
-
-Names beside points, where nothing else is.
-"""
+"""Labels beside points, placed so that none covers a point or another label; equal inputs give equal places."""
 
 from __future__ import annotations
 

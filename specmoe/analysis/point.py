@@ -1,8 +1,6 @@
-"""What a row of a sweep sets, in words: names, and values in a unit that is read at a glance.
+"""One run as figures see it: what was run, the means of its steps, and the wording of changed values.
 
-One run as figures see it: what was run, and the means of its steps.
-
-A point comes from a row of `specmoe.summary`, that of a sweep or of a single result.
+A point comes from a row of `specmoe.summary`, of a sweep or of a single result.
 """
 
 from __future__ import annotations

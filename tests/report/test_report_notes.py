@@ -54,7 +54,7 @@ def test_failed_calibration(tmp_path: Path) -> None:
 
 def test_assumed_values_are_counted(tmp_path: Path) -> None:
     (note,) = told(tmp_path, row(assumed=["d", "a", "b"]), row("static", assumed=["c", "a"]))
-    assert note == "Assumed, not measured: these times rest on guesses: a, b, c and 1 more."
+    assert note == "Assumed, not measured: these values are assumptions, not measurements: a, b, c and 1 more."
 
 
 def test_one_assumed_value(tmp_path: Path) -> None:

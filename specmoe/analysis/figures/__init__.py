@@ -1,4 +1,8 @@
-"""Every figure that a sweep's table supports, each with one sentence computed from the data."""
+"""Every figure that a sweep's table supports, each with a title and one sentence computed from the data.
+
+Start with `setting` (which rows a figure shows), `latency` (a typical figure) and `memory`. Each file has `draw_*`
+functions, which draw a panel on given Axes, and `*_figure` functions, which add title and caption.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ def figures_of(table: SweepTable) -> list[Drawn]:
     """The figures that the table's variation supports; names are unique. Raises InputError if no row has figures.
 
     A figure shows one trace, machine and model; of several the first `MOST` get figures of their own, numbered in their
-    names, and one figure shows all. What else varies is held at its main value (see `setting`), which the title tells.
+    names, and one figure shows all. What else varies is held at its main value (see `setting`), which the title names.
     """
     return list(each_figure(table))
 

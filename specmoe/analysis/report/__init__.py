@@ -1,4 +1,7 @@
-"""A report: one page that answers the question first, and then shows what the answer rests on."""
+"""The report: one HTML page about sweeps, runs, validations, analyses of traces and timelines.
+
+Start with `inputs` (what a directory holds), `page` (the order of the page) and `opening` (its first screen).
+"""
 
 from specmoe.analysis.report.inputs import Inputs, Study, read_inputs, table_of
 from specmoe.analysis.report.page import Report, write_report

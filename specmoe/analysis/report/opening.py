@@ -1,7 +1,4 @@
-"""What a reader must know before believing a page: one marked line each, on its first screen.
-
-The first screen: which policy, how fast, how far from the best possible, and what to change next.
-"""
+"""The first screen of a page: warnings, which policy is fastest, its distance from the bounds, next steps."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ MADE_UP = {
     "synthetic": "no model produced the trace, so nothing follows for real routing",
 }
 MISSED = "missed its target"  # in a warning: what a profile says of its calibration
-NAMED = 3  # of a list: so many by name, the others as a number
+NAMED = 3  # items of a list that are named; the others are counted
 
 
 class Note(NamedTuple):
@@ -90,7 +87,10 @@ def _assumed(studies: Sequence[Study]) -> Iterator[Note]:
     weak = [study for study in studies if "assumed" in distinct([study], "evidence")]
     if weak:
         names = distinct(weak, "assumed")
-        yield Note("Assumed, not measured", f"these times rest on guesses: {listed(names) or 'see the evidence'}")
+        yield Note(
+            "Assumed, not measured",
+            f"these values are assumptions, not measurements: {listed(names) or 'see the evidence'}",
+        )
 
 
 def _failures(studies: Sequence[Study]) -> Iterator[Note]:

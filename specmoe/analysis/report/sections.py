@@ -1,7 +1,4 @@
-"""The parts of a page below its figures: what results rest on, how to repeat them, timelines.
-
-How far simulated steps are from measured ones, as validations found it.
-"""
+"""The parts of a page below its figures: evidence, how to repeat the results, timelines, and validations."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ def plot(key: str, title: str, reading: str, chart: Figure) -> Html:
 def evidence(studies: Sequence[Study]) -> Html:
     """Where the numbers come from, what was assumed, and all warnings."""
     rows = [row for study in studies for row in _origins(study)]
-    caption = "What each result rests on. The weakest input decides the evidence."
+    caption = "Inputs of each result. The weakest input decides the evidence."
     parts = [plain_table(caption, [Column("results"), *map(Column, ORIGINS)], rows)]
     for title, column in (("Assumed values", "assumed"), ("Warnings", "warnings")):
         found = distinct(studies, column)

@@ -1,1 +1,4 @@
-"""What a routing trace says by itself, before any policy or hardware: `job.analyze`, one study a file."""
+"""Studies of a trace alone: how its experts are routed, reused and predicted. Each file holds a study and its plot.
+
+Start with `job` (runs all studies), `store` (their files) and `working_set` (a typical study).
+"""
