@@ -54,12 +54,12 @@ def test_failed_calibration(tmp_path: Path) -> None:
 
 def test_assumed_values_are_counted(tmp_path: Path) -> None:
     (note,) = told(tmp_path, row(assumed=["d", "a", "b"]), row("static", assumed=["c", "a"]))
-    assert note == "Assumed, not measured: these values are assumptions, not measurements: a, b, c and 1 more."
+    assert note == "Assumed, not measured: results depend on these values: a, b, c and 1 more."
 
 
 def test_one_assumed_value(tmp_path: Path) -> None:
     (note,) = told(tmp_path, row(assumed=["a"]))
-    assert note.endswith("guesses: a.")
+    assert note.endswith("these values: a.")
 
 
 def test_failed_cells(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _assumed(studies: Sequence[Study]) -> Iterator[Note]:
         names = distinct(weak, "assumed")
         yield Note(
             "Assumed, not measured",
-            f"these values are assumptions, not measurements: {listed(names) or 'see the evidence'}",
+            f"results depend on these values: {listed(names) or 'see the evidence'}",
         )
 
 
