@@ -241,7 +241,7 @@ def test_too_few_slots(slots: int, sharing: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"eviction": "lruu"}, "eviction 'lruu': one of lru, lfu"),
+        ({"eviction": "lruu"}, "eviction 'lruu': did you mean 'lru'\\?"),
         ({"eviction_parameters": {"half_life": 3}}, "eviction lru: no parameter 'half_life'; it has none"),
         ({"eviction": "slru", "eviction_parameters": {"x": 3}}, "no parameter 'x'; it has protected"),
         ({"eviction": "slru", "eviction_parameters": {"protected": 1.5}}, "protected 1.5: a share"),

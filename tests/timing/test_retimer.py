@@ -95,7 +95,7 @@ def test_tables_without_loads_or_uses(loads: Any, uses: Any) -> None:
 @pytest.mark.parametrize("order", ["priority", "chunked"])
 def test_links_whose_order_is_a_matter_of_time_are_refused(order: Any) -> None:
     table = by_hand()
-    with pytest.raises(InputError, match=rf"^link order {order}: not known to the re-timer: fifo expected$"):
+    with pytest.raises(InputError, match=rf"^link order {order}: not supported by the re-timer: fifo expected$"):
         retime(table, [durations_by_hand(table)], order)
 
 
