@@ -255,7 +255,7 @@ def test_policies_that_do_not_exist(fields: dict[str, object], message: str) -> 
 
 
 def test_predictions_of_another_workload() -> None:
-    with pytest.raises(InputError, match="predictions of 5 events for a workload of 1"):
+    with pytest.raises(InputError, match="predictions of 5 events: 1, as in the workload, expected"):
         decide(workload_of([[[0]]]), no_predictions(5), policy_of(), 1)
 
 
@@ -266,7 +266,7 @@ def test_an_eviction_policy_that_breaks_the_rules_is_named(monkeypatch: pytest.M
             return victim
 
     monkeypatch.setitem(EVICTIONS, "broken", Broken)
-    with pytest.raises(SpecmoeError, match=f"event 1: eviction broken gives up {victim}"):
+    with pytest.raises(SpecmoeError, match=f"event 1: eviction broken returned {victim}"):
         decisions([[[0, 1]], [[0, 2]]], 2, eviction="broken")
 
 

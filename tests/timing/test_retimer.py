@@ -104,13 +104,13 @@ def test_durations_of_other_decisions_are_refused(name: str) -> None:
     table = by_hand()
     rows = {"before": 3, "expert": 3, "after": 1, "copy": 4, "predict": 3}
     wrong = durations_by_hand(table)._replace(**{name: [1] * (rows[name] + 1)})
-    with pytest.raises(InputError, match=f"{name} of {rows[name] + 1} rows: {rows[name]} expected"):
+    with pytest.raises(InputError, match=f"{name} has {rows[name] + 1} rows: {rows[name]} expected"):
         retime(table, [wrong])
 
 
 def test_durations_of_unlike_decisions_are_refused() -> None:
     plain = durations_by_hand(by_hand())
-    with pytest.raises(InputError, match="durations: copy of 5 rows beside 4"):
+    with pytest.raises(InputError, match="durations: copy of 5 and of 4 rows: equally many"):
         variants_of([plain, plain._replace(copy=[1] * 5)])
 
 

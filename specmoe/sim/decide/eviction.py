@@ -27,8 +27,8 @@ class Eviction(ABC):
 
     The director calls `insert` when a load is issued, `use` when a demand is served (also the demand that caused the
     load), and `remove` when a key leaves, whoever chose it. A load and the first use of its expert are one access, as
-    in a cache that only loads on demand, so policies that count accesses count the uses that come `again`. Keywords of the
-    constructor are the policy's configuration.
+    in a cache that only loads on demand, so policies that count accesses count the uses that come `again`. Keywords of
+    the constructor are the policy's configuration.
     """
 
     peeks: ClassVar[bool] = False  # whether it knows the future

@@ -2,8 +2,9 @@
 
 A load may start when the host has issued it, the link is free, the expert is in host memory, the previous load into its
 slot has landed, and the last kernel that reads the slot's former expert has ended: `reader` names that use, and
-`use_end`, which the engine fills in, says when it ended. On a FIFO link a landing follows from the loads before it, so no events
-are needed. In the other orders it depends on what is waiting when the link becomes free, so they are a SimPy process.
+`use_end`, which the engine fills in, says when it ended. On a FIFO link a landing follows from the loads before it, so
+no events are needed. In the other orders it depends on what is waiting when the link becomes free, so they are a SimPy
+process.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The re-timer's kernel: the engine's loop compiled by numba, with a lane for each machine.
 
 All clocks are rows of one array, [clocks, lanes], and all costs are rows of another, [costs, lanes]; numbers of rows
-say what happens when. Events follow each other in the engine's order and with its names, and the loops over lanes become
-vector instructions. Copies are remembered, in a ring for each lane, only where they slow the computing. Everything is
-compiled as one function at its first call and cached beside this file until the file changes. Import this module only
-where it is used, since it needs numba.
+say what happens when. Events follow each other in the engine's order and with its names, and the loops over lanes
+become vector instructions. Copies are remembered, in a ring for each lane, only where they slow the computing.
+Everything is compiled as one function at its first call and cached beside this file until the file changes. Import this
+module only where it is used, since it needs numba.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Variants: durations of one decision table on many machines, held compactly.
 
 A run has a hundred thousand rows but few different durations. So each row has a code that all machines share, and each
-code has one value per machine. A `Sample` keeps one example of each distinct row, whose duration is computed for each machine:
+code has one value per machine. A `Sample` keeps one example of each distinct row, whose duration is computed for each
+machine:
 
     part = sample_of(workload, table, home, context)
     small = [durations_of(part.workload, part.table, costs, home, part.context) for costs in machines]
