@@ -390,7 +390,7 @@ def test_several_values_and_no_prefetch_at_all() -> None:
         ("host_to_device.pinned.bandwidth=1e999GB/s", "a finite number from 1MB/s to 1000TB/s expected"),
         ("gemm.fp16.rate=5GB/s", "GB/s is no unit of gemm.fp16.rate, which is in operations/s: e.g. 5TFLOP/s"),
         ("link.generation=5", "it describes the link and changes no time: set host_to_device.pinned.bandwidth"),
-        ("pcie=5", "nor of profile rtx3090: the nearest of "),
+        ("pcie=5", "or of profile rtx3090: the nearest of "),
         ("name=x", "no setting of a policy or of profile rtx3090"),
         ("prefetch.limit", "name=value expected"),
         ("=3", "name=value expected"),

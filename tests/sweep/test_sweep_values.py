@@ -44,7 +44,7 @@ def test_values(written: Any, values: list[Any]) -> None:
     [
         ("", "x: no values"),
         ([], "x: no values"),
-        ("1..2:1", "2 to 10,000 expected"),
+        ("1..2:1", "at least 2 and at most 10,000 expected"),
         ("2..2:3", "two different ends"),
         ("0..1:3log", "above 0, with log"),
         ("a..b:3", "x: a..b:3: FROM..TO:COUNT with two numbers expected"),

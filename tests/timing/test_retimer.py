@@ -128,7 +128,7 @@ def overwritten(loads: Any, uses: Any) -> DecisionTable:
     ],
 )
 def test_decisions_that_overwrite_an_expert_before_its_last_use_are_refused(table: DecisionTable) -> None:
-    with pytest.raises(InputError, match=r"^decisions: load 1 goes into a slot"):
+    with pytest.raises(InputError, match=r"^decisions: load 1 overwrites an expert"):
         retime(table, [durations_by_hand(table)])
 
 

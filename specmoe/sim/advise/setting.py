@@ -157,7 +157,7 @@ class Setting(NamedTuple):
         if not any(self.slots(held, self.question.vram) for held in self.formats):
             needed = ", ".join(f"{gib(self.least_bytes(held))} in {held}" for held in self.formats)
             raise InputError(
-                f"--vram {gib(self.question.vram)}: too little for one expert of {self.shape.name} beside its other "
+                f"--vram {gib(self.question.vram)}: no expert of {self.shape.name} fits beside its other "
                 f"weights: at least {needed} expected (--format allows others)"
             )
 
@@ -202,7 +202,7 @@ def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
         layers, experts = shape.stack(meta.phase).moe_layers, shape.experts
         raise InputError(
             f"--trace {name}: {meta.num_layers} layers of {meta.num_experts} experts, top {meta.top_k}: {shape.name} "
-            f"has {layers} of {experts.number}, top {experts.top_k}: a trace of such a model expected, or none"
+            f"has {layers} of {experts.number}, top {experts.top_k}; a trace of such a model expected, or none"
         )
 
 

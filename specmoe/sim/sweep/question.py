@@ -230,9 +230,9 @@ class _Reader(NamedTuple):
             if isinstance(end, bool) or not isinstance(end, int | float) or not abs(end) <= MOST_END:
                 raise InputError(f"{where}: FROM..TO:COUNT with two numbers expected, e.g. 50..500:10")
         if not 2 <= count <= MOST_VALUES:
-            raise InputError(f"{where}: {count:,} values: 2 to {MOST_VALUES:,} expected")
+            raise InputError(f"{where}: {count:,} values: at least 2 and at most {MOST_VALUES:,} expected")
         if first == last or (log and not (first > 0 and last > 0)):
-            raise InputError(f"{where}: two different ends (above 0 with log) expected")
+            raise InputError(f"{where}: two different ends (above 0, with log) expected")
         inner = (np.geomspace if log else np.linspace)(first, last, count)[1:-1].tolist()
         if isinstance(first, int) and isinstance(last, int) and count <= abs(last - first) + 1:
             return [first, *map(round, inner), last]
