@@ -249,7 +249,7 @@ def warnings_of(*arguments: str, trace: str = TRACE) -> str:
 
 
 def test_fewer_slots_than_a_step_demands() -> None:
-    assert "5 slots hold less than a step's demand of 6 experts" in warnings_of(*LRU, "--slots", "5")
+    assert "5 slots are fewer than the 6 experts that one step uses" in warnings_of(*LRU, "--slots", "5")
     assert "up to 5 slots (its cliff)" in warnings_of(*LRU, "--slots", "5")
     assert "cliff" not in warnings_of(*LRU, "--slots", "6")
     assert "cliff" not in warnings_of("--policy", "gpu-only", "--steps", "5", "--slots", "5")
@@ -281,7 +281,7 @@ def test_a_profile_beyond_its_points() -> None:
 
 
 def test_weights_that_do_not_fit() -> None:
-    assert "GiB of weights would be in VRAM, and rtx3090 has" in warnings_of(
+    assert "GiB, but rtx3090 has only" in warnings_of(
         "--policy", "gpu-only", "--steps", "2", "--slots", "9", "--shape", "mixtral-8x7b"
     )
 
@@ -392,8 +392,8 @@ def test_several_values_and_no_prefetch_at_all() -> None:
         ("host_to_device.pinned.bandwidth=1e999GB/s", "a finite number from 1MB/s to 1000TB/s expected"),
         ("gemm.fp16.rate=5GB/s", "GB/s is no unit of gemm.fp16.rate, which is in operations/s: e.g. 5TFLOP/s"),
         ("link.generation=5", "it describes the link and changes no time: set host_to_device.pinned.bandwidth"),
-        ("pcie=5", "nor of profile rtx3090: the nearest of "),
-        ("name=x", "neither of a policy nor of profile rtx3090"),
+        ("pcie=5", "or of profile rtx3090: the nearest of "),
+        ("name=x", "no setting of a policy or of profile rtx3090"),
         ("prefetch.limit", "name=value expected"),
         ("=3", "name=value expected"),
     ],
@@ -444,7 +444,7 @@ def test_values_of_overrides() -> None:
         (["--vram", "4"], "--vram 4: VRAM is in bytes: did you mean 4GiB?"),
         (["--vram", "8589934592"], "did you mean 8589934592B?"),
         (["--format", "FP16"], "did you mean 'fp16'?"),
-        (["--vram", "100MB"], "hold no expert"),
+        (["--vram", "100MB"], "is too little"),
         (["--batch", "0"], "at least 1 expected"),
         (["--steps", "0"], "at least 1 expected"),
         (["--profile", "rtx3009"], "did you mean 'rtx3090'?"),
@@ -455,14 +455,14 @@ def test_values_of_overrides() -> None:
         (["--link", "lifo"], "did you mean 'fifo'?"),
         (["--tier", "tape"], "one of host-pageable, host-pinned, nvme expected"),
         (["--host", "idle"], "one of eager, graph expected"),
-        (["--tier", "nvme", "--link", "priority"], "not known for experts on NVMe: fifo expected"),
+        (["--tier", "nvme", "--link", "priority"], "not simulated for experts on NVMe: fifo expected"),
         (["--compressed-slots", "3"], "together with --home-format"),
         (["--compressed-slots", "-1", "--home-format", "int4"], "--compressed-slots -1: at least 0 expected"),
         (["--home-format", "fp32", "--format", "int8"], "fp32 at home is copied as it is: --format fp32 expected"),
         (["--home-format", "int8", "--format", "bf16"], "int8 at home is expanded to fp16: --format fp16 expected"),
         (["--home-format", "int8", "--format", "int4"], "int8 at home is expanded to fp16: --format fp16 expected"),
         (["--home-format", "fp16", "--format", "fp32"], "fp16 at home is copied as it is: --format fp16 expected"),
-        (["--batch", "100000"], "holds 240 sequences: at most 240 expected"),
+        (["--batch", "100000"], "has only 240 sequences: at most 240 expected"),
         (["--home-format", "int3"], "did you mean 'int8'?"),
         (["--train", "switch-mini-128/decode/trian"], "did you mean 'switch-mini-128/decode/train'?"),
         (["--format", "bf16", "--home-format", "int8"], "int8 at home is expanded to fp16: --format fp16 expected"),

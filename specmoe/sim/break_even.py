@@ -1,8 +1,8 @@
-"""The precision below which prefetching makes things slower, on a machine.
+"""Break-even precision: prefetching with a lower precision makes a run slower than loading on demand.
 
-Guesses of an assumed precision (the noisy oracle's) of one expert, one layer ahead, in the same LRU slots as loading on
-demand only: what counts is the precision of the prefetches that they lead to, for a guess of what is there already
-costs nothing. Decisions do not depend on the machine, so each is made once and timed on every link.
+The noisy oracle guesses one expert, one layer ahead, with several assumed precisions, on the same LRU slots as loading
+on demand. What counts is the precision of the resulting prefetches, since a guess of a resident expert costs nothing.
+Decisions do not depend on the machine, so each is made once and timed on every link.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ FACTORS = tuple(2 ** (exponent / 2) for exponent in range(-4, 5))  # of the link
 
 
 class Trial(NamedTuple):
-    """Decisions that an assumed precision led to, and the precision of its prefetches."""
+    """The decisions that follow from one assumed precision, and the precision of the resulting prefetches."""
 
     precision: float
     decisions: DecisionTable
 
 
 class Sweep(NamedTuple):
-    """Loading on demand only, and prefetching with more and more precision."""
+    """Decisions of loading on demand, and of prefetching with increasing precision."""
 
     on_demand: DecisionTable
     trials: list[Trial]
 
 
 class BreakEven(NamedTuple):
-    """Share of the prefetched experts that must be used for prefetching to pay; or why there is none."""
+    """Share of the prefetched experts that must be used for prefetching to pay, or None with the reason."""
 
     precision: float | None
     reason: str
 
 
 class CurvePoint(NamedTuple):
-    """Break-even on a link of so many bytes a second."""
+    """Break-even precision on a link of `bandwidth` bytes/s."""
 
     bandwidth: float
     at: BreakEven
 
 
 def sweep(scenario: Scenario, slots: int) -> Sweep:
-    """Decide once for each precision."""
+    """Decide once for each assumed precision."""
     trials = []
     for assumed in ASSUMED:
         chosen = dataclasses.replace(POLICIES["noisy-oracle"], predictor_parameters={"assumed_precision": assumed})
@@ -66,7 +66,7 @@ def sweep(scenario: Scenario, slots: int) -> Sweep:
 
 
 def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> BreakEven:
-    """Time a sweep and find where it crosses loading on demand; with other costs than the scenario's if told."""
+    """Time a sweep and find where it crosses loading on demand. `costs` default to the scenario's."""
     cost = scenario.charge(POLICIES["noisy-oracle"])
     plain = _mean_ns(scenario, swept.on_demand, NO_CHARGE, costs)
     gains = [plain - _mean_ns(scenario, trial.decisions, cost, costs) for trial in swept.trials]
@@ -74,7 +74,7 @@ def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> 
 
 
 def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) -> list[CurvePoint]:
-    """Break-even over the bandwidth of the link, from a quarter to four times the machine's own."""
+    """Break-even precision over the link's bandwidth; by default from a quarter to four times the machine's own."""
     copy = link_name(scenario)
     own = scenario.profile.plateau(copy)
     points = []
@@ -86,13 +86,13 @@ def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) 
 
 
 def link_name(scenario: Scenario) -> str:
-    """The profile's name for the copies by which experts come to the GPU."""
+    """Name of the profile's bandwidth curve of the copies that bring experts to the GPU."""
     tier = scenario.config.home.tier
     return CURVE_OF["host-pageable" if tier == "host-pageable" else "host-pinned"]
 
 
 def crossing(precisions: Sequence[float], gains: Sequence[float]) -> BreakEven:
-    """Where the gain in time becomes positive for good, between the points by a straight line."""
+    """Precision from which the gain (ns) stays positive, interpolated linearly between the points."""
     if not gains:
         return BreakEven(None, "nothing is left to prefetch")
     losing = np.flatnonzero(np.array(gains) <= 0)

@@ -1,6 +1,7 @@
-"""What a policy's parts say of it: which plug-ins bring them, and whether a runtime could follow it.
+"""Warnings and origins of a result: what a user must know before believing it, one line each.
 
-What a user must know before believing a result: one line each.
+The warnings are about the model, the number of slots, VRAM and the link. `is_yardstick` says whether a runtime could
+follow the policy at all, and `plugin_versions` which plug-ins the policy's parts come from.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from specmoe.traces.schema import TraceMeta
 
 GIB = 1 << 30
 DEFAULT_SHAPE = "switch-base-128"
-SATURATED = 0.9  # share of a run that its prefetches' copies would fill
-WASTED = 0.1  # of the prefetches: a perfect predictor saturates a slow link, too, and that is no fault
+SATURATED = 0.9  # share of a run's time that copies of prefetches take; above it the link is saturated
+WASTED = 0.1  # share of prefetches never used; below it a saturated link is no fault of the predictor
 
 
 def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
-    """Routing of one model timed with another's shape."""
+    """Warn about routing of one model that is timed with the shape of another."""
     stack = shape.stack(meta.phase)
     if (meta.num_layers, meta.num_experts) != (stack.moe_layers, shape.experts.number):
         yield (
@@ -37,46 +38,49 @@ def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
 
 
 def about_slots(decisions: DecisionTable) -> Iterator[str]:
-    """Fewer slots than a step demands, which is an LRU's cliff: up to all layers' demand but one's it hits nothing."""
+    """Warn about fewer slots than one step uses: an LRU then evicts each expert before its next use (its cliff)."""
     demand = len(decisions.uses.key) / decisions.num_steps
     if decisions.slots < demand:
         yield (
-            f"{decisions.slots} slots hold less than a step's demand of {demand:.4g} experts: an LRU over all layers "
-            f"finds hardly any expert again up to {decisions.cliff_slots} slots (its cliff)"
+            f"{decisions.slots} slots are fewer than the {demand:.4g} experts that one step uses: up to "
+            f"{decisions.cliff_slots} slots (its cliff) an LRU over all layers evicts each expert before its next use"
         )
 
 
 def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
-    """Weights, in bytes, that the device does not hold."""
+    """Warn about weights, in bytes, that exceed the VRAM of the device."""
     vram = int(profile["device.vram"])
     if weights > vram:
-        yield f"{weights / GIB:.1f} GiB of weights would be in VRAM, and {profile.name} has {vram / GIB:.1f} GiB"
+        yield f"the weights in VRAM take {weights / GIB:.1f} GiB, but {profile.name} has only {vram / GIB:.1f} GiB"
 
 
 def about_link(decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> Iterator[str]:
-    """A link that does little else than prefetch, in vain."""
+    """Warn about a link that is saturated by prefetches of which many are wasted. Times in ns."""
     wasted = 1 - decisions.prefetch_useful / max(1, decisions.prefetch_loads)
     if prefetching_ns > SATURATED * run_ns and wasted >= WASTED:
         yield f"the link is saturated by prefetches, {wasted:.0%} of them wasted"
 
 
 def about_order(link: str, profile: HardwareProfile) -> Iterator[str]:
-    """An order of copies for which their effect on kernels is not simulated."""
+    """Warn about an order of copies for which the slowdown of kernels beside copies is not simulated."""
     if link != "fifo" and profile.interference:
         share = f"{100 * profile.interference:.1f} %"
-        yield f"{profile.name}: kernels take {share} longer beside a copy, which is left out on a {link} link"
+        yield f"{profile.name}: kernels take {share} longer beside a copy, which is not simulated on a {link} link"
 
 
 def is_yardstick(chosen: Policy) -> bool:
-    """Whether no runtime could follow the policy with this model: it holds every expert, or its eviction or predictor
-    declares `peeks` (it knows the future, or needs a model made for it). An unknown part is none."""
+    """Whether no runtime could follow the policy with this model.
+
+    True where every expert is resident, or where the eviction or the predictor declares `peeks` (it knows the future,
+    or needs a model that was trained for it). An unknown part counts as no yardstick.
+    """
     predictor = PREDICTORS.get(chosen.predictor)
     parts = EVICTIONS.get(chosen.eviction), getattr(predictor, "func", predictor)  # configured ones are partial
     return chosen.sharing == "all-resident" or any(getattr(part, "peeks", False) for part in parts)
 
 
-def brought(chosen: Policy) -> dict[str, str]:
-    """Versions of the distributions that bring a policy, its eviction or its predictor; none where all is built in."""
+def plugin_versions(chosen: Policy) -> dict[str, str]:
+    """Versions of the plug-ins that a policy, its eviction and its predictor come from; empty if all are built in."""
     parts = (POLICIES, chosen.name), (EVICTIONS, chosen.eviction), (PREDICTORS, chosen.predictor)
     return {name: version for table, part in parts for name, version in table.versions(part).items()}
 

@@ -66,17 +66,17 @@ class RunConfig:
 
     @property
     def routing(self) -> RoutingKey:
-        """What decides its workload."""
+        """The fields that decide the workload."""
         return RoutingKey(self.trace, self.batch, self.steps, self.train)
 
     def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> RunConfig:
-        """The same with fields changed, and with settings added to its own or replacing them."""
+        """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""
         pairs = tuple((dict(self.settings) | dict(settings or {})).items())
         return dataclasses.replace(self, settings=pairs, **changes)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Flat and plain, under the names of a result's columns; `settings` and `scales` are dictionaries."""
+        """All fields as plain values, by the names of a result's columns; `settings` and `scales` are dictionaries."""
         profile = self.profile if isinstance(self.profile, str) else self.profile.name
         same = ("trace", "policy", "shape", "format", "slots", "vram", "batch", "steps", "link", "train")
         at, held, compressed = self.home

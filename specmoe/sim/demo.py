@@ -1,6 +1,6 @@
-"""The question this product is for, asked once: a real decode trace, switch-base-128, an RTX 3090.
+"""The demo: all notable policies on a real decode trace of switch-base-128 on an RTX 3090.
 
-Both stacks of the model want VRAM; the decoder's experts get half of what is left for experts.
+Encoder and decoder share the VRAM; the decoder's experts get half of what is left for experts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TRACE = "switch-mini-128/decode/test"
 DECODER_SHARE = 0.5
 GIB = 1 << 30
 BUDGETS_GIB = (1, 2, 4, 8, 12)
-SHOWN = (  # yardsticks, the best known systems, and the best guesses that need no network
+COMPARED = (  # policies: yardsticks, the best known systems, and the best predictors without a network
     "gpu-only",
     "oracle",
     "belady",
@@ -42,7 +42,7 @@ SWEPT = ("on-demand-lru", "lookahead", "mixtral-offloading", "frequency", "stati
 
 
 class Setting(NamedTuple):
-    """One machine state: the format, and the VRAM left for experts of both stacks."""
+    """One case: the format of the experts and the VRAM left for experts of both stacks, bytes."""
 
     title: str
     format: Format
@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One setting's runs by policy, the winner and why."""
+    """The runs of one setting by policy, the fastest one and why it is."""
 
     setting: Setting
     runs: dict[str, Run]
@@ -60,7 +60,7 @@ class Answer(NamedTuple):
 
 
 def settings() -> list[Setting]:
-    """As in the original, the whole model in fp32 on 24 GiB; and fp16 with 4 GiB left."""
+    """Two settings: the whole model in fp32 on 24 GiB, and fp16 with 4 GiB left for experts."""
     whole = Scenario(RunConfig(TRACE, format="fp32", steps=1))
     left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
     return [
@@ -70,16 +70,16 @@ def settings() -> list[Setting]:
 
 
 def runs(settings: list[Setting]) -> int:
-    """How many runs the whole demo makes."""
-    return len(settings) * len(SHOWN) + len(BUDGETS_GIB) * len(SWEPT)
+    """Number of runs of the whole demo."""
+    return len(settings) * len(COMPARED) + len(BUDGETS_GIB) * len(SWEPT)
 
 
 def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Answer:
-    """Simulate the policies shown in one setting."""
+    """Simulate the policies `COMPARED` in one setting."""
     scenario = Scenario(RunConfig(TRACE, format=setting.format, slots=1, steps=steps))
     slots = slots_of(scenario, setting.expert_bytes)
     runs = {}
-    for name in SHOWN:
+    for name in COMPARED:
         runs[name] = scenario.run(name, slots)
         on_policy(name)
     summaries = [summary(run.result) for run in runs.values()]
@@ -98,18 +98,18 @@ def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: N
 
 
 def cliff_slots() -> int:
-    """Slots up to which an LRU hits nothing on the demo's trace, one sequence at a time."""
+    """Number of slots up to which an LRU has no hits on the demo's trace at batch 1."""
     meta = specmoe.traces.open(TRACE).meta
     return results.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
 
 
 def slots_of(scenario: Scenario, expert_bytes: int) -> int:
-    """The decoder's slots when so many bytes are left for the experts of both stacks."""
+    """Number of the decoder's slots when `expert_bytes` are left for the experts of both stacks."""
     return max(1, min(scenario.num_keys, int(expert_bytes * DECODER_SHARE) // scenario.expert_bytes))
 
 
 def reason(best: dict[str, Any], second: dict[str, Any]) -> str:
-    """One sentence: who wins, by how much, why, and how far from perfect knowledge."""
+    """Which policy wins, by how much, why, and how far it is from perfect knowledge, in a sentence or two."""
     gain = second["latency_mean_ns"] / best["latency_mean_ns"] - 1
     stall, other = (row["stall_ns"] / row["steps"] / 1e6 for row in (best, second))
     short = 1 - best["oracle_ns"] / best["latency_mean_ns"]

@@ -1,4 +1,4 @@
-"""Decisions and their times as the columns of `specmoe.results`."""
+"""The table of a run: its decisions and times as the columns of `specmoe.results`, one row per event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Column = NDArray[np.int64]
 def event_table(
     workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int
 ) -> dict[str, Column]:
-    """The columns of `specmoe.results`, a row per event; `copied` is the bytes of an expert on the link."""
+    """The columns of `specmoe.results`, [events] each; `copied` is the size of an expert on the link, bytes."""
     uses, loads, layers = decisions.uses, decisions.loads, decisions.num_layers
     copies = np.array(durations.copy, np.int64)
     compute = np.array(durations.before, np.int64)
@@ -38,7 +38,7 @@ def event_table(
 
 
 def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, Column]:
-    """`DECISIONS` of `specmoe.results`."""
+    """The columns `DECISIONS` of `specmoe.results`, [events] each."""
     uses, loads, events = decisions.uses, decisions.loads, workload.num_events
     layers, prefetched = decisions.num_layers, ~decisions.loads.demand
     return {
@@ -55,7 +55,7 @@ def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, 
 
 
 def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int) -> dict[str, Column]:
-    """Bytes of the loads that cross the link, [loads], and of those that nobody used."""
+    """Bytes of the loads that cross the link, and of the prefetches that were never used; `crosses` is [loads]."""
     loads, events = decisions.loads, decisions.num_steps * decisions.num_layers
     return {
         "bytes_loaded": summed(loads.event, crosses, events) * copied,
@@ -64,20 +64,20 @@ def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: i
 
 
 def late_hits(decisions: DecisionTable, landed: Column, ready: Column) -> Column:
-    """Experts that were resident, and had not landed when the router's result was known, [events]."""
+    """Number of resident experts that had not landed when the router's result was known, [events]."""
     uses = decisions.uses
-    there = np.append(landed, -1)[uses.load]  # -1, the last, for what was there from the start
-    return summed(uses.event, uses.hit & (there > ready[uses.event]), len(ready))
+    landing = np.append(landed, -1)[uses.load]  # -1, the last, for what was resident from the start
+    return summed(uses.event, uses.hit & (landing > ready[uses.event]), len(ready))
 
 
 def ends(begin: Column, step_end: Column) -> Column:
-    """When the next event begins or the step ends, [events]."""
+    """Time at which the next event begins or the step ends, ns, [events]."""
     layers = len(begin) // len(step_end)
-    found = np.append(begin[1:], 0)
-    found[layers - 1 :: layers] = step_end
-    return found
+    end = np.append(begin[1:], 0)
+    end[layers - 1 :: layers] = step_end
+    return end
 
 
 def summed(event: NDArray[Any], weights: NDArray[Any], events: int) -> Column:
-    """Sums by event, [events]."""
+    """Sum of the weights of each event, [events]."""
     return np.bincount(event, weights, minlength=events).astype(np.int64)

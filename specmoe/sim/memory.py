@@ -1,4 +1,4 @@
-"""What fits into VRAM: weights that stay, experts kept compressed, and slots for experts."""
+"""What fits into VRAM: dense weights that always stay, experts kept compressed, and slots for experts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.config import Home
 
 GIB = 1 << 30
-RESERVED_BYTES = GIB  # of VRAM, for activations, caches and the runtime, unless told otherwise
+RESERVED_BYTES = GIB  # of VRAM, for activations, the KV cache and the runtime, where no budget is given
 
 
 class Room(NamedTuple):
-    """What a model takes, with its experts in a format and at a home; all in bytes."""
+    """VRAM that a model needs with its experts in a format and at a home; all sizes in bytes."""
 
     shape: ModelShape
     format: Any
@@ -23,29 +23,29 @@ class Room(NamedTuple):
 
     @property
     def expert_bytes(self) -> int:
-        """One expert in its format: a slot."""
+        """Size of a slot: one expert in its format."""
         return self.shape.expert_bytes(self.format)
 
     @property
     def dense_bytes(self) -> int:
-        """All weights that stay in VRAM under every policy."""
+        """Size of the weights that stay in VRAM under every policy."""
         return bytes_of(self.shape.resident_parameters, compute_format(self.format))
 
     @property
     def compressed_bytes(self) -> int:
-        """Experts that are kept in VRAM in the home's format."""
+        """Size of the experts that VRAM keeps compressed, in the format of their home."""
         home = self.home
         return 0 if home.format is None else home.compressed_slots * self.shape.expert_bytes(home.format)
 
     def with_slots(self, slots: int) -> int:
-        """VRAM taken with so many slots."""
+        """VRAM needed with `slots` slots."""
         return self.dense_bytes + self.compressed_bytes + slots * self.expert_bytes
 
 
 def slots_for(room: Room, slots: int | None, vram: int | None, device: int, most: int) -> int:
-    """The slots told, those that fit into the VRAM told, or else into the device's; `most` at most.
+    """Number of slots: `slots`, or those that fit into `vram` bytes, or else into `device` bytes; at most `most`.
 
-    Raises InputError if both are told, and if not even one slot fits.
+    Raises InputError if both `slots` and `vram` are given, and if not even one slot fits.
     """
     if slots is not None and vram is not None:
         raise InputError("either --slots or --vram expected, and not both")
@@ -55,7 +55,7 @@ def slots_for(room: Room, slots: int | None, vram: int | None, device: int, most
     fitting = (budget - room.with_slots(0)) // room.expert_bytes
     if fitting < 1:
         raise InputError(
-            f"{budget / GIB:.2f} GiB of VRAM hold no expert: with all that stays, one slot needs "
+            f"{budget / GIB:.2f} GiB of VRAM is too little: all that stays in VRAM and one expert slot need "
             f"{math.ceil(room.with_slots(1) / GIB * 100) / 100:.2f} GiB"
         )
     return min(int(fitting), most)

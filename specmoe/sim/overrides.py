@@ -1,4 +1,4 @@
-"""Values that a user sets by dotted name: which are a policy's, which a profile's, and whether they make sense."""
+"""Values set by dotted name (`--set`): whether each belongs to the policy or the profile, and whether it is valid."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from specmoe.sim.decide.policy import Sharing, fields
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.units import Dimension, exact, quantity, within
 
-MOST = 10**12  # of what a policy counts
+MOST_COUNT = 10**12  # upper limit of any number that a policy takes
 
 
 class Kind(NamedTuple):
-    """What a value must be, in words and as a test."""
+    """A kind of value: what is expected, in words and as a test."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -37,7 +37,7 @@ NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTI
 
 
 class Sorted(NamedTuple):
-    """What a user sets, by what it changes."""
+    """The values that a user sets, sorted by what they change."""
 
     policy: dict[str, Any]
     profile: dict[str, Any]
@@ -45,13 +45,18 @@ class Sorted(NamedTuple):
 
 
 def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sorted:
-    """By policy, profile and run; raises InputError for an unknown name or a value of no sense."""
+    """Sort values into those of the policy, the profile and the run.
+
+    Raises InputError for an unknown name and for a value that is out of range or of the wrong kind.
+    """
     known = [*names_of_policies(), *settable(profile)]
     for name, value in overrides.items():
         if name.startswith("predictor."):  # which checks them itself
             continue
         if name not in known:
-            raise InputError(f"--set {name}: neither of a policy nor of profile {profile.name}: {instead(name, known)}")
+            raise InputError(
+                f"--set {name}: no setting of a policy or of profile {profile.name}: {instead(name, known)}"
+            )
         if name in NAMES:
             _require_name(name, value)
         elif is_of_policy(name):
@@ -63,7 +68,7 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
 
 
 def in_base(name: str, value: Any) -> float:
-    """A profile's number in base units: a number as it is, text with its unit; raises InputError for no such number."""
+    """A profile's number in base units, from text with a unit or a number; raises InputError if it is invalid."""
     where, dimension = f"--set {name}={value}", dimension_of(name) or "1"
     return quantity(where, name, value, dimension) if isinstance(value, str) else within(where, value, dimension)
 
@@ -74,18 +79,18 @@ def dimension_of(name: str) -> Dimension | None:
 
 
 def pair_of(name: str, value: Any) -> str:
-    """name=value as `--set` accepts it: a profile's number with its unit."""
+    """`name=value` as `--set` accepts it, with the unit if the profile's number has one."""
     dimension = dimension_of(name)
     return f"{name}={value}" if dimension is None else f"{name}={exact(in_base(name, value), dimension)}"
 
 
 def names_of_policies() -> tuple[str, ...]:
-    """Dotted names that are no profile's, but for `predictor.` and a predictor's keyword."""
+    """Dotted names that change a policy, except `predictor.KEYWORD`."""
     return (*fields(), PREDICT_NS)
 
 
 def is_of_policy(name: str) -> bool:
-    """Whether a dotted name changes a policy, and no profile."""
+    """Whether a dotted name changes a policy (and not a profile)."""
     return name in names_of_policies() or name.startswith("predictor.")
 
 
@@ -97,5 +102,5 @@ def _require_name(name: str, value: Any) -> None:
 def _require(name: str, value: Any, kind: Kind) -> None:
     if not kind.fits(value):
         raise InputError(f"--set {name}={value}: {kind.expected} expected")
-    if value > MOST:
-        raise InputError(f"--set {name}: at most {MOST:,} expected")
+    if value > MOST_COUNT:
+        raise InputError(f"--set {name}: at most {MOST_COUNT:,} expected")

@@ -1,4 +1,4 @@
-"""Sizes for which costs are computed and kernels captured: few of them."""
+"""Padding: sizes are rounded up to a few, for which costs are computed and kernels are captured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CONTEXT_STEP = 32  # positions
 
 
 def whole_context(positions: int) -> int:
-    """Rounded up to a whole multiple of `CONTEXT_STEP`."""
+    """Number of positions, rounded up to a multiple of `CONTEXT_STEP`."""
     return -(-positions // CONTEXT_STEP) * CONTEXT_STEP
 
 
 def padded(tokens: NDArray[Any]) -> NDArray[np.int64]:
-    """The least powers of two that hold so many tokens, 1 or more each."""
+    """Smallest powers of two that are at least `tokens` (and at least 1), elementwise."""
     exponents = np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
     sizes: NDArray[np.int64] = np.left_shift(np.int64(1), exponents)
     return sizes

@@ -1,6 +1,7 @@
-"""What policies' predictors say of one workload: computed once, kept in memory and, if wanted, on disk.
+"""Routing: a trace in batches (a workload), with what predictors say of it and what is learnt from its train split.
 
-What was routed, batched into a workload: all of a simulation that no machine, model or policy changes.
+Nothing here depends on the machine, so many simulations share one `Routing`. Predictions are computed once, kept in
+memory and, if a directory is given, on disk.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from specmoe.traces.workload import build
 
 
 class Routing:
-    """A trace in batches of so many sequences, at most `steps` steps of it, and what is learnt from its train split.
+    """A trace in batches of `batch` sequences, at most `steps` steps of it, and what is learnt from its train split.
 
-    `train` names the trace that popularity and predictors are learnt from, else that beside a bundled one is;
-    `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
+    `train` names the trace that popularity and predictors are learnt from. Default: the train split beside a bundled
+    trace. `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Routing:
         self.routed = _routed(self.trace, batch, steps)
         sequences = len(np.unique(self.routed.block.sequence))
         if batch > sequences:
-            raise InputError(f"batch {batch}: {trace} holds {sequences} sequences: at most {sequences} expected")
+            raise InputError(f"batch {batch}: {trace} has only {sequences} sequences: at most {sequences} expected")
         self.train_name = train or train_beside(trace)
         self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta)
         self._batching, self._directory = (batch, steps), directory
@@ -61,17 +62,17 @@ class Routing:
 
     @property
     def num_keys(self) -> int:
-        """Experts of all layers."""
+        """Number of experts of all layers."""
         return self.trace.meta.num_layers * self.trace.meta.num_experts
 
     def contexts(self, cross: int) -> list[int]:
-        """Positions that the tokens of each step attend to: `cross` at least."""
+        """Number of positions that the tokens of each step attend to, at least `cross`; [steps]."""
         if cross not in self._contexts:
             self._contexts[cross] = contexts(self.routed.workload, self.routed.block.position, cross)
         return self._contexts[cross]
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
-        """The decisions of a policy."""
+        """The decisions of a policy with `slots` slots; they do not depend on the machine."""
         workload = self.routed.workload
         context = Context(slots, workload, lambda: self.popularity)
         return decide(workload, self.predictions.of(chosen), chosen, slots, context)
@@ -83,7 +84,7 @@ class Routing:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """What predictors say of the workload."""
+        """Predictions for the workload, by policy."""
         return Predictions(self.trace.path, self.routed, self._batching, lambda: self._train, self._directory)
 
     @property
@@ -99,7 +100,7 @@ class Routing:
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
-        """Demands of each key in the train split, [keys]."""
+        """Number of demands of each key in the train split, [keys]; None if there is no train split."""
         if self._train_trace is None:
             return None
         block = self._train_trace.read(("sequence", "experts"))
@@ -109,7 +110,7 @@ class Routing:
 
     @cached_property
     def trace_hash(self) -> str:
-        """Of the trace's file."""
+        """Hash of the trace's file."""
         return hash_of_bytes(self.trace.path.read_bytes())
 
 
@@ -120,9 +121,9 @@ def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of the trace in a file, batched as told; `train` gives what is learnt from and its file, or None.
+    """Predictions for one trace file and batching. `train` returns the train split and its file, or None.
 
-    With a `directory`, predictions are read where an earlier run left them there.
+    With a `directory`, predictions that an earlier run left there are read instead of computed.
     """
 
     trace: Path
@@ -133,9 +134,10 @@ class Predictions:
     _known: dict[str, PredictionTable] = field(default_factory=dict)
 
     def of(self, chosen: Policy) -> PredictionTable:
-        """What a policy's predictor says; raises InputError for one that cannot say anything here.
+        """Predictions of a policy's predictor; raises InputError if it cannot predict on this trace.
 
-        `device` says where the simulated runtime predicts; here it is wherever there is room, with the same result.
+        The parameter `device` is that of the simulated runtime; here the predictor runs on any device, with the same
+        result.
         """
         parameters = {"depth": 1 if chosen.prefetch is None else chosen.prefetch.depth, **chosen.predictor_parameters}
         if "device" in parameters:
@@ -160,7 +162,7 @@ class Predictions:
         return predictor.predict(self.routed)
 
     def _described(self, name: str, parameters: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
-        """All that predictions depend on but the trace."""
+        """Everything that predictions depend on besides the trace."""
         batch, steps = self.batching
         return {
             "predictor": name,
@@ -173,11 +175,11 @@ class Predictions:
         }
 
     def _checkpoint_hash(self, predictor: Predictor) -> str | None:
-        """Of the network that a learned predictor loads for this trace: its `directory` says where that is."""
+        """Hash of the network that a learned predictor loads for this trace; None if there is none."""
         meta = self.routed.workload.meta
         find = getattr(predictor, "directory", None)
-        found = getattr(predictor, "checkpoint", None) if find is None else find(meta.model, meta.phase)
-        return None if found is None or not Path(found).exists() else _hash_of_files(Path(found))
+        place = getattr(predictor, "checkpoint", None) if find is None else find(meta.model, meta.phase)
+        return None if place is None or not Path(place).exists() else _hash_of_files(Path(place))
 
     @cached_property
     def _trace_hash(self) -> str:
@@ -190,18 +192,18 @@ class Predictions:
 
 
 def assumptions(chosen: Policy) -> list[str]:
-    """What a policy's predictor is told to be like, such as its precision."""
-    known = signature(PREDICTORS[chosen.predictor]).parameters.values()
-    told = chosen.predictor_parameters
-    return [f"{p.name}: {told.get(p.name, p.default)}" for p in known if p.name.startswith("assumed_")]
+    """Properties that a policy's predictor is assumed to have, such as its precision, as `NAME: VALUE`."""
+    keywords = signature(PREDICTORS[chosen.predictor]).parameters.values()
+    settings = chosen.predictor_parameters
+    return [f"{p.name}: {settings.get(p.name, p.default)}" for p in keywords if p.name.startswith("assumed_")]
 
 
 def _hash_of_files(path: Path) -> str:
-    """Of a file, or of all files in a directory."""
+    """Hash of a file, or of all files in a directory."""
     files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     return hash_of_bytes(b"".join(part.name.encode() + part.read_bytes() for part in files))
 
 
 def hash_of_bytes(content: bytes) -> str:
-    """Short, for names and manifests."""
+    """The first 16 hexadecimal digits of the SHA-256, for names and manifests."""
     return hashlib.sha256(content).hexdigest()[:16]

@@ -29,9 +29,9 @@ from specmoe.sim.claims import (
     about_model,
     about_order,
     about_slots,
-    brought,
     default_shape,
     is_yardstick,
+    plugin_versions,
 )
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
@@ -50,11 +50,11 @@ from specmoe.traces.store import Trace
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
-CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not tell
+CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not contain
 
 
 class Run(NamedTuple):
-    """A result and what it was computed from."""
+    """A result with the decisions, durations and times that it was computed from."""
 
     result: RunResult
     decisions: DecisionTable
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 class Yardsticks(NamedTuple):
-    """Decisions that bounds are made of: perfect knowledge, the fewest loads on demand, every expert a miss."""
+    """Decisions that bounds are computed from: perfect knowledge, fewest loads on demand, every expert a miss."""
 
     oracle: DecisionTable
     fewest: DecisionTable
@@ -71,7 +71,7 @@ class Yardsticks(NamedTuple):
 
 
 class Scenario:
-    """All but the policy: trace, workload, machine and model are prepared once and policies run on them.
+    """Everything but the policy: trace, workload, machine and model are prepared once, and policies run on them.
 
     `predictions` is a directory in which predictions are kept from one run to the next. `routing` may be given where
     several scenarios share one: that of `config.routing`. `with_break_even` adds the break-even precision to results.
@@ -102,57 +102,57 @@ class Scenario:
         self.overridden = tuple(pair_of(name, value) for name, value in config.settings)
 
     def run(self, name: str, slots: int | None = None) -> Run:
-        """Simulate one policy by its name, with other slots than the configuration's if told."""
+        """Simulate one policy by its name. `slots` default to the configuration's."""
         chosen = self.policy(name)
         slots = self.slots if slots is None else slots
         return self.run_decided(chosen, self.decide(chosen, slots), slots)
 
     def run_decided(self, chosen: Policy, decisions: DecisionTable, slots: int) -> Run:
-        """Simulate the decisions of a policy on so many slots."""
+        """Simulate the decisions that a policy made on `slots` slots."""
         cost = self.charge(chosen)
         durations = charged(self.durations(decisions), cost)
         timing = self.time(decisions, durations)
         table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
         prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
-        found = self.warnings(chosen, decisions, prefetching, int(timing.step_end[-1]))
-        manifest = self._manifest(chosen, cost, decisions.slots, self.bounds(slots), found)
+        warnings = self.warnings(chosen, decisions, prefetching, int(timing.step_end[-1]))
+        manifest = self._manifest(chosen, cost, decisions.slots, self.bounds(slots), warnings)
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
-        """A named policy with what the configuration sets; raises InputError for an unknown name."""
+        """A named policy with the settings of the configuration; raises InputError for an unknown name."""
         return policy(name, self.policy_overrides)
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
-        """The decisions of a policy."""
+        """The decisions of a policy on `slots` slots."""
         return self.routing.decide(chosen, slots)
 
     def charge(self, chosen: Policy) -> Charge:
-        """What a policy's predictions cost."""
+        """Time that a policy's predictions take."""
         return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.config.padded)
 
     def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
-        """What everything in the decisions costs, predictions aside; with other costs than the scenario's if told."""
+        """Durations of everything in the decisions except predictions. `costs` default to the scenario's."""
         workload, home = self.routed.workload, self.config.home
         return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.config.padded)
 
     @property
     def contexts(self) -> list[int]:
-        """Positions that the tokens of each step attend to."""
+        """Number of positions that the tokens of each step attend to, [steps]."""
         return self.routing.contexts(CROSS_CONTEXT if self.attends_across else 1)
 
     def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
-        """When everything happens, on the configuration's link."""
+        """Time everything, with the configuration's order of copies on the link."""
         return simulate(decisions, durations, self.config.link, max(1, max(durations.copy, default=0) // CHUNKS))
 
     def sweep(self, slots: int | None = None) -> Sweep:
-        """Decisions of guesses of all precisions; they do not depend on the machine."""
+        """Decisions for all assumed precisions; they do not depend on the machine."""
         slots = self.slots if slots is None else slots
         if slots not in self._sweeps:
             self._sweeps[slots] = sweep(self, slots)
         return self._sweeps[slots]
 
     def break_even(self, slots: int | None = None) -> BreakEven:
-        """The precision from which prefetching one expert ahead pays on this machine."""
+        """The precision above which prefetching one expert one layer ahead pays on this machine."""
         slots = self.slots if slots is None else slots
         if slots not in self._break_even:
             self._break_even[slots] = break_even(self, self.sweep(slots))
@@ -160,12 +160,12 @@ class Scenario:
 
     @property
     def attends_across(self) -> bool:
-        """Whether there is cross-attention, to encoder positions that the trace does not tell."""
+        """Whether the decoder attends to encoder positions, whose number a decode trace does not contain."""
         return self.shape.encoder is not None and self.trace.meta.phase == "decode"
 
     @property
     def trace(self) -> Trace:
-        """The trace, open."""
+        """The opened trace."""
         return self.routing.trace
 
     @property
@@ -175,67 +175,67 @@ class Scenario:
 
     @property
     def predictions(self) -> Predictions:
-        """What predictors say of the workload."""
+        """Predictions for the workload, by policy."""
         return self.routing.predictions
 
     @property
     def train(self) -> Routed | None:
-        """The train split, where the trace has one beside it or the spec names one."""
+        """The train split that the configuration names or that lies beside the trace; None if there is none."""
         return self.routing.train
 
     @cached_property
     def floor_ns(self) -> int:
-        """Mean step with every expert resident."""
+        """Mean time of a step with every expert resident, ns."""
         decisions = self.routing.all_resident
         return mean_step_ns(decisions, self.durations(decisions))
 
     def bounds(self, slots: int) -> dict[str, int]:
-        """Mean steps, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
+        """Bounds of the mean step, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
         if slots not in self._bounds:
             self._bounds[slots] = self.bounds_from(self.yardsticks(slots))
         return self._bounds[slots]
 
     def set_bounds(self, slots: int, bounds: dict[str, int]) -> None:
-        """Where they were computed elsewhere."""
+        """Set the bounds for `slots` slots, where they were computed elsewhere."""
         self._bounds[slots] = bounds
 
     def yardsticks(self, slots: int) -> Yardsticks:
-        """Decisions that bounds are made of; they do not depend on the machine."""
+        """Decisions that the bounds for `slots` slots are computed from; they do not depend on the machine."""
         return Yardsticks(
             oracle=self.decide(POLICIES["oracle"], slots),
             fewest=self.decide(POLICIES["belady"], slots + self.config.home.compressed_slots),
             every_miss=self.decide(POLICIES["on-demand"], slots),
         )
 
-    def bounds_from(self, known: Yardsticks) -> dict[str, int]:
-        """Bounds by the engine, where `known` are the yardsticks of the slots."""
-        durations = self.durations(known.oracle)
+    def bounds_from(self, yardsticks: Yardsticks) -> dict[str, int]:
+        """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""
+        durations = self.durations(yardsticks.oracle)
         copy = copy_ns(self.costs, self.config.home)
         return {
             "floor_ns": self.floor_ns,
-            "oracle_ns": mean_step_ns(known.oracle, durations),
-            "ceiling_ns": ceiling_ns(self.durations(known.every_miss), copy),
-            "link_ns": link_bound_ns(known.fewest.demand_loads, copy, durations.read, known.fewest.num_steps),
+            "oracle_ns": mean_step_ns(yardsticks.oracle, durations),
+            "ceiling_ns": ceiling_ns(self.durations(yardsticks.every_miss), copy),
+            "link_ns": link_bound_ns(yardsticks.fewest.demand_loads, copy, durations.read, yardsticks.fewest.num_steps),
         }
 
     @property
     def num_keys(self) -> int:
-        """Experts of all layers."""
+        """Number of experts of all layers."""
         return self.routing.num_keys
 
     @property
     def expert_bytes(self) -> int:
-        """One expert in its format."""
+        """Size of one expert in its slot, bytes."""
         return self.room.expert_bytes
 
     @property
     def copied_bytes(self) -> int:
-        """One expert on the link."""
+        """Size of one expert on the link, bytes."""
         return self.shape.expert_bytes(self.config.home.format or self.format)
 
     @property
     def dense_bytes(self) -> int:
-        """All weights that stay in VRAM under every policy."""
+        """Size of the weights that stay in VRAM under every policy, bytes."""
         return self.room.dense_bytes
 
     def _costs(self) -> Costs:
@@ -284,7 +284,7 @@ class Scenario:
             bounds=bounds,
             break_even_precision=self.break_even().precision if self._with_break_even else None,
             hashes=self._hashes,
-            versions=library_versions("numpy", "simpy") | brought(chosen),
+            versions=library_versions("numpy", "simpy") | plugin_versions(chosen),
         )
 
     @cached_property
@@ -293,13 +293,13 @@ class Scenario:
         return {"trace": self.routing.trace_hash, "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
 
     def assumed(self, chosen: Policy, cost: Charge) -> tuple[str, ...]:
-        """What a run of a policy, whose predictions cost so much, rests on that nobody measured."""
+        """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""
         unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
         unknown += [cost.assumed] if cost.assumed else []
         return (*self.costs.assumed, *unknown, *assumptions(chosen))
 
     def warnings(self, chosen: Policy, decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> tuple[str, ...]:
-        """What to know before believing a run that takes so long, as do the copies of its prefetches."""
+        """Warnings about a run of `run_ns`, whose copies of prefetches take `prefetching_ns`."""
         return (*self._warnings(chosen, decisions), *about_link(decisions, prefetching_ns, run_ns))
 
     def _warnings(self, chosen: Policy, decisions: DecisionTable) -> Iterator[str]:
@@ -317,7 +317,7 @@ class Scenario:
 def each_run(
     scenario: Scenario, names: Sequence[str], lenient: bool = False, on_policy: Callable[[str], object] | None = None
 ) -> Iterator[tuple[str, Run | None, str]]:
-    """Each policy's name and run, one at a time, or None and why it cannot run.
+    """Yield each policy's name and run, or None and the reason why it cannot run.
 
     Raises InputError or MissingExtraError for one that cannot run, unless `lenient` and another can. `on_policy` is
     called with each name before it runs.

@@ -1,4 +1,4 @@
-"""When everything of a `DecisionTable` happened, as spans of lanes: in the same words for simulated and real runs."""
+"""Timeline spans of a `DecisionTable`: simulated and measured runs use the same lanes and names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Move = tuple[int, int, int]  # row of loads, start, end
 
 
 class Happened(NamedTuple):
-    """Times of the first events of a table, or of more, ns on any clock."""
+    """Measured or simulated times of at least the first events of a table, ns on any clock."""
 
     begin: Times  # [events], the host launches the dense part and the router
     dense_launched: Times  # [events], it has launched them
@@ -34,7 +34,7 @@ class Happened(NamedTuple):
 
 
 def spans(table: DecisionTable, happened: Happened, events: int) -> list[Span]:
-    """Spans of the first so many events, lane after lane."""
+    """Spans of the first `events` events, lane after lane."""
     moves = (("disk", happened.reads), ("copy", happened.copies))
     return [
         *_host(table, happened, events),
@@ -45,7 +45,7 @@ def spans(table: DecisionTable, happened: Happened, events: int) -> list[Span]:
 
 
 def moved(table: DecisionTable, start: Times, end: Times, events: int) -> list[Move]:
-    """Loads of the first so many events that took time, those that began first first; [loads] each."""
+    """Loads of the first `events` events that took time, in the order of their starts; `start`, `end` are [loads]."""
     rows = np.flatnonzero((table.loads.event < events) & (end > start))
     rows = rows[np.argsort(start[rows], kind="stable")]
     return list(zip(rows.tolist(), start[rows].tolist(), end[rows].tolist(), strict=True))
@@ -77,9 +77,9 @@ def _dense(table: DecisionTable, happened: Happened, events: int) -> Iterator[Sp
 
 def _experts(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
     uses = table.uses
-    shown = np.flatnonzero(uses.event < events)
-    times = _pairs(happened.use_start[shown], happened.use_end[shown])
-    for use, (start, end) in zip(shown.tolist(), times, strict=True):
+    rows = np.flatnonzero(uses.event < events)
+    times = _pairs(happened.use_start[rows], happened.use_end[rows])
+    for use, (start, end) in zip(rows.tolist(), times, strict=True):
         args = {"tokens": int(uses.tokens[use]), "found": "hit" if uses.hit[use] else "miss"}
         yield Span("compute", _expert(table, int(uses.key[use])), start, end, args)
 

@@ -87,7 +87,7 @@ def test_nothing_to_gain_is_told() -> None:
 @pytest.mark.parametrize(
     ("target", "line"),
     [
-        (None, "none told (--target 20tok/s); with every expert in VRAM it would be 1,000 tokens/s."),
+        (None, "none given (e.g. --target 20tok/s); with every expert in VRAM it would be 1,000 tokens/s."),
         (100, "100 tokens/s is reached, with 86% to spare."),
         (185, "185 tokens/s is reached, with 1% to spare, but not at the low end of the error."),
         (1500, "1,500 tokens/s is missed by 88%; reached with a batch of 16 (2,330 tokens/s, all sequences together)."),

@@ -142,7 +142,7 @@ def test_caption_goes_across_what_it_is_told_to() -> None:
 
 
 def test_caption_repeats_the_warnings_that_hold_for_all() -> None:
-    routed, slots = "routing of a timed with the shape of b", "64 slots hold less than a step's demand"
+    routed, slots = "routing of a timed with the shape of b", "64 slots are fewer than the"
     points = [made(manifest(warnings=(routed,))), made(manifest("static", warnings=(slots, routed)))]
     assert caption(points).endswith(f"\nWarning: {routed}.")
 

@@ -241,7 +241,7 @@ def test_too_few_slots(slots: int, sharing: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"eviction": "lruu"}, "eviction 'lruu': did you mean 'lru'"),
+        ({"eviction": "lruu"}, "eviction 'lruu': did you mean 'lru'\\?"),
         ({"eviction_parameters": {"half_life": 3}}, "eviction lru: no parameter 'half_life'; it has none"),
         ({"eviction": "slru", "eviction_parameters": {"x": 3}}, "no parameter 'x'; it has protected"),
         ({"eviction": "slru", "eviction_parameters": {"protected": 1.5}}, "protected 1.5: a share"),
@@ -255,7 +255,7 @@ def test_policies_that_do_not_exist(fields: dict[str, object], message: str) -> 
 
 
 def test_predictions_of_another_workload() -> None:
-    with pytest.raises(InputError, match="predictions of 5 events for a workload of 1"):
+    with pytest.raises(InputError, match="predictions of 5 events: 1, as in the workload, expected"):
         decide(workload_of([[[0]]]), no_predictions(5), policy_of(), 1)
 
 
@@ -266,7 +266,7 @@ def test_an_eviction_policy_that_breaks_the_rules_is_named(monkeypatch: pytest.M
             return victim
 
     monkeypatch.setitem(EVICTIONS, "broken", Broken)
-    with pytest.raises(SpecmoeError, match=f"event 1: eviction broken gives up {victim}"):
+    with pytest.raises(SpecmoeError, match=f"event 1: eviction broken returned {victim}"):
         decisions([[[0, 1]], [[0, 2]]], 2, eviction="broken")
 
 

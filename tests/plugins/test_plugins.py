@@ -1,4 +1,4 @@
-"""Entry points as tables find them: what may be brought, what is refused, and what is then said."""
+"""Entry points as tables find them: what may be plugin_versions, what is refused, and what is then said."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plug_in import install
 
 from specmoe.errors import InputError
 from specmoe.plugins import Table
-from specmoe.sim.claims import brought, is_yardstick
+from specmoe.sim.claims import is_yardstick, plugin_versions
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
 from specmoe.sim.decide.policy import POLICIES, policy
@@ -83,12 +83,12 @@ def test_results_can_name_who_brought_what(site: Path) -> None:
     install(site, "mine-and-yours", GOOD, {"mine": MODULE}, "2.1")
     assert POLICIES.versions("mine") == EVICTIONS.versions("mine") == {"mine-and-yours": "2.1"}
     assert POLICIES.versions("oracle") == POLICIES.versions("nobody") == {}
-    assert brought(policy("oracle")) == {}
+    assert plugin_versions(policy("oracle")) == {}
     for changed in ({"eviction": "mine"}, {"predictor": "guess"}):
-        assert brought(policy("lookahead", changed)) == {"mine-and-yours": "2.1"}
+        assert plugin_versions(policy("lookahead", changed)) == {"mine-and-yours": "2.1"}
     bring(site, "policies", "theirs", POLICY + "IT = Policy('theirs', '', eviction='mine')")
     POLICIES._plug_ins = None
-    assert brought(policy("theirs")) == {"odd-one": "0.1", "mine-and-yours": "2.1"}
+    assert plugin_versions(policy("theirs")) == {"odd-one": "0.1", "mine-and-yours": "2.1"}
 
 
 def test_nothing_is_imported_for_a_built_in_name(site: Path) -> None:

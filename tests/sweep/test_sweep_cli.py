@@ -128,7 +128,7 @@ def test_one_number_at_a_time(tmp_path: Path) -> None:
 def test_some_fail(tmp_path: Path) -> None:
     result = sweep(tmp_path, f"{SMALL} --policy static --link fifo,priority --tier nvme,host-pinned")
     assert result.exit_code == 0, result.output
-    assert "failed: link order priority: not known for experts on NVMe: fifo expected" in result.stdout
+    assert "failed: link order priority: not simulated for experts on NVMe: fifo expected" in result.stdout
     assert "4 cells, 4 computed now, 1 failed" in result.stdout
 
 
@@ -147,7 +147,7 @@ def test_all_fail(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert (
         result.stderr
-        == "error: all 1 cells failed: link order priority: not known for experts on NVMe: fifo expected\n"
+        == "error: all 1 cells failed: link order priority: not simulated for experts on NVMe: fifo expected\n"
     )
     assert len(load_sweep(tmp_path).rows) == 1
 
@@ -160,7 +160,7 @@ def test_all_fail(tmp_path: Path) -> None:
         (f"{SMALL} --policy statc", "policy 'statc': did you mean 'static'"),
         (f"{SMALL} --policy static --set {LINK[:-1]}=1", f"did you mean '{LINK}'"),
         (f"{SMALL} --policy static --set {LINK}", "name=value,value,... expected"),
-        (f"{SMALL} --policy static --scale {LINK}=2..2:3", "two ends apart"),
+        (f"{SMALL} --policy static --scale {LINK}=2..2:3", "two different ends"),
         (f"{SMALL} --policy static --slots many", "--slots: 'many': a whole number expected"),
         (f"{SMALL} --policy static --format fp61", "--format: fp61: did you mean 'fp16'"),
         (f"{SMALL} --policy static --vram lots", "bytes such as 8GiB expected"),

@@ -172,17 +172,17 @@ BAD = {
     "policy 'nope'": cell("nope"),
     "nowhere: neither a file nor a bundled trace": cell(trace="nowhere"),
     "batch 0": cell(batch=0),
-    "of VRAM hold no expert": cell(slots=None, vram=5),
+    "of VRAM is too little": cell(slots=None, vram=5),
     "no such profile": cell(profile="gtx"),
     "no such model shape": cell(shape="gpt"),
     "--set hots": cell(settings={"hots": 1}),
     "did you mean 'expert.speed'": cell(scales=(("expert.sped", 1),)),
     "format 'fp1': did you mean 'fp16'": cell(format="fp1"),
     "int8 at home is expanded to fp16: --format fp16 expected": cell(format="bf16", home=Home(format="int8")),
-    "not known for experts on NVMe": cell(home=Home("nvme"), link="priority"),
+    "not simulated for experts on NVMe": cell(home=Home("nvme"), link="priority"),
     "--set eviction=lur": cell(settings={"eviction": "lur"}),
     "at most 1": cell(settings={"gemm.fp16.efficiency": 2}),
-    "neither of a policy": cell(settings={"link.interference": 0.1}),  # which this profile has not
+    "no setting of a policy": cell(settings={"link.interference": 0.1}),  # which this profile has not
 }
 
 

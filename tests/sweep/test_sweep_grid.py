@@ -224,16 +224,16 @@ def test_one_decision_is_made_in_one_unit_however_many_work() -> None:
 
 def test_units_are_small_enough_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [cell("static", {LINK: 1e9 + rate}, link=link) for rate in range(100) for link in ("fifo", "chunked")]
-    monkeypatch.setattr(job, "MOST", 30)
+    monkeypatch.setattr(job, "RETIMED_CELLS", 30)
     found = units_of(asked, 1)
     assert max(len(unit) for unit in found if unit[0].link == "fifo") == 30
-    assert max(len(unit) for unit in found if unit[0].link == "chunked") == job.MOST_ALONE
+    assert max(len(unit) for unit in found if unit[0].link == "chunked") == job.ENGINE_CELLS
 
 
 def test_units_are_small_where_the_engine_times_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "compiled", lambda: False)
     found = units_of([cell("static", {LINK: 1e9 + rate}) for rate in range(100)], 1)
-    assert max(map(len, found)) == job.MOST_ALONE
+    assert max(map(len, found)) == job.ENGINE_CELLS
 
 
 def test_no_units_of_no_cells() -> None:

@@ -219,7 +219,7 @@ def test_an_executor_that_is_broken_from_the_start_is_one_line(tmp_path: Path) -
         def submit(self, fn: Any, /, *args: Any, **more: Any) -> Future[Any]:
             raise BrokenExecutor("a child was terminated")
 
-    with pytest.raises(InputError, match=r"^a worker died, of too little memory perhaps: fewer --workers expected$"):
+    with pytest.raises(InputError, match=r"^a worker process died \(out of memory\?\): try fewer --workers$"):
         run(FOUR, tmp_path, Broken())
 
 

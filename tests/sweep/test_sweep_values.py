@@ -42,12 +42,12 @@ def test_values(written: Any, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("", "x: nothing to try"),
-        ([], "x: nothing to try"),
-        ("1..2:1", "2 or more expected"),
-        ("2..2:3", "two ends apart"),
+        ("", "x: no values"),
+        ([], "x: no values"),
+        ("1..2:1", "at least 2 and at most 10,000 expected"),
+        ("2..2:3", "two different ends"),
         ("0..1:3log", "above 0, with log"),
-        ("a..b:3", "x: a..b:3: FROM..TO:COUNT of two numbers expected"),
+        ("a..b:3", "x: a..b:3: FROM..TO:COUNT with two numbers expected"),
         ({"from": 1, "to": 2}, "count"),
         ({"from": 1, "to": 2, "count": 3, "lin": True}, "from, to and count"),
         ([[1]], r"x: \[1\]: a number, a word"),
@@ -205,6 +205,6 @@ def test_options_go_before_the_file_name_by_name() -> None:
 
 
 def test_a_range_without_a_count_says_what_is_missing() -> None:
-    with pytest.raises(InputError, match=r"slots: 50\.\.500: how many values\? FROM\.\.TO:COUNT expected"):
+    with pytest.raises(InputError, match=r"slots: 50\.\.500: FROM\.\.TO:COUNT expected"):
         values_of("slots", "50..500")
     assert values_of("trace", "../traces/a.parquet,1..x") == ["../traces/a.parquet", "1..x"]

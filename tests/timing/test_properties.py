@@ -209,5 +209,5 @@ def test_a_priority_link_with_nvme_and_chunks_of_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="NVMe: fifo expected"):
         simulate(table, durations_by_hand(table, read=9), "priority")
     for chunk in (None, 0):
-        with pytest.raises(InputError, match="at least 1 expected"):
+        with pytest.raises(InputError, match="at least 1 ns expected"):
             simulate(table, durations_by_hand(table), "chunked", chunk)

@@ -95,7 +95,7 @@ def test_tables_without_loads_or_uses(loads: Any, uses: Any) -> None:
 @pytest.mark.parametrize("order", ["priority", "chunked"])
 def test_links_whose_order_is_a_matter_of_time_are_refused(order: Any) -> None:
     table = by_hand()
-    with pytest.raises(InputError, match=rf"^link order {order}: not known to the re-timer: fifo expected$"):
+    with pytest.raises(InputError, match=rf"^link order {order}: not supported by the re-timer: fifo expected$"):
         retime(table, [durations_by_hand(table)], order)
 
 
@@ -104,13 +104,13 @@ def test_durations_of_other_decisions_are_refused(name: str) -> None:
     table = by_hand()
     rows = {"before": 3, "expert": 3, "after": 1, "copy": 4, "predict": 3}
     wrong = durations_by_hand(table)._replace(**{name: [1] * (rows[name] + 1)})
-    with pytest.raises(InputError, match=f"{name} of {rows[name] + 1} rows: {rows[name]} expected"):
+    with pytest.raises(InputError, match=f"{name} has {rows[name] + 1} rows: {rows[name]} expected"):
         retime(table, [wrong])
 
 
 def test_durations_of_unlike_decisions_are_refused() -> None:
     plain = durations_by_hand(by_hand())
-    with pytest.raises(InputError, match="durations: copy of 5 rows beside 4"):
+    with pytest.raises(InputError, match="durations: copy of 5 and of 4 rows: equally many"):
         variants_of([plain, plain._replace(copy=[1] * 5)])
 
 
@@ -128,7 +128,7 @@ def overwritten(loads: Any, uses: Any) -> DecisionTable:
     ],
 )
 def test_decisions_that_overwrite_an_expert_before_its_last_use_are_refused(table: DecisionTable) -> None:
-    with pytest.raises(InputError, match=r"^decisions: load 1 goes into a slot"):
+    with pytest.raises(InputError, match=r"^decisions: load 1 overwrites an expert"):
         retime(table, [durations_by_hand(table)])
 
 

@@ -1,7 +1,4 @@
-"""An answer in five lines.
-
-From a question to an answer.
-"""
+"""The answer of `advise`: from a question to the best configuration and its levers, and their wording in five lines."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ from specmoe.sim.advise.setting import LIKELY, RANGE, Question, Setting, gib, ro
 from specmoe.sim.config import RunConfig
 from specmoe.summary import Row
 
-NAMED = 2  # levers in the answer
+LEVERS_NAMED = 2  # levers that the answer names
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What was found: the best configuration, the error to expect of its rate, levers, and the target if there is one.
+    """The answer: the best configuration, the expected error of its rate, levers, and how to reach the target if any.
 
-    `extremes` are the rates between which the truth is expected where the routing is drawn; `failures` say why policies
-    could not be tried.
+    `extremes` are the rates between which the true rate is expected where the routing is drawn. `failures` say why
+    policies could not be tried, by their names.
     """
 
     setting: Setting
@@ -42,9 +39,9 @@ class Advice:
 
 
 def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None) -> Advice:
-    """Search, and see what would change the answer; `on_run` is told how many configurations are done.
+    """Search for the best configuration and its levers; `on_run` is called with the number of finished configurations.
 
-    Raises InputError for a wrong name or number, a trace of another model, and VRAM in which no expert fits.
+    Raises InputError for a wrong name or number, a trace of another model, and VRAM that is too small for one expert.
     """
     _check(question)
     with TemporaryDirectory(prefix="specmoe-") as directory:
@@ -76,23 +73,23 @@ def _check(question: Question) -> None:
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}: at least 1 expected")
     if question.target is not None and question.target <= 0:
-        raise InputError(f"--target {question.target:g}: more than 0 tokens a second expected")
+        raise InputError(f"--target {question.target:g}: more than 0 tokens/s expected")
 
 
 def lines(advice: Advice) -> list[str]:
-    """What to run and why; how fast; the next levers; the target; what all of it rests on."""
+    """Five lines: what to run and why, how fast it is, the next levers, the target, and the evidence."""
     return [_best(advice), _predicted(advice), _next(advice), _target(advice), _evidence(advice)]
 
 
 def described(one: RunConfig) -> str:
-    """What to run: policy, settings, formats, slots."""
+    """A configuration in words: policy, formats, slots, settings."""
     settings = "".join(f", {name}={value}" for name, value in one.settings)
     home = "" if one.home.format is None else f" ({one.home.format} at home)"
     return f"{one.policy} in {one.format}{home}, {one.slots} slots{settings}"
 
 
 def rate(value: float) -> str:
-    """Tokens a second, to three digits."""
+    """Tokens per second with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -106,7 +103,7 @@ def _best(advice: Advice) -> str:
 
 
 def _why(advice: Advice) -> str:
-    """What it does, and the fastest of the other policies beside it."""
+    """Hit rate and stall of the best configuration, and its lead over the next policy."""
     best, ranking = advice.found.best, advice.found.ranking
     hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
     others = (trial for trial in ranking if trial.config.policy != best.config.policy)
@@ -126,17 +123,17 @@ def _predicted(advice: Advice) -> str:
     low, high = expected.rates(best.rate)
     least = "" if expected.validated else "or worse "
     band = f"±{expected.error:.1%} {least}({rate(low)} .. {rate(high)}: {expected.basis})"
-    told = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.config.batch}"
+    head = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.config.batch}"
     if advice.extremes:
         ends = f"{rate(advice.extremes[0])} .. {rate(advice.extremes[-1])}"
-        return f"{told}; {ends} as routing may be, timing {band}."
-    return f"{told}; {band}."
+        return f"{head}; {ends} as routing may be, timing {band}."
+    return f"{head}; {band}."
 
 
 def _next(advice: Advice) -> str:
     if not advice.levers:
         return "Next: nothing that was tried gives more than a percent."
-    return f"Next: {'; '.join(map(_lever, advice.levers[:NAMED]))}."
+    return f"Next: {'; '.join(map(_lever, advice.levers[:LEVERS_NAMED]))}."
 
 
 def _lever(lever: Lever) -> str:
@@ -144,19 +141,19 @@ def _lever(lever: Lever) -> str:
 
 
 def _target(advice: Advice) -> str:
-    found = advice.reach
-    if found is None:
+    reached = advice.reach
+    if reached is None:
         ceiling = rate(advice.found.best.rate_at("floor_ns"))
-        return f"Target: none told (--target 20tok/s); with every expert in VRAM it would be {ceiling} tokens/s."
-    target = f"Target: {rate(found.target)} tokens/s"
-    if found.reached:
+        return f"Target: none given (e.g. --target 20tok/s); with every expert in VRAM it would be {ceiling} tokens/s."
+    target = f"Target: {rate(reached.target)} tokens/s"
+    if reached.reached:
         low, _ = advice.expected.rates(advice.found.best.rate)
-        sure = "" if low >= found.target else ", but not at the low end of the error"
-        return f"{target} is reached, with {advice.found.best.rate / found.target - 1:.0%} to spare{sure}."
-    if found.ways:
-        missed = f"{target} is missed by {1 - advice.found.best.rate / found.target:.0%}"
-        return f"{missed}; reached with {', or '.join(map(_way, found.ways))}."
-    return f"{target}: nothing that was tried reaches it. {_limit(found)}"
+        sure = "" if low >= reached.target else ", but not at the low end of the error"
+        return f"{target} is reached, with {advice.found.best.rate / reached.target - 1:.0%} to spare{sure}."
+    if reached.ways:
+        missed = f"{target} is missed by {1 - advice.found.best.rate / reached.target:.0%}"
+        return f"{missed}; reached with {', or '.join(map(_way, reached.ways))}."
+    return f"{target}: nothing that was tried reaches it. {_limit(reached)}"
 
 
 def _way(lever: Lever) -> str:
@@ -167,17 +164,17 @@ def _parts(*parts: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _limit(found: Reach) -> str:
-    beyond = f"With every expert in VRAM it is {rate(found.ceiling)} at this batch and format"
-    if found.most is None:
+def _limit(reached: Reach) -> str:
+    beyond = f"With every expert in VRAM it is {rate(reached.ceiling)} at this batch and format"
+    if reached.most is None:
         return f"{beyond}."
-    return f"{beyond}; the most was with {_way(found.most)}."
+    return f"{beyond}; the most was with {_way(reached.most)}."
 
 
 def _evidence(advice: Advice) -> str:
     row, setting = advice.found.best.row, advice.setting
     trace = setting.question.trace or setting.routings.trace
-    routing = _drawn(setting.shape.name) if setting.routings.drawn else f"{trace} ({row['trace_kind']})"
+    routing = _drawn_routing(setting.shape.name) if setting.routings.drawn else f"{trace} ({row['trace_kind']})"
     policies = f"{_count(len(advice.found.ranking), 'policy', 'policies')} in {', '.join(setting.formats)}"
     assumed = _count(len(row["assumed"]), "value", "values")
     return (
@@ -191,7 +188,7 @@ def _count(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
 
 
-def _drawn(shape: str) -> str:
+def _drawn_routing(shape: str) -> str:
     low, high = RANGE
     return (
         f"no trace of {shape} is at hand, so it is drawn: experts alike, each used again by the next token with "
@@ -205,8 +202,8 @@ def _left_out(advice: Advice) -> str:
 
 
 def _warned(row: Row) -> str:
-    known = ("routing is synthetic", "routing of none")  # told in words of their own
-    return "".join(f"; {warning}" for warning in row["warnings"] if not warning.startswith(known))
+    worded = ("routing is synthetic", "routing of none")  # the line about routing says so already
+    return "".join(f"; {warning}" for warning in row["warnings"] if not warning.startswith(worded))
 
 
 def shape_of(trace: str | None) -> str:

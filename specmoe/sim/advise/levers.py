@@ -1,10 +1,7 @@
-"""What may be changed about a question, one thing at a time, the mildest first: VRAM, link, format, batch.
+"""Levers: what changing one thing (VRAM, link, format, batch, predictor) would give, and what would reach a target.
 
-Kinds are compared by a factor of two of each.
-
-What would reach a rate.
-
-What doubling (or halving) one thing gives, and what perfect foresight would: the levers, compared.
+Kinds are compared by doubling (or halving) one thing at a time, from the mildest change on. A perfect predictor on the
+same slots bounds what any predictor can give.
 """
 
 from __future__ import annotations
@@ -27,37 +24,37 @@ TWICE = 2
 VRAM_FACTORS = (1.25, 1.5, TWICE, 3, 4)
 LINK_FACTORS = (1.5, TWICE, 4, 8)
 BATCH_FACTORS = (TWICE, 4, 8, 16)
-MOST_SEQUENCES = 64  # in a batch
-HALF = ("fp32", "fp16", "int8", "int4")  # each of half the bytes of the one before
-ALL = float("inf")  # times the VRAM: what holds everything
+MOST_SEQUENCES = 64  # largest batch that is tried
+HALF = ("fp32", "fp16", "int8", "int4")  # each takes half the bytes of the one before
+ALL = float("inf")  # factor of the VRAM that stands for the whole model
 
 
 class Change(NamedTuple):
-    """One thing changed, in words, and the configs that are tried then."""
+    """One change in words, and the configurations that are tried with it."""
 
     kind: Kind
     what: str
     configs: tuple[RunConfig, ...]
-    caveat: str = ""  # what must be borne in mind
+    caveat: str = ""  # condition under which the change is possible
 
 
 class Lever(NamedTuple):
-    """A change and what it gives; `best` is how it is used, None where no policy is."""
+    """A change and what it gives; `best` is the best configuration with it, None for a perfect predictor."""
 
     kind: Kind
     what: str
     caveat: str
-    rate: float  # tokens a second
+    rate: float  # tokens/s
     step_ms: float
-    gain: float  # in the rate, as a share
+    gain: float  # relative to the rate of the answer
     ceiling: float  # the rate with every expert in VRAM
     best: RunConfig | None
 
 
 class Reach(NamedTuple):
-    """Of a target in tokens a second: `ways` reach it, each the mildest of its kind; `most` is the best that was tried.
+    """How to reach a target in tokens/s: `ways` reach it, each the mildest of its kind; `most` is the best one tried.
 
-    `ceiling` is the rate with every expert in VRAM, which no VRAM, link or predictor can pass.
+    `ceiling` is the rate with every expert in VRAM, which no VRAM, link or predictor can exceed.
     """
 
     target: float
@@ -68,9 +65,9 @@ class Reach(NamedTuple):
 
 
 def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
-    """Those that give something, what gives most first."""
+    """Levers that give more than `LEVEL`, the largest gain first."""
     changes = list(doubled(setting, found))
-    with suppress(InputError):  # none of them can be simulated: no lever
+    with suppress(InputError):  # no change can be simulated: no lever
         trials.run(one for change in changes for one in change.configs)  # together, so that they share decisions
     every = [lever for lever in (tried(trials, change, found) for change in changes) if lever is not None]
     every += foreseen(found)
@@ -78,7 +75,7 @@ def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
 
 
 def doubled(setting: Setting, found: Found) -> Iterator[Change]:
-    """Each kind's factor of two; where all is resident, neither VRAM nor the link is a lever."""
+    """A factor of two of each kind; VRAM and link only where not every expert is resident."""
     contenders = [trial.config for trial in found.contenders]
     if found.best.config.policy != EVERYTHING:
         yield from more_vram(setting, contenders, [TWICE])
@@ -88,7 +85,7 @@ def doubled(setting: Setting, found: Found) -> Iterator[Change]:
 
 
 def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
-    """What a change gives; None if nothing fits then, or nothing can be simulated, as with a batch beyond the trace."""
+    """What a change gives; None if nothing fits or can be simulated with it, e.g. a batch larger than the trace."""
     if not change.configs:
         return None
     try:
@@ -97,7 +94,7 @@ def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
         return None
     return Lever(
         kind=change.kind,
-        what=_told(change, best.config),
+        what=_worded(change, best.config),
         caveat=change.caveat,
         rate=best.rate,
         step_ms=best.step_ms,
@@ -107,12 +104,12 @@ def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
     )
 
 
-def _told(change: Change, best: RunConfig) -> str:
+def _worded(change: Change, best: RunConfig) -> str:
     return f"{change.what} at home only" if change.kind == "format" and best.home.format else change.what
 
 
 def foreseen(found: Found) -> Sequence[Lever]:
-    """Perfect knowledge on the same slots: no predictor can give more."""
+    """The lever of a perfect predictor on the same slots; empty where every expert is resident."""
     if found.best.config.policy == EVERYTHING:
         return ()
     rate, step_ms = found.best.rate_at("oracle_ns"), float(found.best.row["oracle_ns"]) / 1e6
@@ -122,7 +119,7 @@ def foreseen(found: Found) -> Sequence[Lever]:
 
 
 def reach(trials: Trials, setting: Setting, found: Found, target: float) -> Reach:
-    """One change at a time, and where none does, fewer and fewer bytes with each of the others."""
+    """Find what reaches a target: one change at a time, else ever smaller formats with each of the other changes."""
     ceiling = found.best.rate_at("floor_ns")
     if found.best.rate >= target:
         return Reach(target, True, (), None, ceiling)
@@ -137,26 +134,26 @@ def reach(trials: Trials, setting: Setting, found: Found, target: float) -> Reac
 
 
 def climbed(trials: Trials, ladder: Sequence[Change], found: Found, target: float) -> list[Lever]:
-    """What was tried of a ladder: its top, and if that reaches the target, the lowest rung that does.
+    """Levers that were tried on a ladder: its top and, if that reaches the target, the lowest rung that does.
 
-    Rungs are halved, as more of a thing mostly gives more; the last of the answer is what reaches the target, or most.
+    The rungs are bisected, since more of a thing mostly gives more. The last lever reaches the target, if any does.
     """
-    known: list[Lever] = []
+    climbed: list[Lever] = []
 
     def reaches(rung: int) -> bool:
         lever = tried(trials, ladder[rung], found)
         if lever is not None:
-            known.append(lever)
+            climbed.append(lever)
         return lever is not None and lever.rate >= target
 
     if ladder and reaches(len(ladder) - 1):
         bisect_left(range(len(ladder) - 1), True, key=reaches)
-    good = [lever for lever in known if lever.rate >= target]
-    return [*(lever for lever in known if lever.rate < target), *good[-1:]]
+    good = [lever for lever in climbed if lever.rate >= target]
+    return [*(lever for lever in climbed if lever.rate < target), *good[-1:]]
 
 
 def ladders(setting: Setting, found: Found, below_ceiling: bool) -> Iterator[Iterator[Change]]:
-    """One kind each; VRAM and link only where the target is not beyond what they can give."""
+    """The ladder of each kind; VRAM and link only where the target is below the ceiling."""
     few = _few(found)
     if below_ceiling and found.best.config.policy != EVERYTHING:
         yield more_vram(setting, few, (*VRAM_FACTORS, ALL))
@@ -166,7 +163,7 @@ def ladders(setting: Setting, found: Found, below_ceiling: bool) -> Iterator[Ite
 
 
 def tried_with(trials: Trials, setting: Setting, found: Found, smaller: Change, target: float) -> list[Lever]:
-    """A format with each of the other kinds beside it."""
+    """Levers of a smaller format together with each of the other kinds."""
     lever = tried(trials, smaller, found)
     if lever is None or lever.best is None:
         return []
@@ -184,32 +181,32 @@ def _both(one: Change, other: Change) -> Change:
 
 
 def _few(found: Found) -> Sequence[RunConfig]:
-    """What a ladder is climbed with."""
+    """The few configurations that are tried on each rung."""
     return [trial.config for trial in found.few]
 
 
 def more_vram(setting: Setting, contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
-    """Up to what holds the whole model, and no further."""
+    """Changes to more VRAM, at most as much as the whole model needs."""
     now, own = setting.budget(contenders[0]), setting.held(contenders[0])
     whole, has = setting.whole_bytes(own), int(setting.profile["device.vram"])
     for vram in sorted({int(min(whole, now * factor)) for factor in factors}):
         if vram <= now:
             continue
-        held = "every expert" if vram == whole else f"{setting.slots(own, vram)} slots"
+        contents = "every expert" if vram == whole else f"{setting.slots(own, vram)} slots"
         caveat = f"{setting.profile.name} has {gib(has)}" if vram > has else ""
         wanted = [replace(one, vram=vram) for one in contenders]
-        yield Change("vram", f"{gib(vram)} of VRAM for {held}", _placed(setting, wanted), caveat)
+        yield Change("vram", f"{gib(vram)} of VRAM for {contents}", _placed(setting, wanted), caveat)
 
 
 def faster_link(contenders: Sequence[RunConfig], factors: Iterable[float]) -> Iterator[Change]:
-    """The same decisions on a link of more bandwidth."""
+    """Changes to a link of more bandwidth, with the same decisions."""
     for factor in factors:
         wanted = tuple(replace(one, scales=((LINK, factor),)) for one in contenders)
         yield Change("link", f"a link {times(factor)} as fast", wanted)
 
 
 def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:
-    """Formats of fewer bits than the best has, and was not allowed: in the slots, or at home and on the link only."""
+    """Changes to formats of fewer bits that the question does not allow: in the slots, or at home and on the link."""
     own = setting.held(contenders[0])
     for held in lower(own):
         if held not in setting.formats:
@@ -220,12 +217,12 @@ def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[C
 
 
 def lower(held: Format) -> list[Format]:
-    """Formats of fewer bits, one of each size, the largest first."""
+    """Formats of fewer bits than `held`, one of each size, the largest first."""
     return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
 
 
 def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
-    """More sequences at once; the rate is of all together."""
+    """Changes to a larger batch; the rate is summed over all sequences."""
     for batch in (contenders[0].batch * factor for factor in factors):
         if batch <= MOST_SEQUENCES:
             wanted = tuple(replace(one, batch=batch) for one in contenders)
@@ -233,7 +230,7 @@ def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Ite
 
 
 def times(factor: float) -> str:
-    """A factor in words."""
+    """A factor in words, e.g. twice."""
     return "twice" if factor == TWICE else f"{factor:g} times"
 
 

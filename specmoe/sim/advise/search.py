@@ -1,6 +1,7 @@
-"""What is searched: every policy that a runtime could have, then the best of them with more and deeper prefetching.
+"""The search of `advise`: every practical policy, then the best of them with more and deeper prefetching.
 
-RunConfigs, simulated once each.
+Each configuration is simulated once; configurations whose rates differ by less than `LEVEL` count as equal, and the one
+that takes the least effort to build wins.
 """
 
 from __future__ import annotations
@@ -25,47 +26,47 @@ from specmoe.summary import Row
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")
-LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # of prefetching
-TUNED = 3  # policies that are tried with all of these
-RIVALS = 4  # that may win when something changes
-LEARNED = "learned"  # begins the names of networks, which take longer to ask than an answer may take
+LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # experts and layers of prefetching that are tried
+TUNED = 3  # policies that are tried with all limits and depths
+RIVALS = 4  # policies that may win when something changes
+LEARNED = "learned"  # prefix of predictors with a network, which are too slow for a quick answer
 LINK = "host_to_device.pinned.bandwidth"
-LEVEL = 0.01  # rates that differ by less are level: a prediction's error is no smaller
+LEVEL = 0.01  # rates that differ by less count as equal: the error of a prediction is no smaller
 
 
 class Found(NamedTuple):
-    """The best of a search, and the best of each policy, the fastest first."""
+    """The best trial of a search, and the best trial of each policy, the fastest first."""
 
     best: Trial
     ranking: list[Trial]
 
     @property
     def contenders(self) -> list[Trial]:
-        """Those that may win when something changes: the best, the fastest few, and the simplest of all."""
+        """Trials that may win when something changes: the best, the fastest few and the simplest."""
         every = (self.best, *self.ranking[:RIVALS], self.simplest)
         return list({trial.config: trial for trial in every}.values())
 
     @property
     def few(self) -> list[Trial]:
-        """The best, the simplest and, of those that may win, the one that hits most: it gains most where copies do."""
+        """The best, the simplest and the contender with the highest hit rate."""
         hits = max(self.contenders, key=lambda trial: float(trial.row["hit_rate"]))
         return list({trial.config: trial for trial in (self.best, self.simplest, hits)}.values())
 
     @property
     def simplest(self) -> Trial:
-        """Loading on demand, into an LRU; the best where there is no such."""
+        """The trial of loading on demand into an LRU; the best trial if there is none."""
         return next((trial for trial in self.ranking if trial.config.policy == BASE), self.best)
 
 
 def search(trials: Trials, setting: Setting) -> Found:
-    """Try everything; raises InputError if nothing can be simulated."""
+    """Try all policies, then tune the best; raises InputError if nothing can be simulated."""
     first = trials.run(screened(setting))
     every = [*first, *trials.run(tuned(first))]
     return Found(best_of(every), by_policy(every))
 
 
 def screened(setting: Setting) -> Iterator[RunConfig]:
-    """Every policy in every format that is allowed, with all slots that fit; everything resident where that fits."""
+    """Every policy in every allowed format with all slots that fit; every expert resident where they all fit."""
     question = setting.question
     for held, home in product(setting.formats, (None, *question.home_formats)):
         if home is not None and not can_fill(home, held):
@@ -77,16 +78,16 @@ def screened(setting: Setting) -> Iterator[RunConfig]:
 
 
 def searched(drawn: bool) -> list[str]:
-    """Names of the policies that are tried, plug-ins' too.
+    """Names of the policies that are tried, including those of plug-ins.
 
-    Not those that no runtime could follow, that keep nothing, or that ask a network; on drawn routing none that
-    predicts, as nothing in it can be predicted.
+    Left out are policies that no runtime could follow, that have no cache, or that use a network, and on drawn routing
+    all that predict, since drawn routing cannot be predicted.
     """
     return [name for name, known in POLICIES.items() if _is_practical(known) and not (drawn and known.prefetch)]
 
 
 def variants(one: RunConfig) -> tuple[RunConfig, ...]:
-    """A policy as it is named and, if it is the simplest, with an LRU for each layer too, which has no cliff."""
+    """A configuration and, for the simplest policy, the same with an LRU for each layer, which has no cliff."""
     return (one, replace(one, settings=(PER_LAYER,))) if one.policy == BASE else (one,)
 
 
@@ -95,7 +96,7 @@ def _is_practical(known: Policy) -> bool:
 
 
 def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:
-    """With all slots that fit into their VRAM, everything resident where that fits; left out what does not fit."""
+    """Configurations with all slots that fit into their VRAM, or with every expert resident; those that fit at all."""
     for one in wanted:
         held, vram = setting.held(one), setting.budget(one)
         slots = setting.slots(held, vram)
@@ -106,7 +107,7 @@ def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]
 
 
 def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
-    """The best policies that prefetch, with every limit and depth, and with an LRU for each layer."""
+    """The best prefetching policies with every limit and depth, and with an LRU for each layer."""
     prefetching = [trial.config for trial in by_policy(trials) if chosen(trial.config).prefetch]
     rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))
     ways: list[Pairs] = [*map(tuple, rules), (PER_LAYER,)]
@@ -117,40 +118,40 @@ def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
 
 
 class Trial(NamedTuple):
-    """A config and its row of `specmoe.sweep_table`."""
+    """A configuration and its row of `specmoe.sweep_table`."""
 
     config: RunConfig
     row: Row
 
     @property
     def rate(self) -> float:
-        """Tokens a second, of all sequences."""
+        """Throughput of all sequences, tokens/s."""
         return float(self.row["tokens_per_second"])
 
     @property
     def step_ms(self) -> float:
-        """Mean."""
+        """Mean time of a step, ms."""
         return float(self.row["latency_mean_ns"]) / 1e6
 
     @property
     def stall_ms(self) -> float:
-        """Of a step, compute waits for loads."""
+        """Mean time of a step in which compute waits for loads, ms."""
         return float(self.row["stall_ns"]) / float(self.row["steps"]) / 1e6
 
     def rate_at(self, bound: str) -> float:
-        """Tokens a second if a step took as long as one of the row's bounds."""
+        """Throughput, tokens/s, if a step took as long as one of the row's bounds, e.g. `oracle_ns`."""
         return float(self.row["tokens"]) / float(self.row["steps"]) / (float(self.row[bound]) / 1e9)
 
 
 class Trials:
-    """Runs configs of one setting and keeps what came out."""
+    """Runs configurations of one setting, each once, and keeps their rows."""
 
     def __init__(self, setting: Setting, directory: Path, on_run: Callable[[int], None] = lambda runs: None) -> None:
         self._setting, self._directory, self._on_run = setting, directory, on_run
         self._known: dict[RunConfig, Row] = {}
 
     def run(self, configs: Iterable[RunConfig]) -> list[Trial]:
-        """Those that can be simulated, in their order; raises InputError, with the first reason, if none can."""
+        """Trials of the configurations that can be simulated, in order; raises InputError if none can."""
         wanted = list(dict.fromkeys(configs))
         self._evaluate([one for one in wanted if one not in self._known])
         good = [Trial(one, self._known[one]) for one in wanted if not self._known[one]["error"]]
@@ -159,7 +160,7 @@ class Trials:
         return good
 
     def elsewhere(self, trace: str, config: RunConfig) -> float:
-        """Tokens a second of a config on another trace; raises InputError if it cannot be simulated."""
+        """Throughput of a configuration on another trace, tokens/s; raises InputError if it cannot be simulated."""
         scenario = Scenario(Contents().loaded(self._cell(config, trace)), self._directory)
         named = scenario.policy(config.policy)
         decisions = scenario.decide(named, scenario.slots)
@@ -168,12 +169,12 @@ class Trials:
 
     @property
     def runs(self) -> int:
-        """RunConfigs that were simulated."""
+        """Number of configurations that were simulated."""
         return sum(not row["error"] for row in self._known.values())
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why policies could not be simulated that never were, by their names."""
+        """Errors of the policies that could never be simulated, by their names."""
         good = {one.policy for one, row in self._known.items() if not row["error"]}
         bad = {one.policy: str(row["error"]) for one, row in self._known.items() if row["error"]}
         return {name: why for name, why in bad.items() if name not in good}
@@ -185,31 +186,31 @@ class Trials:
         self._known |= dict(zip(fresh, rows, strict=True))
 
     def _cell(self, one: RunConfig, trace: str) -> RunConfig:
-        """What is simulated: slots stand for the VRAM that they were derived from."""
+        """The cell of a configuration; its slots replace the VRAM that they were derived from."""
         return replace(one, trace=trace, vram=None, steps=self._setting.steps_of(one.batch))
 
 
 def chosen(config: RunConfig) -> Policy:
-    """The policy with its settings."""
+    """The policy of a configuration with its settings."""
     return policy(config.policy, dict(config.settings))
 
 
 def effort(config: RunConfig) -> tuple[bool, int, int, int]:
-    """What it takes to build: a predictor, how much of what it says is fetched, and the policy's place in the table."""
+    """Effort to build a policy, for comparison: has a predictor, prefetch depth and limit, place in the table."""
     rule = chosen(config).prefetch
     guesses = (rule.depth, rule.limit) if rule else (0, 0)
     return (chosen(config).predictor != "none", *guesses, list(POLICIES).index(config.policy))
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The one of the least effort among those that are level with the fastest; raises ValueError of none."""
+    """The trial of least effort among those within `LEVEL` of the fastest; raises ValueError if there is none."""
     fastest = max(trial.rate for trial in trials)
     level = [trial for trial in trials if trial.rate >= fastest * (1 - LEVEL)]
     return min(level, key=lambda trial: (effort(trial.config), -trial.rate))
 
 
 def by_policy(trials: Sequence[Trial]) -> list[Trial]:
-    """The best of each policy, the fastest first; equally fast ones by name."""
+    """The best trial of each policy, the fastest first, equally fast ones by name."""
     names = dict.fromkeys(trial.config.policy for trial in trials)
     best = [best_of([trial for trial in trials if trial.config.policy == name]) for name in names]
     return sorted(best, key=lambda trial: (-trial.rate, trial.config.policy))

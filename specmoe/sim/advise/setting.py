@@ -1,15 +1,10 @@
-"""What is asked.
+"""The setting of `advise`: a question with its model, machine, routing, and how many experts fit into VRAM.
 
-Routing that is drawn for a model of which there is no trace.
-
-A token uses each expert of the token before again with an assumed probability, and else experts drawn alike and without
-replacement. Real models differ: beyond chance, tokens of gpt-oss-20b use 36 % of the last token's experts again, those
-of switch-mini-128 4 %; so an answer is given for `LIKELY` and told for both ends of `RANGE`. Layers know nothing of
-each other, so no predictor can be judged on such routing.
-
-Which routing an answer rests on: a trace that fits the model, or one that is drawn and says so.
-
-A question with everything looked up: the model, the machine, the routing, and how many experts fit.
+The routing is that of a trace that fits the model, or it is drawn if there is none. In drawn routing a token uses each
+expert of the token before again with an assumed probability, and otherwise experts drawn uniformly without replacement.
+Real models differ: beyond chance, tokens of gpt-oss-20b use 36 % of the last token's experts again, those of
+switch-mini-128 4 %. So the answer is computed for `LIKELY` and its rate also for both ends of `RANGE`. Layers are drawn
+independently, so no predictor can be judged on drawn routing.
 """
 
 from __future__ import annotations
@@ -34,22 +29,21 @@ from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
 
-LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed stickiness
+LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed probability that a token uses an expert of the token before again
 SEED = 0
-DRAWS = 20_000_000  # random numbers for a trace
-SEQUENCES, MOST_SEQUENCES = 32, 64  # enough for a batch of four times the question's
-LENGTHS = (32, 128)  # tokens of a sequence
-FILLED = 12  # demands for each slot, so that what it takes to fill them hardly counts
-FEWEST_DEMANDS, FEWEST_STEPS = 6_000, 60  # that a mean rests on
+DRAWS = 20_000_000  # most random numbers for a trace
+SEQUENCES, MOST_SEQUENCES = 32, 64  # of a drawn trace: enough for four times the batch of the question
+LENGTHS = (32, 128)  # fewest and most tokens of a drawn sequence
+FILLED = 12  # demands per slot, so that filling the slots hardly affects the mean
+FEWEST_DEMANDS, FEWEST_STEPS = 6_000, 60  # for a stable mean
 
 
 @dataclass(frozen=True)
 class Question:
-    """Names are those of `RunConfig`; `vram` is bytes for all weights.
+    """The question of a user, with the names of `RunConfig`; `vram` is bytes for all weights.
 
-    `formats` are those that experts may be held in, the shape's own unless told; `home_formats` those that they may be
-    kept in at home besides. `steps` is how many are simulated, enough to fill the slots many times unless told.
-    `target` is in tokens a second.
+    `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
+    `steps` is the number of steps to simulate (default: enough to fill the slots many times). `target` is in tokens/s.
     """
 
     shape: str
@@ -65,7 +59,7 @@ class Question:
 
 
 class Setting(NamedTuple):
-    """`routings` are of the trace's phase, and of as many layers and experts as the shape has in it."""
+    """A question with its model, machine and routing; the routing has the shape's layers and experts."""
 
     question: Question
     shape: ModelShape
@@ -74,71 +68,71 @@ class Setting(NamedTuple):
 
     @property
     def phase(self) -> Phase:
-        """What the trace is of."""
+        """The phase of the trace."""
         return self.routings.meta.phase
 
     @property
     def config(self) -> RunConfig:
-        """What every configuration that is tried shares; `slots` follow from `vram`."""
-        asked = self.question
+        """The fields that all tried configurations share; `slots` follow from `vram`."""
+        question = self.question
         return RunConfig(
             self.routings.trace,
-            profile=asked.profile,
-            shape=asked.shape,
-            vram=asked.vram,
-            batch=asked.batch,
-            train=asked.train,
+            profile=question.profile,
+            shape=question.shape,
+            vram=question.vram,
+            batch=question.batch,
+            train=question.train,
         )
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """That experts may be held in."""
+        """Formats that slots may have."""
         return self.question.formats or (self.shape.format,)
 
     @property
     def keys(self) -> int:
-        """Experts of the stack that runs."""
+        """Number of experts of the stack that runs."""
         return self.shape.stack(self.phase).moe_layers * self.shape.experts.number
 
     @property
     def share(self) -> float:
-        """Of the VRAM that is left for experts, what the stack that runs may take."""
+        """Share of the VRAM left for experts that the running stack may use."""
         return 1.0 if self.shape.encoder is None else DECODER_SHARE
 
     def held(self, one: RunConfig) -> Format:
-        """How a configuration holds experts."""
+        """Format of a configuration's slots."""
         return one.format or self.shape.format
 
     def budget(self, one: RunConfig) -> int:
-        """The VRAM of a configuration, bytes."""
+        """VRAM of a configuration, bytes."""
         return self.question.vram if one.vram is None else one.vram
 
     def room(self, held: Format, home: Format | None = None) -> Room:
-        """What the model takes with its experts in a format."""
+        """VRAM that the model needs with its experts in a format."""
         return Room(self.shape, held, Home(format=home))
 
     def slots(self, held: Format, vram: int) -> int:
-        """Experts that fit beside what stays, at most all; 0 if none does."""
+        """Number of slots that fit beside the weights that stay; 0 if none does."""
         room = self.room(held)
         left = max(0, vram - room.dense_bytes)
         return min(self.keys, int(left * self.share) // room.expert_bytes)
 
     def holds_all(self, held: Format, vram: int) -> bool:
-        """Whether the whole model fits."""
+        """Whether the whole model fits into `vram` bytes."""
         return self.whole_bytes(held) <= vram
 
     def whole_bytes(self, held: Format) -> int:
-        """The whole model."""
+        """Size of the whole model, bytes."""
         return self.room(held).with_slots(self.shape.routed_experts)
 
     def least_bytes(self, held: Format) -> int:
-        """VRAM in which one expert fits."""
+        """Least VRAM in which one expert fits, bytes."""
         room = self.room(held)
         return room.dense_bytes + int(room.expert_bytes / self.share)
 
     @property
     def steps(self) -> int:
-        """How many to simulate with the batch of the question."""
+        """Number of steps to simulate with the batch of the question."""
         if self.question.steps is not None:
             return self.question.steps
         slots = max(self.slots(held, self.question.vram) for held in self.formats)
@@ -149,27 +143,27 @@ class Setting(NamedTuple):
         return max(FEWEST_STEPS, -(-demands // of_a_step))
 
     def steps_of(self, batch: int) -> int:
-        """Those with about as many tokens in another batch."""
+        """Number of steps with about as many tokens at another batch."""
         return max(1, self.steps * self.question.batch // batch)
 
     def require_homes(self) -> None:
-        """Raises InputError for a format at home that fills slots in none of the formats that are allowed."""
+        """Raise InputError for a home format from which slots of no allowed format can be filled."""
         for home in self.question.home_formats:
             if not any(can_fill(home, held) for held in self.formats):
                 require_can_fill(home, self.formats[0])
 
     def require_room(self) -> None:
-        """Raises InputError, naming what would do, unless some expert fits in some format that is allowed."""
+        """Raise InputError that names the VRAM needed, unless one expert fits in some allowed format."""
         if not any(self.slots(held, self.question.vram) for held in self.formats):
             needed = ", ".join(f"{gib(self.least_bytes(held))} in {held}" for held in self.formats)
             raise InputError(
-                f"--vram {gib(self.question.vram)}: no expert of {self.shape.name} fits beside its other weights: at "
-                f"least {needed} expected (--format allows others)"
+                f"--vram {gib(self.question.vram)}: no expert of {self.shape.name} fits beside its other "
+                f"weights: at least {needed} expected (--format allows others)"
             )
 
 
 class Routings(NamedTuple):
-    """The trace that is simulated; where it is drawn, two more that the truth is expected between."""
+    """The trace that is simulated and, if it is drawn, two more (`extremes`) that bracket the expected rate."""
 
     trace: str
     meta: TraceMeta
@@ -177,14 +171,14 @@ class Routings(NamedTuple):
 
     @property
     def drawn(self) -> bool:
-        """Whether no model produced it."""
+        """Whether the routing is drawn and not recorded from a model."""
         return bool(self.extremes)
 
 
 def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Path) -> Routings:
-    """The trace told, else the bundled one of such a model, else drawn ones, which are written to the directory.
+    """The given trace, else a bundled one that fits the model, else drawn ones, which are written to the directory.
 
-    Raises InputError for a trace of a model with other layers or experts: its times would be of that one.
+    Raises InputError for a trace of a model with other layers or experts.
     """
     if trace is not None:
         meta = traces.open(trace).meta
@@ -198,7 +192,7 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
 
 
 def fits(meta: TraceMeta, shape: ModelShape) -> bool:
-    """Whether the routing is of as many layers and experts, and as many of them used."""
+    """Whether a trace has the layers, experts and top-k of a shape."""
     wanted = (shape.stack(meta.phase).moe_layers, shape.experts.number, shape.experts.top_k)
     return (meta.num_layers, meta.num_experts, meta.top_k) == wanted
 
@@ -213,7 +207,7 @@ def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
 
 
 def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Path) -> Path:
-    """Write a `decode` trace with enough sequences for a batch; its notes say what is assumed."""
+    """Draw a `decode` trace with enough sequences for a batch and return its path; its notes name the assumption."""
     layers, experts = shape.decoder.moe_layers, shape.experts
     sequences = max(SEQUENCES, min(MOST_SEQUENCES, 16 * batch), batch)
     least, most = LENGTHS
@@ -246,7 +240,7 @@ def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Pa
 def routed(
     size: tuple[int, int, int, int], top_k: int, stickiness: float, rng: np.random.Generator
 ) -> NDArray[np.int16]:
-    """Experts [sequences, tokens, layers, top_k], from the sizes [tokens, sequences, layers, experts]."""
+    """Draw experts, [sequences, tokens, layers, top_k]; `size` is (tokens, sequences, layers, experts)."""
     tokens, *rest = size
     used = np.empty((tokens, *rest[:2], top_k), np.int16)
     for token in range(tokens):
@@ -274,6 +268,6 @@ def _block(used: NDArray[np.int16]) -> Block:
 
 
 def gib(size: float) -> str:
-    """Bytes for people, rounded up to a tenth of a GiB so that what is said to be enough is enough."""
+    """Bytes in words, rounded up to a tenth of a GiB so that the amount named is enough."""
     tenths = -int(-size * 10 // (1 << 30))
     return f"{tenths / 10:.0f} GiB" if tenths % 10 == 0 else f"{tenths / 10:.1f} GiB"

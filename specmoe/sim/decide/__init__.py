@@ -1,1 +1,6 @@
-"""Which experts are loaded and evicted, and in what order; no clock."""
+"""Decisions: which experts are loaded and evicted, and in what order. Nothing here knows a clock.
+
+Start with these three files: `director.py` (the mechanism that all policies share), `eviction.py` (the interface of an
+eviction policy; one file each in `evictions/`) and `table.py` (the decisions as arrays). `policy.py` lists the named
+policies; `program.py` puts the decisions into the order in which the host executes them.
+"""

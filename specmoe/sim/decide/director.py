@@ -1,15 +1,12 @@
-"""Which keys a policy would prefetch after an event, in order.
+"""The director: the mechanism that all policies share (slots, pins, waves, counting).
 
-The mechanism that all policies share: slots, pins, waves, counting. A policy only ranks victims and proposes keys.
+A policy only ranks victims and proposes keys to prefetch. For every event, in order:
 
-For every event, in order:
-
-1. What the routers demand is served. It is one demand: none of its experts may evict another. If it does not fit the
-   slots, it is served in waves, the resident ones first, and later waves take the slots of earlier ones.
-2. What was predicted for later events is prefetched, if that evicts neither this event's demand nor another prediction
-   of this event.
-3. A policy that keeps nothing gives the experts of this event's layer up, used or not, but for those it has just
-   predicted.
+1. The demand of the routers is served as a whole: none of its experts may evict another. If it does not fit into the
+   slots it is served in waves, resident experts first, and later waves take the slots of earlier ones.
+2. Experts that are predicted for later events are prefetched, unless that evicts an expert of this event's demand or
+   of its predictions.
+3. A policy without a cache gives up the experts of this event's layer, used or not, except those just predicted.
 
 An expert is resident from the moment its load is issued, so no decision depends on a clock.
 """
@@ -36,11 +33,13 @@ from specmoe.traces.workload import Workload
 def decide(
     workload: Workload, predictions: PredictionTable, policy: Policy, slots: int, context: Context | None = None
 ) -> DecisionTable:
-    """The decisions of a policy with so many slots in all; raises InputError if a layer would have none."""
+    """The decisions of a policy with `slots` slots in all; raises InputError if a pool of slots would be empty."""
     if len(predictions.experts) != workload.num_events:
-        raise InputError(f"predictions of {len(predictions.experts)} events for a workload of {workload.num_events}")
-    known = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
-    return Director(workload, predictions, policy, slots, known).run()
+        raise InputError(
+            f"predictions of {len(predictions.experts)} events: {workload.num_events}, as in the workload, expected"
+        )
+    context = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
+    return Director(workload, predictions, policy, slots, context).run()
 
 
 class Director:
@@ -78,7 +77,7 @@ class Director:
         return self._recorder.table(*shape, self._slots, self._after_launch)
 
     def _fill(self, pool: Pool) -> None:
-        """Every expert is there from the start."""
+        """Make every expert resident from the start."""
         for key in range(self._slots):
             self._slot[key] = pool.free.pop()
             pool.eviction.insert(key, -1)
@@ -107,14 +106,16 @@ class Director:
                 self._bring(self._pools[key // experts], event, key, pinned, demand=False, wave=0)
 
     def _bring(self, pool: Pool, event: int, key: int, pinned: set[int], *, demand: bool, wave: int) -> None:
-        """Load a key; a prefetch that finds no slot it may have is not made."""
+        """Load a key; a prefetch is dropped if it may not take any slot."""
         evicted = -1
         if not pool.free:
             victim = pool.eviction.victim(key, pinned, event)
             if not demand and (victim is None or not pool.eviction.may_replace(victim, key, event)):
                 return
             if victim is None or victim in pinned or victim not in self._slot:
-                raise SpecmoeError(f"event {event}: eviction {self._eviction} gives up {victim}, which may not leave")
+                raise SpecmoeError(
+                    f"event {event}: eviction {self._eviction} returned {victim}, which is pinned or not resident"
+                )
             evicted = victim
             self._evict(pool, victim)
         slot = self._slot[key] = pool.free.pop()
@@ -129,7 +130,7 @@ class Director:
         self._unused.discard(key)
 
     def _give_up(self, layer: int, proposed: list[int]) -> None:
-        """Empty the slots of a layer that has run, but for what is wanted of it again."""
+        """Empty the slots of a layer that has run, except those of proposed experts."""
         experts, wanted = self._workload.meta.num_experts, set(proposed)
         for key in [key for key in self._slot if key // experts == layer and key not in wanted]:
             self._evict(self._pools[layer], key)
@@ -137,7 +138,7 @@ class Director:
 
 @dataclass(frozen=True)
 class Pool:
-    """Slots that some layers share, and who ranks what is in them."""
+    """Slots that some layers share, with the eviction policy that ranks their experts."""
 
     eviction: Eviction
     free: list[int]
@@ -154,7 +155,7 @@ def _demands(workload: Workload) -> Iterator[tuple[int, list[int], list[int]]]:
 def _waves(
     keys: list[int], tokens: list[int], resident: Container[int], capacity: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """All keys at once where they fit; else the resident ones and what fits beside them, then the rest."""
+    """Split a demand into waves: all keys at once if they fit, else the resident keys first."""
     if len(keys) <= capacity:
         yield keys, tokens
         return
@@ -165,7 +166,7 @@ def _waves(
 
 
 def _pools(policy: Policy, slots: int, layers: int, context: Context) -> list[Pool]:
-    """The pool of each layer; one and the same unless slots are per layer."""
+    """The pool of each layer; all layers share one unless slots are per layer."""
     parts = layers if policy.sharing == "per-layer" else 1
     if slots < parts:
         raise InputError(f"{slots} slots: at least {parts} expected, one for each pool of slots")
@@ -180,17 +181,17 @@ def _pool(policy: Policy, slots: range, context: Context) -> Pool:
 
 
 class Proposals(Protocol):
-    """What may be loaded ahead."""
+    """Keys that a policy proposes to prefetch; `backlog` limits how many prefetched experts may wait unused."""
 
     backlog: int
 
     def at(self, event: int) -> list[int]:
-        """Keys worth loading after the event's own demand, most urgent first."""
+        """Keys to prefetch after an event's own demand, most urgent first."""
         ...
 
 
 class FromPredictions:
-    """The best candidates of the next events."""
+    """Proposals of a predictor: the best candidates of the next events."""
 
     def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
         self.backlog = rule.backlog
@@ -209,7 +210,7 @@ class FromPredictions:
 
 
 class FromTheFuture:
-    """What is needed next and not there (Cao et al. 1995); needs no prediction, for it peeks."""
+    """Proposals of the oracle: the experts that are needed next (Cao et al. 1995). It peeks and needs no prediction."""
 
     def __init__(self, rule: Prefetch, workload: Workload) -> None:
         self.backlog = rule.backlog
@@ -218,27 +219,27 @@ class FromTheFuture:
         self._offsets = workload.offsets.data
 
     def at(self, event: int) -> list[int]:
-        """The next distinct keys in the order of their need, `limit` of them."""
-        found: dict[int, None] = {}
+        """The next `limit` distinct keys in the order in which they are needed."""
+        keys: dict[int, None] = {}
         for key in self._keys[self._offsets[event + 1] :]:
-            if len(found) == self._window:
+            if len(keys) == self._window:
                 break
-            found[key] = None
-        return list(found)
+            keys[key] = None
+        return list(keys)
 
 
 class Nothing:
-    """No prefetch."""
+    """Proposals of a policy that does not prefetch."""
 
     backlog = 0
 
     def at(self, event: int) -> list[int]:
-        """Nothing."""
+        """An empty list."""
         return []
 
 
 def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
-    """What a policy's prefetch rule makes of its predictions."""
+    """The proposals that a policy's prefetch rule makes from its predictions."""
     if policy.prefetch is None:
         return Nothing()
     if policy.predictor == "oracle":

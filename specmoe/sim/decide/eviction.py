@@ -1,7 +1,7 @@
-"""What an eviction policy is: an ordering of the keys it holds. Slots, pins and counts are the director's.
+"""The interface of an eviction policy: an ordering of resident keys. Slots, pins and counts are the director's.
 
-One file a policy in `evictions/`, one line in its table. A policy that knows the future or the popularity of experts
-takes them from the `Context` it is built with.
+Each policy is one file in `evictions/` and one line in its table. A policy that knows the future or the popularity of
+experts takes them from the `Context` that it is built with.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
-NEVER = 1 << 60
+NEVER = 1 << 60  # later than any event
 
 
 class Eviction(ABC):
-    """Ranks the resident keys. The director calls `insert` when a load is issued, `use` when a demand is served (also
-    for the demand that caused the load), and `remove` when a key leaves, whoever chose it.
+    """Ranks the resident keys.
 
-    A load and the first use of what it brought are one access, as in a cache that loads on demand only: what counts
-    accesses counts the uses that come `again`. Keywords of a constructor are a policy's configuration.
+    The director calls `insert` when a load is issued, `use` when a demand is served (also the demand that caused the
+    load), and `remove` when a key leaves, whoever chose it. A load and the first use of its expert are one access, as
+    in a cache that only loads on demand, so policies that count accesses count the uses that come `again`. Keywords of
+    the constructor are the policy's configuration.
     """
 
     peeks: ClassVar[bool] = False  # whether it knows the future
@@ -38,19 +39,19 @@ class Eviction(ABC):
 
     @abstractmethod
     def insert(self, key: int, event: int) -> None:
-        """A key became resident."""
+        """Take note that a key became resident."""
 
     @abstractmethod
     def use(self, key: int, event: int, again: bool) -> None:
-        """A resident key is used, `again` if it was used since its load."""
+        """Take note that a resident key is used; `again` if it was already used since its load."""
 
     @abstractmethod
     def remove(self, key: int) -> None:
-        """A resident key leaves."""
+        """Take note that a resident key leaves."""
 
     @abstractmethod
     def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
-        """The resident key to give up first for `key` among those not pinned; None if all are. Changes nothing."""
+        """The resident key to evict first for `key` among those not pinned; None if all are pinned. Changes nothing."""
 
     def may_replace(self, victim: int, key: int, event: int) -> bool:
         """Whether a *prefetch* of `key` is worth the loss of `victim`."""
@@ -59,7 +60,7 @@ class Eviction(ABC):
 
 @dataclass(frozen=True)
 class Context:
-    """What a policy may be built from.
+    """Everything that a policy may be built from.
 
     `learn_popularity` is called when a policy reads `popularity`. `predictions` are those the policy prefetches by.
     """
@@ -71,24 +72,24 @@ class Context:
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
-        """Uses of every key in the train split, [L * E]; None without one: all are alike."""
+        """Number of uses of every key in the train split, [L * E]; None if there is no train split."""
         return self.learn_popularity()
 
     @cached_property
     def future(self) -> Future:
-        """The workload's demand by key."""
+        """The events of the workload's demand, by key."""
         return Future.of(self.workload)
 
 
 @dataclass(frozen=True)
 class Future:
-    """When each key is demanded; for policies that peek, and for the oracle."""
+    """Events at which each key is demanded, for policies that peek."""
 
     events: dict[int, list[int]]
 
     @classmethod
     def of(cls, workload: Workload) -> Future:
-        """The demand of a workload by key."""
+        """The events of a workload's demand, by key."""
         order = np.argsort(workload.keys, kind="stable")
         keys, starts = np.unique(workload.keys[order], return_index=True)
         parts = np.split(workload.events[order], starts)[1:]
@@ -102,5 +103,5 @@ class Future:
 
 
 def first_unpinned(keys: Iterable[int], pinned: Container[int]) -> int | None:
-    """The first of the keys that is not pinned; None if all are."""
+    """The first key that is not pinned; None if all are pinned."""
     return next((key for key in keys if key not in pinned), None)

@@ -1,6 +1,6 @@
-"""A policy is five choices; this file says what they are, `policies` lists the ones that have names.
+"""Policies: a policy is a choice of predictor, prefetch rule, eviction, sharing of slots, and whether there is a cache.
 
-The policies that have names: published systems and yardsticks, one row each, and those of plug-ins.
+`POLICIES` lists the named ones: published systems and yardsticks, one row each, and those of plug-ins.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Prefetch:
-    """Which predictions become loads.
+    """The prefetch rule: which predictions become loads.
 
-    Of each event that is predicted, at most `limit` candidates of at least `threshold` confidence, up to `depth` layers
-    ahead, nearest layer first, best candidate first; none while `backlog` prefetched experts wait unused.
+    For each event up to `depth` layers ahead, at most `limit` candidates of at least `threshold` confidence are
+    prefetched, nearest layer first, best candidate first; none while `backlog` prefetched experts wait unused.
 
-    What is predicted and issued before the event's experts are launched is on the link the sooner; `after_launch`, a
-    slow predictor does not keep the experts waiting.
+    By default the host predicts before it launches the event's experts, so that prefetches start earlier; with
+    `after_launch` it predicts behind them, so that a slow predictor does not delay them.
     """
 
     limit: int = 1
@@ -38,10 +38,10 @@ class Prefetch:
 
 @dataclass(frozen=True)
 class Policy:
-    """Who stays, who is fetched ahead, who shares slots.
+    """A policy: which experts stay, which are prefetched, and which layers share slots.
 
-    `keep` false gives every expert up after its use (no cache). `source` names the paper or program it comes from, and
-    `about` says in a sentence what it does.
+    With `keep` false every expert is given up after its use (no cache). `source` names the paper or program that the
+    policy comes from, and `about` says in a sentence what it does.
     """
 
     name: str
@@ -52,13 +52,15 @@ class Policy:
     sharing: Sharing = "shared"
     keep: bool = True
     eviction_parameters: dict[str, float] = field(default_factory=dict)
-    predictor_parameters: dict[str, Any] = field(default_factory=dict)  # keywords, but for its depth, the prefetch's
+    predictor_parameters: dict[str, Any] = field(
+        default_factory=dict
+    )  # keywords except the depth, which is that of `prefetch`
     about: str = ""
 
 
 ONE = Prefetch(1)
-LATE = Prefetch(1, after_launch=True)  # what takes its time thinks while the experts run
-SURE = Prefetch(1, threshold=0.3, after_launch=True)  # less sure, it costs more than it gains: on a validation split
+LATE = Prefetch(1, after_launch=True)  # for slow predictors: they run while the experts do
+SURE = Prefetch(1, threshold=0.3, after_launch=True)  # a lower threshold costs more than it gains (validation split)
 _ROWS = (
     Policy(
         "gpu-only",
@@ -253,7 +255,7 @@ _ROWS = (
 
 
 def _wrong(name: str, value: Any) -> str:
-    """What a plug-in of that name should be instead."""
+    """What is wrong with a plug-in's value; empty if nothing."""
     if not isinstance(value, Policy):
         return f"{type(value).__name__}: a specmoe.sim.decide.policy.Policy expected"
     return "" if value.name == name else f"a Policy named {value.name!r}: the entry point's name expected"
@@ -267,20 +269,22 @@ def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
     POLICIES.require_usable(name)
     if name not in POLICIES:
         raise InputError(f"policy {name!r}: {hint(name, POLICIES)}")
-    made = POLICIES[name]
+    changed = POLICIES[name]
     for dotted, value in (overrides or {}).items():
-        made = _changed(made, dotted, value)
-    return made
+        changed = _changed(changed, dotted, value)
+    return changed
 
 
 def chosen_names(names: Sequence[str]) -> list[str]:
-    """The policies that an option names: `all` alone is every one; raises InputError."""
+    """The policies that an option names; `all` alone stands for every policy. Raises InputError."""
     if list(names) == [ALL]:
         return list(POLICIES)
     if not names or "" in names:
         raise InputError(f"--policy: a name expected, e.g. on-demand-lru, or {ALL} (every policy)")
     if ALL in names:
-        raise InputError(f"--policy {','.join(names)}: {ALL} is every policy: either {ALL} or names expected, not both")
+        raise InputError(
+            f"--policy {','.join(names)}: {ALL} is every policy: either {ALL} or names expected, and not both"
+        )
     return list(names)
 
 
@@ -299,7 +303,7 @@ def _changed(made: Policy, dotted: str, value: Any) -> Policy:
     if first == "predictor" and second:
         return dataclasses.replace(made, predictor_parameters={**made.predictor_parameters, second: value})
     if dotted not in fields():
-        raise InputError(f"{dotted}: not a choice of a policy: {hint(dotted, fields())}")
+        raise InputError(f"{dotted}: no setting of a policy: {hint(dotted, fields())}")
     if not second:
         return dataclasses.replace(made, **{first: value})
     rule = made.prefetch or Prefetch()

@@ -1,10 +1,10 @@
-"""A `DecisionTable` in the order in which the host runs it.
+"""The program: a `DecisionTable` in the order in which the host executes it.
 
-An event is one or more rounds (one for each wave of its demand). In a round the host first issues loads: the wave's
+An event is one or more rounds, one for each wave of its demand. In a round the host first issues loads: the wave's
 demand loads and, in the last round, the prefetches. Then it launches the wave's experts: resident ones first, those
 with the most tokens first (no other order ends sooner when the host launches slowly), then the others as they land.
 
-Where predicting takes the host time, or comes after the launch, every event has one round more, at whose beginning the
+Where predicting takes the host time, or comes after the launch, every event has one more round, at whose beginning the
 host predicts:
 
     before the launch   ..., demand loads of the last wave | predict, prefetches, experts of the last wave
@@ -42,7 +42,7 @@ class Program(NamedTuple):
 
 
 def program_of(table: DecisionTable, predicts: bool = False) -> Program:
-    """Order the rows of a table; `predicts` if predicting takes the host time."""
+    """Order the rows of a table; `predicts` says whether predicting takes the host time."""
     uses, loads = table.uses, table.loads
     waves = np.ones(table.num_steps * table.num_layers, np.int64)
     np.maximum.at(waves, uses.event, uses.wave + 1)
@@ -68,7 +68,7 @@ def program_of(table: DecisionTable, predicts: bool = False) -> Program:
 
 
 def _previous(slot: Rows, order: Rows) -> NDArray[np.int64]:
-    """The load before each into the same slot, [loads]."""
+    """The previous load into the same slot, [loads]; -1 if there is none."""
     by_slot = order[np.argsort(slot[order], kind="stable")]
     same = slot[by_slot[1:]] == slot[by_slot[:-1]]
     previous = np.full(len(slot), -1, np.int64)
@@ -77,7 +77,7 @@ def _previous(slot: Rows, order: Rows) -> NDArray[np.int64]:
 
 
 def _last_uses(load: Rows, order: Rows, loads: int) -> NDArray[np.int64]:
-    """The last use of what each load brought, [loads + 1]; the last entry is of no load."""
+    """The last use of the expert that each load brought, [loads + 1]; the last entry stands for no load."""
     last = np.full(loads + 1, -1, np.int64)
     last[load[order]] = order
     return last

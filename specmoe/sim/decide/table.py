@@ -1,17 +1,13 @@
-"""The decisions of one policy on one workload: what every later stage, simulated or real, executes.
+"""The decisions of one policy on one workload: every later stage, simulated or real, executes this table.
 
-Two tables of parallel arrays. A key names an expert of a layer: `layer * num_experts + expert`. An event is one (step,
-layer): `step * num_layers + layer`. Within an event, loads are issued in the order of their rows, demand loads of the
-first wave first; uses run in the order of their rows. Prefetches are predicted and issued before the experts of the
-event's last wave are launched, or, `after_launch`, behind them.
+A decision table is two tables of parallel arrays, uses and loads. A key names an expert of a layer:
+`layer * num_experts + expert`. An event is one (step, layer): `step * num_layers + layer`. Within an event, loads are
+issued in the order of their rows, demand loads of the first wave first; uses run in the order of their rows. Prefetches
+are predicted and issued before the experts of the event's last wave are launched or, with `after_launch`, behind them.
 
-Long columns of integers that Python loops read and write: 4 or 8 bytes each, where a list takes 40.
-
-A second tier in VRAM: slots that hold experts compressed, behind the slots that compute.
-
-Every load that comes from the host leaves a compressed copy in VRAM, least recently loaded out first; a load that finds
-its expert there only has to expand it (specMoE's GPU, compressed, host hierarchy). What the first tier decides does not
-depend on the second, so the second is a pure function of the first's loads.
+VRAM may hold compressed experts in a second tier behind the slots (`found_compressed`). Every load from the host leaves
+a compressed copy there, the least recently loaded copy is dropped first, and a load that finds its expert there only
+expands it. Decisions of the first tier do not depend on the second, which is a pure function of the loads.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ Ints = NDArray[np.int32]
 
 
 class Uses(NamedTuple):
-    """One row for every demanded expert."""
+    """The uses: one row for every demanded expert of an event."""
 
     event: Ints
     key: Ints
@@ -40,7 +36,7 @@ class Uses(NamedTuple):
 
 
 class Loads(NamedTuple):
-    """One row for every load."""
+    """The loads: one row for every demand load and prefetch."""
 
     event: Ints  # during which it is issued
     key: Ints
@@ -64,32 +60,32 @@ class DecisionTable(NamedTuple):
 
     @property
     def cliff_slots(self) -> int:
-        """`results.cliff_slots` of the demand."""
+        """Number of slots up to which an LRU over all layers has no hits (see `results.cliff_slots`)."""
         return cliff_slots(len(self.uses.key), self.num_steps, self.num_layers)
 
     @property
     def hits(self) -> int:
-        """Demanded experts that were resident."""
+        """Number of demanded experts that were resident."""
         return int(self.uses.hit.sum())
 
     @property
     def demand_loads(self) -> int:
-        """Loads a router asked for."""
+        """Number of loads that a router demanded."""
         return int(self.loads.demand.sum())
 
     @property
     def prefetch_loads(self) -> int:
-        """Loads a prediction asked for."""
+        """Number of prefetches."""
         return len(self.loads.demand) - self.demand_loads
 
     @property
     def prefetch_useful(self) -> int:
-        """Prefetched experts that were used before they left."""
+        """Number of prefetched experts that were used before they were evicted."""
         return int((self.loads.used & ~self.loads.demand).sum())
 
 
 class Recorder:
-    """Collects rows while decisions are made."""
+    """Collects the rows of a decision table while decisions are made."""
 
     def __init__(self) -> None:
         self._uses = array("i")
@@ -98,17 +94,17 @@ class Recorder:
 
     @property
     def num_loads(self) -> int:
-        """Rows of loads so far."""
+        """Number of loads so far."""
         return len(self._used)
 
     def use(self, event: int, key: int, tokens: int, slot: int, load: int, hit: bool, wave: int) -> None:
-        """Write down a use; its load was a useful one."""
+        """Add a use, and mark its load as used."""
         self._uses.extend((event, key, tokens, slot, load, hit, wave))
         if load >= 0:
             self._used[load] = True
 
     def load(self, event: int, key: int, slot: int, evicted: int, demand: bool, wave: int) -> int:
-        """Write down a load; its row."""
+        """Add a load and return its row."""
         self._loads.extend((event, key, slot, evicted, demand, wave))
         self._used.append(False)
         return len(self._used) - 1
@@ -116,7 +112,7 @@ class Recorder:
     def table(
         self, num_steps: int, num_layers: int, num_experts: int, slots: int, after_launch: bool = False
     ) -> DecisionTable:
-        """Everything written down."""
+        """The decision table of all rows added."""
         event, key, tokens, slot, load, hit, wave = _columns(self._uses, 7)
         uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave)
         event, key, slot, evicted, demand, wave = _columns(self._loads, 6)
@@ -130,36 +126,36 @@ def _columns(rows: array[int], width: int) -> list[Ints]:
 
 
 def packed(values: NDArray[Any]) -> array[int]:
-    """The same integers: times, which want 8 bytes."""
+    """The same integers as an `array` of 8 bytes each, for times; Python loops read it faster than numpy."""
     return array("q", np.ascontiguousarray(values, np.int64).tobytes())
 
 
 def packed_rows(values: NDArray[Any]) -> array[int]:
-    """The same integers: numbers of rows, for which 4 bytes do."""
+    """The same integers as an `array` of 4 bytes each, for numbers of rows."""
     return array("i", np.ascontiguousarray(values, np.int32).tobytes())
 
 
 def column(length: int, value: int = 0) -> array[int]:
-    """So many of one value."""
+    """An `array` of `length` equal values."""
     return packed(np.full(length, value))
 
 
 def unpacked(values: array[int]) -> NDArray[np.int64]:
-    """The same integers as numpy sees them; shares memory."""
+    """The same integers as a numpy array that shares their memory."""
     return np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
 
 
 def found_compressed(table: DecisionTable, slots: int) -> NDArray[np.bool_]:
-    """Which loads find their expert among `slots` compressed ones in VRAM, [loads]."""
+    """Whether each load finds its expert among `slots` compressed experts in VRAM, [loads]."""
     found = np.zeros(len(table.loads.key), np.bool_)
-    held: dict[int, None] = {}  # least recently loaded first
+    copies: dict[int, None] = {}  # least recently loaded first
     if not slots:
         return found
     for row, key in enumerate(table.loads.key.tolist()):
-        if key in held:
+        if key in copies:
             found[row] = True
-            del held[key]
-        elif len(held) == slots:
-            del held[next(iter(held))]
-        held[key] = None
+            del copies[key]
+        elif len(copies) == slots:
+            del copies[next(iter(copies))]
+        copies[key] = None
     return found

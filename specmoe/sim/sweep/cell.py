@@ -1,4 +1,4 @@
-"""The files that the cells of a sweep name, each read once: profiles, and hashes of what all of them hold."""
+"""The files that cells of a sweep name (traces, profiles, shapes, checkpoints): each is read and hashed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from specmoe import __version__
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.claims import brought, default_shape
+from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy, policy
 from specmoe.sim.overrides import PREDICT_NS, is_of_policy
@@ -20,11 +20,11 @@ from specmoe.traces.splitting import train_beside
 from specmoe.traces.store import open as open_trace
 from specmoe.traces.store import path_of
 
-CHECKPOINT = "predictor.checkpoint"  # the one setting that names files
+CHECKPOINT = "predictor.checkpoint"  # the only setting that names files
 
 
 class Contents:
-    """What files held when they were first asked for."""
+    """Contents of files as they were when they were first read."""
 
     def __init__(self) -> None:
         self._profiles: dict[str, HardwareProfile] = {}
@@ -46,27 +46,27 @@ class Contents:
         return self._shapes[cell.trace]
 
     def loaded(self, cell: RunConfig) -> RunConfig:
-        """The same with its profile read; raises InputError for a wrong one."""
+        """The cell with its profile read; raises InputError for an invalid profile."""
         return dataclasses.replace(cell, profile=self.profile(str(cell.profile)))
 
     def key(self, cell: RunConfig) -> str:
-        """SHA-256 of all that a cell's row depends on, what files hold and the package's version included.
+        """SHA-256 of everything that a cell's row depends on, including contents of files and the package's version.
 
         Raises InputError and TraceError where a file cannot be read.
         """
-        return _hash_of([__version__, brought(policy_of(cell)), dataclasses.asdict(cell), self.hashes(cell)])
+        return _hash_of([__version__, plugin_versions(policy_of(cell)), dataclasses.asdict(cell), self.hashes(cell)])
 
     def hashes(self, cell: RunConfig) -> dict[str, str]:
-        """Of the files that a cell reads, by what they are."""
+        """Hashes of the files that a cell reads, by their kind (trace, train, profile, shape, checkpoint)."""
         named = {"trace": cell.trace, "train": cell.train or train_beside(cell.trace), "profile": cell.profile}
         named |= {"shape": self.shape(cell), "checkpoint": dict(cell.settings).get(CHECKPOINT)}
         return {kind: self._hash(kind, str(name)) for kind, name in named.items() if name is not None}
 
     @property
     def known(self) -> dict[str, dict[str, str]]:
-        """Hashes of everything asked for so far, by what it is and by name."""
+        """Hashes of all files read so far, by kind and name."""
         kinds = sorted({kind for kind, _ in self._hashes})
-        return {kind: {name: found for (of, name), found in self._hashes.items() if of == kind} for kind in kinds}
+        return {kind: {name: digest for (of, name), digest in self._hashes.items() if of == kind} for kind in kinds}
 
     def _hash(self, kind: str, name: str) -> str:
         if (kind, name) not in self._hashes:
@@ -86,7 +86,7 @@ class Contents:
 
 
 def policy_of(cell: RunConfig) -> Policy:
-    """Its policy with what the cell sets of it; raises InputError for an unknown one."""
+    """The policy of a cell with the cell's settings of it; raises InputError for an unknown policy."""
     settings = {name: value for name, value in cell.settings if is_of_policy(name) and name != PREDICT_NS}
     return policy(cell.policy, settings)
 
@@ -96,12 +96,12 @@ def _hash_of(value: Any) -> str:
 
 
 def _hash_of_files(path: Path) -> str:
-    """Of a file, or of all in a directory; of nothing where there is none, which whoever needs it will say."""
+    """Hash of a file or of all files in a directory. A missing file hashes as empty: its reader reports the error."""
     files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         for file in (file for file in files if file.exists()):
-            found.update(file.name.encode() + b"\0" + file.read_bytes())
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return found.hexdigest()
+    return digest.hexdigest()

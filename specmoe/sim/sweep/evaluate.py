@@ -1,7 +1,7 @@
-"""Rows of cells: predicted once, decided once, and all machines that share decisions timed in one pass.
+"""Rows of cells: everything that several cells share is computed once, and their machines are timed in one pass.
 
-Cells of one routing share predictions; of them, those of one policy and number of slots share decisions, whatever
-machine, model's shape or format they are of.
+Cells of one routing share predictions. Of these, cells of one policy and number of slots share decisions, on whatever
+machine, with whatever shape and format.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Timer = Callable[[Sequence[Job], DecisionTable], Rows]
 def evaluate(
     cells: Sequence[RunConfig], predictions: Path | None = None, on_cell: Callable[[int], None] = lambda done: None
 ) -> list[Row]:
-    """A row of `sweep_table` for each cell, in their order; a cell that fails is a row that says why.
+    """One row of `sweep_table` for each cell, in order; a cell that fails gives a row with its error.
 
-    `predictions` is a directory that keeps predictions; `on_cell` is told how many cells are done.
+    `predictions` is a directory that keeps predictions; `on_cell` is called with the number of finished cells.
     """
     rows: dict[int, Row] = {}
     for number, row in Evaluation(cells, predictions).rows():
@@ -42,14 +42,14 @@ def evaluate(
 
 
 class Evaluation:
-    """Cells, and what is read and prepared for them."""
+    """A list of cells, with the files and scenarios that they share."""
 
     def __init__(self, cells: Sequence[RunConfig], predictions: Path | None) -> None:
         self._cells, self._predictions = cells, predictions
         self._contents = Contents()
 
     def rows(self) -> Rows:
-        """Every cell's number and row, in the order in which they are done."""
+        """Yield every cell's number and row, in the order in which they finish."""
         for key, numbers in grouped(range(len(self._cells)), lambda number: self._cells[number].routing):
             try:
                 routing = Routing(*key, self._predictions)
@@ -71,7 +71,7 @@ class Evaluation:
             yield from self._of_slots(alike)
 
     def _job(self, number: int, routing: Routing, scenarios: dict[RunConfig, Scenario | Exception]) -> Job | Exception:
-        """What can be run, or why it cannot be; `scenarios` are those of former cells."""
+        """The job of a cell, or the error why it cannot run; `scenarios` are those of earlier cells."""
         cell = self._cells[number]
         machine = dataclasses.replace(cell, policy="")
         if machine not in scenarios:
@@ -91,7 +91,7 @@ class Evaluation:
             return error
 
     def _of_slots(self, jobs: Sequence[Job]) -> Rows:
-        """Jobs of one routing, number of slots and context."""
+        """Rows of jobs that share routing, number of slots and context."""
         scenarios = list({id(job.scenario): job.scenario for job in jobs}.values())
         slots = scenarios[0].slots
         try:
@@ -104,7 +104,7 @@ class Evaluation:
             yield from self._of_decisions(alike)
 
     def _of_decisions(self, jobs: Sequence[Job]) -> Rows:
-        """Jobs whose decisions are the same."""
+        """Rows of jobs that share their decisions."""
         try:
             decisions = jobs[0].scenario.decide(jobs[0].chosen, jobs[0].scenario.slots)
         except Exception as error:
@@ -122,7 +122,7 @@ class Evaluation:
     def _apart(
         self, jobs: Sequence[Job], error: Exception, key: Callable[[Job], int], again: Callable[[Sequence[Job]], Rows]
     ) -> Rows:
-        """After an error of some jobs together: each alone, so that the others of them do not fail."""
+        """Try jobs that failed together in smaller groups, so that one bad job does not spoil the others."""
         parts = list(grouped(jobs, key))
         if len(parts) == 1:
             yield from (self._failed(job.number, error) for job in jobs)
@@ -135,26 +135,26 @@ class Evaluation:
         try:
             key = self._contents.key(cell)
         except Exception:
-            key = ""  # a file that it depends on cannot be read: that is the error
+            key = ""  # a file cannot be read: `error` says so already
         return number, failed_row(cell, key, error)
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple[Key, list[Item]]]:
-    """Items of equal keys together, in the order of each key's first."""
-    found: dict[Key, list[Item]] = {}
+    """Groups of items with equal keys, in the order of each key's first item."""
+    groups: dict[Key, list[Item]] = {}
     for item in items:
-        found.setdefault(key(item), []).append(item)
-    yield from found.items()
+        groups.setdefault(key(item), []).append(item)
+    yield from groups.items()
 
 
 def _pass(job: Job) -> tuple[int, int, bool]:
-    """What is alike in scenarios that are timed in one pass."""
+    """What scenarios that are timed in one pass have in common."""
     scenario = job.scenario
     return scenario.slots, scenario.config.home.compressed_slots, scenario.attends_across
 
 
 def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
-    """All at once, by the re-timer."""
+    """Time all jobs in one pass, by the re-timer."""
     counts = counts_of(jobs[0].scenario.routed.workload, decisions)
     runs = timings(decisions, [job.scenario for job in jobs], jobs[0].chosen)
     for job, run in zip(jobs, runs, strict=True):
@@ -164,7 +164,7 @@ def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
 
 
 def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
-    """One after the other, by the engine."""
+    """Time jobs one after the other, by the engine."""
     for job in jobs:
         scenario = job.scenario
         result = scenario.run_decided(job.chosen, decisions, scenario.slots).result

@@ -1,8 +1,8 @@
-"""Rows that are done while a sweep is not: a file for each unit of work, whole or not there at all, named by its hash.
+"""Checkpoints of an unfinished sweep: each finished unit of work is one Parquet file, written atomically.
 
-OUT/parts/<hash>.parquet       rows; the hash is that of what they say
-OUT/parts/predictions/         what predictors said
-OUT/sweep.parquet, sweep.json  at the end, in place of all that
+OUT/parts/<hash>.parquet       rows of a unit; the name is the hash of their content
+OUT/parts/predictions/         predictions, shared by all units
+OUT/sweep.parquet, sweep.json  the finished sweep, which replaces all of the above
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ class Parts:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """The directories are there; gone again if the block raises and has written nothing.
+        """Make the directories for the block; remove them if it raises and has written nothing.
 
-        Raises InputError, also if another sweep is at work there.
+        Raises InputError if they cannot be made, or if another sweep is running in the directory.
         """
         with directory_for(self.predictions), alone_in(self.directory, "another sweep"):
             yield
 
     def keep(self, rows: Sequence[Row]) -> None:
-        """Write down rows; raises InputError."""
+        """Write the rows of a unit; raises InputError if they cannot be written."""
         table = _table(rows)
         with replacing(self._place / f"{_hash(table)}.parquet") as fresh:
             pq.write_table(table, fresh)
 
     def kept(self) -> dict[str, Row]:
-        """Rows with figures by their cell's key: of a sweep that was stopped, and of one that was finished.
+        """Rows with figures, by the key of their cell, of a stopped or finished sweep.
 
-        Without what is set or scaled, which the cell itself tells. What is damaged counts as not there.
+        The columns `set.*` and `scale.*` are left out, since the cell itself has them. Damaged files are ignored.
         """
         tables = [*self._finished(), *self._unfinished()]
         rows = [row for table in tables for row in table.select(list(OWN)).to_pylist()]
         return {row["cell"]: row for row in rows if not row["error"]}
 
     def clear(self) -> None:
-        """Remove what a finished sweep no longer needs."""
+        """Remove the checkpoints, which a finished sweep no longer needs."""
         shutil.rmtree(self._place, ignore_errors=True)
 
     def _finished(self) -> Iterator[pa.Table]:
@@ -90,5 +90,5 @@ def _table(rows: Sequence[Row]) -> pa.Table:
 
 
 def _hash(table: pa.Table) -> str:
-    said: list[dict[str, Any]] = table.select(list(OWN)).to_pylist()
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    rows: list[dict[str, Any]] = table.select(list(OWN)).to_pylist()
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

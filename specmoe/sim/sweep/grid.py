@@ -1,4 +1,4 @@
-"""From what a sweep asks to its cells: every combination, and around each, if wanted, one number at a time changed."""
+"""From a question to cells: every combination of values, and variations of one number at a time around each cell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
 
 
 def cells_of(question: Question) -> list[RunConfig]:
-    """All cells, none twice; raises InputError where there are none, and for names that nothing has."""
+    """All cells without duplicates; raises InputError if there are none, and for unknown names."""
     grids = [merged(merged(DEFAULTS, _shared(question)), part) for part in question.get(LIST, [{}])]
     for grid in grids:
         _check(grid)
@@ -47,7 +47,7 @@ def cells_of(question: Question) -> list[RunConfig]:
 
 
 def _size(grid: Question) -> int:
-    """How many combinations a grid has."""
+    """Number of combinations in a grid."""
     room = sum(len(grid.get(name, ())) for name in ROOM) or 1
     axes = [len(values) for name, values in grid.items() if name in AXES and name not in ROOM]
     return room * prod(axes) * prod(len(values) for part in BY_NAME for values in grid.get(part, {}).values())
@@ -58,7 +58,7 @@ def _shared(question: Question) -> Question:
 
 
 def _check(grid: Question) -> None:
-    """Raise InputError for what is missing or has no meaning for any cell."""
+    """Raise InputError for a value that is missing or that no cell can use."""
     for name in ("trace", "policy"):
         if not grid.get(name):
             raise InputError(f"an empty grid: no {name}: --{name}, or {name} = ... in the file, expected")
@@ -96,17 +96,17 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
 
 
 def _pairs(named: dict[str, list[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]:
-    """Every combination of values of dotted names; one that is empty of no names."""
+    """Every combination of values of dotted names; one empty combination if there are no names."""
     for values in product(*named.values()):
         yield tuple(zip(named, values, strict=True))
 
 
 def _with_changes(cells: list[RunConfig], share: float) -> Iterator[RunConfig]:
-    """Each cell, and behind it itself with one number changed, less and more, for every number that matters."""
+    """Each cell, followed by copies with one number that affects it changed, down and up by the share."""
     contents, routings = Contents(), dict[RoutingKey, Routing]()
     for cell in cells:
         yield cell
-        with suppress(SpecmoeError):  # of a cell that fails, which its row tells
+        with suppress(SpecmoeError):  # a cell that fails says so in its row
             if cell.routing not in routings:
                 routings[cell.routing] = Routing(*cell.routing)
             scenario = Scenario(contents.loaded(cell), routing=routings[cell.routing])
@@ -114,11 +114,11 @@ def _with_changes(cells: list[RunConfig], share: float) -> Iterator[RunConfig]:
 
 
 def _changes(cell: RunConfig, costs: Costs, share: float) -> Iterator[RunConfig]:
-    held = dict(cell.settings)
+    settings = dict(cell.settings)
     size = ("device.vram",) if cell.slots is None and cell.vram is None else ()
     for name in (*size, *scalable(costs)):
         for factor in (1 - share, 1 + share):
-            if name not in held:
+            if name not in settings:
                 yield _scaled(cell, name, factor)
 
 

@@ -1,8 +1,7 @@
-"""What a worker is asked to do, in this process, in another one or on another machine.
+"""A sweep from its cells to its files: cells are grouped into units of work, done by workers, and kept as they finish.
 
-Cells cut into units of work: what shares decisions and bounds stays together, as far as everybody is kept busy.
-
-A sweep from its cells to its files: units of work, done by workers, each kept as it is done.
+A unit holds cells that share decisions and bounds, as far as all workers are kept busy. Units that need the same
+predictions share them through a directory.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from specmoe.sim.sweep.workers import Workers
 from specmoe.summary import Row
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep, to_arrow
 
-MOST = 2000  # cells of a unit that the re-timer times
-MOST_ALONE = 16  # of one that the engine times, seconds each
-EACH = 2  # units for each worker, at least, so that the last one does not keep all waiting
-BOUNDS = 4  # policies that each unit decides besides its own
+RETIMED_CELLS = 2000  # most cells of a unit that the re-timer times in one pass
+ENGINE_CELLS = 16  # most cells of a unit that the engine times, each in seconds
+UNITS_PER_WORKER = 2  # at least, so that no worker waits long for the last unit
+BOUND_POLICIES = 4  # policies that each unit decides for its bounds, besides its own
 Unit = tuple[RunConfig, ...]
 Staff = Callable[[], AbstractContextManager[Workers]]
-Told = Callable[[int, int], None]
+OnCells = Callable[[int, int], None]
 
 
 class Asked(NamedTuple):
-    """What is to be done, and what the manifest says of it."""
+    """The cells of a sweep, with the question and command that the manifest records."""
 
     cells: Sequence[RunConfig]
     question: dict[str, Any]
@@ -50,20 +49,20 @@ class Asked(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A finished sweep; of its cells, how many were kept from before and how many were computed now."""
+    """A finished sweep, with the number of cells kept from an earlier run and the number computed now."""
 
     table: SweepTable
     kept: int
     computed: int
 
 
-def run_sweep(asked: Asked, out: Path, staff: Staff, on_cells: Told = lambda done, total: None) -> Done:
-    """Compute what `out` has no rows of yet, and write its table and manifest.
+def run_sweep(asked: Asked, out: Path, staff: Staff, on_cells: OnCells = lambda done, total: None) -> Done:
+    """Compute the rows that `out` does not have yet, and write its table and manifest.
 
-    `staff` gives workers, and is not asked if there is nothing to do; `on_cells` is told how many cells are done, of
-    how many. Whatever stops this, the rows of all units that were done are kept in `out`, and found the next time.
-    Raises InputError if `out` cannot be written, if workers cannot be had, and if they read other files than this
-    process does.
+    `staff` starts the workers; it is not called if there is nothing to do. `on_cells` is called with the number of
+    finished cells and of all cells. If the sweep is interrupted, the rows of finished units stay in `out` and are used
+    by the next call. Raises InputError if `out` cannot be written, if workers cannot be started, and if they read other
+    files than this process.
     """
     started, parts, contents = time.perf_counter(), Parts(out), Contents()
     with parts.prepared():
@@ -72,21 +71,21 @@ def run_sweep(asked: Asked, out: Path, staff: Staff, on_cells: Told = lambda don
         missing = {cell: key for cell, key in zip(asked.cells, keys, strict=True) if cell not in rows}
         on_cells(len(rows), len(asked.cells))
         with closing(_work(list(missing), staff, parts.predictions)) as work:
-            for unit, found in work:
-                _require_same_files(found, [missing[cell] for cell in unit])
-                parts.keep(found)
-                rows |= zip(unit, found, strict=True)
+            for unit, rows_of_unit in work:
+                _require_same_files(rows_of_unit, [missing[cell] for cell in unit])
+                parts.keep(rows_of_unit)
+                rows |= zip(unit, rows_of_unit, strict=True)
                 on_cells(len(rows), len(asked.cells))
         table = _table(asked, [rows[cell] for cell in asked.cells], contents, time.perf_counter() - started)
-        there = None if missing else _finished(out, table)
-        if there is None:
+        earlier = None if missing else _finished(out, table)
+        if earlier is None:
             save_sweep(table, out)
         parts.clear()
-    return Done(there or table, len(rows) - len(missing), len(missing))
+    return Done(earlier or table, len(rows) - len(missing), len(missing))
 
 
 def _work(cells: Sequence[RunConfig], staff: Staff, predictions: Path) -> Generator[tuple[Unit, list[Row]], None, None]:
-    """Every unit and its rows, as they are done; what several of them must know is predicted first."""
+    """Yield every unit and its rows as they finish; predictions that several units need are made first."""
     if not cells:
         return
     with staff() as workers:
@@ -97,7 +96,7 @@ def _work(cells: Sequence[RunConfig], staff: Staff, predictions: Path) -> Genera
 
 
 def _key(contents: Contents, cell: RunConfig) -> str:
-    """None of a cell whose files cannot be read, which its row will say."""
+    """The key of a cell; empty if its files cannot be read, which its row will say."""
     try:
         return contents.key(cell)
     except SpecmoeError:
@@ -105,14 +104,14 @@ def _key(contents: Contents, cell: RunConfig) -> str:
 
 
 def _known(cells: Sequence[RunConfig], keys: Sequence[str], kept: dict[str, Row]) -> dict[RunConfig, Row]:
-    found = zip(cells, keys, strict=True)
-    return {cell: kept[key] | varied(cell) for cell, key in found if key in kept}
+    return {cell: kept[key] | varied(cell) for cell, key in zip(cells, keys, strict=True) if key in kept}
 
 
 def _require_same_files(rows: Sequence[Row], expected: Sequence[str]) -> None:
     if [row["cell"] for row in rows] != list(expected):
         raise InputError(
-            "a worker reads other traces, profiles or shapes, or another version of specmoe, than are here"
+            "a worker reads other traces, profiles or shapes, or another version of specmoe, than this process: the "
+            "same files and version expected on all machines"
         )
 
 
@@ -132,26 +131,30 @@ def _table(asked: Asked, rows: Sequence[Row], contents: Contents, seconds: float
 
 
 def _finished(out: Path, fresh: SweepTable) -> SweepTable | None:
-    """The sweep that is there, if it is the same one."""
+    """The finished sweep in a directory, if it is the same as the fresh one; else None."""
     try:
-        there = load_sweep(out)
+        earlier = load_sweep(out)
     except InputError:
         return None
-    same = all(there.manifest.get(name) == fresh.manifest[name] for name in ("version", "question", "hashes", "cells"))
-    rows = there.rows["cell"].tolist() == fresh.rows["cell"].tolist()  # unlike where only one of the files was written
-    return there if same and rows else None
+    same = all(
+        earlier.manifest.get(name) == fresh.manifest[name] for name in ("version", "question", "hashes", "cells")
+    )
+    rows = (
+        earlier.rows["cell"].tolist() == fresh.rows["cell"].tolist()
+    )  # unlike where only one of the files was written
+    return earlier if same and rows else None
 
 
 def units_of(cells: Sequence[RunConfig], workers: int) -> list[Unit]:
-    """Units, the largest first."""
+    """Units of work for a number of workers, the largest first."""
     parts = [part for _, part in grouped(cells, _decided)]
-    pieces = math.ceil(EACH * workers / len(parts)) if parts else 1
+    pieces = math.ceil(UNITS_PER_WORKER * workers / len(parts)) if parts else 1
     units = [unit for part in parts for unit in _pieces(part, pieces)]
     return sorted(units, key=_weight, reverse=True)
 
 
 def _decided(cell: RunConfig) -> Hashable:
-    """What cells of one workload and one number of slots have in common; unlike links are timed apart."""
+    """What cells that share workload and slots have in common; FIFO and other links are timed separately."""
     room: Any = cell.slots
     if room is None:
         room = (cell.vram, cell.format, cell.shape, cell.home, cell.vram is None and (cell.profile, cell.scales))
@@ -159,14 +162,14 @@ def _decided(cell: RunConfig) -> Hashable:
 
 
 def _in_passes(cells: Sequence[RunConfig]) -> bool:
-    """Whether the re-timer times them together; all of them have one kind of link."""
+    """Whether the re-timer times the cells together; all of them have the same kind of link."""
     return cells[0].link == "fifo" and compiled()
 
 
 def _pieces(part: Sequence[RunConfig], pieces: int) -> Iterator[Unit]:
-    """Cut by policies, so that each decision is made once; and where that is still too much, by number."""
+    """Cut a group by policies, so that each decision is made once; cut pieces that are still too large by number."""
     policies = [alike for _, alike in grouped(part, _policy)]
-    most = MOST if _in_passes(part) else MOST_ALONE
+    most = RETIMED_CELLS if _in_passes(part) else ENGINE_CELLS
     share = math.ceil(len(policies) / min(pieces, len(policies)))
     for start in range(0, len(policies), share):
         piece = [cell for alike in policies[start : start + share] for cell in alike]
@@ -178,36 +181,36 @@ def _policy(cell: RunConfig) -> Hashable:
 
 
 def _weight(unit: Unit) -> int:
-    """About how long a unit takes, in decisions."""
-    decisions = len({_policy(cell) for cell in unit}) + BOUNDS
+    """Approximate cost of a unit, in decisions."""
+    decisions = len({_policy(cell) for cell in unit}) + BOUND_POLICIES
     return decisions if _in_passes(unit) else decisions + len(unit)
 
 
 def rows_of(unit: Unit, predictions: Path) -> list[Row]:
-    """The rows of a unit, with predictions from a directory, where this machine sees it."""
+    """The rows of a unit, with predictions from a directory if this machine sees it."""
     return evaluate(unit, predictions if predictions.is_dir() else None)
 
 
 def predict(cell: RunConfig, predictions: Path) -> None:
-    """Leave what a cell's predictor says in a directory; whether it can say anything, its row tells."""
+    """Write a cell's predictions into a directory; an error is ignored here, since the cell's row will report it."""
     if predictions.is_dir():
         with suppress(Exception):
             Routing(*cell.routing, predictions).predictions.of(policy_of(cell))
 
 
 def shared_predictions(units: Sequence[Unit]) -> list[RunConfig]:
-    """A cell for each predictor that several units ask the same."""
-    asked = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
-    alike = [part for _, part in grouped(asked, lambda pair: _predictor(pair[0]))]
+    """One cell for each set of predictions that several units need."""
+    pairs = [(cell, number) for number, unit in enumerate(units) for cell in unit if _asks(cell)]
+    alike = [part for _, part in grouped(pairs, lambda pair: _predictor(pair[0]))]
     return [part[0][0] for part in alike if len({number for _, number in part}) > 1]
 
 
 def _asks(cell: RunConfig) -> bool:
-    """Whether it takes time to know what its predictor says."""
+    """Whether the cell's predictor takes time to run."""
     try:
         return policy_of(cell).predictor not in FREE
     except SpecmoeError:
-        return False  # which its row tells
+        return False  # the cell's row will report the error
 
 
 def _predictor(cell: RunConfig) -> tuple[object, ...]:

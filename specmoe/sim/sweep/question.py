@@ -1,17 +1,10 @@
-"""Values to try, as people write them: one, several, or a range.
-
-On a command line `64,154` and `6GB/s..50GB/s:8`, eight values from the one to the other, or `6GB/s..50GB/s:8log` with
-equal ratios between them; in a file 64, [64, 154] and {from = "6GB/s", to = "50GB/s", count = 8, log = true}. Between
-whole ends all are whole, where there are enough. What has a unit is written with it (`specmoe.units`); values are in
-base units from here on.
-
-What a sweep asks, as a file or a command line tells it: a grid, or a list of grids.
+"""The question of a sweep, as a TOML file or the command line gives it: a grid of values, or a list of grids.
 
     trace = "switch-mini-128/decode/test"
     policy = ["on-demand-lru", "lookahead"]        # or "all"
     slots = [64, 154]                              # or vram = ["4GiB", "8GiB"], not both
     profile = "rtx3090"
-    one-at-a-time = 0.2                            # each number that matters, 20 % less and 20 % more
+    one-at-a-time = 0.2                            # each number that affects a cell, -20 % and +20 %
 
     [set]                                          # of policies and profiles, by dotted name
     prefetch.limit = [1, 2, 4]
@@ -24,7 +17,11 @@ What a sweep asks, as a file or a command line tells it: a grid, or a list of gr
     policy = "lookahead"
     batch = [1, 8]
 
-Every combination is tried. Where there are `[[cells]]`, what stands above them is what they share.
+Every combination is tried. What stands above `[[cells]]` is shared by all of them.
+
+Several values are written `64,154` on the command line and [64, 154] in a file. `6GB/s..50GB/s:8` is eight values from
+one end to the other, and `6GB/s..50GB/s:8log` has equal ratios between them; between whole ends all values are whole if
+there are enough. Quantities are written with their unit (`specmoe.units`) and held in base units.
 """
 
 from __future__ import annotations
@@ -48,10 +45,10 @@ from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, wh
 
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d{1,18})(?P<log>log)?")
 UNCOUNTED = re.compile(r"[0-9.e+-]*[0-9]\s*[A-Za-z/]*\.\.[0-9][0-9.e+-]*\s*[A-Za-z/]*")
-DIGITS = 6  # significant ones, of the values inside a range
+DIGITS = 6  # significant digits of the values inside a range
 PARTS = ("from", "to", "count", "log")
-MOST_VALUES = 10_000  # of one name
-MOST_END = 1e21  # of a range
+MOST_VALUES = 10_000  # most values of one name
+MOST_END = 1e21  # largest magnitude of a range's ends
 Axes = dict[str, list[Any]]
 Question = dict[str, Any]
 TIERS = ("host-pinned", "host-pageable", "nvme")
@@ -63,21 +60,21 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "home-format": FORMATS,
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
-ROOM = ("slots", "vram")  # of which a grid has one
-PATHS = ("trace", "profile", "shape")  # that may hold commas
+ROOM = ("slots", "vram")  # a grid has only one of them
+PATHS = ("trace", "profile", "shape")  # may be paths that contain commas
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
 DEFAULTS: Question = {"profile": ["rtx3090"], "batch": [1], "link": ["fifo"]}
 
 
 def word(name: str, value: Value) -> str:
-    """A name or a path; raises InputError."""
+    """The value itself if it is a name or path; raises InputError otherwise."""
     if not isinstance(value, str) or not value:
         raise InputError(f"{name}: {value!r}: a name expected")
     return value
 
 
 def _count(option: str) -> Callable[[str, Value], int]:
-    """What reads a number of things, within the limits of an option."""
+    """A function that reads a count within the limits of an option."""
     return lambda name, value: whole(f"{name}: {value!r}", value, *COUNTS[option])
 
 
@@ -90,26 +87,26 @@ ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": _count("steps"), "train
 
 
 def read_question(path: Path) -> Question:
-    """What a file asks; raises InputError naming what is wrong and what would be right."""
+    """Read the question of a TOML file; raises InputError that names what is wrong and what would be right."""
     return read_grid(read_toml(path), f"{path}: ")
 
 
 def read_grid(table: Mapping[str, Any], where: str = "", nested: bool = False) -> Question:
-    """The same of a table that is at hand; each axis becomes a list of values, each dotted name too."""
+    """Read the question of a parsed table: each axis and each dotted name becomes a list of values."""
     known = (*AXES, *ONCE, *BY_NAME, *(() if nested else (LIST, ASIDE)))
-    found: Question = {}
+    question: Question = {}
     for name, written in table.items():
         if name not in known:
             raise InputError(f"{where}{name}: unknown: {hint(name, known)}")
-        found[name] = _read(name, written, where)
-    if set(ROOM) <= set(found):
+        question[name] = _read(name, written, where)
+    if set(ROOM) <= set(question):
         file, space, prefix = where.rpartition(" ")
         raise InputError(f"{file}{space}either {prefix}slots or {prefix}vram expected, and not both")
-    return found
+    return question
 
 
 def merged(under: Question, over: Question) -> Question:
-    """What `over` asks, and what it leaves open as `under` has it; dotted names one by one."""
+    """The question `over`, completed by values of `under`; dotted names are completed one by one."""
     room = {name: value for name, value in under.items() if name not in ROOM}
     base = room if set(ROOM) & set(over) else under
     named = {part: base.get(part, {}) | over.get(part, {}) for part in BY_NAME if part in base or part in over}
@@ -136,7 +133,7 @@ def _read(name: str, written: Any, where: str) -> Any:
 
 
 def _values(part: str, dotted: str, written: Any, where: str) -> list[Value]:
-    """What is set, or the factors that scale, under a dotted name."""
+    """Values that are set, or factors that scale, under a dotted name."""
     place = f"{where}{part} {dotted}"
     if part == "set":
         return values_of(place, written, dimension_of(dotted), dotted)
@@ -144,34 +141,34 @@ def _values(part: str, dotted: str, written: Any, where: str) -> list[Value]:
 
 
 def _axis(name: str, values: list[Value], where: str) -> list[Any]:
-    found = list(dict.fromkeys(AXES[name](f"{where}{name}", value) for value in values))
+    axis = list(dict.fromkeys(AXES[name](f"{where}{name}", value) for value in values))
     if name == "policy":
-        return chosen_names(found)
-    for value in found:
+        return chosen_names(axis)
+    for value in axis:
         if name in CHOICES and value not in CHOICES[name]:
             raise InputError(f"{where}{name}: {value}: {hint(value, CHOICES[name])}")
-    return found
+    return axis
 
 
 def _share(where: str, value: Value) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"{where}{ASIDE}: {value!r}: a share between 0 and 1, such as 0.2, expected")
+        raise InputError(f"{where}{ASIDE}: {value!r}: a share between 0 and 1 expected, e.g. 0.2")
     return float(value)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted name, of tables in tables; a range is a value."""
-    found: dict[str, Any] = {}
+    """Values of nested tables by dotted name; a table that is a range counts as a value."""
+    values: dict[str, Any] = {}
     for name, value in table.items():
         inside = isinstance(value, dict) and not set(value) & set(PARTS)
-        found |= _flat(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
-    return found
+        values |= _flat(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
+    return values
 
 
 def values_of(name: str, written: Any, dimension: Dimension | None = None, called: str = "") -> list[Value]:
-    """The values that are written for a name, in their order, none twice; raises InputError.
+    """The values written for a name, in order and without duplicates; raises InputError for anything else.
 
-    Of a quantity, which is `called` so in complaints, the dimension is known: values are in its base unit.
+    With a `dimension`, values are quantities in its base unit; `called` is the name of the quantity in errors.
     """
     reader = _Reader(name, dimension, called or name)
     if isinstance(written, str):
@@ -184,7 +181,7 @@ def values_of(name: str, written: Any, dimension: Dimension | None = None, calle
         if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
             raise InputError(f"{name}: {value!r}: a number, a word, true or false expected")
     if not values:
-        raise InputError(f"{name}: nothing to try: one value at least expected")
+        raise InputError(f"{name}: no values: at least one expected")
     if len(values) > MOST_VALUES:
         raise InputError(f"{name}: {len(values):,} values: at most {MOST_VALUES:,} expected")
     return list({(type(value), value): value for value in values}.values())
@@ -195,30 +192,30 @@ def _split(text: str) -> list[str]:
 
 
 class _Reader(NamedTuple):
-    """Reads the values of one name; `dimension` is None unless it is a quantity."""
+    """Reads the values of one name; `dimension` is None unless they are quantities."""
 
     name: str
     dimension: Dimension | None
     called: str
 
     def value(self, written: Any) -> Any:
-        """One value of a file; a quantity's in base units."""
+        """One value of a file; a quantity is converted to base units."""
         if self.dimension is None or not isinstance(written, str | int | float):
             return written
         return quantity(f"{self.name}: {written}", self.called, str(written), self.dimension)
 
     def of_text(self, text: str) -> list[Value]:
-        """One value of a command line, or a range's."""
+        """The values of one part of a command line: a single value or a range."""
         ends = RANGE.fullmatch(text)
         if ends is None and UNCOUNTED.fullmatch(text):
-            raise InputError(f"{self.name}: {text}: how many values? FROM..TO:COUNT expected, such as 50..500:10")
+            raise InputError(f"{self.name}: {text}: FROM..TO:COUNT expected, e.g. 50..500:10 for ten values")
         if ends is None:
             return [self._word(text)]
         first, last = (self._word(ends[end]) for end in ("from", "to"))
         return self._between(f"{self.name}: {text}", first, last, int(ends["count"]), bool(ends["log"]))
 
     def of_range(self, table: dict[str, Any]) -> list[Value]:
-        """The values of a table with two ends and a count."""
+        """The values of a range that is written as a table."""
         where = f"{self.name}: {', '.join(f'{part} = {value}' for part, value in table.items())}"
         first, last, count, log = (table.get(part, False) for part in PARTS)
         if set(table) - set(PARTS) or type(count) is not int or not isinstance(log, bool):
@@ -231,11 +228,11 @@ class _Reader(NamedTuple):
     def _between(self, where: str, first: Any, last: Any, count: int, log: bool) -> list[Value]:
         for end in (first, last):
             if isinstance(end, bool) or not isinstance(end, int | float) or not abs(end) <= MOST_END:
-                raise InputError(f"{where}: FROM..TO:COUNT of two numbers expected, such as 50..500:10")
+                raise InputError(f"{where}: FROM..TO:COUNT with two numbers expected, e.g. 50..500:10")
         if not 2 <= count <= MOST_VALUES:
-            raise InputError(f"{where}: {count:,} values: 2 or more expected, and at most {MOST_VALUES:,}")
+            raise InputError(f"{where}: {count:,} values: at least 2 and at most {MOST_VALUES:,} expected")
         if first == last or (log and not (first > 0 and last > 0)):
-            raise InputError(f"{where}: two ends apart (above 0, with log) expected")
+            raise InputError(f"{where}: two different ends (above 0, with log) expected")
         inner = (np.geomspace if log else np.linspace)(first, last, count)[1:-1].tolist()
         if isinstance(first, int) and isinstance(last, int) and count <= abs(last - first) + 1:
             return [first, *map(round, inner), last]

@@ -1,7 +1,4 @@
-"""`Scenario.bounds` of many scenarios at once: floor, oracle, ceiling, link.
-
-Decisions timed for many scenarios in one pass: on FIFO links, by the re-timer.
-"""
+"""Runs of one decision table in many scenarios, and their bounds, in one pass of the re-timer (FIFO links only)."""
 
 from __future__ import annotations
 
@@ -22,22 +19,22 @@ from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import Sums
 
-MOST_STEPS = 1 << 24  # of all variants that are timed together: 128 MiB for their ends
+MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take 128 MiB
 
 
 class Timed(NamedTuple):
-    """A run of decisions in one scenario."""
+    """Figures of a run of decisions in one scenario."""
 
     sums: Sums
-    cost: Charge  # of the sample's predictions: not one of every event
+    cost: Charge  # of the sample's events, not of every event
     prefetching_ns: int  # copies of prefetches
     run_ns: int
 
 
 def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Policy | None = None) -> Iterator[Timed]:
-    """Runs of decisions in scenarios of one routing, context and number of compressed slots.
+    """Runs of decisions in scenarios that share routing, context and number of compressed slots.
 
-    `chosen` is the policy whose predictions are charged; without, none are. Raises InputError.
+    `chosen` is the policy whose predictions are charged. Default: none are. Raises InputError.
     """
     first = scenarios[0]
     workload = first.routed.workload
@@ -54,12 +51,12 @@ def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Pol
 
 
 def compiled() -> bool:
-    """Whether the re-timer can run here."""
+    """Whether the re-timer can run here (numba is installed)."""
     return find_spec("numba") is not None
 
 
 def durations_in(scenario: Scenario, part: Sample) -> Durations:
-    """What the sample's rows take, predictions aside."""
+    """Durations of the sample's rows, without predictions."""
     return durations_of(
         part.workload, part.table, scenario.costs, scenario.config.home, part.context, scenario.config.padded
     )
@@ -78,12 +75,12 @@ def _durations(scenario: Scenario, cost: Charge, part: Sample) -> Durations:
 
 
 class _Copies(NamedTuple):
-    """Numbers of loads of each code: all, those of prefetches, and of them those that nobody used."""
+    """Number of loads of each code: all loads, prefetches, and prefetches that were never used."""
 
     all: np.ndarray
     prefetched: np.ndarray
     wasted: np.ndarray
-    events: np.ndarray  # not of loads: of each code of an event's prediction
+    events: np.ndarray  # number of events of each code of predictions
 
     @classmethod
     def of(cls, decisions: DecisionTable, part: Sample) -> _Copies:
@@ -117,19 +114,22 @@ def _timed(
 
 
 def _mean(cost: Charge, events: np.ndarray) -> int:
-    """Of an event of the whole run, where `events` is the number that each of the sample's stands for."""
+    """Mean time of an event's predictions, ns; `events` says how many events each event of the sample stands for."""
     return round(float(events @ np.array(cost.ns, np.int64)) / int(events.sum())) if cost.ns else 0
 
 
 def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
-    """Of scenarios of one routing, context and number of compressed slots, by the engine where nothing is compiled."""
-    known = scenarios[0].yardsticks(slots)
+    """`Scenario.bounds` of scenarios that share routing, context and number of compressed slots.
+
+    The engine computes them where the re-timer cannot run.
+    """
+    yardsticks = scenarios[0].yardsticks(slots)
     if not compiled():
-        return [scenario.bounds_from(known) for scenario in scenarios]
-    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, known.oracle))
+        return [scenario.bounds_from(yardsticks) for scenario in scenarios]
+    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, yardsticks.oracle))
     return [
         {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
-        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, known), strict=True)
+        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, yardsticks), strict=True)
     ]
 
 
@@ -137,17 +137,17 @@ def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]
     return [round(run.run_ns / decisions.num_steps) for run in timings(decisions, scenarios)]
 
 
-def _serial(scenarios: Sequence[Scenario], known: Yardsticks) -> list[tuple[int, int]]:
-    """The ceiling, and what the link allows, of each."""
-    table, first = known.every_miss, scenarios[0]
+def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple[int, int]]:
+    """The ceiling and the link's bound of each scenario, ns."""
+    table, first = yardsticks.every_miss, scenarios[0]
     part = sample_of(first.routed.workload, table, first.config.home, first.contexts)
     paid = [durations_in(scenario, part) for scenario in scenarios]
     variants = part.variants(paid)
     work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
     steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
-    found = []
+    bounds = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
         copy = copy_ns(scenario.costs, scenario.config.home)
-        link = link_bound_ns(known.fewest.demand_loads, copy, each.read, steps)
-        found.append((ceiling_of(total, events, uses, steps, copy, each), link))
-    return found
+        link = link_bound_ns(yardsticks.fewest.demand_loads, copy, each.read, steps)
+        bounds.append((ceiling_of(total, events, uses, steps, copy, each), link))
+    return bounds

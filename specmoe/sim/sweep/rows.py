@@ -1,7 +1,4 @@
-"""What came out of a run: `results.summary`'s figures from sums that the re-timer gives, without a table of events.
-
-A cell's row: what was asked, what came out, what it rests on (see `specmoe.sweep_table`).
-"""
+"""The row of a cell (see `specmoe.sweep_table`): its configuration, its figures, and how good the evidence is."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from specmoe.traces.workload import Workload
 
 
 class Job(NamedTuple):
-    """A cell that can be run: its number in the order asked for, and what was prepared."""
+    """A cell that can run: its number in the sweep, its key, and the scenario and policy prepared for it."""
 
     number: int
     cell: RunConfig
@@ -29,7 +26,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came out of a job: figures of a run, what its predictions cost, what to know before believing it."""
+    """The result of a job: figures of the run, the cost of its predictions, and warnings."""
 
     figures: dict[str, Any]
     cost: Charge
@@ -38,10 +35,10 @@ class Outcome(NamedTuple):
 
 
 def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
-    """Of a run."""
+    """The row of a run."""
     scenario, meta = job.scenario, job.scenario.trace.meta
     row = {
-        **_asked(job.cell),
+        **_keys_of(job.cell),
         "profile": scenario.profile.name,
         "shape": scenario.shape.name,
         "format": scenario.format,
@@ -68,14 +65,14 @@ def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome
 
 
 def failed_row(cell: RunConfig, key: str, error: Exception) -> Row:
-    """Of a cell without figures."""
+    """The row of a cell that failed, without figures."""
     nothing = dict.fromkeys((*KEYS, *FIGURES, *ORIGIN))
     origin = {"cell": key, "trace_kind": "", "phase": "", "semantics": SEMANTICS, "evidence": "", "timed_by": ""}
-    return nothing | _asked(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
+    return nothing | _keys_of(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
 
 
 def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
-    """The counts of decisions on a workload."""
+    """Counts of decisions on a workload."""
     return Counts(
         steps=workload.num_steps,
         events=workload.num_events,
@@ -89,17 +86,17 @@ def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
 
 
 def varied(cell: RunConfig) -> dict[str, Any]:
-    """The columns of what is set and scaled."""
+    """The columns `set.*` and `scale.*` of a cell."""
     return {f"{SET}{name}": value for name, value in cell.settings} | {f"{SCALE}{n}": f for n, f in cell.scales}
 
 
-def _asked(cell: RunConfig) -> Row:
-    """`KEYS` as far as the cell itself tells."""
+def _keys_of(cell: RunConfig) -> Row:
+    """The columns `KEYS` that the cell itself has."""
     fields = cell.fields
     return {name: fields[name] for name in KEYS} | {name: fields[name] or "" for name in ("format", "home_format")}
 
 
 def _line(error: Exception) -> str:
-    """One line, which names the kind of an error that nobody foresaw."""
+    """The first line of an error; an unexpected error's line begins with its type."""
     text = (str(error).splitlines() or [""])[0]
     return text if isinstance(error, SpecmoeError) else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""What a sweep says in a few lines: the fastest policy of each setting, and what failed."""
+"""The summary of a sweep in a few lines: the fastest policy of each setting, and which cells failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "flo
 
 
 def digest(table: SweepTable) -> dict[str, Any]:
-    """Rows' number, how many failed and why (each reason once), evidence, semantics, and `best`."""
+    """Number of rows and failures, each error once, evidence, semantics, warnings, and `best`."""
     good, failed = table.good, table.rows[table.rows["error"] != ""]
     return {
         "cells": len(table.rows),
@@ -33,7 +33,7 @@ def digest(table: SweepTable) -> dict[str, Any]:
 
 
 def best(table: SweepTable) -> list[dict[str, Any]]:
-    """The fastest policy of each setting that is no yardstick: what sets the settings apart, the policy, figures."""
+    """For each setting, the fastest policy that is no yardstick: the varied columns, the policy, its figures."""
     good = table.good[~table.good["yardstick"].astype(bool)]
     names = [name for name in (*KEYS, *table.varied) if name != "policy" and not _of_policy(name)]
     apart = [name for name in names if good[name].nunique(dropna=False) > 1]
@@ -48,11 +48,11 @@ def _of_policy(name: str) -> bool:
 
 
 def _plain(row: pd.Series[Any]) -> dict[str, Any]:
-    """Python's own values; None where there is none."""
+    """A row as plain Python values; None for a missing value."""
     return {str(name): None if pd.isna(value) else _own(str(name), value) for name, value in row.items()}
 
 
 def _own(name: str, value: Any) -> Any:
     if TYPES.get(name) == pa.int64():
-        return int(value)  # which pandas makes a float where a row that failed has none
+        return int(value)  # pandas holds integers as floats where a failed row has none
     return value.item() if isinstance(value, np.generic) else value

@@ -1,7 +1,7 @@
-"""Who does the work: processes of this machine, or workers of a dask cluster. Both are `concurrent.futures` executors.
+"""Workers of a sweep: processes of this machine or a dask cluster, both as `concurrent.futures` executors.
 
-A process of ours ends with the one that started it, however that ends: it holds one end of a pipe whose other end
-nobody else has.
+A worker process ends with the process that started it, however that ends: it waits for the end of a pipe whose other
+end only that process holds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from specmoe.errors import InputError, MissingExtraError
 
-PATIENCE = 5  # s, for a scheduler to answer
+PATIENCE = 5  # seconds to wait for a scheduler
 ADDRESS = re.compile(r"(\w+://)?[^/\s]+:\d+")
 
 Item = TypeVar("Item")
@@ -28,27 +28,27 @@ Result = TypeVar("Result")
 
 
 class Workers(NamedTuple):
-    """An executor, and how many work for it."""
+    """An executor and its number of workers."""
 
     executor: Executor
     number: int
 
     def each(self, work: Callable[..., Result], items: Sequence[Item], *more: Any) -> Iterator[tuple[Item, Result]]:
-        """`work(item, *more)` of every item as it is done; raises InputError when workers fail."""
+        """Yield each item with `work(item, *more)` as it finishes; raises InputError if a worker fails."""
         try:
             futures = {self.executor.submit(work, item, *more): item for item in items}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenExecutor:
-            raise InputError("a worker died, of too little memory perhaps: fewer --workers expected") from None
-        except Exception as error:  # of the executor: the work itself tells its errors in rows
+            raise InputError("a worker process died (out of memory?): try fewer --workers") from None
+        except Exception as error:  # an error of the executor: the work itself reports errors in rows
             why = (str(error).splitlines() or [""])[0]
             raise InputError(f"the workers failed: {type(error).__name__} {why}") from None
 
 
 @contextmanager
 def processes(number: int) -> Iterator[Workers]:
-    """So many processes; they end at once when the block is left by an exception."""
+    """Start `number` processes; they end at once if the block raises."""
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(number, context, _attach, (theirs,))
@@ -63,7 +63,7 @@ def processes(number: int) -> Iterator[Workers]:
 
 @contextmanager
 def dask_workers(address: str) -> Iterator[Workers]:
-    """Those of a scheduler such as tcp://host:8786; raises InputError if it does not answer."""
+    """Workers of a dask scheduler, e.g. tcp://host:8786; raises InputError if it does not answer."""
     try:
         import distributed
     except ModuleNotFoundError:
@@ -81,7 +81,7 @@ def dask_workers(address: str) -> Iterator[Workers]:
 
 
 def _attach(lifeline: Connection) -> None:
-    """Begin of a worker: an interrupt of the terminal is its parent's business, whose end is its own."""
+    """Initialise a worker: it ignores interrupts of the terminal and ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

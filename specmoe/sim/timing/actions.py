@@ -1,13 +1,9 @@
-"""A `DecisionTable` as one stream of actions of the link and the compute stream, in an order that no clock changes.
+"""Actions: a `DecisionTable` as one stream of loads and uses whose order does not depend on any clock.
 
-Uses come in the order in which the host launches them. A load stands right behind all that it waits for: the begin of
-its event and the last use of what its slot holds; it may slow whatever is computed from then on. When the host comes to
-either is known from its own order (`host_order`), so one pass over the actions times everything.
-
-What the host does in what order, as arrays, and how far it is in an event when it comes to something.
-
-Within an event the host never waits once it has decided, so that its clock is the time of the decision and of what it
-has issued and launched since.
+Uses come in the order in which the host launches them. A load stands right behind everything that it waits for: the
+begin of its event and the last use of what its slot held; it may slow whatever is computed after it. Within an event
+the host never waits once it has decided, so its clock at an action is the time of the decision plus what it has issued
+and launched since (`Progress`). So one pass over the actions times everything.
 """
 
 from __future__ import annotations
@@ -22,14 +18,16 @@ from specmoe.errors import InputError
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 
-LOAD, USE, FIRST_USE, FIRST_HIT = range(4)  # a first use waits for its load; a hit's may have landed long since
+LOAD, USE, FIRST_USE, FIRST_HIT = range(
+    4
+)  # kinds of actions; a first use waits for its load, which for a hit may have landed already
 Codes = NDArray[np.int32]
-EXPERT, COPY, NOTHING = range(3)  # what begins when the host has got so far
+EXPERT, COPY, NOTHING = range(3)  # what begins at a point of the host's progress
 Rows = NDArray[np.signedinteger[Any]]
 
 
 class Actions(NamedTuple):
-    """Those of event e: `ends[e - 1]:ends[e]`, from 0 on."""
+    """The actions of all events; those of event e are `ends[e - 1]:ends[e]`, from 0 on."""
 
     kind: NDArray[np.int8]  # [actions], `LOAD` to `FIRST_HIT`
     row: Codes  # [actions], of the table's loads or else uses
@@ -46,7 +44,7 @@ class Actions(NamedTuple):
 
 
 def actions_of(table: DecisionTable, predicts: bool = False) -> Actions:
-    """The actions of a table; `predicts` if predicting may take the host time.
+    """The actions of a table; `predicts` says whether predicting may take the host time.
 
     Raises InputError for decisions that overwrite an expert before its last use.
     """
@@ -76,20 +74,20 @@ def actions_of(table: DecisionTable, predicts: bool = False) -> Actions:
 
 
 class _Places(NamedTuple):
-    """Where loads and uses, in their orders, stand among the actions."""
+    """Positions of loads and uses, each in their order, among the actions."""
 
     loads: Rows
     uses: Rows
 
     def merged(self, of_loads: NDArray[Any], of_uses: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
-        """A column of the actions."""
+        """A column of the actions from a column of the loads and one of the uses."""
         column = np.empty(len(self.loads) + len(self.uses), kind)
         column[self.loads], column[self.uses] = of_loads, of_uses
         return column
 
 
 def _settled(table: DecisionTable, order: HostOrder) -> Rows:
-    """How many uses are behind each load, [loads] in their order: those of earlier events, and its slot's readers."""
+    """Number of uses before each load, [loads] in their order: those of earlier events and of its slot's readers."""
     event, rank = table.loads.event[order.loads], _rank(order.uses)
     settled: Rows = np.maximum.accumulate(np.maximum(order.first_use[event], rank[order.reader] + 1))
     uses = np.flatnonzero(table.uses.load >= 0)
@@ -97,7 +95,7 @@ def _settled(table: DecisionTable, order: HostOrder) -> Rows:
     unsettled = awaited[settled[awaited] > rank[uses]]
     late = np.append(np.flatnonzero(settled > order.first_use[event + 1]), unsettled)
     if len(late):
-        raise InputError(f"decisions: load {order.loads[late[0]]} goes into a slot whose expert is used only after it")
+        raise InputError(f"decisions: load {order.loads[late[0]]} overwrites an expert before its last use")
     return settled
 
 
@@ -156,7 +154,7 @@ class HostOrder(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the host is in an event: what it has issued and launched since it decided."""
+    """Progress of the host in an event: numbers of loads issued and experts launched since it decided."""
 
     issues: Rows
     launches: Rows
@@ -164,13 +162,13 @@ class Progress(NamedTuple):
 
 
 def host_order(table: DecisionTable, predicts: bool) -> HostOrder:
-    """The order of a table; `predicts` if predicting may take the host time."""
+    """The host's order of a table; `predicts` says whether predicting may take the host time."""
     rounds, loads, load_offsets, uses, use_offsets, _, reader = map(np.asarray, program_of(table, predicts))
     return HostOrder(loads, uses, rounds, load_offsets, use_offsets, reader[loads])
 
 
 def issuing(table: DecisionTable, order: HostOrder) -> Progress:
-    """When the host has issued each load, [loads] in their order."""
+    """Progress of the host at the issue of each load, [loads] in their order."""
     event = table.loads.event[order.loads]
     issues = np.arange(len(event)) - order.first_load[event] + 1
     launches = order.use_offsets[order.load_rounds] - order.first_use[event]
@@ -178,7 +176,7 @@ def issuing(table: DecisionTable, order: HostOrder) -> Progress:
 
 
 def launching(table: DecisionTable, order: HostOrder) -> Progress:
-    """When the host has launched each use, [uses] in their order."""
+    """Progress of the host at the launch of each use, [uses] in their order."""
     event = table.uses.event[order.uses]
     issues = order.load_offsets[order.use_rounds + 1] - order.first_load[event]
     launches = np.arange(len(event)) - order.first_use[event] + 1
@@ -186,13 +184,13 @@ def launching(table: DecisionTable, order: HostOrder) -> Progress:
 
 
 def all_of_event(order: HostOrder) -> Progress:
-    """When the host is done with each event, [events]."""
+    """Progress of the host at the end of each event, [events]."""
     issues, launches = np.diff(order.first_load), np.diff(order.first_use)
     return Progress(issues, launches, np.full(len(issues), NOTHING))
 
 
 def distinct(parts: Sequence[Progress]) -> tuple[Progress, list[Rows]]:
-    """All that differ, and for each part which of them its rows are."""
+    """The distinct rows of all parts, and for each part the number of each row among them."""
     issues, launches, begins = (np.concatenate(columns).astype(np.int64) for columns in zip(*parts, strict=True))
     many = int(launches.max(initial=0)) + 1
     _, first, code = np.unique((issues * many + launches) * 3 + begins, return_index=True, return_inverse=True)

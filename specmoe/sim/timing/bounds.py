@@ -1,4 +1,4 @@
-"""What bounds any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows."""
+"""Bounds of any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from specmoe.sim.timing.engine import simulate
 
 
 def mean_step_ns(table: DecisionTable, durations: Durations) -> int:
-    """Mean time of a step on a FIFO link."""
+    """Mean time of a step on a FIFO link, ns."""
     step_end = simulate(table, durations).step_end
     return round(int(step_end[-1]) / len(step_end))
 
 
 def ceiling_ns(durations: Durations, copy: int) -> int:
-    """Mean step with every expert loaded on demand, one after the other, and nothing overlapped.
+    """Mean time of a step, ns, with every expert loaded on demand, one after the other, and nothing overlapped.
 
     `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
@@ -23,7 +23,7 @@ def ceiling_ns(durations: Durations, copy: int) -> int:
 
 
 def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: Durations) -> int:
-    """The same of so much computing, ns, in all; `paid` tells what host and disk take."""
+    """The ceiling where all computing takes `work` ns in total; `paid` has the durations of host and disk."""
     costs = paid.host
     dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
     layer = dense + costs.sync_ns * paid.sync_each_layer + costs.bookkeeping_ns
@@ -33,9 +33,8 @@ def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: D
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
-    """Mean step that the slower of link and disk takes for the fewest loads of any policy (Belady's, equal slots).
+    """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (Belady's, equal slots).
 
-    Only a pool of slots too small for one event's demand, which is served in waves, may need fewer: what it does not
-    hold at once it need not evict for.
+    Only a pool of slots that is too small for one event's demand may need fewer loads, since that is served in waves.
     """
     return round(fewest_loads * max(copy, read) / steps)

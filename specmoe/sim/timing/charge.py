@@ -1,7 +1,8 @@
-"""What predicting costs a run: time of the host thread, or of the GPU right behind the router.
+"""The cost of predictions: time of the host thread, or of the GPU right behind the router.
 
-On the GPU, guesses come to the host together with the router's result. A guess `depth` layers deep is charged as so
-many guesses one layer deep, but for networks, which give all depths at once; a router beyond the last layer is not run.
+On the GPU, guesses reach the host together with the router's result. A guess `depth` layers deep costs as much as
+`depth` guesses one layer deep, except for networks, which give all depths at once. No
+router beyond the last layer runs.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from specmoe.traces.workload import Workload
 
 
 class Charge(NamedTuple):
-    """Time of each event's predictions, ns, [events] (empty: none), who works, and who says so."""
+    """Time of each event's predictions, ns, [events] (empty: none), where they run, and the source of the number."""
 
     ns: list[int]
     on: Literal["host", "gpu"]
     ref: str
-    assumed: str | None = None  # what nobody measured
+    assumed: str | None = None  # the assumption, where it was not measured
 
     @property
     def mean_ns(self) -> int:
-        """Of an event."""
+        """Mean time of an event's predictions, ns."""
         return round(float(np.mean(self.ns))) if self.ns else 0
 
 
@@ -46,9 +47,9 @@ NO_CHARGE = Charge([], "host", "nothing to predict")
 def charge(
     chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | None = None, pads: bool = False
 ) -> Charge:
-    """What the predictions of a policy cost; `assumed_ns` an event, of the same worker, takes the place of all that.
+    """Cost of a policy's predictions. `assumed_ns` per event replaces the known cost, on the same device.
 
-    The oracle is a bound and predicts nothing. `pads`: routers exist for powers of two of tokens only.
+    The oracle is a bound, so its predictions cost nothing. `pads`: routers exist for powers of two of tokens only.
     """
     if chosen.prefetch is None or chosen.predictor == "oracle":
         return NO_CHARGE
@@ -70,7 +71,7 @@ def charge(
 
 
 def charged(durations: Durations, cost: Charge) -> Durations:
-    """The same with the time for predictions."""
+    """Durations with the time of predictions added."""
     if not cost.ns:
         return durations
     if cost.on == "host":
@@ -79,7 +80,7 @@ def charged(durations: Durations, cost: Charge) -> Durations:
 
 
 def _beyond(chosen: Policy, workload: Workload) -> str | None:
-    """What is assumed where more tokens run at once than when the time of one was measured."""
+    """The assumption if more tokens run at once than when the time was measured; else None."""
     most = int(workload.step_tokens.max())
     if not is_extrapolated(chosen.predictor_parameters, most):
         return None
@@ -96,7 +97,7 @@ def _measured(workload: Workload, time: RunningTime, times: int) -> list[int]:
 
 
 def _routers(workload: Workload, steps: list[int], costs: Costs, depth: int) -> list[int]:
-    """Of each event, where `steps` is the tokens that kernels run of each step."""
+    """Time of the extra routers of each event, ns; `steps` is the number of tokens that kernels run in each step."""
     ahead = [min(depth, workload.meta.num_layers - 1 - layer) for layer in range(workload.meta.num_layers)]
     routers = {tokens: costs.router_ns(tokens, workload.meta.phase) for tokens in set(steps)}
     return [routers[tokens] * count for tokens in steps for count in ahead]

@@ -1,4 +1,4 @@
-"""How long each thing of a run takes, in integer nanoseconds; all that the engine knows of hardware."""
+"""Durations: how long each part of a run takes, in integer nanoseconds. The engine knows nothing else of hardware."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
 
-UNTIMED = ("sync_each_layer", "interference")  # what stands beside durations
+UNTIMED = ("sync_each_layer", "interference")  # fields of `Durations` that are not times
 
 
 class Durations(NamedTuple):
@@ -38,9 +38,8 @@ def durations_of(
 ) -> Durations:
     """The durations of decisions with a model's costs on a machine; `context` is the positions each step attends to.
 
-    `pads`: kernels exist for powers of two of tokens only.
-
-    What is compressed at home crosses the link so, and is expanded before the first use of each load.
+    `pads`: kernels exist for powers of two of tokens only. Experts that are compressed at home cross the link
+    compressed, and are expanded before the first use of each load.
     """
     phase, layers = workload.meta.phase, workload.meta.num_layers
     last = costs.shape.stack(phase).moe_layers - 1
@@ -77,7 +76,7 @@ def durations_of(
 
 
 def require_possible(durations: Durations) -> None:
-    """Raise InputError for a duration below 0, such as a copy has on a link whose numbers contradict each other."""
+    """Raise InputError for a duration below 0, e.g. of a copy on a link with contradictory numbers."""
     for name, value in durations._asdict().items():
         times = [value] if isinstance(value, int | float) else value
         if name not in UNTIMED and min(times, default=0) < 0:
@@ -89,20 +88,20 @@ def _sizes(tokens: NDArray[Any], pads: bool) -> NDArray[Any]:
 
 
 def copy_ns(costs: Costs, home: Home) -> int:
-    """Time of one expert on the link."""
+    """Time of one expert on the link, ns."""
     return costs.load_ns("host-pageable" if home.tier == "host-pageable" else "host-pinned", home.format)
 
 
 def _first_uses(table: DecisionTable) -> NDArray[np.int64]:
-    """The row of the first use of every load that was used."""
+    """Rows of the first use of every load that was used."""
     loads, first = np.unique(table.uses.load, return_index=True)
     return first[loads >= 0]
 
 
 def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:
-    """Positions that the tokens of each step attend to: their mean own position, or `cross` if that is more.
+    """Number of positions that the tokens of each step attend to: their mean own position, but at least `cross`.
 
-    `position` is the trace's column; encoding, a token attends to its whole sequence.
+    `position` is the trace's column. In the encode phase a token attends to its whole sequence.
     """
     rows = position[workload.rows] + 1
     sums = np.add.reduceat(rows, workload.row_offsets[:-1]) / workload.step_tokens

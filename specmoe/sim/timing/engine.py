@@ -1,15 +1,15 @@
-"""Three clocks: the host thread, the compute stream, the copy engine. Integer nanoseconds.
+"""The engine: a run as three clocks (host thread, compute stream, copy engine) in integer nanoseconds.
 
-For every event: the host launches the dense part and the router and waits for the router's result; it decides; it
-issues the loads, predicts and launches the experts, none of which it waits for. The compute stream runs what was
-launched, in order, an expert when its load has landed. At a step's end the host waits for the compute stream.
+For every event the host launches the dense part and the router and waits for the router's result. Then it decides,
+issues loads, predicts and launches experts, none of which it waits for. The compute stream runs what was launched in
+order, each expert when its load has landed. At the end of a step the host waits for the compute stream.
 
-The host's clock never depends on a copy within an event, so the host runs ahead in one go (`host`), and what it
-launched is then laid on the compute stream's clock (`compute`). Only where a copy's landing cannot be told beforehand
-does the simulation wait for it. The order of everything is in `program`, that of copies in `link`.
+Within an event the host's clock never depends on a copy, so the host runs ahead in one go (`host`), and what it
+launched is then placed on the compute stream's clock (`compute`). The simulation waits for a copy only if its landing
+cannot be computed beforehand. `program` gives the order of everything, `link` that of copies.
 
-What computes while a copy is under way takes longer by a share of that time (`interference`), on a FIFO link at least:
-on others nobody can tell beforehand.
+Computing beside a copy takes longer by a share of that time (`interference`), but only on a FIFO link: on the others
+the copies beside a kernel are not known when it starts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Timing(NamedTuple):
 
 
 def simulate(table: DecisionTable, durations: Durations, order: Order = "fifo", chunk: int | None = None) -> Timing:
-    """Execute decisions on the three clocks; `chunk` is the longest uninterrupted part of a chunked prefetch, ns.
+    """Execute decisions on the three clocks. `chunk` is the longest uninterrupted part of a chunked prefetch, ns.
 
     Raises InputError for a duration below 0.
     """
@@ -60,7 +60,7 @@ def simulate(table: DecisionTable, durations: Durations, order: Order = "fifo", 
 
 
 class Engine:
-    """One run."""
+    """One run of a decision table."""
 
     def __init__(self, table: DecisionTable, durations: Durations, order: Order, chunk: int | None) -> None:
         self.env = simpy.Environment()
@@ -80,14 +80,14 @@ class Engine:
             return FifoLink(self.env, copy, read, program.previous, program.reader, self.use_end)
         if read or 0 in copy:
             where = "on NVMe" if read else "compressed in VRAM"
-            raise InputError(f"link order {order}: not known for experts {where}: fifo expected")
+            raise InputError(f"link order {order}: not simulated for experts {where}: fifo expected")
         if order == "chunked" and not chunk:
-            raise InputError(f"link order chunked: chunks of {chunk} ns: at least 1 expected")
+            raise InputError(f"link order chunked: chunk of {chunk} ns: at least 1 ns expected")
         demand, chunk = self.table.loads.demand.tolist(), chunk if order == "chunked" else None
         return PriorityLink(self.env, demand, copy, program.previous, program.reader, self.use_end, chunk)
 
     def run(self) -> Timing:
-        """All steps."""
+        """Run all steps and return their times."""
         self.env.run(self.env.process(self.steps()))
         self.env.run(self.env.process(self.link.finish()))
         events = unpacked(self.events).reshape(-1, 6).T  # views: a copy would be a seventh of all memory
@@ -97,7 +97,7 @@ class Engine:
         return Timing(*events, *rest)
 
     def steps(self) -> Generator[Any, Any, None]:
-        """The host thread."""
+        """The process of the host thread."""
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
         launch, launch_dense, issue, handover, sync, bookkeeping, begins, begins_copy = costs
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
@@ -155,7 +155,7 @@ class Engine:
             self.events.extend((begin, ready, worked, stall, slowed, end))
 
     def _end(self, start: int, ns: int) -> tuple[int, int]:
-        """When something on the compute stream ends, and how much later because of copies under way."""
+        """End of a kernel that starts at `start` and takes `ns`, and the delay due to copies beside it, ns."""
         end = start + ns
         if not self.interference:
             return end, 0

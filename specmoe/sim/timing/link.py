@@ -1,9 +1,9 @@
-"""The copy engine, in three orders.
+"""The copy engine with three orders of copies: FIFO, priority and chunked.
 
-A load may start when the host has issued it, the link is free, the expert is in host memory, the load before it into
-its slot has landed, and the last kernel that reads the slot's former expert has ended: `reader` says which one that is,
-and `use_end`, which the engine fills in, when it ended. FIFO needs no events: who is asked when a load lands can tell
-from those before it. The other orders depend on what is waiting when the link becomes free, so they are a SimPy
+A load may start when the host has issued it, the link is free, the expert is in host memory, the previous load into its
+slot has landed, and the last kernel that reads the slot's former expert has ended: `reader` names that use, and
+`use_end`, which the engine fills in, says when it ended. On a FIFO link a landing follows from the loads before it, so
+no events are needed. In the other orders it depends on what is waiting when the link becomes free, so they are a SimPy
 process.
 """
 
@@ -21,9 +21,9 @@ NOT_YET = -1
 
 
 class FifoLink:
-    """Loads in the order of issue. Experts on NVMe are read, in the same order, before they are copied.
+    """A link that copies in the order of issue. Experts on NVMe are read, in the same order, before they are copied.
 
-    A load without a copy finds its expert compressed in VRAM; it waits for its slot only.
+    A load of no copy time finds its expert compressed in VRAM and only waits for its slot.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FifoLink:
         return landed[load]
 
     def busy(self, start: int, end: int) -> int:
-        """How long it copies between two times; calls come in the order of time.
+        """Time of copying between two times, ns; calls must come in the order of time.
 
         Requested loads count, up to the first whose slot is still to be read.
         """
@@ -74,11 +74,11 @@ class FifoLink:
         return sum(max(0, min(end, landed[load]) - max(start, started[load])) for load in copies)
 
     def wait(self, load: int) -> simpy.Event:
-        """Never needed: a landing is always known."""
+        """Never called: a landing on this link is always known."""
         raise NotImplementedError
 
     def finish(self) -> Generator[Any, Any, None]:
-        """Settle what nobody asked for."""
+        """Settle the loads whose landing was not needed."""
         yield self._env.timeout(0)
         if self._queue:
             self.landing(self._queue[-1])
@@ -100,11 +100,11 @@ class FifoLink:
 
 
 class PriorityLink:
-    """Two queues, each in the order of issue: when the link is free, it takes the first demand load if that may start,
-    else the first prefetch if that may start.
+    """A link with two queues, each in the order of issue: a free link takes the first demand load that may start, else
+    the first prefetch that may start.
 
-    A prefetch that was evicted before it landed is in the way of the demand load that took its slot, and is then copied
-    in its stead. With `chunk` ns, a prefetch gives way after each chunk of its copy.
+    A prefetch that was evicted before it landed blocks the demand load that took its slot, so it is copied first. With
+    `chunk` (ns), a prefetch gives way after each chunk of its copy.
     """
 
     def __init__(
@@ -148,16 +148,16 @@ class PriorityLink:
         return self.landed[load]
 
     def busy(self, start: int, end: int) -> int:
-        """Nobody can tell beforehand."""
+        """Never called: copies on this link are not known beforehand."""
         raise NotImplementedError
 
     def wait(self, load: int) -> simpy.Event:
-        """Happens when the load has landed; for one who waits."""
+        """An event that happens when the load has landed; only one load is awaited at a time."""
         self._awaited, self._landing = load, self._env.event()
         return self._landing
 
     def finish(self) -> Generator[Any, Any, None]:
-        """Serve what nobody waited for."""
+        """Serve the loads that were not awaited."""
         for queue in (self._demands, self._prefetches):
             while (first := self._first(queue)) is not None:
                 yield self.wait(first)
@@ -173,8 +173,8 @@ class PriorityLink:
                 yield from self._copying(load, now)
                 continue
             self._wake = env.event()
-            known = [may_start for _, may_start in heads if may_start < simpy.core.Infinity]
-            yield self._wake | env.timeout(min(known) - now) if known else self._wake
+            starts = [may_start for _, may_start in heads if may_start < simpy.core.Infinity]
+            yield self._wake | env.timeout(min(starts) - now) if starts else self._wake
 
     def _copying(self, load: int, now: int) -> Generator[Any, Any, None]:
         if self._left[load] == self._copy[load]:
@@ -188,7 +188,7 @@ class PriorityLink:
                 self._landing.succeed()
 
     def _heads(self) -> list[tuple[int, float]]:
-        """The load that each queue would have copied next, demand first, and when it may start."""
+        """The next load of each queue, demand first, and when it may start."""
         firsts = [self._first(queue) for queue in (self._demands, self._prefetches)]
         return [self._next(first) for first in firsts if first is not None]
 
@@ -198,7 +198,7 @@ class PriorityLink:
         return queue[0] if queue else None
 
     def _next(self, first: int) -> tuple[int, float]:
-        """The oldest load into a load's slot that has not landed, and when it may start: infinity if nobody knows."""
+        """The oldest load into the same slot that has not landed, and when it may start: infinity if not yet known."""
         load = first
         while self._previous[load] >= 0 and self.landed[self._previous[load]] < 0:
             load = self._previous[load]

@@ -1,12 +1,9 @@
-"""What the re-timer's kernel walks: `Actions` whose every number is a row of its clocks or of its costs.
+"""The re-timer: the same decisions timed on many machines in one pass, with integers equal to the engine's.
 
-The same decisions on many machines, in one pass: integers equal to the engine's, on a FIFO link.
-
-Decisions do not depend on a clock, so a what-if over hardware re-times them. Nor does the order in which things happen
-on the compute stream and a FIFO link: it is laid down once (`actions`), and a compiled loop goes through it with arrays
-of clocks, a lane for each machine (`retimer_kernel`).
-
-On the other links that order is a matter of time, another for each machine: the engine times them.
+Decisions do not depend on a clock, nor does the order of events on the compute stream and a FIFO link. So that order is
+laid down once (`actions`), written as a `Script` whose numbers are rows of clocks and costs, and walked by a compiled
+loop with arrays of clocks, a lane for each machine (`retimer_kernel`). In the other orders of copies the order of
+events depends on the machine, so the engine times them.
 """
 
 from __future__ import annotations
@@ -28,15 +25,15 @@ from specmoe.sim.timing.variants import Variants, variants_of
 # Rows of the clocks, and from `FREE` on one for each slot: when its expert has landed or, once used, was last used.
 HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK, STALL, SLOWED, LATE, FREE = range(12)
 # Rows of the costs; the coded ones follow. The kernel is compiled with these numbers and those of `actions`, and numba
-# looks at the kernel's file only: who changes a number touches that file too.
+# checks the kernel's file only: after changing a number, change that file too.
 DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER = range(6)
 Times = NDArray[np.int64]
 Rows = NDArray[np.int32]
-LANES = 64  # beside each other: enough for vector instructions, few enough for their clocks to stay in the cache
+LANES = 64  # machines per pass: enough for vector instructions, few enough for their clocks to stay in the cache
 
 
 class Retimed(NamedTuple):
-    """What summaries need of each variant, ns: sums over the run, but for the first."""
+    """Times of each variant that summaries need, ns: `step_end`, and sums over the run."""
 
     step_end: Times  # [variants, steps], the host knows that the step has ended; from the start of the run
     host: Times  # [variants], the host thread works
@@ -48,24 +45,24 @@ class Retimed(NamedTuple):
 
     @property
     def latencies(self) -> Times:
-        """Of each step, [variants, steps]."""
+        """Time of each step, ns, [variants, steps]."""
         return np.diff(self.step_end, axis=1, prepend=0)
 
 
 def retime(table: DecisionTable, variants: Sequence[Durations] | Variants, order: Order = "fifo") -> Retimed:
-    """Execute decisions on every variant.
+    """Time decisions with the durations of every variant.
 
     Raises InputError for a link that is not FIFO, for durations of other decisions, and for decisions that overwrite
     an expert before its last use; MissingExtraError without numba.
     """
     if order != "fifo":
-        raise InputError(f"link order {order}: not known to the re-timer: fifo expected")
+        raise InputError(f"link order {order}: not supported by the re-timer: fifo expected")
     coded = variants if isinstance(variants, Variants) else variants_of(variants)
     return timed(actions_of(table, bool(coded.predict.values.any())), coded)
 
 
 def timed(actions: Actions, variants: Variants) -> Retimed:
-    """Execute the actions of a table, of one that `predicts` if any variant takes time to predict."""
+    """Time the actions of a table; they must be made with `predicts` if predicting takes time in any variant."""
     count, steps = len(variants.read), len(actions.ends) // actions.layers
     step_end, sums = np.empty((count, steps), np.int64), np.empty((3, count), np.int64)
     if not count:
@@ -102,11 +99,11 @@ def _require_same_rows(actions: Actions, variants: Variants) -> None:
     for name, expected in {**rows, "copy": actions.num_loads, "predict": events}.items():
         found = len(getattr(variants, name).codes)
         if found != expected:
-            raise InputError(f"durations of other decisions: {name} of {found} rows: {expected} expected")
+            raise InputError(f"durations of other decisions: {name} has {found} rows: {expected} expected")
 
 
 def _host(actions: Actions, variants: Variants) -> Times:
-    """Time that the host works, [variants]."""
+    """Time that the host works, ns, [variants]."""
     host, events = HostCosts(*variants.host), len(actions.ends)
     dense = (events + events // actions.layers) * host.launch_dense_ns
     rest = events * host.bookkeeping_ns + actions.num_loads * host.issue_ns + actions.num_uses * host.launch_ns
@@ -115,7 +112,7 @@ def _host(actions: Actions, variants: Variants) -> Times:
 
 
 class Script(NamedTuple):
-    """All that variants share."""
+    """The part of the kernel's input that all variants share."""
 
     actions: Rows  # [actions, 5]: kind; rows of: slot, clock from which the host begins, cost from there, own cost
     ends: Times  # [events], among the actions
@@ -124,7 +121,7 @@ class Script(NamedTuple):
 
 
 def script_of(actions: Actions, variants: Variants) -> tuple[Script, Times]:
-    """The script, and what things cost, [costs, variants]."""
+    """The script, and the table of costs, ns, [costs, variants]."""
     columns = (variants.before, variants.predict, variants.after, variants.copy, variants.expert)
     tables = [_fixed(variants), _progress(actions, variants), *(column.values for column in columns)]
     progress, *starts = np.cumsum([len(table) for table in tables])[:-1].tolist()
@@ -144,14 +141,14 @@ def _table(columns: tuple[NDArray[np.signedinteger], ...]) -> Rows:
 
 
 def _fixed(variants: Variants) -> Times:
-    """The rows of costs that have names."""
+    """The rows of costs with a name of their own, [6, variants]."""
     host = HostCosts(*variants.host)
     dense = host.launch_dense_ns + host.begin_ns  # from the host's launch to the device's begin
     return np.stack([dense, host.event_ns, host.sync_ns, host.bookkeeping_ns, variants.read, variants.sync_each_layer])
 
 
 def _progress(actions: Actions, variants: Variants) -> Times:
-    """From the host's decision to the begin of what it issues or launches, [distinct, variants]."""
+    """Time from the host's decision to the begin of what it issues or launches, ns, [distinct, variants]."""
     host = HostCosts(*variants.host)
     issues, launches, begins = (column[:, None] for column in actions.host)
     begin = np.where(begins == COPY, host.begin_copy_ns, np.where(begins == EXPERT, host.begin_ns, 0))

@@ -1,12 +1,10 @@
-"""The three clocks of many machines at once, compiled: the engine's loop with a lane for each machine.
+"""The re-timer's kernel: the engine's loop compiled by numba, with a lane for each machine.
 
-All clocks are rows of one array, [clocks, lanes], and so is all that anything takes, [costs, lanes]; numbers of rows
-say what happens when. One event comes after the other, in the engine's order and with its names, and the loops over
-lanes become vector instructions. Needs numba: import this module where it is used.
-
-Copies are remembered until they are past, only where they slow the computing, in a ring for each lane.
-
-All is compiled as one function, at its first call; numba keeps it beside this file until this file changes.
+All clocks are rows of one array, [clocks, lanes], and all costs are rows of another, [costs, lanes]; numbers of rows
+say what happens when. Events follow each other in the engine's order and with its names, and the loops over lanes
+become vector instructions. Copies are remembered, in a ring for each lane, only where they slow the computing.
+Everything is compiled as one function at its first call and cached beside this file until the file changes. Import this
+module only where it is used, since it needs numba.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ from specmoe.sim.timing.retimer import (
     SYNC_EACH_LAYER,
 )
 
-ROOM = 64  # copies that a ring holds at first; a power of two
+ROOM = 64  # initial capacity of a ring, in copies; a power of two
 
 
 @njit(cache=True, nogil=True)
@@ -159,7 +157,7 @@ def _end_step(clocks: Any, costs: Any, step: int, step_end: Any) -> None:
 
 @njit(inline="always")
 def _slow(clocks: Any, slows: Any, copies: Any, numbers: Any) -> None:
-    """What was computed last takes longer by a share of the copying beside it."""
+    """Prolong the last kernel by a share of the copying beside it."""
     for lane in range(len(slows)):
         if slows[lane] > 0 and clocks[LINK, lane] > clocks[START, lane]:
             busy = _busy(copies[0, lane], copies[1, lane], numbers[:, lane], clocks[START, lane], clocks[COMPUTE, lane])
@@ -170,7 +168,7 @@ def _slow(clocks: Any, slows: Any, copies: Any, numbers: Any) -> None:
 
 @njit(inline="always")
 def _busy(started: Any, landed: Any, numbers: Any, start: int, end: int) -> int:
-    """How long a lane copies between two times; calls come in the order of time."""
+    """Time of a lane's copying between two times, ns; calls must come in the order of time."""
     last_place = len(started) - 1
     while numbers[0] < numbers[1] and landed[numbers[0] & last_place] <= start:
         numbers[0] += 1
@@ -185,7 +183,7 @@ def _busy(started: Any, landed: Any, numbers: Any, start: int, end: int) -> int:
 
 @njit(inline="always")
 def _remember(clocks: Any, costs: Any, copies: Any, numbers: Any, cost: int) -> None:
-    """The last copy of each lane; where it crossed the link."""
+    """Remember the last copy of each lane in which it crossed the link."""
     for lane in range(clocks.shape[1]):
         if costs[cost, lane] > 0:
             place = numbers[1, lane] & (copies.shape[2] - 1)
@@ -196,7 +194,7 @@ def _remember(clocks: Any, costs: Any, copies: Any, numbers: Any, cost: int) -> 
 
 @njit(inline="always")
 def _with_room(copies: Any, numbers: Any) -> Any:
-    """The same with room for one more in each lane; copies `numbers[0]` to `numbers[1]`, each in its number's place."""
+    """The rings with room for one more copy in each lane; copies `numbers[0]` to `numbers[1]` keep their numbers."""
     lanes, room = copies.shape[1:]
     if (numbers[1] - numbers[0]).max() < room:
         return copies

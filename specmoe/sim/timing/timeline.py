@@ -1,4 +1,4 @@
-"""A simulated run as a timeline. Lanes: host, compute, copy, disk."""
+"""The timeline of a simulated run, with the lanes host, compute, copy and disk, for ui.perfetto.dev."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
 from specmoe.timeline import Span, write_spans
 
-STEPS = 200  # what a viewer opens readily
+STEPS = 200  # a size that viewers open quickly
 
 
 def write_timeline(table: DecisionTable, durations: Durations, timing: Timing, path: Path, steps: int = STEPS) -> None:

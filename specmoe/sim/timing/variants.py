@@ -1,15 +1,14 @@
-"""One row of every kind of a run, which stands for all: durations on a thousand machines without a thousand lists.
+"""Variants: durations of one decision table on many machines, held compactly.
+
+A run has a hundred thousand rows but few different durations. So each row has a code that all machines share, and each
+code has one value per machine. A `Sample` keeps one example of each distinct row, whose duration is computed for each
+machine:
 
     part = sample_of(workload, table, home, context)
     small = [durations_of(part.workload, part.table, costs, home, part.context) for costs in machines]
     retime(table, part.variants(small))
 
-Predictions are charged to the small durations likewise, for the small workload.
-
-Durations of one `DecisionTable` on many machines, in little room.
-
-A run has a hundred thousand rows and few different durations, so each row has a code, which all machines share, and
-each code a value for each machine. `sample` makes them without ever having all rows of a machine at hand.
+Predictions are charged to the small durations in the same way, for the small workload.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ Timed = Literal["before", "expert", "after", "copy", "predict"]
 
 
 class Sample(NamedTuple):
-    """A small run with one row of every kind, and what stands in it for each row of the whole one.
+    """A small run with one row of every kind, and for each row of the whole run the row that stands for it (`codes`).
 
-    Steps are alike that have as many tokens and as much context, uses that have as many tokens and are both or neither
-    the first of their load, loads that both or neither find their expert compressed in VRAM.
+    Steps are of one kind if they have equal tokens and context; uses if they have equal tokens and both or neither are
+    the first of their load; loads if both or neither find their expert compressed in VRAM.
     """
 
     workload: Workload
@@ -48,12 +47,12 @@ class Sample(NamedTuple):
     codes: dict[Timed, Codes]
 
     def variants(self, durations: Sequence[Durations]) -> Variants:
-        """What the whole run takes where the small one takes `durations`."""
+        """Variants of the whole run from the durations of the small one on each machine."""
         return by_columns(durations, lambda name, lists: Column(self.codes[name], stacked(lists)))
 
 
 def sample_of(workload: Workload, table: DecisionTable, home: Home, context: list[int]) -> Sample:
-    """A small run for the durations of a whole one, whose experts' home holds as many compressed copies as `home`."""
+    """The sample of a run; `home` says how many compressed copies VRAM holds, `context` the positions of each step."""
     contexts = np.array(list(map(whole_context, context)))
     first_step, step = _alike(workload.step_tokens, contexts)
     layers = np.arange(table.num_layers)
@@ -72,7 +71,7 @@ def sample_of(workload: Workload, table: DecisionTable, home: Home, context: lis
 
 
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A row of every pair of values, [pairs], and which of these pairs each row is, [rows]."""
+    """The first row of every distinct pair of values, [pairs], and the number of each row's pair, [rows]."""
     pair = one.astype(np.int64) * (int(other.max(initial=0)) + 1) + other
     _, first, code = np.unique(pair, return_index=True, return_inverse=True)
     return first, code
@@ -87,7 +86,7 @@ def _first_of_load(table: DecisionTable) -> NDArray[np.bool_]:
 
 
 def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
-    """A workload of steps of so many tokens, which demand nothing."""
+    """A workload with `tokens` tokens in each step and no demand."""
     nothing = np.zeros(0, np.int32)
     return dataclasses.replace(
         workload,
@@ -100,7 +99,7 @@ def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
 
 
 def _rows(table: DecisionTable, tokens: NDArray[Any], first: NDArray[Any]) -> DecisionTable:
-    """A table of uses of so many tokens, and of one expert loaded twice: the second time it may be in VRAM."""
+    """A table with uses of `tokens` tokens, and one expert that is loaded twice (so the second may be in VRAM)."""
     uses, loads = np.zeros(len(tokens), np.int32), np.zeros(2, np.int32)
     load = np.where(first, np.arange(len(tokens)), -1)
     return table._replace(
@@ -110,14 +109,14 @@ def _rows(table: DecisionTable, tokens: NDArray[Any], first: NDArray[Any]) -> De
 
 
 class Column(NamedTuple):
-    """Row r takes `values[codes[r], v]` in variant v, ns."""
+    """Coded durations: row r takes `values[codes[r], v]` ns in variant v."""
 
     codes: Codes  # [rows]
     values: Times  # [codes, variants]
 
     @property
     def total(self) -> Times:
-        """Of all rows, [variants]."""
+        """Sum over all rows, ns, [variants]."""
         total: Times = np.bincount(self.codes, minlength=len(self.values)) @ self.values
         return total
 
@@ -137,12 +136,12 @@ class Variants(NamedTuple):
 
 
 def variants_of(durations: Sequence[Durations]) -> Variants:
-    """The same durations, coded; raises InputError unless all are of equally many rows."""
+    """Code the durations of many variants; raises InputError unless all have the same number of rows."""
     return by_columns(durations, _coded)
 
 
 def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], Column]) -> Variants:
-    """`column` codes the lists of all variants, given what they are of; raises InputError for a duration below 0."""
+    """Variants whose lists are coded by `column`, given their names; raises InputError for a duration below 0."""
     for each in durations:
         require_possible(each)
     predict = [each.predict if len(each.predict) else np.zeros(len(each.before), np.int64) for each in durations]
@@ -160,16 +159,16 @@ def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], 
 
 
 def stacked(lists: Lists) -> Times:
-    """[rows, variants]."""
+    """The lists as an array [rows, variants]."""
     return np.array(lists, np.int64).reshape(len(lists), len(lists[0]) if lists else 0).T.copy()
 
 
 def _coded(name: Timed, lists: Lists) -> Column:
-    """Rows get one code where they take the same time in every list."""
+    """Code rows: two rows get the same code if they take the same time in every list."""
     codes, first = np.zeros(len(lists[0]) if lists else 0, np.int64), np.zeros(1, np.int64)
     for values in map(_times, lists):
         if len(values) != len(codes):
-            raise InputError(f"durations: {name} of {len(values)} rows beside {len(codes)}: as many in all expected")
+            raise InputError(f"durations: {name} of {len(values)} and of {len(codes)} rows: equally many expected")
         if len(codes) and (values[first][codes] != values).any():
             distinct, code = np.unique(values, return_inverse=True)
             _, first, codes = np.unique(codes * len(distinct) + code, return_index=True, return_inverse=True)

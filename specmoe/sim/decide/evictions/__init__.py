@@ -1,4 +1,4 @@
-"""The eviction policies by name, and those of plug-ins."""
+"""The eviction policies by name, including those of plug-ins; one file each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BUILT_IN: dict[str, type[Eviction]] = {
 
 
 def _wrong(name: str, value: Any) -> str:
-    """What a plug-in should be instead."""
+    """What is wrong with a plug-in's value; empty if nothing."""
     fits = isinstance(value, type) and issubclass(value, Eviction) and not inspect.isabstract(value)
     return "" if fits else f"{value!r}: a class that implements specmoe.sim.decide.eviction.Eviction expected"
 
@@ -46,7 +46,7 @@ EVICTIONS: Table[type[Eviction]] = Table("specmoe.evictions", _BUILT_IN, _wrong)
 
 
 def make_eviction(name: str, context: Context, capacity: int, parameters: dict[str, float]) -> Eviction:
-    """The policy of that name for so many slots; raises InputError for an unknown name or parameter."""
+    """The eviction policy `name` for `capacity` slots; raises InputError for an unknown name or parameter."""
     EVICTIONS.require_usable(name)
     if name not in EVICTIONS:
         raise InputError(f"eviction {name!r}: {hint(name, EVICTIONS)}")

@@ -1,4 +1,4 @@
-"""ARC: recency against frequency, weighed by what was given up too early."""
+"""ARC: balances recency and frequency by what was evicted too early."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _drop_oldest(keys: dict[int, None]) -> None:
 class Arc(Eviction):
     """Evicts the oldest of T1 (used once) or of T2 (used again), whichever exceeds its adaptive share.
 
-    B1 and B2 remember what T1 and T2 gave up, as many keys as there are slots. A load of one of those says that its
-    list was too short, and moves `p`, the share of T1. Fig. 4 of the paper, but that the list is chosen before it is
-    shortened, which gives the same lists.
+    B1 and B2 remember the keys that T1 and T2 evicted, as many as there are slots. A load of such a key shows that its
+    list was too short, and moves `p`, the share of T1. As Fig. 4 of the paper, except that the list is chosen before it
+    is shortened, which gives the same lists.
     """
 
     source = "ARC, Megiddo & Modha, FAST 2003"
@@ -34,8 +34,8 @@ class Arc(Eviction):
     def insert(self, key: int, event: int) -> None:
         """Newest of T2 if it was remembered, else of T1."""
         self._p = self._adapted(key)
-        known = key in self._b1 or key in self._b2
-        (self._t2 if known else self._t1)[key] = None
+        remembered = key in self._b1 or key in self._b2
+        (self._t2 if remembered else self._t1)[key] = None
         self._b1.pop(key, None)
         self._b2.pop(key, None)
         if len(self._t1) + len(self._b1) > self._capacity:

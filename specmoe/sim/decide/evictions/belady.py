@@ -1,7 +1,4 @@
-"""Belady's optimum: the fewest loads without prefetching.
-
-Belady's optimum of a cache that may refuse, with the last slot for what is passing through.
-"""
+"""Belady's optimum, which peeks: the fewest loads without prefetching, and its variant that may bypass the cache."""
 
 from __future__ import annotations
 
@@ -42,11 +39,11 @@ class Belady(Ranked):
 class BeladyBypass(Belady):
     """Evicts at once, of what is resident and what was just used, the expert whose next use is furthest away.
 
-    The textbook's MIN with bypass refuses a key whose next use is later than that of all residents: it computes
-    elsewhere. Here every expert computes in a slot, so of S slots S - 1 are that cache, and one holds what it gave up
-    last, refused or evicted: the next load goes there, though a later key may have turned up by then. If the key given
-    up is asked for before, it is a hit, and the choice is made again: the only difference from the textbook with
-    S - 1 slots. Never fewer misses than `belady`, which chooses when it must.
+    The textbook's MIN with bypass does not admit a key whose next use is later than that of all residents. Here every
+    expert needs a slot to compute in, so one of the S slots is a staging slot and the other S - 1 are the textbook's
+    cache. The staging slot holds the key that was given up last, and the next load goes there. If that key is demanded
+    before then, it is a hit and the choice is made again: the only difference from the textbook with S - 1 slots. It
+    never has fewer misses than `belady`, which chooses only when it must.
     """
 
     source = "Belady 1966, with bypass"

@@ -1,4 +1,4 @@
-"""Predicted next use."""
+"""Eviction by predicted next use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from specmoe.sim.decide.evictions.lru import Lru
 
 
 class Predicted(Lru):
-    """The key that is predicted with the least confidence for the coming layers; among equals the least recently used.
+    """Evicts the expert predicted with the least confidence for coming layers; among equals the least recently used.
 
     As MoE-Infinity (Xue et al. 2024) ranks its cache by predicted activation, but without its decay by layer: nearer
     layers do not count more. LRU where nothing is predicted.

@@ -1,4 +1,4 @@
-"""What all policies have in common that rank a key by numbers."""
+"""The base of eviction policies that rank a key by numbers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from itertools import chain, takewhile
 from specmoe.errors import InputError
 from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned
 
-MOST = 3  # a two-bit counter
+MOST_USES = 3  # a two-bit counter
 
 
 class S3Fifo(Eviction):
@@ -32,14 +32,14 @@ class S3Fifo(Eviction):
 
     def insert(self, key: int, event: int) -> None:
         """Into the main queue if it failed a trial of late, else on trial."""
-        known = key in self._ghost
+        remembered = key in self._ghost
         self._ghost.pop(key, None)
-        (self._main if known else self._small)[key] = 0
+        (self._main if remembered else self._small)[key] = 0
 
     def use(self, key: int, event: int, again: bool) -> None:
         """Count it."""
         queue = self._small if key in self._small else self._main
-        queue[key] = min(queue[key] + again, MOST)
+        queue[key] = min(queue[key] + again, MOST_USES)
 
     def remove(self, key: int) -> None:
         """Move on to it: what passed its trial is promoted, what was used again in the main queue begins anew."""
@@ -58,7 +58,7 @@ class S3Fifo(Eviction):
         if self._trial_is_over():
             failed = [other for other, uses in self._small.items() if uses < 2]
             main = main | {other: 0 for other, uses in self._small.items() if uses > 1}
-        laps = (other for lap in range(MOST + 1) for other, uses in main.items() if uses == lap)
+        laps = (other for lap in range(MOST_USES + 1) for other, uses in main.items() if uses == lap)
         return first_unpinned(chain(failed, laps, self._small), pinned)
 
     def _trial_is_over(self) -> bool:

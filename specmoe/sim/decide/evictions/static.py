@@ -1,4 +1,4 @@
-"""Popularity that is known beforehand."""
+"""Static placement: popularity that is known beforehand."""
 
 from __future__ import annotations
 

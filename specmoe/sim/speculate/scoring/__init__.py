@@ -1,1 +1,5 @@
-"""How good predictions are, on held-out sequences, and how good they could be."""
+"""Scores of predictions on held-out sequences, and the accuracy that any predictor could reach.
+
+Start with `evaluate.py` (one JSON object for each predictor); `accuracy.py` counts hits, checks confidences and gives
+intervals, `cost.py` measures what predicting costs, and `ceilings.py` estimates how predictable routing is.
+"""
