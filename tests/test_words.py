@@ -64,7 +64,7 @@ def help_texts() -> Iterator[Text]:
 
 
 def help_of(name: str, command: click.Command) -> Iterator[Text]:
-    yield Text(name, command.help or "")
+    yield Text(name, f"{command.help or ''} {command.epilog or ''}")
     for parameter in command.params:
         yield Text(f"{name} {parameter.name}", getattr(parameter, "help", None) or "")
     for part, child in getattr(command, "commands", {}).items():
@@ -104,7 +104,7 @@ SCOPES: dict[str, Callable[[], Iterator[Text]]] = {
     "docstrings": docstrings,
     "errors": errors,
 }
-ENFORCED = ("docs", "project files")
+ENFORCED = ("docs", "project files", "help texts")
 
 
 def banned(texts: Iterator[Text]) -> list[str]:
