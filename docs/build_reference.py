@@ -19,6 +19,7 @@ from specmoe.cli import app
 DOCS = Path(__file__).parent
 FUNCTIONS = ("simulate", "sweep", "advise")
 RESULTS = ("Simulation", "Sweep", "Advice")
+STYLES = ("help", "as_json", "as_csv", "as_markdown")  # which every command has
 CATALOGUES = ("policies", "evictions", "predictors", "profiles", "shapes")
 
 
@@ -42,12 +43,26 @@ def api_page() -> str:
 
 def cli_page() -> str:
     """Every command with its arguments and options."""
-    parts = ["# Commands", "", "Every command has `--help`; completion: `specmoe --install-completion`.", ""]
+    parts = [
+        "# Commands",
+        "",
+        "Every command has `--help` (`-h`). `specmoe --install-completion` lets the shell complete names.",
+        "",
+        "Every command prints a table for people, or with `--json`, `--csv` or `--markdown` the same for programs.",
+        "",
+    ]
     for name, command in _commands("specmoe", get_command(app)):
         parts += [f"## {name}", "", inspect.cleandoc(command.help or "").replace("\b\n", ""), ""]
-        rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
+        rows = [_option(parameter) for parameter in command.params if parameter.name not in STYLES]
         parts += ["| option | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+        parts += _examples(command.epilog or "")
     return "\n".join(parts)
+
+
+def _examples(epilog: str) -> list[str]:
+    """The commands that end a help, as a block."""
+    lines = [line.strip().removeprefix("$ ") for line in epilog.splitlines() if line.strip().startswith("$ ")]
+    return ["```sh", *lines, "```", ""] if lines else []
 
 
 def policies_page() -> str:

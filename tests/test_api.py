@@ -121,7 +121,7 @@ def test_a_sweep_is_that_of_the_command(tmp_path: Path) -> None:
 def test_advice_is_that_of_the_command() -> None:
     found = specmoe.advise("switch-base-128", "2GiB", machine="rtx4090", steps=20, formats=("fp16",))
     arguments = ("--model", "switch-base-128", "--vram", "2GiB", "--profile", "rtx4090", "--steps", "20")
-    told = printed("advise", *arguments, "--format", "fp16")
+    (told,) = printed("advise", *arguments, "--format", "fp16")
     assert list(found.lines) == told["lines"]
     assert found.table["policy"].tolist() == [row["policy"] for row in told["ranking"]]
     assert "<table" in found._repr_html_() and str(found).startswith(told["lines"][0])

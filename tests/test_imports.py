@@ -142,6 +142,12 @@ def test_every_help_loads_no_library() -> None:
     assert not loaded_by(statement) & set(LIBRARIES)
 
 
+def test_completion_loads_no_library() -> None:
+    kinds = ("traces", "policies", "profiles", "shapes", "formats", "links", "tiers", "hosts", "devices", "predictors")
+    statement = f"from specmoe.commands import options\nassert all(getattr(options, k)('') for k in {kinds!r})"
+    assert not loaded_by(statement) & set(LIBRARIES)
+
+
 def test_traces_need_no_torch() -> None:
     names = [module.removesuffix(".__init__") for module in MODULES if module.startswith("specmoe.traces")]
     light = [name for name in names if name not in needs_torch_at_top()]

@@ -59,7 +59,7 @@ def test_list(make_trace: Maker, tmp_path: Path) -> None:
             "bytes": path.stat().st_size,
         }
     ]
-    assert "left out: " in result.stderr and "foreign.parquet" in result.stderr
+    assert "not listed: " in result.stderr and "foreign.parquet" in result.stderr
     assert run("list", "--json") == []
     assert "decode" in run("list", tmp_path)
 
@@ -73,7 +73,7 @@ def test_list_shows_bundled_names(make_trace: Maker, monkeypatch: pytest.MonkeyP
 
 def test_info(make_trace: Maker) -> None:
     path = make_trace(40, notes=("a note",))
-    told = run("info", path, "--json")
+    (told,) = run("info", path, "--json")
     assert told["metadata"] == json.loads(json.dumps(json.loads(traces.open(path).meta.to_json())))
     assert told["warnings"] == ["routing of tiny is random: its weights were never trained"]
     assert told["summary"]["tokens"] == sum(told["summary"]["tokens_by_source"].values()) == 40
@@ -125,7 +125,7 @@ def test_split_keeps_the_depths_asked_for(make_trace: Maker, tmp_path: Path) -> 
     for depth in (1, 3):
         rows = run("split", path, "--lookahead-depth", depth, "--out", tmp_path / f"{depth}", "--json")
         run("validate", *(row["name"] for row in rows))
-        told = [run("info", row["name"], "--json")["metadata"]["lookahead_depth"] for row in rows]
+        told = [run("info", row["name"], "--json")[0]["metadata"]["lookahead_depth"] for row in rows]
         assert told == [depth] * 3
     assert (tmp_path / "1/test.parquet").stat().st_size < (tmp_path / "3/test.parquet").stat().st_size
 
@@ -158,7 +158,9 @@ def test_synthesize(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "WARNING: routing is synthetic" in result.stderr
     run("validate", tmp_path / "s.parquet")
-    assert run("info", tmp_path / "s.parquet", "--json")["warnings"] == ["routing is synthetic: no model produced it"]
+    assert run("info", tmp_path / "s.parquet", "--json")[0]["warnings"] == [
+        "routing is synthetic: no model produced it"
+    ]
     result = CliRunner().invoke(app, ["traces", "synthesize", *map(str, (counts, *arguments))])
     assert result.exit_code == 2, "stickiness is an assumption: it has no default"
 

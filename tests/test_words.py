@@ -65,7 +65,7 @@ def help_texts() -> Iterator[Text]:
 
 
 def help_of(name: str, command: click.Command) -> Iterator[Text]:
-    yield Text(name, command.help or "")
+    yield Text(name, f"{command.help or ''} {command.epilog or ''}")
     for parameter in command.params:
         yield Text(f"{name} {parameter.name}", getattr(parameter, "help", None) or "")
     for part, child in getattr(command, "commands", {}).items():
@@ -111,7 +111,7 @@ SCOPES: dict[str, Callable[[], Iterator[Text]]] = {
     "docstrings of data": docstrings_of_data,
     "errors": errors,
 }
-ENFORCED = ("docs", "project files", "docstrings of data", "errors")
+ENFORCED = tuple(SCOPES)
 
 
 def banned(texts: Iterator[Text]) -> list[str]:

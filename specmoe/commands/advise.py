@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import choice, parse_bytes, several
 
 if TYPE_CHECKING:
@@ -17,39 +17,53 @@ if TYPE_CHECKING:
 
 
 def advise(
-    profile: Annotated[str, typer.Option(help="Machine: a shipped profile or a .toml file.")],
-    vram: Annotated[str, typer.Option(help="VRAM for all weights, such as 8GiB; caches and activations come on top.")],
+    profile: options.Profile,
+    vram: Annotated[
+        str, typer.Option(help="VRAM for all weights, e.g. 8GiB. KV cache and activations need room beside it.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "--shape",
-            help="Model: a shipped shape's name (specmoe profile shapes) or a .toml file. Default: the trace's own "
-            "model if its shape is shipped.",
+            help=f"{options.SHAPE} Default: the trace's own model if its shape is shipped.",
+            autocompletion=options.shapes,
         ),
     ] = None,
     trace: Annotated[
-        str | None, typer.Option(help="Routing of such a model; without: the bundled one that fits, or drawn routing.")
+        str | None,
+        typer.Option(
+            help="Routing of such a model: a bundled trace's name or a trace file. Default: the bundled trace that "
+            "fits the model, else synthetic routing.",
+            autocompletion=options.traces,
+        ),
     ] = None,
-    train: Annotated[str | None, typer.Option(help="Trace that popularity and predictors are learnt from.")] = None,
-    target: Annotated[str | None, typer.Option(help="What is wanted, such as 20tok/s, of all sequences.")] = None,
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 1,
+    train: options.Train = None,
+    target: Annotated[
+        str | None, typer.Option(help="Throughput to reach, summed over all sequences, e.g. 20tok/s.")
+    ] = None,
+    batch: options.Batch = 1,
     format: Annotated[  # noqa: A002  # the option's name
         list[str] | None,
         typer.Option(
-            help="Formats that experts may be held in: a,b or repeated. Without: the model's own only, as fewer bits "
-            "are a risk to quality; what they would give is told."
+            help="Expert formats to consider (comma-separated or repeated). Default: the model's own. Lower-precision "
+            "formats are then only mentioned, since they may cost quality.",
+            autocompletion=options.formats,
         ),
     ] = None,
     home_format: Annotated[
-        list[str] | None, typer.Option(help="Formats that they may be kept in at home, expanded on the GPU.")
+        list[str] | None,
+        typer.Option(
+            help="Expert formats to consider outside VRAM, expanded on the GPU (comma-separated or repeated). "
+            "Default: that in VRAM.",
+            autocompletion=options.formats,
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="To simulate; without: enough to fill the slots a dozen times.")
+        int | None, typer.Option(help="Stop after this many steps. Default: enough to fill the slots 12 times.")
     ] = None,
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """What to run in this much VRAM, how fast it will be, and what would make it faster: five lines."""
+    """Recommend a policy and a configuration for a VRAM budget: how fast it is, and what would make it faster."""
     from specmoe.sim.advise.advice import advise as answer
     from specmoe.sim.advise.advice import lines, shape_of
     from specmoe.sim.advise.setting import Question
@@ -74,8 +88,7 @@ def advise(
             bar.update(task, completed=runs)
 
         advice = answer(question, on_run)
-    if as_json:
-        console.print_json(_plain(advice) | {"lines": lines(advice)})
+    if console.printed([_plain(advice) | {"lines": lines(advice)}], [_trial(trial) for trial in advice.found.ranking]):
         return
     for line in lines(advice):
         head, _, rest = line.partition(":")
@@ -85,7 +98,7 @@ def advise(
 
 
 def parse_rate(text: str) -> float:
-    """20tok/s, 20 tokens/s; raises InputError."""
+    """Tokens a second of text such as 20tok/s or 20 tokens/s; raises InputError."""
     from specmoe.units import quantity
 
     return quantity(f"--target {text}", "the target", text, "token/s")
@@ -98,7 +111,7 @@ def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:
 
 
 def _plain(advice: Advice) -> dict[str, Any]:
-    """For programs; rates are tokens a second."""
+    """The advice as plain values for programs; rates are tokens a second."""
     best, setting = advice.found.best, advice.setting
     row, low_high = best.row, advice.expected.rates(best.rate)
     return {

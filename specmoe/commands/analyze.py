@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import several
 from specmoe.errors import InputError
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 
 def analyze(
-    trace: Annotated[str, typer.Argument(help="A trace file, or a bundled name such as switch-mini-128/decode/test.")],
+    trace: options.Trace,
     out: Annotated[Path, typer.Option(help="Directory for analysis.json, the tables and the figures.")],
     batch: Annotated[
-        list[str] | None, typer.Option(help="Sequences at once, for reuse and misses: 1,8 or repeated. Without: 1.")
+        list[str] | None,
+        typer.Option(
+            help="Numbers of sequences that are processed together, e.g. 1,8: reuse and misses depend on them. "
+            "Default: 1."
+        ),
     ] = None,
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """What a trace says by itself: use of experts, order, misses against slots, batches, text domains."""
+    """Analyse a trace: use of experts, reuse, misses per cache size, batches, text domains."""
     from specmoe import traces
     from specmoe.analysis.trace.job import analyze as study
     from specmoe.analysis.trace.job import work
@@ -38,9 +41,7 @@ def analyze(
         bar.update(task, completed=work(batches), description="drawing")
         written = [*save_figures(analysis, out), *save_analysis(analysis, out)]
     warn(opened.meta)
-    if as_json:
-        console.print_json(analysis.facts)
-    else:
+    if not console.printed([analysis.facts], analysis.facts["layers"]):
         show(analysis)
         console.say(f"\nwritten to {out}: {', '.join(path.name for path in written)}")
 
@@ -56,7 +57,7 @@ def _numbers(texts: list[str]) -> list[int]:
 
 
 def show(analysis: Analysis) -> None:
-    """A row a layer, what the columns are, and the findings."""
+    """Print a row per layer, what the columns mean, and the findings."""
     facts = analysis.facts
     trace = facts["trace"]
     console.say(
@@ -67,8 +68,9 @@ def show(analysis: Analysis) -> None:
     if facts["layers"]:
         console.table([_cells(layer, trace["num_experts"]) for layer in facts["layers"]])
         console.say(
-            "mean to kurt.: of the experts' numbers of uses; bits: entropy of use; top, repeat: % of uses by the most\n"
-            "used expert, by the token before's; domain: bits told by the text domain; ahead: % found by look-ahead"
+            "mean to kurt.: distribution of uses over experts; bits: entropy of use; top: % of uses by the most used\n"
+            "expert; repeat: % of uses by the expert of the token before; domain: bits of information in the text\n"
+            "domain; ahead: % of experts that look-ahead predicts"
         )
     console.say()
     for sentence in facts["findings"]:

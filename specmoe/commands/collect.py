@@ -7,46 +7,79 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
+from specmoe.commands.options import completing
 
 if TYPE_CHECKING:
     from specmoe.traces.collect_job import CollectJob
 
+SPLITS, PHASES = ("all", "train", "validation", "test"), ("encode", "decode", "both")
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def collect(
-    model: Annotated[str, typer.Option(help="Bundled name, checkpoint directory or Hugging Face hub id.")],
-    out: Annotated[Path, typer.Option(help="The trace file; a directory with --phase both.")],
-    text: Annotated[list[Path] | None, typer.Option(help="File or directory of text; may be repeated.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Instead of --text: wikitext, squad, glue, ...")] = None,
-    split: Annotated[str, typer.Option(help="all, train, validation or test (whole documents held out).")] = "all",
-    phase: Annotated[str, typer.Option(help="encode, decode or both.")] = "decode",
-    sequences: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    model: Annotated[
+        str, typer.Option(help="A bundled model's name, a checkpoint directory or a Hugging Face hub id.")
+    ],
+    out: Annotated[Path, typer.Option(help="The trace file to write. With --phase both: a directory.")],
+    text: Annotated[
+        list[Path] | None, typer.Option(help="File or directory of text that the model reads. May be repeated.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset to read instead of --text, e.g. wikitext, squad or glue.")
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Documents to read: all, train, validation or test.", autocompletion=completing(lambda: SPLITS)
+        ),
+    ] = "all",
+    phase: Annotated[
+        str, typer.Option(help="Phase to record: encode, decode or both.", autocompletion=completing(lambda: PHASES))
+    ] = "decode",
+    sequences: Annotated[int | None, typer.Option(help="Stop after this many sequences. Default: all.")] = None,
     window: Annotated[int, typer.Option(help="Longest input in tokens.")] = 256,
     candidates: Annotated[
-        int | None, typer.Option(help="Router candidates kept per layer. Default: 8, or all experts if fewer.")
+        int | None,
+        typer.Option(help="Number of router candidates to keep per layer. Default: 8, or all experts if fewer."),
     ] = None,
-    lookahead_depth: Annotated[int, typer.Option(help="Record look-ahead over 1 to so many layers.")] = 1,
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of span corruption and --random-init.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; routers stay float32.")] = "float32",
-    generate: Annotated[int | None, typer.Option(help="Greedy decoding steps, instead of teacher forcing.")] = None,
-    capacity: Annotated[int | None, typer.Option(help="Tokens of a sequence an expert takes; without: all.")] = None,
-    random_init: Annotated[bool, typer.Option("--random-init", help="Ignore the weights, draw them.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what a killed run finished.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is there already.")] = False,
-    as_json: console.JsonFlag = False,
+    lookahead_depth: Annotated[
+        int, typer.Option(help="Record look-ahead predictions for up to this many layers ahead.")
+    ] = 1,
+    batch: options.Batch = 8,
+    seed: Annotated[int, typer.Option(help="Seed of span corruption and --random-init.")] = 0,
+    device: options.Device = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Format of weights: float32, bfloat16 or float16. Routers stay float32.",
+            autocompletion=completing(lambda: DTYPES),
+        ),
+    ] = "float32",
+    generate: Annotated[
+        int | None, typer.Option(help="Decode this many tokens greedily. Default: teacher forcing.")
+    ] = None,
+    capacity: Annotated[
+        int | None, typer.Option(help="Most tokens of a sequence that an expert processes. Default: no limit.")
+    ] = None,
+    random_init: Annotated[
+        bool, typer.Option("--random-init", help="Draw random weights instead of reading the checkpoint's.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start again, discarding what an interrupted run has recorded.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a trace that exists.")] = False,
 ) -> None:
     """Record the routing of an MoE model while it reads text.
 
-    A run that was killed goes on when the same command is given again.
+    After an interruption, the same command continues.
     """
     from specmoe.traces.collect_job import CollectJob
 
     # Options and fields share their names.
-    options: dict[str, Any] = {name: value for name, value in locals().items() if name in CollectJob.__annotations__}
-    job = CollectJob(**options | {"text": tuple(text or ())})
-    _report(_run(job), as_json)
+    fields: dict[str, Any] = {name: value for name, value in locals().items() if name in CollectJob.__annotations__}
+    job = CollectJob(**fields | {"text": tuple(text or ())})
+    _report(_run(job))
 
 
 def _run(job: CollectJob) -> dict[Any, Path]:
@@ -62,10 +95,10 @@ def _run(job: CollectJob) -> dict[Any, Path]:
         return collect(job, on_progress)
 
 
-def _report(written: dict[Any, Path], as_json: bool) -> None:
+def _report(written: dict[Any, Path]) -> None:
     from specmoe.traces.store import Trace
 
     traces = {phase: Trace(path) for phase, path in written.items()}
     rows = [{"phase": phase, "tokens": len(trace), "file": str(trace.path)} for phase, trace in traces.items()]
-    show = console.print_json if as_json else console.table
-    show(rows)
+    if not console.printed(rows):
+        console.table(rows)

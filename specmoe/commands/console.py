@@ -1,21 +1,26 @@
-"""What all commands share: one-line errors, JSON output, progress bars."""
+"""What all commands share: one-line errors, tables for people and programs, progress bars."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
 from importlib.util import find_spec
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import ended_by_signals
@@ -31,14 +36,55 @@ SLOW = 10  # units a second, below which the rate has a decimal
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # without a file's name: output
 PERIOD = 5.0  # seconds between two lines about progress where there is no terminal
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Function = TypeVar("Function", bound=Callable[..., Any])
+HELP = {"help_option_names": ["-h", "--help"]}
+OUTPUT = "Output for programs"
+_STYLE: ContextVar[str] = ContextVar(
+    "style", default=""
+)  # of the running command: as_json, as_csv, as_markdown or none
+
+
+def _styles(
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON: a list of objects.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print CSV; columns have the names of --json.")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", rich_help_panel=OUTPUT, help="Print a Markdown table of the same columns.")
+    ] = False,
+) -> None:
+    """Declare the options that every command has; `Command` takes them out before the command's function is called."""
+
+
+@cache
+def _style_options() -> list[Any]:
+    app = typer.Typer(add_completion=False)
+    app.command()(_styles)
+    return list(get_command(app).params)
 
 
 class Command(TyperCommand):
-    """A command whose numbers are within the limits of `units.COUNTS` and `units.SHARES`."""
+    """A command with `--json`, `--csv` and `--markdown`, whose numbers are within `units.COUNTS` and `units.SHARES`."""
+
+    def __init__(self, name: str | None, **options: Any) -> None:
+        options["params"] = [*(options.get("params") or ()), *_style_options()]
+        super().__init__(name, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Check its numbers, then run it."""
+        self._check(ctx)
+        styles = [option.name for option in _style_options() if ctx.params.pop(option.name)]
+        if len(styles) > 1:
+            raise InputError("only one of --json, --csv and --markdown expected")
+        token = _STYLE.set("".join(styles))
+        try:
+            return super().invoke(ctx)
+        finally:
+            _STYLE.reset(token)
+
+    def _check(self, ctx: Any) -> None:
         from specmoe.units import COUNTS, MOST_OTHER, SHARES, whole
 
         for option in self.params:
@@ -49,15 +95,16 @@ class Command(TyperCommand):
                     raise InputError(f"--{name} {value}: a number from {least:,} to {most:,} expected")
             if type(value) is int:
                 whole(f"--{name} {value}", value, *COUNTS.get(name, (-MOST_OTHER, MOST_OTHER)))
-        return super().invoke(ctx)
 
 
 class App(typer.Typer):
     """A group of such commands."""
 
-    def command(self, *args: Any, **options: Any) -> Any:
-        """Add one."""
-        return super().command(*args, **{"cls": Command, **options})
+    def command(self, *args: Any, examples: tuple[str, ...] = (), **options: Any) -> Callable[[Function], Function]:
+        """Add one; its help ends with the examples, one command each."""
+        lines = ("Examples:", *(f"  $ {example}" for example in examples))
+        epilog = "\n\n".join(lines) if examples else None
+        return super().command(*args, **{"cls": Command, "context_settings": HELP, "epilog": epilog, **options})
 
 
 class Commands(TyperGroup):
@@ -112,14 +159,50 @@ def _failed(error: OSError) -> int:
     return 1
 
 
-def group(help_text: str) -> typer.Typer:
+def group(help_text: str) -> App:
     """A new command group."""
-    return App(cls=Commands, help=help_text, no_args_is_help=True, rich_markup_mode="rich")
+    return App(cls=Commands, help=help_text, no_args_is_help=True, rich_markup_mode="rich", context_settings=HELP)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value on standard output, for programs."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+def printed(objects: list[dict[str, Any]], rows: list[dict[str, Any]] | None = None) -> bool:
+    """Print what a command reports for programs; False where neither --json, --csv nor --markdown was given.
+
+    JSON has the objects; CSV and Markdown have the rows (by default the objects), a line each. Lists and dictionaries
+    in a cell are JSON.
+    """
+    writers = {"as_json": _json, "as_csv": _csv, "as_markdown": _markdown}
+    style = _STYLE.get()
+    if style:
+        sys.stdout.write(writers[style](objects if style == "as_json" or rows is None else rows))
+    return bool(style)
+
+
+def _json(objects: list[dict[str, Any]]) -> str:
+    return json.dumps(objects, indent=2) + "\n"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(_lines_of(rows) if rows else ())
+    return text.getvalue()
+
+
+def _markdown(rows: list[dict[str, Any]]) -> str:
+    header, *body = ([one_line(cell).replace("|", "\\|") for cell in line] for line in _lines_of(rows))
+    lines = (header, ["---"] * len(header), *body) if header else ()
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _lines_of(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The header, all names in the order in which they come first, and a line of cells per row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return visible(value)
+    return "" if value is None else json.dumps(value)
 
 
 def table(rows: list[dict[str, Any]], title: str | None = None) -> None:

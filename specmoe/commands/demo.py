@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for the report, the plots and the timeline.")] = Path("out/demo"),
-    steps: Annotated[int, typer.Option(help="Decoded tokens a run.", min=1)] = 1500,
-    as_json: console.JsonFlag = False,
+    steps: Annotated[int, typer.Option(help="Number of decoded tokens per run.", min=1)] = 1500,
 ) -> None:
-    """Which policy is fastest for a 128-expert Switch on an RTX 3090, on recorded routing."""
+    """Compare policies for a 128-expert Switch Transformer on an RTX 3090, on recorded routing."""
     from specmoe.files import make_directory
     from specmoe.sim import demo as demonstration
     from specmoe.sim.timing.timeline import STEPS, write_timeline
@@ -41,17 +40,19 @@ def demo(
     write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")
     files = [*_plots(answers, sweep, demonstration.cliff_slots(), out), out / "timeline.json"]
     page = _report([run.result for answer in answers[::-1] for run in answer.runs.values()] + sweep, steps, out)
-    if as_json:
-        console.print_json([{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers])
+    objects = [{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers]
+    if console.printed(objects, [{"setting": a.setting.title, **row} for a in answers for row in a.summaries]):
         return
-    console.note("The model has two stacks of experts; the one simulated, the decoder's, gets half of the room.")
+    console.note(
+        "The model has two stacks of experts. The decoder's is simulated and gets half of the VRAM for experts."
+    )
     for answer in answers:
         console.say(f"\n{answer.setting.title}", bold=True)
         show(answer.summaries)
         console.say(answer.reason, fg="green")
     console.say(f"\nwritten: {', '.join(map(str, files))} (timelines open in ui.perfetto.dev)")
     console.say(f"timeline: {winner.result.manifest.policy}, the first {min(STEPS, steps)} of {steps} steps")
-    console.say(f"all of it on one page: {page}", bold=True)
+    console.say(f"report on one page: {page}", bold=True)
 
 
 def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import parse_override, several
 from specmoe.errors import InputError
 
@@ -15,26 +15,44 @@ PREFIX = "predictor."
 
 
 def evaluate(
-    trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file, of which nothing is learnt.")],
+    trace: Annotated[
+        str,
+        typer.Argument(
+            help="Trace to score on, from which nothing is learned: a bundled trace's name or a trace file.",
+            autocompletion=options.traces,
+        ),
+    ],
     predictor: Annotated[
-        list[str] | None, typer.Option(help="Predictors: a,b,c or repeated. Without: all that can run on this trace.")
+        list[str] | None,
+        typer.Option(
+            help="Predictors to score, comma-separated or repeated. Default: all that can run on this trace.",
+            autocompletion=options.predictors,
+        ),
     ] = None,
-    train: Annotated[str | None, typer.Option(help="Trace that is learnt from; without: the one beside it.")] = None,
-    depth: Annotated[int | None, typer.Option(help="Layers ahead, at most; without: 3.")] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Trace that predictors learn from. Default: the trace's own train split.",
+            autocompletion=options.traces,
+        ),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(help="Predict up to this many layers ahead. Default: 3.")] = None,
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="A predictor's keyword: predictor.warm=false, ...")
+        list[str] | None,
+        typer.Option("--set", help="Keyword of a predictor, e.g. predictor.warm=false. May be repeated."),
     ] = None,
-    checkpoint: Annotated[list[Path] | None, typer.Option(help="A trained predictor; may be repeated.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="Directory of a trained predictor (specmoe train). May be repeated.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Directory for evaluate.json and the figures. Two runs differ in milliseconds_cpu only, which is "
+            help="Directory for evaluate.json and the figures. Two runs differ only in milliseconds_cpu, which is "
             "measured on this machine."
         ),
     ] = None,
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """How often every predictor is right on held-out sequences, how sure it is, what it costs, and what is possible."""
+    """Score predictors on held-out sequences: accuracy, calibration, cost, and the highest possible accuracy."""
     from specmoe.files import make_directory
     from specmoe.sim.speculate.scoring.cost import asked_for
     from specmoe.sim.speculate.scoring.evaluate import Examination, run
@@ -48,9 +66,7 @@ def evaluate(
         rows = run(exam, asked, bool(predictor or checkpoint), lambda: bar.advance(task))
     if out is not None:
         _write(rows, exam.ceilings, out)
-    if as_json:
-        console.print_json(rows[0] if len(rows) == 1 else rows)
-    else:
+    if not console.printed(rows):
         show(rows)
 
 
@@ -75,21 +91,22 @@ def _write(rows: list[dict[str, Any]], ceilings: dict[str, Any], out: Path) -> N
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A table, those that peek last; what is possible; and what to know before believing it."""
+    """Print a table, predictors that know the future last; ceilings; and the data behind them."""
     scored = sorted((row for row in rows if "error" not in row), key=lambda row: bool(row["peeks"]))
     if scored:
         console.table([_cells(row) for row in scored])
     console.say(
-        "top-N: first-choice experts among the N best one layer ahead, within the step, %, ± half a 95 % interval\n"
-        "d2, d3: top-1 two, three layers ahead; wrap: top-1 of the next token's first layer\n"
-        "prec.: of prefetching at the policy's limit; CPU, GPU: ms for one (step, layer); *: peeks"
+        "topN: % of first-choice experts among the N best predictions one layer ahead, ± half a 95 % interval\n"
+        "d2, d3: top-1 two and three layers ahead; wrap: top-1 of the next token's first layer\n"
+        "prec.: precision of prefetching at the policy's limit; ECE: expected calibration error, %\n"
+        "CPU, GPU: ms per step and layer; KiB: memory; *: knows the future"
     )
     for line in ceiling_lines(rows[0]):
         console.say(line)
     first = rows[0]
     console.say(
         f"{first['trace']} ({first['trace_kind']}), {first['phase']}: {first['tokens']} tokens of {first['sequences']} "
-        f"sequences, batch 1; learnt from {first['train'] or 'nothing'}"
+        f"sequences, batch 1; learned from {first['train'] or 'nothing'}"
     )
     for row in rows:
         if "error" in row:
@@ -117,19 +134,19 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def ceiling_lines(row: dict[str, Any]) -> list[str]:
-    """Chance, and of each context how much it tells and what can be made of it."""
+    """Accuracy by chance; the entropy that each context leaves, and the accuracy that it allows."""
     lines = [f"chance: top-1 {_percent(row['chance']['top1'])} %, top-8 {_percent(row['chance']['top8'])} %"]
     found = row["ceilings"]
     if not found:
-        return [*lines, "ceilings: unknown, for there is no train split (--train)"]
+        return [*lines, "ceilings: unknown, since the trace has no train split (see --train)"]
     for what, figure in (("train, biased low", "entropy_bits"), ("held out, biased high", "held_out_bits")):
-        told = "; ".join(f"{name} {each[figure]:.2f}" for name, each in found.items())
-        lines.append(f"bits of surprise left given ({what}): {told}")
-    told = "; ".join(
+        parts = "; ".join(f"{name} {each[figure]:.2f}" for name, each in found.items())
+        lines.append(f"conditional entropy in bits given ({what}): {parts}")
+    parts = "; ".join(
         f"{name} {_percent(each['held_out_accuracy'])} (Fano {_percent(each['fano_accuracy'])})"
         for name, each in found.items()
     )
-    return [*lines, f"top-1 by a table of (and at most, by an optimistic estimate): {told}"]
+    return [*lines, f"top-1 accuracy in % of a table of (Fano: optimistic upper bound): {parts}"]
 
 
 def _percent(value: float | None) -> str:

@@ -1,7 +1,4 @@
-"""`specmoe plot`.
-
-`specmoe report`.
-"""
+"""`specmoe plot` and `specmoe report`: figures of sweeps, and one page about any results."""
 
 from __future__ import annotations
 
@@ -20,30 +17,32 @@ if TYPE_CHECKING:
 
 def plot(
     directories: Annotated[
-        list[Path], typer.Argument(help="Directories that `specmoe sweep` wrote.", metavar="DIR...")
+        list[Path], typer.Argument(help="Directories that specmoe sweep wrote (--out).", metavar="DIR...")
     ],
-    out: Annotated[Path, typer.Option(help="Directory for the pictures; of several sweeps, one in it for each.")],
-    as_json: console.JsonFlag = False,
+    out: Annotated[
+        Path, typer.Option(help="Directory for the figures. For several sweeps: with a directory in it for each.")
+    ],
 ) -> None:
-    """Draw what a sweep found: every figure that its table supports, and what each says in one sentence."""
+    """Plot a sweep: every figure that its results support, each with its message in one sentence."""
     from specmoe.analysis.answer import answer_of
     from specmoe.sweep_table import MANIFEST, load_sweep
 
     for directory in directories:
         if directory.is_dir() and not (directory / MANIFEST).exists():
             raise InputError(
-                f"{directory}: no sweep is in it; for pages of runs, validations and analyses: specmoe report"
+                f"{directory}: the results of a sweep expected (of runs, validations, analyses: specmoe report)"
             )
     tables = {place: load_sweep(directory) for place, directory in _places(directories, out).items()}
     answers = {place: answer_of(table) for place, table in tables.items()}
-    told = []
+    sweeps: list[dict[str, Any]] = []
     for place, directory in _places(directories, out).items():
         drawn = _drawn(tables[place], place)
-        told.append({"sweep": str(directory), "answer": list(answers[place].sentences), "figures": drawn})
-    if as_json:
-        console.print_json(told)
+        sweeps.append({"sweep": str(directory), "answer": list(answers[place].sentences), "figures": drawn})
+    if console.printed(
+        sweeps, [{"sweep": sweep["sweep"], **figure} for sweep in sweeps for figure in sweep["figures"]]
+    ):
         return
-    for sweep in told:
+    for sweep in sweeps:
         _show_sweep(sweep)
 
 
@@ -53,7 +52,7 @@ def _places(directories: list[Path], out: Path) -> dict[Path, Path]:
         return {out: directories[0]}
     places = {out / directory.resolve().name: directory for directory in directories}
     if len(places) < len(directories):
-        raise InputError("two sweeps of one name: plot them one by one")
+        raise InputError("two sweeps have directories of the same name: plot them one by one")
     return places
 
 
@@ -63,15 +62,15 @@ def _drawn(table: SweepTable, place: Path) -> list[dict[str, str]]:
     from specmoe.files import make_directory
 
     make_directory(place)
-    told = []
+    figures = []
     with console.progress("figures") as bar:
         task = bar.add_task("drawing", total=None)
         for drawn in each_figure(table):
             bar.update(task, advance=1, description=drawn.name)
             png = place / f"{drawn.name}.png"
             save(drawn.figure, png)
-            told.append({"name": drawn.name, "title": drawn.title, "reading": drawn.reading, "file": str(png)})
-    return told
+            figures.append({"name": drawn.name, "title": drawn.title, "reading": drawn.reading, "file": str(png)})
+    return figures
 
 
 def _show_sweep(sweep: dict[str, Any]) -> None:
@@ -87,13 +86,12 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR...",
-            help="Directories of sweeps, of runs (`simulate --out`), timelines, validations or analyses of traces.",
+            help="Directories of sweeps, runs (specmoe simulate --out), timelines, validations or analyses of traces.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The page, an .html file.")],
-    as_json: console.JsonFlag = False,
+    out: Annotated[Path, typer.Option(help="The page to write, an .html file.")],
 ) -> None:
-    """One page that answers first (which policy, how fast, what to buy next) and then shows what that rests on."""
+    """Write one HTML page: which policy is fastest, how fast it is, what to buy next, and the evidence."""
     from specmoe.analysis.report import read_inputs, write_report
     from specmoe.files import directory_for
 
@@ -104,10 +102,9 @@ def report(
         task = bar.add_task("reading", total=None)
         inputs = read_inputs(directories)
         written = write_report(inputs, out, command, lambda name: bar.update(task, advance=1, description=name))
-    if as_json:
-        answers = {name: list(answer.sentences) for name, answer in written.answers.items()}
-        notes = list(map(str, written.notes))
-        console.print_json({"file": str(out), "title": written.title, "answers": answers, "notes": notes})
+    answers = {name: list(answer.sentences) for name, answer in written.answers.items()}
+    notes = list(map(str, written.notes))
+    if console.printed([{"file": str(out), "title": written.title, "answers": answers, "notes": notes}]):
         return
     _show_report(written)
     console.say(f"written: {out}")

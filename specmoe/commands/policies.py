@@ -7,13 +7,12 @@ from typing import Any
 from specmoe.commands import console
 
 
-def policies(as_json: console.JsonFlag = False) -> None:
-    """List every policy, eviction and predictor: its name, what it does, and the paper or program it comes from."""
+def policies() -> None:
+    """List every policy, eviction and predictor: its name, what it does, and its source."""
     from specmoe import api
 
     tables = {"policies": api.policies(), "evictions": api.evictions(), "predictors": api.predictors()}
-    if as_json:
-        console.print_json([{"kind": kind, **row} for kind, table in tables.items() for row in _rows(table)])
+    if console.printed([{"kind": kind, **row} for kind, table in tables.items() for row in _rows(table)]):
         return
     for kind, table in tables.items():
         console.table([{name: row[name] for name in ("name", "about", "source")} for row in _rows(table)], kind)

@@ -7,26 +7,38 @@ from typing import Annotated
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.errors import InputError
+
+PRESETS = ("switch-mini-128", "switch-mini-16", "dense-mini")
 
 
 def pretrain(
-    preset: Annotated[str, typer.Option(help="switch-mini-128, switch-mini-16 or dense-mini.")],
-    text: Annotated[list[Path], typer.Option(help="Text files or directories; a file name is a domain.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint directory; an unfinished run in it is resumed.")],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Model to train: switch-mini-128, switch-mini-16 or dense-mini.",
+            autocompletion=options.completing(lambda: PRESETS),
+        ),
+    ],
+    text: Annotated[
+        list[Path], typer.Option(help="Text file or directory; each file is a text domain. May be repeated.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory for the checkpoint. An unfinished run in it continues.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Use the tokenizer saved here instead of training one.")
+        Path | None, typer.Option(help="Directory of a saved tokenizer. Default: train one on the text.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of initialisation, data order and corruption.")] = 0,
-    save_every: Annotated[int, typer.Option(help="Steps between saves that a killed run resumes from.")] = 1000,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, data order and span corruption.")] = 0,
+    save_every: Annotated[
+        int, typer.Option(help="Save the state every this many steps, so that an interrupted run can continue.")
+    ] = 1000,
+    device: options.Device = "auto",
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field of the preset: steps=500, batch=32, ...")
+        list[str] | None,
+        typer.Option("--set", help="Change a number of the preset, e.g. steps=500 or batch=32. May be repeated."),
     ] = None,
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """Train a small Switch Transformer from scratch, with a tokenizer of its own, on text with held-out documents."""
+    """Train a small Switch Transformer and its tokenizer from scratch on text; some documents are held out."""
     from specmoe.analysis.figures.predictors import plot_training
     from specmoe.traces.pretrain import PretrainJob
     from specmoe.traces.pretrain import pretrain as run
@@ -39,9 +51,7 @@ def pretrain(
         task = bar.add_task(preset, total=steps)
         card = run(job, lambda step, terms: bar.update(task, completed=step, description=f"loss {terms['loss']:.3f}"))
     plot_training(out / "history.json", out / "training.png", unigram=card["held_out"]["unigram"])
-    if as_json:
-        console.print_json(card)
-    else:
+    if not console.printed([card]):
         loss = card["held_out"]
         console.say(f"{out}: held-out loss {loss['loss']:.3f} nats a token (unigram guess {loss['unigram']:.3f})")
 

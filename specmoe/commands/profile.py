@@ -1,7 +1,4 @@
-"""`specmoe profile measure`.
-
-`specmoe profile ...`.
-"""
+"""`specmoe profile ...`: machines and models that are shipped, and the measurement of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import several
 
 if TYPE_CHECKING:
@@ -23,19 +20,26 @@ if TYPE_CHECKING:
 
 
 def measure(
-    out: Annotated[Path, typer.Option(help="The profile's file, .toml.")],
+    out: Annotated[Path, typer.Option(help="The profile to write, a .toml file.")],
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="Model shapes: a,b or repeated. By default switch-base-128 and mixtral-8x7b."),
+        typer.Option(
+            help="Models whose experts are timed, comma-separated or repeated: shipped shapes or .toml files. Default: "
+            "switch-base-128 and mixtral-8x7b.",
+            autocompletion=options.shapes,
+        ),
     ] = None,
     held: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Of fp32, fp16, bf16, int8, int4: a,b or repeated. All by default."),
+        typer.Option(
+            "--format",
+            help="Expert formats to time, comma-separated or repeated: fp32, fp16, bf16, int8, int4. Default: all.",
+            autocompletion=options.formats,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the profile; by default the device's.")] = None,
-    as_json: console.JsonFlag = False,
+    name: Annotated[str | None, typer.Option(help="Name of the profile. Default: made from the device's name.")] = None,
 ) -> None:
-    """Measure this machine's CUDA device, link, disk and host into a profile: about 3 minutes, on a quiet machine."""
+    """Measure this machine's CUDA device, PCIe link, disk and host (about 3 minutes; stop other work first)."""
     _require_torch()
     from specmoe.hwprofiles import load_shape
     from specmoe.hwprofiles.measure import job
@@ -58,7 +62,7 @@ def measure(
 
         profile = job.measure(shapes, formats, on_progress, cuda_bench(), name)
     write_profile(profile, out)
-    _report(profile, out, skipped, perf_counter() - began, as_json)
+    _report(profile, out, skipped, perf_counter() - began)
 
 
 def _formats(names: list[str]) -> list[Format]:
@@ -90,19 +94,18 @@ def _require_torch() -> None:
         raise MissingExtraError("torch", "torch")
 
 
-def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: float, as_json: bool) -> None:
+def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: float) -> None:
     from specmoe.hwprofiles.measure.records import unstable
 
     shaky = unstable(profile)
-    if as_json:
-        facts = {"name": profile.name, "title": profile.title, "file": str(out), "seconds": round(seconds, 1)}
-        numbers = {name: quantity.value for name, quantity in profile.quantities.items()}
-        found = {"machine": dict(profile.machine), "quantities": numbers, "unstable": shaky, "skipped": skipped}
-        console.print_json(facts | found)
+    facts = {"name": profile.name, "title": profile.title, "file": str(out), "seconds": round(seconds, 1)}
+    numbers = {name: quantity.value for name, quantity in profile.quantities.items()}
+    parts = {"machine": dict(profile.machine), "quantities": numbers, "unstable": shaky, "skipped": skipped}
+    if console.printed([facts | parts], [{"name": name, "value": value} for name, value in numbers.items()]):
         return
     console.table(_rows(profile, shaky), title=f"{profile.name}: {profile.title}")
     for why in skipped:
-        console.say(f"left out: {why}")
+        console.say(f"not measured: {why}")
     flagged = f", {len(shaky)} of them unstable: is the machine busy?" if shaky else ""
     console.say(f"{out}: measured in {seconds:.0f} s{flagged}")
 
@@ -120,91 +123,104 @@ def _rows(profile: HardwareProfile, shaky: tuple[str, ...]) -> list[dict[str, An
     return [{"name": name, "measured": value, "": "unstable" * (name in shaky)} for name, value in values.items()]
 
 
-app = console.group("Look at machines and models: how long things take, how large they are, and who says so.")
+app = console.group("Show, compare and measure hardware profiles; show model shapes.")
 
-app.command()(measure)
+app.command(
+    examples=(
+        "specmoe profile measure --out mine.toml",
+        "specmoe profile measure --out mine.toml --shape mixtral-8x7b --format fp16,int4",
+    )
+)(measure)
 
-ProfileName = Annotated[str, typer.Argument(help="A shipped profile such as rtx3090, or a .toml file.")]
+ProfileName = Annotated[
+    str,
+    typer.Argument(help="A shipped profile's name, e.g. rtx3090, or a .toml file.", autocompletion=options.profiles),
+]
 
 
-@app.command("list")
-def list_profiles(as_json: console.JsonFlag = False) -> None:
-    """Show the shipped hardware profiles."""
+@app.command("list", examples=("specmoe profile list", "specmoe profile list --markdown"))
+def list_profiles() -> None:
+    """List the shipped hardware profiles."""
     from specmoe.hwprofiles import load_profile, profile_names
 
     rows = [_overview(load_profile(name)) for name in profile_names()]
-    console.print_json(rows) if as_json else console.table(rows)
+    if not console.printed(rows):
+        console.table(rows)
 
 
-@app.command()
-def show(name: ProfileName, as_json: console.JsonFlag = False) -> None:
-    """Show every number of a profile with its source, and its fits against what was measured."""
+@app.command(examples=("specmoe profile show rtx3090", "specmoe profile show mine.toml --csv"))
+def show(name: ProfileName) -> None:
+    """Show every number of a profile with its source, and its fitted curves beside the measurements."""
     from specmoe.hwprofiles import load_profile
     from specmoe.hwprofiles.fit import fit_rows
 
     profile = load_profile(name)
     fits = [row._asdict() | {"error": row.error} for row in fit_rows(profile)]
-    if as_json:
-        quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
-        facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
-        found = {"machine": dict(profile.machine), "calibration": _calibration(profile)}
-        console.print_json(facts | found | {"quantities": quantities, "fits": fits})
+    quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
+    facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
+    parts = {"machine": dict(profile.machine), "calibration": _calibration(profile)}
+    whole = facts | parts | {"quantities": quantities, "fits": fits}
+    if console.printed([whole], [{"name": name, **quantity} for name, quantity in quantities.items()]):
         return
     rows = [_quantity_row(name, quantity) for name, quantity in profile.quantities.items()]
     console.table(rows, title=f"{profile.name}: {profile.title}")
     _show_facts("Machine", profile.machine)
     _show_facts("Calibration", _calibration(profile) or {})
     if fits:
-        console.table([_fit_row(row) for row in fits], title="Measured, and what this profile says")
+        console.table([_fit_row(row) for row in fits], title="Measured times, and those that this profile predicts")
 
 
-@app.command()
-def diff(first: ProfileName, second: ProfileName, as_json: console.JsonFlag = False) -> None:
+@app.command(examples=("specmoe profile diff rtx3090 rtx4090",))
+def diff(first: ProfileName, second: ProfileName) -> None:
     """Show the numbers in which two profiles differ."""
     from specmoe.hwprofiles import load_profile
     from specmoe.hwprofiles.what_if import differences
 
     one, other = load_profile(first), load_profile(second)
     rows = [row._asdict() | {"ratio": row.ratio} for row in differences(one, other)]
-    if as_json:
-        console.print_json(rows)
-    elif rows:
+    if console.printed(rows):
+        return
+    if rows:
         console.table([_diff_row(row, one.name, other.name) for row in rows])
     else:
         same = "" if one.hash == other.hash else " in a number; their measured curves, sources or names do"
         console.say(f"{one.name} and {other.name} do not differ{same}")
 
 
-@app.command()
-def fit(name: ProfileName, as_json: console.JsonFlag = False) -> None:
-    """Fit a profile's derived numbers again, next to those in its file."""
+@app.command(examples=("specmoe profile fit rtx3090",))
+def fit(name: ProfileName) -> None:
+    """Fit a profile's derived numbers again, and show them beside those in its file."""
     from specmoe.hwprofiles import load_profile
     from specmoe.hwprofiles.fit import refit
 
     profile = load_profile(name)
     fitted = refit(profile)
-    if as_json:
-        console.print_json({name: {"file": profile[name], "fitted": value} for name, value in fitted.items()})
-    elif fitted:
+    rows = [{"name": name, "file": profile[name], "fitted": value} for name, value in fitted.items()]
+    if console.printed(rows):
+        return
+    if fitted:
         console.table([_refit_row(profile, name, value) for name, value in fitted.items()])
     else:
         console.say(f"{profile.name}: no number was fitted on points in its file, so there is nothing to fit again")
 
 
-@app.command()
+@app.command(examples=("specmoe profile shapes", "specmoe profile shapes mixtral-8x7b"))
 def shapes(
-    name: Annotated[str | None, typer.Argument(help="One shape; all of them without it.")] = None,
-    as_json: console.JsonFlag = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Shape to show in full. Default: list all.", autocompletion=options.shapes)
+    ] = None,
 ) -> None:
-    """Show the shipped model shapes, or one of them in full."""
+    """List the shipped model shapes, or show one of them in full."""
     from specmoe.hwprofiles import load_shape, shape_names
 
     if name is None:
         rows = [_shape_overview(load_shape(known)) for known in shape_names()]
-        console.print_json(rows) if as_json else console.table(rows)
+        if not console.printed(rows):
+            console.table(rows)
         return
     facts = _shape_facts(load_shape(name))
-    console.print_json(facts) if as_json else console.table([{"field": k, "value": str(v)} for k, v in facts.items()])
+    if not console.printed([facts]):
+        console.table([{"field": name, "value": str(value)} for name, value in facts.items()])
 
 
 def _overview(profile: HardwareProfile) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
-from specmoe.commands.values import choice, home_of, parse_bytes, parse_override, several
+from specmoe.commands import console, options
+from specmoe.commands.values import HOSTS, LINKS, choice, home_of, parse_bytes, parse_override, several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,50 +20,22 @@ NAMED = 3  # values that are named; of more, the number
 
 
 def simulate(
-    trace: Annotated[str, typer.Argument(help="Routing to simulate: a bundled trace's name or a trace file.")],
-    policy: Annotated[
-        list[str],
-        typer.Option(help="Policies to compare, comma-separated or repeated. all: every policy (specmoe policies)."),
-    ],
-    profile: Annotated[str, typer.Option(help="Machine: a shipped profile's name or a .toml file.")] = "rtx3090",
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            help="Model: a shipped shape's name or a .toml file. Default: the trace's own model if its shape is "
-            "shipped, else switch-base-128."
-        ),
-    ] = None,
+    trace: options.Trace,
+    policy: options.Policies,
+    profile: options.Profile = "rtx3090",
+    shape: options.Shape = None,
     phase: Annotated[str | None, typer.Option(help="Require a trace of this phase: decode or encode.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Number of experts that VRAM holds, e.g. 154.")] = None,
-    vram: Annotated[
-        str | None,
-        typer.Option(help="VRAM for all weights, e.g. 8GiB; dense weights come first. Default: all of the device."),
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Number of sequences that are processed together.")] = 1,
-    format: Annotated[  # noqa: A002  # the option's name
-        str | None,
-        typer.Option(help="Format of experts in VRAM: fp32, fp16, bf16, int8 or int4. Default: the model's own."),
-    ] = None,
-    link: Annotated[
-        str, typer.Option(help="Order of copies on the PCIe link: fifo, priority (demand loads first) or chunked.")
-    ] = "fifo",
-    tier: Annotated[
-        str, typer.Option(help="Where experts live outside VRAM: host-pinned, host-pageable or nvme.")
-    ] = "host-pinned",
-    home_format: Annotated[
-        str | None, typer.Option(help="Format of experts outside VRAM, e.g. int4. Default: that in VRAM.")
-    ] = None,
-    compressed_slots: Annotated[
-        int, typer.Option(help="Extra VRAM slots that hold experts in the home format (see --home-format).")
-    ] = 0,
-    host: Annotated[
-        str, typer.Option(help="Cost of launching kernels: graph (captured CUDA graphs) or eager.")
-    ] = "graph",
-    steps: Annotated[int | None, typer.Option(help="Stop after this many steps. Default: the whole trace.")] = None,
-    train: Annotated[
-        str | None,
-        typer.Option(help="Trace that popularity and predictors learn from. Default: the trace's own train split."),
-    ] = None,
+    slots: options.Slots = None,
+    vram: options.Vram = None,
+    batch: options.Batch = 1,
+    format: options.Format = None,  # noqa: A002  # the option's name
+    link: options.Link = "fifo",
+    tier: options.Tier = "host-pinned",
+    home_format: options.HomeFormat = None,
+    compressed_slots: options.CompressedSlots = 0,
+    host: options.Host = "graph",
+    steps: options.Steps = None,
+    train: options.Train = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
     ] = None,
@@ -89,8 +61,9 @@ def simulate(
         str | None,
         typer.Option(help="Policy in the timeline. Default: the fastest one that loads experts and is no yardstick."),
     ] = None,
-    timeline_steps: Annotated[int | None, typer.Option(min=1, help="Steps in the timeline. Default: 200.")] = None,
-    as_json: console.JsonFlag = False,
+    timeline_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="<int>", help="Steps in the timeline. Default: 200.")
+    ] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
     from specmoe.hwprofiles.formats import FORMATS
@@ -110,9 +83,9 @@ def simulate(
         vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
         steps=steps,
-        link=choice("link", link, ("fifo", "priority", "chunked")),
+        link=choice("link", link, LINKS),
         home=home_of(tier, home_format, compressed_slots),
-        host_set=choice("host", host, ("graph", "eager")),
+        host_set=choice("host", host, HOSTS),
         train=train,
         settings=tuple(dict(map(parse_override, override or [])).items()),
     )
@@ -126,18 +99,17 @@ def simulate(
             bar.update(task, description=name, advance=bool(name != names[0]))
 
         summaries, failures = _summaries(scenario, names, asked == ["all"], on_policy, out, shown)
-        told = _break_even(scenario, summaries, out) if break_even else ""
+        verdict = _break_even(scenario, summaries, out) if break_even else ""
     drawn = "" if shown is None else shown.write()
-    if as_json:
-        console.print_json([*summaries, *failures])
+    if console.printed([*summaries, *failures]):
         return
     show(summaries)
     if shape is None:
         console.say_default_shapes([trace])
     for failure in failures:
         console.say(f"not run: {failure['policy']}: {failure['error']}")
-    if told:
-        console.say(told, fg="green")
+    if verdict:
+        console.say(verdict, fg="green")
     if drawn:
         console.note(drawn)
 

@@ -17,19 +17,19 @@ GIB = 1 << 30
 
 def status(
     directory: Annotated[
-        Path, typer.Argument(help="Where traces of your own are looked for, and one level below.")
+        Path, typer.Argument(help="Directory of your own traces; the directories in it are searched, too.")
     ] = Path(),
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """What is installed, which traces, profiles, predictors and validations are there, and whether a GPU is usable."""
+    """Show what is installed, whether a GPU is usable, and all traces, profiles, predictors and validations."""
     from specmoe.errors import InputError
     from specmoe.status import inventory, next_steps
 
     if not directory.is_dir():
         raise InputError(f"{directory}: a directory expected")
     found = inventory(directory)
-    if as_json:
-        console.print_json(_plain(found, next_steps(found)))
+    whole = _plain(found, next_steps(found))
+    kinds = ("extras", "traces", "profiles", "predictors", "validations")
+    if console.printed([whole], [{"kind": kind, **row} for kind in kinds for row in whole[kind]]):
         return
     _show_installed(found)
     _show_gpu(found)
@@ -46,7 +46,7 @@ def status(
 
 
 def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
-    """For programs."""
+    """The inventory as plain values for programs."""
     rows = {name: [entry._asdict() for entry in getattr(found, name)] for name in ("traces", "profiles", "predictors")}
     devices = [
         device._asdict() | {"profile": name} for device, name in zip(found.gpu.devices, found.matches, strict=True)

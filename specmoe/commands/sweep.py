@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
+from specmoe.commands.options import Several
 from specmoe.commands.values import several
 from specmoe.errors import InputError
 
@@ -27,80 +28,82 @@ MOST_ROWS = 20  # of the table that is printed
 MOST_VARIED = 3  # columns of it for values of machine and policy; of more, one says which differ
 INTERRUPTED = 130  # exit status
 
-Several = list[str] | None
-
 
 def sweep(
-    out: Annotated[Path, typer.Option(help="Directory for sweep.parquet and sweep.json.")],
-    question: Annotated[Path | None, typer.Argument(metavar="[SWEEP.toml]", help="A file that says all this.")] = None,
-    trace: Annotated[Several, typer.Option(help="A bundled trace's name or a trace file; a,b or repeated.")] = None,
-    policy: Annotated[Several, typer.Option(help="Policies: a,b,c or repeated; `all` is every one.")] = None,
-    slots: Annotated[Several, typer.Option(help="Experts that VRAM holds, such as 64,154 or 50..500:10.")] = None,
-    vram: Annotated[Several, typer.Option(help="VRAM for all weights, such as 4GiB,8GiB or 4GiB..24GiB:6.")] = None,
-    batch: Annotated[Several, typer.Option(help="Sequences at once.")] = None,
-    format: Annotated[Several, typer.Option(help="fp32, fp16, bf16, int8 or int4.")] = None,  # noqa: A002  # the option's name
-    profile: Annotated[
-        Several, typer.Option(help="Machine: a shipped profile or a .toml file; a,b or repeated.")
+    out: Annotated[Path, typer.Option(help="Directory for the results: sweep.parquet and sweep.json.")],
+    question: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP.toml]", help="TOML file with the same options as keys.")
     ] = None,
-    shape: Annotated[
-        Several,
-        typer.Option(
-            help="Models: shipped shapes or .toml files, comma-separated or repeated. Default: each trace's own model "
-            "if its shape is shipped, else switch-base-128."
-        ),
-    ] = None,
-    link: Annotated[Several, typer.Option(help="fifo, priority or chunked.")] = None,
-    tier: Annotated[Several, typer.Option(help="Where experts live: host-pinned, host-pageable or nvme.")] = None,
-    home_format: Annotated[Several, typer.Option(help="Format of the experts at home.")] = None,
-    compressed_slots: Annotated[Several, typer.Option(help="Experts that VRAM holds in it, too.")] = None,
-    host: Annotated[Several, typer.Option(help="Host costs: graph (captured) or eager.")] = None,
-    steps: Annotated[int | None, typer.Option(help="At most so many.")] = None,
-    train: Annotated[str | None, typer.Option(help="Trace that popularity and predictors are learnt from.")] = None,
+    trace: options.TraceList = None,
+    policy: options.PolicyList = None,
+    slots: options.SlotsList = None,
+    vram: options.VramList = None,
+    batch: options.BatchList = None,
+    format: options.FormatList = None,  # noqa: A002  # the option's name
+    profile: options.ProfileList = None,
+    shape: options.ShapeList = None,
+    link: options.LinkList = None,
+    tier: options.TierList = None,
+    home_format: options.HomeFormatList = None,
+    compressed_slots: options.CompressedSlotsList = None,
+    host: options.HostList = None,
+    steps: options.Steps = None,
+    train: options.Train = None,
     override: Annotated[
         Several,
         typer.Option(
             "--set",
-            help="Values of policy or profile: prefetch.limit=1,2,4, eviction=lru,lfu, or a range: "
-            "nvme.bandwidth=1GB/s..7GB/s:8 is 8 values, with 8log of equal ratios. Names: specmoe profile show.",
+            help="Values of a policy's or profile's field, e.g. prefetch.limit=1,2,4 or eviction=lru,lfu or "
+            "nvme.bandwidth=1GB/s..7GB/s:8 (8 values; 8log: at equal ratios). Fields: specmoe profile show. "
+            "May be repeated.",
         ),
     ] = None,
     scale: Annotated[
         Several,
-        typer.Option(help="Factors of a profile's value: nvme.bandwidth=0.5,1,2, expert.speed=2."),
+        typer.Option(
+            help="Factors of a profile's number, e.g. nvme.bandwidth=0.5,1,2 or expert.speed=2. May be repeated."
+        ),
     ] = None,
     one_at_a_time: Annotated[
-        float | None, typer.Option(help="Around each cell, each number that matters this share less and more: 0.2.")
+        float | None,
+        typer.Option(
+            help="Sensitivity: vary each hardware number that affects a cell by ± this fraction (0.2 = ±20 %), one at "
+            "a time."
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; without: one for each core.")] = None,
-    dask: Annotated[str | None, typer.Option(help="Let a dask scheduler's workers do it: tcp://host:8786.")] = None,
-    as_json: console.JsonFlag = False,
+    workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Run on the workers of this dask scheduler, e.g. tcp://host:8786.")
+    ] = None,
 ) -> None:
-    """A grid or list of policies, slots, models and machines; killed, it continues when it is run again."""
+    """Simulate every combination of policies, memory sizes, models and machines.
+
+    Finished cells are kept: after an interruption, the same command continues.
+    """
     from specmoe.sim.sweep.summary import digest
 
-    told = _told(
+    choices = _choices(
         {"trace": trace, "profile": profile, "shape": shape},
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
         | {"home-format": home_format, "compressed-slots": compressed_slots, "host": host},
         {"steps": steps, "train": train, "one-at-a-time": one_at_a_time},
         {"set": override, "scale": scale},
     )
-    asked = _asked(question, told)
+    asked = _asked(question, choices)
     done = _run(asked, out, _staff(workers, dask))
-    found = digest(done.table)
-    if as_json:
-        console.print_json({"out": str(out), "kept": done.kept, "computed": done.computed, **found})
-    else:
-        _show(done, found, out)
+    summary = digest(done.table)
+    counts = {"out": str(out), "kept": done.kept, "computed": done.computed}
+    if not console.printed([counts | summary], summary["best"]):
+        _show(done, summary, out)
         console.say_default_shapes(dict.fromkeys(cell.trace for cell in asked.cells if cell.shape is None))
-    if found["failed"] == found["cells"]:
-        raise InputError(f"all {found['cells']} cells failed: {found['errors'][0]}")
+    if summary["failed"] == summary["cells"]:
+        raise InputError(f"all {summary['cells']} cells failed: {summary['errors'][0]}")
 
 
-def _told(
+def _choices(
     paths: dict[str, Several], lists: dict[str, Several], single: dict[str, Any], named: dict[str, Several]
 ) -> dict[str, Any]:
-    """What the options say, as a file would."""
+    """The options as keys and values of a sweep's TOML file."""
     whole = {name: values for name, values in single.items() if values is not None}
     whole |= {name: several(values) for name, values in paths.items() if values is not None}
     joined = {name: ",".join(values) for name, values in lists.items() if values is not None}
@@ -115,13 +118,13 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, values
 
 
-def _asked(file: Path | None, told: dict[str, Any]) -> Asked:
+def _asked(file: Path | None, choices: dict[str, Any]) -> Asked:
     from specmoe.sim.sweep.grid import cells_of
     from specmoe.sim.sweep.job import Asked
     from specmoe.sim.sweep.question import merged, read_grid, read_question
 
     under: Question = {} if file is None else read_question(file)
-    question = merged(under, read_grid(told, "--"))
+    question = merged(under, read_grid(choices, "--"))
     return Asked(cells_of(question), question, shlex.join(["specmoe", *sys.argv[1:]]))
 
 
@@ -155,20 +158,21 @@ def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Wor
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _show(done: Done, found: dict[str, Any], out: Path) -> None:
-    """The best policy of each setting, what failed, and what it all rests on."""
-    if found["best"]:
+def _show(done: Done, summary: dict[str, Any], out: Path) -> None:
+    """The best policy of each setting, the failures, and the evidence."""
+    if summary["best"]:
         console.table(
-            [_line(row) for row in _narrow(found["best"])[:MOST_ROWS]], "the fastest policy that a runtime could have"
+            [_line(row) for row in _narrow(summary["best"])[:MOST_ROWS]],
+            "Fastest policy of each setting (yardsticks excluded)",
         )
-        if (more := len(found["best"]) - MOST_ROWS) > 0:
+        if (more := len(summary["best"]) - MOST_ROWS) > 0:
             console.say(f"and {more} more settings")
-    for error in found["errors"][:MOST_ROWS]:
+    for error in summary["errors"][:MOST_ROWS]:
         console.say(f"failed: {error}", fg="red")
-    for warning in found["warnings"][:MOST_ROWS]:
+    for warning in summary["warnings"][:MOST_ROWS]:
         console.say(f"warning: {warning}", fg="yellow")
-    console.say(f"{found['cells']} cells, {done.computed} computed now, {found['failed']} failed")
-    console.say(f"evidence: {found['evidence'] or 'none'}; semantics: {found['semantics'] or 'none'}")
+    console.say(f"{summary['cells']} cells, {done.computed} computed now, {summary['failed']} failed")
+    console.say(f"evidence: {summary['evidence'] or 'none'}; semantics: {summary['semantics'] or 'none'}")
     console.say(f"written: {out}/sweep.parquet, {out}/sweep.json", fg="green")
 
 

@@ -1,7 +1,4 @@
-"""`specmoe traces ...`.
-
-How `specmoe traces` prints what it found, for people.
-"""
+"""`specmoe traces ...`: list, check, cut, convert and make traces."""
 
 from __future__ import annotations
 
@@ -14,28 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.errors import InputError, SpecmoeError
 
 if TYPE_CHECKING:
     from specmoe.traces import Trace, TraceMeta
     from specmoe.traces.summary import Summary
 
-app = console.group("Look at, check, cut, convert and make traces: what a model's routers chose.")
+app = console.group("List, check, cut, convert and make traces of routing (which experts a model uses for each token).")
 
+IMPORTS = ("gptoss", "vllm", "long", "policylang")
 MOST_TOKENS = 1000  # that are printed
 
-TraceName = Annotated[str, typer.Argument(help="A trace file, or a bundled name such as switch-mini-128/decode/test.")]
 Out = Annotated[Path, typer.Option(help="The trace file to write.")]
-Phase = Annotated[Literal["encode", "decode"], typer.Option(help="Which phase the rows are of.")]
+Phase = Annotated[Literal["encode", "decode"], typer.Option(help="Phase of the rows.")]
 
 
-@app.command("list")
+@app.command("list", examples=("specmoe traces list", "specmoe traces list out/ --csv"))
 def list_traces(
-    directories: Annotated[list[Path] | None, typer.Argument(help="Also list the traces below these.")] = None,
-    as_json: console.JsonFlag = False,
+    directories: Annotated[list[Path] | None, typer.Argument(help="Directories whose traces to list, too.")] = None,
 ) -> None:
-    """Show the bundled traces, and those in directories."""
+    """List the bundled traces, and those in directories."""
     from specmoe.traces import Trace, store
     from specmoe.traces.summary import overview
 
@@ -49,32 +45,33 @@ def list_traces(
         try:
             rows.append(overview(Trace(path), name))
         except SpecmoeError as error:
-            console.say(f"left out: {error}", err=True, fg="yellow")
-    _show(rows, as_json)
+            console.say(f"not listed: {error}", err=True, fg="yellow")
+    _show(rows)
 
 
-@app.command()
-def info(trace: TraceName, as_json: console.JsonFlag = False) -> None:
-    """Show a trace's metadata and how evenly its layers use their experts."""
+@app.command(examples=("specmoe traces info switch-mini-128/decode/test",))
+def info(trace: options.Trace) -> None:
+    """Show a trace's metadata, and how evenly its layers use their experts."""
     from specmoe import traces
     from specmoe.traces.summary import summarize
 
     opened = traces.open(trace)
     with _counting("reading", len(opened)) as advance:
         summary = summarize(opened, advance)
-    if as_json:
-        parts = {"metadata": dataclasses.asdict(opened.meta), "summary": dataclasses.asdict(summary)}
-        console.print_json({"path": str(opened.path), "warnings": opened.meta.warnings, **parts})
-    else:
+    parts = {"metadata": dataclasses.asdict(opened.meta), "summary": dataclasses.asdict(summary)}
+    layers = [{"layer": number, **dataclasses.asdict(layer)} for number, layer in enumerate(summary.layers)]
+    if not console.printed([{"path": str(opened.path), "warnings": opened.meta.warnings, **parts}], layers):
         print_info(opened, summary)
 
 
-@app.command()
+@app.command(examples=("specmoe traces validate mine.parquet",))
 def validate(
-    traces: Annotated[list[str], typer.Argument(help="Trace files or bundled names.")],
-    as_json: console.JsonFlag = False,
+    traces: Annotated[
+        list[str],
+        typer.Argument(help="Bundled traces' names or trace files.", autocompletion=options.traces),
+    ],
 ) -> None:
-    """Check every row against the schema; the first thing wrong is named and the exit status is 1."""
+    """Check every row of traces against the schema; the first fault ends the command with exit status 1."""
     from specmoe.traces import open as open_trace
     from specmoe.traces.validation import validate
 
@@ -83,39 +80,39 @@ def validate(
         opened = open_trace(name)
         with _counting(name, len(opened)) as advance:
             rows.append({"trace": name, "valid": True, "tokens": validate(opened, advance)})
-    _show(rows, as_json)
+    _show(rows)
 
 
-@app.command()
+@app.command(examples=("specmoe traces head switch-mini-128/decode/test -n 5",))
 def head(
-    trace: TraceName,
-    tokens: Annotated[int, typer.Option("-n", help=f"Number of tokens, at most {MOST_TOKENS}.")] = 3,
-    as_json: console.JsonFlag = False,
+    trace: options.Trace,
+    tokens: Annotated[int, typer.Option("-n", help=f"Number of tokens to show, at most {MOST_TOKENS}.")] = 3,
 ) -> None:
-    """Show the first tokens, a row for each layer."""
+    """Show a trace's first tokens, with a row for each layer."""
     from specmoe import traces
     from specmoe.traces.export import first_tokens
 
     if tokens > MOST_TOKENS:
         raise InputError(f"-n {tokens}: at most {MOST_TOKENS} expected; `specmoe traces export` writes all tokens")
     rows = first_tokens(traces.open(trace), tokens)
-    if as_json:
-        console.print_json(rows)
-    else:
+    if not console.printed(rows):
         print_tokens(rows)
 
 
-@app.command()
+@app.command(examples=("specmoe traces split mine.parquet --out splits",))
 def split(
-    trace: TraceName,
-    out: Annotated[Path, typer.Option(help="Directory for train, validation and test .parquet.")],
+    trace: options.Trace,
+    out: Annotated[Path, typer.Option(help="Directory for train.parquet, validation.parquet and test.parquet.")],
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.8,0.1,0.1",
-    seed: Annotated[int, typer.Option(help="Of the shuffle within each text domain.")] = 0,
-    prob_bits: Annotated[int | None, typer.Option(help="Round probabilities to so many significant bits.")] = None,
-    lookahead_depth: Annotated[int | None, typer.Option(help="Keep the look-ahead over 1 to so many layers.")] = None,
-    as_json: console.JsonFlag = False,
+    seed: Annotated[int, typer.Option(help="Seed of the shuffle within each text domain.")] = 0,
+    prob_bits: Annotated[
+        int | None, typer.Option(help="Round probabilities to this many significant bits. Default: no rounding.")
+    ] = None,
+    lookahead_depth: Annotated[
+        int | None, typer.Option(help="Keep look-ahead predictions up to this many layers ahead. Default: all.")
+    ] = None,
 ) -> None:
-    """Cut a trace in three by whole sequences, in equal shares of every text domain."""
+    """Cut a trace into train, validation and test by whole sequences, with equal shares of each text domain."""
     from specmoe import traces
     from specmoe.traces.splitting import SPLITS, split_trace
     from specmoe.traces.summary import overview
@@ -123,16 +120,15 @@ def split(
     opened = traces.open(trace)
     with _counting("splitting", len(SPLITS) * len(opened)) as advance:
         written = split_trace(opened, _numbers(fractions), seed, out, advance, prob_bits, lookahead_depth)
-    _show([overview(traces.Trace(path), str(path)) for path in written.values()], as_json)
+    _show([overview(traces.Trace(path), str(path)) for path in written.values()])
 
 
-@app.command()
+@app.command(examples=("specmoe traces export switch-mini-128/decode/test --out test.csv",))
 def export(
-    trace: TraceName,
-    out: Annotated[Path, typer.Option(help="A .parquet or .csv file.")],
-    as_json: console.JsonFlag = False,
+    trace: options.Trace,
+    out: Annotated[Path, typer.Option(help="The file to write, .parquet or .csv.")],
 ) -> None:
-    """Write the long form, a row per token and layer, for pandas and DuckDB."""
+    """Write a trace in long form, one row per token and layer, e.g. for pandas or DuckDB."""
     from specmoe import traces
     from specmoe.traces.export import export
 
@@ -140,43 +136,61 @@ def export(
     warn(opened.meta)
     with _counting("exporting", len(opened)) as advance:
         rows = export(opened, out, advance)
-    _show([{"rows": rows, "file": str(out)}], as_json)
+    _show([{"rows": rows, "file": str(out)}])
 
 
-@app.command("import")
+@app.command(
+    "import", examples=("specmoe traces import routing.npy --format vllm --num-experts 64 --out mine.parquet",)
+)
 def import_(
-    file: Annotated[Path, typer.Argument(help="What somebody else recorded.")],
+    file: Annotated[Path, typer.Argument(help="File in another format.")],
     out: Out,
-    format_name: Annotated[str, typer.Option("--format", help="gptoss, vllm, long or policylang.")],
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Format of the file: gptoss, vllm, long or policylang.",
+            autocompletion=options.completing(lambda: IMPORTS),
+        ),
+    ],
     phase: Phase = "decode",
     kind: Annotated[
-        Literal["pretrained", "trained-here", "random", "synthetic"], typer.Option(help="What the model's weights are.")
+        Literal["pretrained", "trained-here", "random", "synthetic"],
+        typer.Option(help="Origin of the model's weights."),
     ] = "pretrained",
-    model: Annotated[str | None, typer.Option(help="Name, where the file does not tell.")] = None,
-    num_experts: Annotated[int | None, typer.Option(help="Per layer, where the file does not tell.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="How many were used, if fewer than the file names.")] = None,
-    as_json: console.JsonFlag = False,
+    model: Annotated[str | None, typer.Option(help="Name of the model. Default: as the file says.")] = None,
+    num_experts: Annotated[
+        int | None, typer.Option(help="Number of experts per layer. Default: as the file says.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Number of experts used per token. Default: all that the file names.")
+    ] = None,
 ) -> None:
-    """Bring a trace in another format into the schema."""
+    """Convert a file in another format into a trace."""
     from specmoe.traces.importers import Options, import_trace
 
     import_trace(file, format_name, out, Options(phase, kind, model, num_experts, top_k))
-    _show_written(out, as_json)
+    _show_written(out)
 
 
-@app.command()
+@app.command(
+    examples=(
+        "specmoe traces synthesize counts.json --tokens 5000 --sequences 10 --assumed-stickiness 0.3 --out t.parquet",
+    )
+)
 def synthesize(
-    counts: Annotated[Path, typer.Argument(help='JSON {"expert_counts": {layer: {expert: count}}}.')],
+    counts: Annotated[Path, typer.Argument(help='JSON file of {"expert_counts": {layer: {expert: count}}}.')],
     out: Out,
-    tokens: Annotated[int, typer.Option(help="How many in all.")],
-    sequences: Annotated[int, typer.Option(help="Among how many sequences.")],
-    assumed_stickiness: Annotated[float, typer.Option(help="How often a token repeats the last one's expert.")],
-    candidates: Annotated[int, typer.Option(help="Experts named per layer, the one used first.")] = 8,
+    tokens: Annotated[int, typer.Option(help="Number of tokens in all sequences.")],
+    sequences: Annotated[int, typer.Option(help="Number of sequences.")],
+    assumed_stickiness: Annotated[
+        float, typer.Option(help="Probability that a token uses the expert of the token before it.")
+    ],
+    candidates: Annotated[int, typer.Option(help="Number of candidates per layer, the used expert first.")] = 8,
     phase: Phase = "encode",
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
-    as_json: console.JsonFlag = False,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
 ) -> None:
-    """Draw a top-1 trace from expert counts; all that is made from it says that it is synthetic."""
+    """Draw a synthetic top-1 trace from expert counts; each result made from it names it as synthetic."""
     from specmoe.traces.synthesize import load_counts, synthesize
 
     with _counting("drawing", tokens) as advance:
@@ -191,7 +205,7 @@ def synthesize(
             seed=seed,
             advance=advance,
         )
-    _show_written(out, as_json)
+    _show_written(out)
 
 
 @contextmanager
@@ -202,20 +216,18 @@ def _counting(title: str, tokens: int) -> Iterator[Callable[[int], object]]:
         yield lambda rows: bar.advance(task, rows)
 
 
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        console.print_json(rows)
-    elif rows:
+def _show(rows: list[dict[str, Any]]) -> None:
+    if not console.printed(rows):
         console.table(rows)
 
 
-def _show_written(out: Path, as_json: bool) -> None:
+def _show_written(out: Path) -> None:
     from specmoe.traces import Trace
     from specmoe.traces.summary import overview
 
     trace = Trace(out)
     warn(trace.meta)
-    _show([overview(trace, str(out))], as_json)
+    _show([overview(trace, str(out))])
 
 
 def _numbers(text: str) -> tuple[float, ...]:

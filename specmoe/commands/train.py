@@ -7,34 +7,59 @@ from typing import Annotated, Any
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import parse_override
+
+ARCHITECTURES = ("contextual", "transformer", "hierarchical", "fusion")
 
 
 def train(
-    trace: Annotated[str, typer.Argument(help="Trace file or bundled name to learn from.")],
-    architecture: Annotated[str, typer.Option(help="contextual, transformer, hierarchical or fusion.")],
-    out: Annotated[Path, typer.Option(help="Directory for weights, card, metrics and curve.")],
-    epochs: Annotated[int, typer.Option(help="At most; stops earlier where validation gets no better.")] = 25,
-    batch: Annotated[int, typer.Option(help="Sequences.")] = 16,
+    trace: Annotated[
+        str,
+        typer.Argument(
+            help="Trace to learn from: a bundled trace's name or a trace file.", autocompletion=options.traces
+        ),
+    ],
+    architecture: Annotated[
+        str,
+        typer.Option(
+            help="Network: contextual, transformer, hierarchical or fusion.",
+            autocompletion=options.completing(lambda: ARCHITECTURES),
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory for the weights, the metrics and the learning curve.")],
+    epochs: Annotated[
+        int, typer.Option(help="Most epochs. Training stops earlier when validation stops improving.")
+    ] = 25,
+    batch: Annotated[int, typer.Option(help="Number of sequences per training step.")] = 16,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
-    validation: Annotated[float, typer.Option(help="Share of the sequences that validates.")] = 0.2,
-    validation_trace: Annotated[str | None, typer.Option(help="Validate on this trace, train on all of TRACE.")] = None,
-    depth: Annotated[int, typer.Option(help="Layers to predict ahead.")] = 3,
+    validation: Annotated[float, typer.Option(help="Share of the sequences that is held out for validation.")] = 0.2,
+    validation_trace: Annotated[
+        str | None,
+        typer.Option(
+            help="Trace to validate on. Default: sequences of TRACE (see --validation).",
+            autocompletion=options.traces,
+        ),
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Number of layers to predict ahead.")] = 3,
     features: Annotated[
-        str | None, typer.Option(help="Of token, probs, history, lookahead; by default all, the last for fusion only.")
+        str | None,
+        typer.Option(
+            help="Inputs of the network, comma-separated: token, probs, history, lookahead. Default: the first three; "
+            "for fusion, all."
+        ),
     ] = None,
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a size: width=64, hidden=256, dropout=0.2, ...")
+        list[str] | None,
+        typer.Option("--set", help="Change a size of the network, e.g. width=64 or dropout=0.2. May be repeated."),
     ] = None,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.05,
-    patience: Annotated[int, typer.Option(help="Epochs without a better validation loss before it stops.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of split, weights, order and dropout.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped in --out.")] = False,
-    as_json: console.JsonFlag = False,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 0.05,
+    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation loss.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of validation split, weights, data order and dropout.")] = 0,
+    device: options.Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
 ) -> None:
-    """Train a predictor of experts on a trace; sequences that validate are never trained on."""
+    """Train a network that predicts experts; validation sequences are never trained on."""
     _require_torch()
     from specmoe.analysis.figures.predictors import plot_learning
     from specmoe.sim.speculate.learned.job import TrainJob
@@ -49,9 +74,7 @@ def train(
         task = bar.add_task(architecture, total=epochs)
         metrics = run(job, lambda run: bar.update(task, completed=len(run.history), description=_latest(run.history)))
     plot_learning(metrics["epochs"], out / "training.png", f"{architecture} on {trace}")
-    if as_json:
-        console.print_json(metrics)
-    else:
+    if not console.printed([metrics]):
         _report(out, metrics)
 
 

@@ -1,4 +1,4 @@
-"""`specmoe validate`, `calibrate` and `checksums`: the simulator beside a real device."""
+"""`specmoe validate`, `calibrate` and `checksums`: compare the simulator with a CUDA device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.values import choice, home_of, several
 from specmoe.errors import InputError, MissingExtraError
 
@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from specmoe.validation_table import CellFidelity, Circumstances, Overall
 
 Facts = Mapping[str, Any]
-Traces = Annotated[list[str], typer.Argument(help="Traces, one of each phase: bundled names or files.")]
-ProfileOption = Annotated[str, typer.Option(help="This machine's profile: a shipped one or a .toml file.")]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Compare although the profile is of another device.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help="Profile of the machine that replays: a shipped profile's name or a .toml file.",
+        autocompletion=options.profiles,
+    ),
+]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Compare even if the profile describes another device.")]
+GRIDS = ("quick", "full")
 STEPS_ENDING = ".steps.parquet"
 COLUMNS = {  # of the table, by their titles
     "group": "group",
@@ -49,26 +55,43 @@ class _Held(NamedTuple):
 
 
 def validate(
-    traces: Traces,
+    traces: options.Traces,
     profile: ProfileOption,
-    out: Annotated[Path, typer.Option(help="Directory for figures, steps, plots and a timeline.")],
-    grid: Annotated[str, typer.Option(help="Which cells: quick, full, or a .toml file.")] = "quick",
-    repeats: Annotated[int, typer.Option(min=2, help="Runs of each cell that count.")] = 7,
-    emulate: Annotated[str | None, typer.Option(help="A slower machine whose link and VRAM to imitate.")] = None,
-    replayed: Annotated[
-        Path | None, typer.Option(help=f"Judge by the replays in this *{STEPS_ENDING}, without a device.")
+    out: Annotated[
+        Path, typer.Option(help="Directory for the results: errors and steps (JSON, Parquet), plots and a timeline.")
+    ],
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Cells to replay (policies, slots, formats, batches): quick, full or a .toml file.",
+            autocompletion=options.completing(lambda: GRIDS),
+        ),
+    ] = "quick",
+    repeats: Annotated[int, typer.Option(min=2, help="Number of measured runs per cell.")] = 7,
+    emulate: Annotated[
+        str | None,
+        typer.Option(
+            help="Profile of a slower machine, whose PCIe link and VRAM the replay imitates.",
+            autocompletion=options.profiles,
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the files; without: the profile's.")] = None,
+    replayed: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Compare with the stored replays in this *{STEPS_ENDING} file. Default: replay on this device."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the files. Default: the profile's name.")] = None,
     force: ForceFlag = False,
-    as_json: console.JsonFlag = False,
 ) -> None:
-    """Replay decisions on this CUDA device and say how far the simulator is from what was measured.
+    """Replay policies on this CUDA device and compare measured with simulated times.
 
-    Every cell of the grid (policy, slots, format, batch) is decided once, simulated, and executed for real: experts
-    copied from pinned host memory into slots, captured kernels, a stream that copies and one that computes.
+    Each cell of the grid (policy, slots, format, batch) is decided once, simulated, and executed: experts are copied
+    from pinned host memory into slots on one stream, and captured kernels compute on another.
     """
     from specmoe.files import directory_for
     from specmoe.hwprofiles import load_profile
+    from specmoe.validate.fidelity import rows
     from specmoe.validate.store import save, verdict
     from specmoe.validation_table import paths_of
 
@@ -81,24 +104,22 @@ def validate(
             steps = {cell: found.steps for cell, found in measured.items()}
         else:
             plan, cells, steps, device = _judge_again(traces, machine_profile, replayed)
-        told = _circumstances(plan, name or plan.profile.name, device, time.monotonic() - began)
-        paths = save(out, told, cells, steps)
-    paths += _pictures(out, told, cells, _Held(plan, measured))
-    if as_json:
-        console.print_json(verdict(cells) | {"files": [str(path) for path in paths]})
+        about = _circumstances(plan, name or plan.profile.name, device, time.monotonic() - began)
+        paths = save(out, about, cells, steps)
+    paths += _pictures(out, about, cells, _Held(plan, measured))
+    if console.printed([verdict(cells) | {"files": [str(path) for path in paths]}], rows(cells)):
         return
-    _show(cells, told)
+    _show(cells, about)
     console.say("written: " + ", ".join(str(path) for path in paths))
 
 
 def calibrate(
-    replayed: Annotated[Path, typer.Argument(help=f"Replays: the *{STEPS_ENDING} of a validation.")],
-    traces: Annotated[list[str], typer.Argument(help="The traces that were replayed.")],
+    replayed: Annotated[Path, typer.Argument(help=f"Replays: the *{STEPS_ENDING} file of a validation.")],
+    traces: Annotated[list[str], typer.Argument(help="Traces that were replayed.", autocompletion=options.traces)],
     profile: ProfileOption,
-    out: Annotated[Path, typer.Option(help="The calibrated profile, a .toml file.")],
-    as_json: console.JsonFlag = False,
+    out: Annotated[Path, typer.Option(help="The calibrated profile to write, a .toml file.")],
 ) -> None:
-    """Fit the host's constants on a grid's `fit` cells, and judge them on the others, which the fit never reads."""
+    """Fit a profile's host constants on the replays of a grid's fit cells, and test them on the other cells."""
     from specmoe.hwprofiles import load_profile
     from specmoe.validate.calibration import calibrated
 
@@ -106,34 +127,28 @@ def calibrate(
         task = bar.add_task("fitting", total=None)
         found = calibrated(replayed, traces, load_profile(profile), lambda: bar.update(task, advance=1))
     found.write(out)
-    if as_json:
-        console.print_json(found.summary())
-        return
     rows = [{"constant": name, **values} for name, values in found.table().items()]
-    console.table(rows, title=f"{found.profile.name}: what {len(found.fitted.cells)} cells say")
+    if console.printed([found.summary()], rows):
+        return
+    console.table(rows, title=f"{found.profile.name}: constants fitted on {len(found.fitted.cells)} cells")
     for warning in (*found.notes, *found.fitted.warnings):
         console.say(f"warning: {warning}", fg="yellow")
     _verdict(found.cells)
 
 
 def checksums(
-    trace: Annotated[str, typer.Argument(help="A bundled trace's name or a trace file.")],
-    policy: Annotated[list[str] | None, typer.Option(help="Policies: a,b,c or repeated. Without: all.")] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option(
-            help="Model: a shipped shape's name or a .toml file. Default: the trace's own model if its shape is "
-            "shipped, else switch-base-128."
-        ),
-    ] = None,
-    format: Annotated[str | None, typer.Option(help="Of the slots; without: the shape's.")] = None,  # noqa: A002  # the option's name
-    home_format: Annotated[str | None, typer.Option(help="Format of the experts at home; without: the slots'.")] = None,
-    slots: Annotated[int, typer.Option(help="Experts that VRAM holds; few of them are reused soonest.")] = 12,
-    batch: Annotated[int, typer.Option(help="Sequences at once.")] = 8,
-    steps: Annotated[int, typer.Option(help="At most so many.")] = 20,
-    as_json: console.JsonFlag = False,
+    trace: options.Trace,
+    policy: options.PolicyList = None,
+    shape: options.Shape = None,
+    format: options.Format = None,  # noqa: A002  # the option's name
+    home_format: options.HomeFormat = None,
+    slots: Annotated[
+        int, typer.Option(help="Number of experts that VRAM holds; with few, slots are reused soon.")
+    ] = 12,
+    batch: options.Batch = 8,
+    steps: Annotated[int, typer.Option(help="Stop after this many steps.")] = 20,
 ) -> None:
-    """Whether every policy computes on this CUDA device what a model with all its experts resident computes."""
+    """Check on this CUDA device that each policy computes the same as a model whose experts are all resident."""
     _require_torch()
     from specmoe.hwprofiles.formats import FORMATS
     from specmoe.sim.config import RunConfig
@@ -156,7 +171,8 @@ def checksums(
         for checked in check_policies(scenario, names, checked_device(scenario)):
             rows.append(checked._asdict())
             bar.update(task, advance=1, description=checked.policy)
-    console.print_json(rows) if as_json else console.table(rows)
+    if not console.printed(rows):
+        console.table(rows)
     wrong = [row["policy"] for row in rows if row["wrong"]]
     if wrong:
         raise InputError(f"{', '.join(wrong)}: experts computed something else than with all of them resident")
@@ -223,20 +239,20 @@ def _require_torch() -> None:
         raise MissingExtraError("torch", "torch")
 
 
-def _pictures(out: Path, told: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
+def _pictures(out: Path, about: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
     """Plots of all cells; and where runs were made here, both timelines of one cell's."""
     from specmoe.analysis.figures.fidelity import about_of, headline, plot_errors, plot_parts, plot_prediction
 
-    about = about_of(told)
+    caption = about_of(about)
     title = headline(cells)
     plots = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
-    paths = {name: out / f"{told.name}.{name}.png" for name in plots}
+    paths = {name: out / f"{about.name}.{name}.png" for name in plots}
     for name, plot in plots.items():
-        plot(cells, paths[name], title, about)
-    return [*paths.values(), *(_timelines(out, told, held) if held.measured else [])]
+        plot(cells, paths[name], title, caption)
+    return [*paths.values(), *(_timelines(out, about, held) if held.measured else [])]
 
 
-def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
+def _timelines(out: Path, about: Circumstances, held: _Held) -> list[Path]:
     """A step of one cell as a picture, and the whole run for ui.perfetto.dev."""
     from specmoe.analysis.figures.timeline import plot_timelines
     from specmoe.sim.timing.timeline import simulated_spans
@@ -251,23 +267,23 @@ def _timelines(out: Path, told: Circumstances, held: _Held) -> list[Path]:
         "measured": measured_spans(found.work, found.traced),
         "simulated": simulated_spans(run.decisions, run.durations, run.timing),
     }
-    png, timeline = out / f"{told.name}.timeline.png", out / f"{told.name}.timeline.json"
-    about = f"{cell.name} on {told.device.get('device')}; traced, which makes a run somewhat slower."
+    png, timeline = out / f"{about.name}.timeline.png", out / f"{about.name}.timeline.json"
+    caption = f"{cell.name} on {about.device.get('device')}; traced, which makes a run somewhat slower."
     plot_timelines(
-        spans, min(SHOWN_STEP, (cell.config.steps or 1) - 1), png, "One step, on the device and simulated", about
+        spans, min(SHOWN_STEP, (cell.config.steps or 1) - 1), png, "One step, on the device and simulated", caption
     )
     write_spans(timeline, spans)
     return [png, timeline]
 
 
-def _show(cells: list[CellFidelity], told: Circumstances) -> None:
+def _show(cells: list[CellFidelity], about: Circumstances) -> None:
     from specmoe.validate.fidelity import rows
 
     shown = [{title: row[name] for title, name in COLUMNS.items()} for row in rows(cells)]
-    console.table(shown, title=f"{told.profile} on {told.device.get('device')}")
+    console.table(shown, title=f"{about.profile} on {about.device.get('device')}")
     _verdict(cells)
-    console.say(f"evidence of the simulation: {told.evidence}; semantics: {told.semantics}")
-    for note in told.notes:
+    console.say(f"evidence of the simulation: {about.evidence}; semantics: {about.semantics}")
+    for note in about.notes:
         console.say(f"note: {note}", fg="yellow")
 
 

@@ -10,6 +10,8 @@ from specmoe.errors import InputError, hint
 if TYPE_CHECKING:
     from specmoe.sim.config import Home
 
+LINKS, TIERS, HOSTS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
+
 
 def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
     """Where experts live; raises InputError for an unknown tier and for compressed slots without a format of theirs."""
@@ -17,7 +19,7 @@ def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
 
     if compressed_slots < 0 or (compressed_slots and held is None):
         raise InputError(f"--compressed-slots {compressed_slots}: 0, or more together with --home-format, expected")
-    return Home(choice("tier", tier, ("host-pinned", "host-pageable", "nvme")), _format(held), compressed_slots)
+    return Home(choice("tier", tier, TIERS), _format(held), compressed_slots)
 
 
 def _format(name: str | None) -> Any:

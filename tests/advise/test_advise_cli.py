@@ -32,7 +32,8 @@ def advise(*arguments: str) -> Result:
 def answer(*arguments: str) -> Any:
     result = advise(*arguments, "--json")
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    (printed,) = json.loads(result.stdout)
+    return printed
 
 
 def complaint(*arguments: str) -> str:

@@ -201,7 +201,7 @@ def test_json_has_every_part(with_gpu: None, make_trace: Callable[..., Path], tm
     make_trace(20)
     result = status(str(tmp_path), "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)
     assert found["version"] == __version__
     assert [extra["name"] for extra in found["extras"]] == list(inventory.EXTRAS)
     assert [trace["name"] for trace in found["traces"]] == [*store.names(), "t.parquet"]

@@ -38,7 +38,7 @@ def test_json(make_trace: Maker, tmp_path: Path) -> None:
     path = make_trace(60, num_layers=2)
     result = run(path, "--out", tmp_path / "out", "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
+    (told,) = json.loads(result.stdout)
     assert told == json.loads((tmp_path / "out" / "analysis.json").read_text())
     assert told["trace"]["name"] == str(path)
 

@@ -36,7 +36,7 @@ def test_trace_to_checkpoint(trace: Path, tmp_path: Path) -> None:
 def test_json_is_the_metrics(trace: Path, tmp_path: Path) -> None:
     status, printed, _ = train(trace, tmp_path / "out", "--json", architecture="hierarchical")
     assert status == 0
-    assert json.loads(printed) == json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert json.loads(printed) == [json.loads((tmp_path / "out" / "metrics.json").read_text())]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_profile_in_words(tmp_path: Path) -> None:
         "dense_curve",
     ):
         assert word in result.stdout
-    assert "left out: something large" in result.stdout
+    assert "not measured: something large" in result.stdout
     assert f"{tmp_path / 'm.toml'}: measured in" in result.stdout.replace("\n", "")
     profile = load_profile(str(tmp_path / "m.toml"))
     assert {curve.format for curve in profile.expert_curves} == {"fp16"}
@@ -58,7 +58,7 @@ def test_a_profile_in_words(tmp_path: Path) -> None:
 def test_a_profile_for_programs(tmp_path: Path) -> None:
     result = invoke("--out", tmp_path / "m.toml", "--format", "int8", "--format", "fp16", "--name", "mine", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    (told,) = json.loads(result.stdout)
     profile = load_profile(str(tmp_path / "m.toml"))
     assert (told["name"], profile.name) == ("mine", "mine")
     assert told["quantities"] == {name: quantity.value for name, quantity in profile.quantities.items()}

@@ -35,7 +35,7 @@ def test_text_to_checkpoint(home: Path, tmp_path: Path) -> None:
 def test_json_is_the_card(home: Path, tmp_path: Path) -> None:
     options = ["--set", "steps=6", "--seed", "3", "--save-every", "4", "--json"]
     status, printed, _ = pretrain(home, tmp_path / "out", *options, preset="dense-mini")
-    card = json.loads(printed)
+    (card,) = json.loads(printed)
     assert status == 0
     assert card == json.loads((tmp_path / "out" / "specmoe.json").read_text())
     assert (card["preset"], card["recipe"]["steps"], card["seed"]) == ("dense-mini", 6, 3)

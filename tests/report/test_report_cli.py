@@ -37,7 +37,7 @@ def test_answer_and_path(tmp_path: Path) -> None:
 def test_json(tmp_path: Path) -> None:
     result = report(sweep_dir(tmp_path / "swept", SMALL), "--out", tmp_path / "page.html", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    (told,) = json.loads(result.stdout)
     assert told["file"] == str(tmp_path / "page.html")
     assert told["title"] == "lookahead is fastest: 286 tokens/s"
     assert told["answers"] == {"swept": list(answer_of(SMALL).sentences)}
@@ -56,7 +56,7 @@ def test_what_simulate_and_demo_write(tmp_path: Path) -> None:
     CliRunner().invoke(app, ["simulate", "switch-mini-128/decode/test", *policies, *options], catch_exceptions=False)
     result = report(tmp_path, "--out", tmp_path / "page.html", "--json")
     assert result.exit_code == 0, result.output
-    assert "Assumed, not measured" in "".join(json.loads(result.stdout)["notes"])
+    assert "Assumed, not measured" in "".join(json.loads(result.stdout)[0]["notes"])
     assert 'href="t.json"' in (tmp_path / "page.html").read_text()
 
 

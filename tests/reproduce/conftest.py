@@ -29,4 +29,4 @@ def printed() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def found() -> Callable[[str], dict[str, Any]]:
     """`found(shape)`: what the command prints for programs."""
-    return lambda shape: json.loads(_printed("--shape", shape, "--json"))
+    return lambda shape: json.loads(_printed("--shape", shape, "--json"))[0]

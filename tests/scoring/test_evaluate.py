@@ -175,7 +175,7 @@ def test_time_on_a_gpu_is_not_extrapolated() -> None:
 
 @pytest.mark.parametrize(("name", "top8"), [("none", 0), ("all", 1 / 2)])
 def test_yardsticks_are_scored_if_they_are_named(pair: tuple[Path, Path], name: str, top8: float) -> None:
-    row = answer(pair[0], "--predictor", name)
+    (row,) = answer(pair[0], "--predictor", name)
     assert row["top8"] == pytest.approx(top8, abs=0.15)
     assert row["depth"] == 1
 
@@ -190,7 +190,7 @@ def test_the_train_split_beside_a_bundled_trace() -> None:
 
 def test_one_predictor_is_one_object_and_more_are_a_list(pair: tuple[Path, Path]) -> None:
     trace, train = pair
-    one = answer(trace, "--train", train, "--predictor", "frequency")
+    (one,) = answer(trace, "--train", train, "--predictor", "frequency")
     assert (one["predictor"], one["train"], one["phase"]) == ("frequency", str(train), "decode")
     two = answer(trace, "--predictor", "frequency,layer_minus_1", "--depth", 1)
     assert {row["predictor"] for row in two} == {"frequency", "layer_minus_1"}
@@ -199,7 +199,7 @@ def test_one_predictor_is_one_object_and_more_are_a_list(pair: tuple[Path, Path]
 
 def test_set_changes_a_keyword(pair: tuple[Path, Path]) -> None:
     trace, train = pair
-    cold = answer(trace, "--train", train, "--predictor", "frequency", "--set", "predictor.warm=false")
+    (cold,) = answer(trace, "--train", train, "--predictor", "frequency", "--set", "predictor.warm=false")
     assert cold["parameters"] == {"warm": False}
     assert cold["state_bytes"] == 0
 

@@ -82,7 +82,7 @@ def test_processes_and_a_table_of_the_best_policy_of_each_setting(tmp_path: Path
 
 def test_json_says_the_same(tmp_path: Path) -> None:
     result = sweep(tmp_path, f"{SMALL} --policy on-demand-lru --set prefetch.limit=1,2 --json")
-    found = json.loads(result.stdout)
+    (found,) = json.loads(result.stdout)
     known = expected(cell(settings={"prefetch.limit": 1}, steps=10))
     best: dict[str, Any] = found.pop("best")[0]
     assert best["policy"] == "on-demand-lru"
@@ -133,7 +133,7 @@ def test_some_fail(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_stay_whole_beside_a_row_without(tmp_path: Path) -> None:
-    found = json.loads(
+    (found,) = json.loads(
         sweep(tmp_path, f"{SMALL.replace('--slots 60', '--vram 1kB,2GiB,3GiB')} --policy static --json").stdout
     )
     assert found["failed"] == 1

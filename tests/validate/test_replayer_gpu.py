@@ -328,7 +328,7 @@ def specmoe(*arguments: object) -> Any:
 def test_validate(shape: str, tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text(GRID.format(shape=shape))
     named = ("--profile", PROFILE.name, "--grid", tmp_path / "grid.toml", "--out", tmp_path / "out")
-    found = specmoe("validate", TRACES["decode"], *named, "--repeats", 3, "--force")
+    (found,) = specmoe("validate", TRACES["decode"], *named, "--repeats", 3, "--force")
     assert found["all"]["cells"] == 3
     assert all(Path(file).stat().st_size for file in found["files"])
     told = load(tmp_path / "out" / f"{PROFILE.name}.json").circumstances

@@ -161,7 +161,7 @@ def test_the_timeline_has_both_lanes(validated: Result, home: Home) -> None:
 
 
 def test_validate_as_json(machine: None, home: Home, tmp_path: Path) -> None:
-    found = answer("validate", DECODE, *on(home, tmp_path), "--grid", home.grid, "--repeats", 2, "--name", "mine")
+    (found,) = answer("validate", DECODE, *on(home, tmp_path), "--grid", home.grid, "--repeats", 2, "--name", "mine")
     assert found["held_out"]["cells"] == 2 and found["fit"]["cells"] == 3
     assert found["held_out"]["worst_abs_error"] == 0
     assert found["failed"] == []
@@ -273,7 +273,7 @@ def test_what_needs_torch_says_so(no_torch: None, home: Home, tmp_path: Path) ->
 def test_another_profile_by_the_same_replays(validated: Result, no_cuda: None, home: Home, tmp_path: Path) -> None:
     write_profile(machine_profile(sync=400_000), tmp_path / "slow.toml")
     arguments = ("--profile", tmp_path / "slow.toml", "--out", tmp_path / "out", "--replayed", home.steps)
-    found = answer("validate", DECODE, *arguments, "--name", "slow")
+    (found,) = answer("validate", DECODE, *arguments, "--name", "slow")
     assert found["held_out"]["median_abs_error"] > 0.1 and found["failed"]
     assert found["all"]["cells"] == 5
     assert {Path(file).name for file in found["files"]} == {path.name for path in (tmp_path / "out").iterdir()}
@@ -301,7 +301,14 @@ def test_steps_that_were_changed_are_not_believed(validated: Result, home: Home,
 def test_calibrate(validated: Result, home: Home, tmp_path: Path) -> None:
     result = specmoe("calibrate", home.steps, DECODE, ENCODE, "--profile", home.profile, "--out", tmp_path / "c.toml")
     assert result.exit_code == 0, result.output
-    for word in ("launch_dense", "contention", "what 3 cells say", "warning: ", "held out: 3 cells", "all targets met"):
+    for word in (
+        "launch_dense",
+        "contention",
+        "constants fitted on 3 cells",
+        "warning: ",
+        "held out: 3 cells",
+        "all targets met",
+    ):
         assert word in result.stdout, word
     mark = read_profile(tmp_path / "c.toml").calibration
     assert mark is not None and mark.met and mark.fit_cells == 3
@@ -309,7 +316,7 @@ def test_calibrate(validated: Result, home: Home, tmp_path: Path) -> None:
 
 def test_calibrate_as_json(validated: Result, home: Home, tmp_path: Path) -> None:
     arguments = (home.steps, DECODE, ENCODE, "--profile", home.profile, "--out", tmp_path / "c.toml")
-    found = answer("calibrate", *arguments)
+    (found,) = answer("calibrate", *arguments)
     assert found["measured"]["host.graph.issue"] == found["calibrated"]["host.graph.issue"] == 40_000
     assert found["calibrated"]["link.contention"] == 1
     assert found["held_out"]["cells"] == 3 and found["failed"] == []

@@ -1,0 +1,130 @@
+"""Options that several commands share: their help texts, and the values that a shell completes.
+
+Completion loads no library (numpy, pyarrow, ...), so that it is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specmoe.commands.values import HOSTS, LINKS, TIERS
+
+Several = list[str] | None
+MORE = " Comma-separated or repeated."
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """A completion of the last of comma-separated values."""
+
+    def complete(incomplete: str) -> list[str]:
+        before = incomplete[: incomplete.rfind(",") + 1]
+        return [before + name for name in names()]
+
+    return complete
+
+
+def bundled_traces() -> list[str]:
+    """Names of the bundled traces, read without the libraries that open them."""
+    root = Path(str(files("specmoe") / "bundled"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.parquet"))
+
+
+def _policies() -> list[str]:
+    from specmoe.sim.decide.policy import POLICIES
+
+    return [*POLICIES, "all"]
+
+
+def _profiles() -> Iterable[str]:
+    from specmoe.hwprofiles.catalogue import profile_names
+
+    return profile_names()
+
+
+def _shapes() -> Iterable[str]:
+    from specmoe.hwprofiles.catalogue import shape_names
+
+    return shape_names()
+
+
+def _formats() -> Iterable[str]:
+    from specmoe.hwprofiles.formats import FORMATS
+
+    return FORMATS
+
+
+def _predictors() -> list[str]:
+    """Predictors of the policies, since reading the table of predictors loads numpy."""
+    from specmoe.sim.decide.policy import POLICIES
+
+    return sorted({policy.predictor for policy in POLICIES.values()})
+
+
+traces, policies, profiles = completing(bundled_traces), completing(_policies), completing(_profiles)
+shapes, formats, predictors = completing(_shapes), completing(_formats), completing(_predictors)
+links, tiers, hosts = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOSTS))  # type: ignore[misc]
+devices = completing(lambda: DEVICES)
+
+TRACE = "A bundled trace's name (specmoe traces list) or a trace file."
+POLICY = "Policies to compare. all: every policy (specmoe policies)." + MORE
+PROFILE = "Machine: a shipped profile's name (specmoe profile list) or a .toml file."
+SHAPE = "Model: a shipped shape's name (specmoe profile shapes) or a .toml file."
+TRACES_OWN = " Default: the trace's own model if its shape is shipped, else switch-base-128."
+FORMAT = "Format of experts in VRAM: fp32, fp16, bf16, int8 or int4."
+OWN = " Default: the model's own."
+SLOTS = "Number of experts that VRAM holds, e.g."
+VRAM = "VRAM for all weights, of which dense weights come first, e.g."
+BATCH = "Number of sequences that are processed together."
+LINK = "Order of copies on the PCIe link: fifo, priority (demand loads first) or chunked."
+TIER = "Where experts live outside VRAM: host-pinned, host-pageable or nvme."
+HOME = "Format of experts outside VRAM, e.g. int4. Default: that in VRAM."
+COMPRESSED = "Number of extra VRAM slots that hold experts in the home format (see --home-format)."
+HOST = "Cost of launching kernels: graph (captured CUDA graphs) or eager."
+
+Trace = Annotated[str, typer.Argument(help=TRACE, autocompletion=traces)]
+Traces = Annotated[
+    list[str], typer.Argument(help="Traces, one of each phase: bundled names or trace files.", autocompletion=traces)
+]
+Policies = Annotated[list[str], typer.Option(help=POLICY, autocompletion=policies)]
+Profile = Annotated[str, typer.Option(help=PROFILE, autocompletion=profiles)]
+Shape = Annotated[str | None, typer.Option(help=SHAPE + TRACES_OWN, autocompletion=shapes)]
+Format = Annotated[str | None, typer.Option(help=FORMAT + OWN, autocompletion=formats)]
+Slots = Annotated[int | None, typer.Option(help=f"{SLOTS} 154.")]
+Vram = Annotated[str | None, typer.Option(help=f"{VRAM} 8GiB. Default: all of the device.")]
+Batch = Annotated[int, typer.Option(help=BATCH)]
+Link = Annotated[str, typer.Option(help=LINK, autocompletion=links)]
+Tier = Annotated[str, typer.Option(help=TIER, autocompletion=tiers)]
+HomeFormat = Annotated[str | None, typer.Option(help=HOME, autocompletion=formats)]
+CompressedSlots = Annotated[int, typer.Option(help=COMPRESSED)]
+Host = Annotated[str, typer.Option(help=HOST, autocompletion=hosts)]
+Steps = Annotated[int | None, typer.Option(help="Stop after this many steps. Default: the whole trace.")]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        help="Trace that popularity and predictors learn from. Default: the trace's own train split.",
+        autocompletion=traces,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: auto (CUDA if usable), cpu or cuda.", autocompletion=devices)
+]
+
+TraceList = Annotated[Several, typer.Option(help=TRACE + MORE, autocompletion=traces)]
+PolicyList = Annotated[Several, typer.Option(help=POLICY, autocompletion=policies)]
+ProfileList = Annotated[Several, typer.Option(help=PROFILE + MORE, autocompletion=profiles)]
+ShapeList = Annotated[Several, typer.Option(help=SHAPE + TRACES_OWN + MORE, autocompletion=shapes)]
+FormatList = Annotated[Several, typer.Option(help=FORMAT + OWN + MORE, autocompletion=formats)]
+SlotsList = Annotated[Several, typer.Option(help=f"{SLOTS} 64,154 or 50..500:10 (10 values).")]
+VramList = Annotated[Several, typer.Option(help=f"{VRAM} 4GiB,8GiB or 4GiB..24GiB:6 (6 values).")]
+BatchList = Annotated[Several, typer.Option(help=f"{BATCH} E.g. 1,8. Default: 1.")]
+LinkList = Annotated[Several, typer.Option(help=LINK + MORE, autocompletion=links)]
+TierList = Annotated[Several, typer.Option(help=TIER + MORE, autocompletion=tiers)]
+HomeFormatList = Annotated[Several, typer.Option(help=HOME + MORE, autocompletion=formats)]
+CompressedSlotsList = Annotated[Several, typer.Option(help=f"{COMPRESSED} E.g. 0,16.")]
+HostList = Annotated[Several, typer.Option(help=HOST + MORE, autocompletion=hosts)]
