@@ -1,8 +1,6 @@
-"""What is worth doing with what is installed and at hand.
+"""What is installed and available (libraries, traces, profiles, predictors, validations, a GPU), and useful next steps.
 
-What is installed and at hand: libraries, traces, profiles, predictors, validations, a GPU.
-
-Nothing here fails because a part is missing: what is absent is told with its reason.
+Nothing here fails because a part is missing: an absent part is reported with its reason.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Routing: a trace in batches (a workload), with what predictors say of it and what is learnt from its train split.
 
-Nothing here depends on the machine, so many simulations share one `Routing`. Predictions are computed once, kept in
+Nothing here depends on the machine, and many simulations share one `Routing`. Predictions are computed once, kept in
 memory and, if a directory is given, on disk.
 """
 

@@ -1,4 +1,11 @@
-"""The FasterTransformer runtime of Pre-gated MoE (Hwang et al., ISCA 2024) as decisions and three clocks.
+"""Figures 10, 11 and 14 of Pre-gated MoE (Hwang et al., ISCA 2024, arXiv 2308.12066), simulated for any Switch model.
+
+    figure 10   latency of a decoder's MoE layer ("block"), batch 1
+    figure 11   output tokens per second, the encoder included, batch 1: 256 tokens in, 256 out
+    figure 14   the latency of 64 sequences that share N experts of each layer
+
+Routing is uniformly random, since the authors' prompts are random tokens. No decoder latency of batch 1 depends on it,
+as each layer then needs one expert; the encoder's does. Their FasterTransformer runtime is simulated as `Runtime`:
 
     double buffer      slots for two layers' experts, emptied after use: pre-gated and prefetch-all fetch the next MoE
                        layer's experts after this one's routing; the first layer fetches its own on demand, the last
@@ -12,16 +19,6 @@
     encoder            fetches on demand under every method but gpu-only
 
 All runs are in fp32, and the decoder attends to `CONTEXT` positions in every step, which is their mean.
-
-Figures 10, 11 and 14 of Pre-gated MoE (Hwang et al., ISCA 2024, arXiv 2308.12066) for any Switch model.
-
-    figure 10   latency of a decoder's MoE layer ("block"), batch 1
-    figure 11   output tokens a second, the encoder included, batch 1: 256 tokens in, 256 out
-    figure 14   the latency of 64 sequences that share N experts of each layer
-
-Their machine and runtime are in `runtime`, what they measured of switch-base-64 in `measured`. Routing is uniformly
-random: their prompts are random tokens. No latency of batch 1 depends on it, as each layer then needs one expert; the
-encoder's does.
 """
 
 from __future__ import annotations
@@ -172,7 +169,7 @@ class Runtime:
     costs: Costs
 
     def run(self, policy: str, routed: Routed, slots: int | None = None) -> Execution:
-        """All steps under a named policy, with the double buffer's slots unless told."""
+        """Run all steps under a named policy. `slots` default to those of the double buffer."""
         chosen, workload = POLICIES[policy], routed.workload
         if chosen.predictor == "all":
             workload = every_expert(workload)

@@ -1,9 +1,8 @@
-"""What the authors of Pre-gated MoE measured of switch-base-64, and how far a simulation is from it.
+"""The report on a reproduction, for programs and for people: simulated numbers beside those of Pre-gated MoE's authors.
 
-Their raw numbers (github.com/kaleid-liner/FasterTransformer, performance_data/) are in hwprofiles/data. By their own
-repeated runs a block latency is good to 3 or 4 %, a throughput to 10 %, printed as a whole number besides.
-
-A reproduction for programs and for people; both pure functions of it and of what was measured.
+Their raw numbers for switch-base-64 (github.com/kaleid-liner/FasterTransformer, performance_data/) are in
+hwprofiles/data. By their own repeated runs a block latency is accurate to 3 or 4 %, a throughput to 10 % (it is also
+printed as a whole number).
 """
 
 from __future__ import annotations

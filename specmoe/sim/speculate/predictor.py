@@ -1,8 +1,7 @@
-"""What a predictor says of events: for every one, candidates of the events that follow it.
+"""The interface of a predictor: from known routing to guesses of later routing.
 
-From what is predicted for each token to what is predicted for an event: tokens of a batch share their experts.
-
-What a predictor is: from routing that is known to guesses, for every token, of routing that is to come.
+A predictor guesses experts for every token (`Guess`). Guesses of the tokens of an event are pooled into candidates of
+the event (`PredictionTable`), since tokens of a batch share their experts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from specmoe.traces.schema import Block
 from specmoe.traces.workload import Workload
 
 Candidates = tuple[NDArray[np.int16], NDArray[np.float32]]
-WIDTH = 8  # candidates that a guess holds, unless told otherwise
+WIDTH = 8  # default number of candidates in a guess
 EXPERT_BITS = 16  # that an expert's number takes
 
 

@@ -34,7 +34,7 @@ class RunningTime(NamedTuple):
     ref: str
 
     def ns(self, tokens: int) -> int:
-        """With so many tokens."""
+        """Time for a (step, layer) with `tokens` tokens, ns."""
         return self.fixed_ns + self.per_token_ns * tokens
 
 
@@ -52,13 +52,13 @@ def is_extrapolated(parameters: dict[str, Any], tokens: int) -> bool:
 
 
 def device_of(parameters: dict[str, Any]) -> Device:
-    """Where a predictor with these keywords runs: on the host unless told."""
+    """Where a predictor with these keywords runs. Default: on the host."""
     return "cuda" if str(parameters.get("device", "cpu")).startswith("cuda") else "cpu"
 
 
 @cache
 def shipped() -> dict[tuple[str, Device], RunningTime]:
-    """All that `running_time.toml` tells."""
+    """All running times in `running_time.toml`."""
     return read(FILE)
 
 

@@ -50,7 +50,7 @@ def save(table: PredictionTable, path: Path, trace_hash: str, predictor_hash: st
 
 
 def load(path: Path, trace_hash: str, predictor_hash: str | None = None) -> PredictionTable:
-    """Read what `save` wrote; raises InputError for any other file, trace or (if told) predictor."""
+    """Read what `save` wrote; raises InputError for any other file, trace or (if given) predictor."""
     require_regular(path, "a table of predictions")
     with parsing(path, "a table of predictions"):
         raw = pq.read_table(path)

@@ -1,8 +1,7 @@
-"""Trained networks on disk: `model.safetensors` and `predictor.json`. Import only where torch is wanted.
+"""Trained networks and unfinished training runs on disk. Import only where torch is wanted.
 
-Matrices are held as int8 with a float16 scale for each row (`NAME.scale`), other weights as float16.
-
-A training run between epochs: saved as one file, and gone on from. Import only where torch is wanted.
+A trained network is `model.safetensors` and `predictor.json`. Matrices are held as int8 with a float16 scale for each
+row (`NAME.scale`), other weights as float16. A training run is saved between epochs as one file, so that it can resume.
 """
 
 from __future__ import annotations

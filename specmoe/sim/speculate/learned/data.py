@@ -1,8 +1,7 @@
-"""Which sequences train and which validate.
+"""Training data: a trace's rows as tables that a network gathers from, and which sequences train or validate.
 
-A trace's rows as the tables that a network gathers from: one row more than the trace, for where there is no token.
-
-Expert E stands for "none", so ids index embeddings with no case apart.
+The tables have one row more than the trace, for a token that does not exist. Expert E stands for "none", so ids index
+embeddings without a special case.
 """
 
 from __future__ import annotations

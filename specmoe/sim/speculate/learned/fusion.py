@@ -69,8 +69,8 @@ class Fusion(nn.Module):
         expert, count, total = self.tables[name](key, own)
         size = (total + 1).log2().long().clamp_max(SIZES - 1)
         trust = self.trust[name].float().expand(len(key), -1, -1, -1).gather(-1, size[..., None])
-        told = (1 + self.config.experts * count / (total + KAPPA)[..., None]).log()
-        return logits.scatter_add(-1, expert, trust * told)
+        opinion = (1 + self.config.experts * count / (total + KAPPA)[..., None]).log()
+        return logits.scatter_add(-1, expert, trust * opinion)
 
     def _add_lookahead(self, logits: Tensor, state: Tensor, seen: Inputs) -> Tensor:
         """Of depth 1 only; place E takes what is no candidate."""

@@ -1,6 +1,6 @@
-"""A perceptron over recent routing, layer and position. Import only where torch is wanted.
+"""Two networks: a perceptron over recent routing, and one that predicts a cluster of experts first.
 
-A cluster of experts first, then the expert within it. Import only where torch is wanted.
+Import only where torch is wanted.
 """
 
 from __future__ import annotations

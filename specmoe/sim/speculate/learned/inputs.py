@@ -1,9 +1,7 @@
-"""Counts of the train split as sparse tables: a key's most frequent experts, each with its number of tokens.
+"""Inputs of a network, its targets, and counts of the train split as sparse tables. Import only where torch is wanted.
 
-Looked up for the rows that were counted, a table would tell them their own answers; so `leave_out` takes a row's own
-away before it is used. Import only where torch is wanted.
-
-What a network is given for some rows, and what it shall say. Import only where torch is wanted.
+A table of counts holds the most frequent experts of each key. A row that was counted would find its own answer in the
+table, so `leave_out` subtracts it before the table is used in training.
 """
 
 from __future__ import annotations

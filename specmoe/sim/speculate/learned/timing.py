@@ -1,8 +1,6 @@
-"""Where a network runs, and what to say when memory runs out. Import only where torch is wanted.
+"""How long a network takes for one event, as a runtime would run it, and how memory errors are reported.
 
-How long a network just trained takes to guess, for its `metrics.json`. Import only where torch is wanted.
-
-How long a network takes for one event, as a runtime would ask it. Import only where torch is wanted.
+Import only where torch is wanted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Loss and accuracy of logits. Import only where torch is wanted.
-
-Training a network on a trace. Import only where torch is wanted.
-"""
+"""Training of a network on a trace: loop, loss, accuracy and calibration. Import only where torch is wanted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A few of many vectors that stand for them all.
+"""MoE-Infinity's activation matrices (Xue et al. 2024): the past sequence that was routed most like the current one.
 
-MoE-Infinity's activation matrices (Xue et al. 2024): which past sequence was routed most like this one so far?
+A collection keeps a few representative matrices of many, chosen by k-means.
 """
 
 from __future__ import annotations

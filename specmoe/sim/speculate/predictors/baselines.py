@@ -1,9 +1,4 @@
-"""No prediction, and that of the oracle.
-
-SE-MoE: all experts of the next layer.
-
-Pre-gated MoE (Hwang et al., ISCA'24): the next layer's experts are known exactly, one layer ahead.
-"""
+"""Baselines: no prediction, the oracle, all experts (SE-MoE), and the exact next layer (Pre-gated MoE)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Candidates that come with an order and no probability.
-
-The look-ahead gate: this layer's input through a later layer's router (Eliseev & Mazur 2023, mixtral-offloading).
-"""
+"""Gate look-ahead: this layer's input through a later layer's router (Eliseev & Mazur 2023, mixtral-offloading)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""specMoE's `layer_minus_1`: later layers want the experts with the numbers that this layer's router prefers.
-
-specMoE's `multi_layer`: the last four layers vote by their probabilities, the nearer the more.
-"""
+"""specMoE's `layer_minus_1` and `multi_layer`: later layers use experts of the numbers that earlier routers prefer."""
 
 from __future__ import annotations
 

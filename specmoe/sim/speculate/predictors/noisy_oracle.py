@@ -91,7 +91,7 @@ def _wrong(workload: Workload, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _later_rows(routed: Routed, most: int) -> NDArray[np.int64]:
-    """Place, in the workload, of the token so many after each row's in its sequence, [most + 1, n]; -1: none."""
+    """Place in the workload of the token 0 to `most` after each row's in its sequence, [most + 1, n]; -1: none."""
     workload, n = routed.workload, len(routed.workload.rows)
     follows = np.full(len(routed.block.sequence) + 1, -1)  # the last entry is that of -1
     if workload.meta.phase == "decode":

@@ -1,10 +1,7 @@
-"""Probabilities from counts of rare contexts: what a context has not shown is filled in from a wider one.
+"""Transitions between the experts of successive layers, of first and second order, learnt as they are seen.
 
-One opinion from several: what each of the experts that a token uses says of those to come.
-
-Expert-to-expert transitions between layers, learnt as they are seen (specMoE's `pattern`; a common baseline).
-
-Second-order transitions: what follows a pair of experts in two layers.
+Counts of rare contexts are smoothed by those of wider contexts (Witten & Bell 1991). Opinions of the several experts
+that a token uses are combined into one.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ def interpolate(counts: NDArray[Any], wider: NDArray[Any], top_k: int) -> NDArra
 
 
 def grown(rows: NDArray[Any], needed: int) -> NDArray[Any]:
-    """The same array with room for so many rows at least, new ones zero; doubles, so that growing stays cheap."""
+    """The array with at least `needed` rows, new ones zero; its length doubles, so that growing stays cheap."""
     if needed <= len(rows):
         return rows
     larger = np.zeros((max(needed, 2 * len(rows)), *rows.shape[1:]), rows.dtype)

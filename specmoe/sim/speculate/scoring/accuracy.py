@@ -1,8 +1,7 @@
-"""How often what a token uses is among the best candidates: counted by sequence, target layer and depth.
+"""Accuracy of predictions: hits by sequence, target layer and depth, with calibration and confidence intervals.
 
-Whether confidences mean what they say (Guo et al. 2017): of what is 70 % sure, 70 % should come true.
-
-How sure an accuracy is: tokens of a text are alike, so sequences are resampled and not tokens.
+A confidence is calibrated if 70 % of the guesses with confidence 0.7 come true (Guo et al. 2017). Intervals resample
+sequences and not tokens, since tokens of one text are alike.
 """
 
 from __future__ import annotations

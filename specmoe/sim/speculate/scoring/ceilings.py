@@ -1,8 +1,4 @@
-"""Entropy of what is counted, and the accuracy that it allows.
-
-How well a table of contexts predicts text it has not seen: interpolated back-off (Witten and Bell 1991).
-
-How predictable routing is: what any predictor that knows so much could reach at most, and what chance reaches.
+"""How predictable routing is: the accuracy that any predictor with a given context could reach, and chance.
 
 Of the first-choice expert at a layer (1 to L - 1), given a context that is known one layer earlier:
 
@@ -143,7 +139,7 @@ def conditional_entropy(values: NDArray[Any], context: NDArray[Any], corrected: 
 
 
 def fano_error(bits: float, experts: int) -> float:
-    """The least share of errors with which the next of E experts can be told, at `bits` of entropy (Fano 1961).
+    """The least share of errors with which the next of E experts can be guessed, at `bits` of entropy (Fano 1961).
 
     It solves h(p) + p log2(E - 1) = bits, whose left side rises from 0 at p = 0 to log2(E) at p = 1 - 1/E.
     """

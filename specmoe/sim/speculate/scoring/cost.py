@@ -1,9 +1,4 @@
-"""What prefetching by a prediction would fetch: how much of it is demanded, and how much of the demand it covers.
-
-Which predictors are scored, and with what keywords.
-
-What a prediction costs: time here, time on a GPU where that was measured, and bytes.
-"""
+"""Cost of predictions (time on CPU and GPU, bytes) and of prefetching by them, and which predictors are scored."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import build
 
-DEPTH = 3  # layers ahead, unless told otherwise or the model has fewer
+DEPTH = 3  # default number of layers ahead, if the model has them
 
 
 class Examination:
     """A trace, its train split and what is known of both, prepared once; predictors are scored on it one by one.
 
-    `depth` layers ahead at most (3, if the model has so many); batch 1. Raises InputError for a depth that the model
-    does not have, and for a train split of another model.
+    Guesses are at most `depth` layers ahead (default: 3, or fewer if the model has fewer); batch 1. Raises InputError
+    for a depth that the model does not have, and for a train split of another model.
     """
 
     def __init__(self, trace: str, train: str | None = None, depth: int | None = None, seed: int = 0) -> None:
