@@ -63,7 +63,7 @@ def test_a_near_tie_is_called_one() -> None:
 
 def test_the_winner_is_the_fastest_that_could_be_built() -> None:
     answer = demo.answer(demo.settings()[1], 40)
-    assert set(answer.runs) == {found["policy"] for found in answer.summaries} == set(demo.SHOWN)
+    assert set(answer.runs) == {found["policy"] for found in answer.summaries} == set(demo.COMPARED)
     fastest = {found["policy"]: found["latency_mean_ns"] for found in answer.summaries}
     yardsticks = {found["policy"] for found in answer.summaries if found["yardstick"]}
     assert yardsticks == {"gpu-only", "belady", "oracle", "pregated", "pregated-lru"}
@@ -78,14 +78,14 @@ def test_command_writes_pictures_and_timeline(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["demo", "--out", str(out), "--steps", "20", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert [len(setting["policies"]) for setting in told] == [len(demo.SHOWN)] * 2
+    assert [len(setting["policies"]) for setting in told] == [len(demo.COMPARED)] * 2
     pictures = {"latency.png", "memory.png", "bandwidth.png"}
     assert {file.name for file in out.iterdir()} == pictures | {"timeline.json", "report.html"}
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("latency.png", "memory.png"))
     assert json.loads((out / "timeline.json").read_text())["traceEvents"]
     page = (out / "report.html").read_text()
     assert "is fastest" in page and 'href="timeline.json"' in page and "specmoe demo --out" in page
-    both = 2 * len(demo.SHOWN) + (len(demo.BUDGETS_GIB) - 1) * len(demo.SWEPT)  # one budget is that of a setting
+    both = 2 * len(demo.COMPARED) + (len(demo.BUDGETS_GIB) - 1) * len(demo.SWEPT)  # one budget is that of a setting
     assert f"{both} cells, fastest first" in page
 
 

@@ -253,12 +253,12 @@ def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.M
     from importlib.metadata import PackageNotFoundError
 
     import specmoe
-    from specmoe.traces import store
+    from specmoe import provenance
 
     def absent(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(store, "version", absent)
+    monkeypatch.setattr(provenance, "version", absent)
     assert library_versions("numpy") == {"numpy": "unknown", "specmoe": specmoe.__version__}
 
 

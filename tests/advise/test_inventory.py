@@ -247,7 +247,7 @@ def test_a_directory_that_is_not_there() -> None:
 
 def test_torch_is_not_loaded_where_it_is_not_installed(tmp_path: Path) -> None:
     code = (
-        "import sys; from specmoe.hwprofiles.measure import machine; machine.find_spec = lambda name: None\n"
+        "import sys; from specmoe.hwprofiles.measure import usable; usable.find_spec = lambda name: None\n"
         "from pathlib import Path; from specmoe.status import inventory; inventory(Path(sys.argv[1]))\n"
         "assert 'torch' not in sys.modules and 'simpy' not in sys.modules, 'slow'"
     )

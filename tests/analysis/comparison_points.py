@@ -46,7 +46,7 @@ def about_of(of: Manifest) -> About:
     """What a row of the manifest says."""
     same = {field.name: getattr(of, field.name) for field in dataclasses.fields(About) if hasattr(of, field.name)}
     resident = of.parameters.get("sharing") == "all-resident"
-    return About(**same, all_resident=resident)
+    return About(**same, all_resident=resident, changed=tuple(of.parameters.get("set", ())))
 
 
 def made(

@@ -10,7 +10,7 @@ from sweep_rows import failed, guess, oracle, row, table
 from typer.testing import CliRunner
 
 from specmoe.cli import app
-from specmoe.sweep_table import MANIFEST, save_sweep
+from specmoe.sweep_table import MANIFEST, TABLE, save_sweep
 
 
 @pytest.fixture
@@ -55,10 +55,11 @@ def test_bad_input_is_one_line_and_writes_nothing(swept: Path, tmp_path: Path) -
     save_sweep(table(failed("x", "no room")), bad)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / MANIFEST).write_text('{"schema": 0}')
+    (tmp_path / "old" / TABLE).write_bytes((bad / TABLE).read_bytes())
     for places, told in (
         ([bad], "no cell of the sweep has figures: no room"),
         ([tmp_path / "nowhere"], "not a sweep of specmoe"),
-        ([tmp_path / "old"], "schema 0: 1 expected"),
+        ([tmp_path / "old"], "schema 0: 2 expected"),
         ([swept, tmp_path / "x" / ".." / "one"], "two sweeps of one name"),
     ):
         done = CliRunner().invoke(app, ["plot", *map(str, places), "--out", str(tmp_path / "figures")])

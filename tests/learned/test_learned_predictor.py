@@ -76,7 +76,7 @@ def test_what_is_asked_must_have_been_trained(trained: Trained) -> None:
         Learned(4, "contextual", checkpoint).guess(known)
     with pytest.raises(InputError, match="trained as contextual, not as transformer"):
         Learned(1, "transformer", checkpoint).guess(known)
-    with pytest.raises(InputError, match="architecture 'cnn': one of contextual, transformer, hierarchical, fusion"):
+    with pytest.raises(InputError, match="architecture 'cnn': one of contextual, fusion, hierarchical, transformer"):
         Learned(1, "cnn")
 
 

@@ -43,7 +43,7 @@ def test_every_point_is_in_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert lines["balance loss, mean of layers"][:, 1].tolist() == pytest.approx([1.05, 1.025, 1 + 1 / 60])
     assert lines["share of tokens dropped"][:, 1].tolist() == [0.1] * 3
     assert balance.get_ylim()[0] == 0
-    assert loss.get_ylabel() == "loss, nats a target token"
+    assert loss.get_ylabel() == "loss, nats per target token"
     assert all(axes.get_legend() and axes.get_xlabel() == "step" for axes in (loss, balance))
 
 

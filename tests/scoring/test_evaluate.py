@@ -236,7 +236,7 @@ def test_two_runs_differ_in_the_time_measured_only(pair: tuple[Path, Path], tmp_
     assert written[0] == written[1]
     for png in (tmp_path / "one").glob("*.png"):
         assert png.read_bytes() == (tmp_path / "other" / png.name).read_bytes()
-    assert "Two runs differ in milliseconds_cpu only" in " ".join(cli("--help").output.replace("│", " ").split())
+    assert "Two runs differ only in milliseconds_cpu" in " ".join(cli("--help").output.replace("│", " ").split())
 
 
 def test_bad_input_is_one_line(pair: tuple[Path, Path], make_trace: MakeTrace, tmp_path: Path) -> None:

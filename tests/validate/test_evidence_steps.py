@@ -124,7 +124,7 @@ def test_stored_steps_judge_another_simulation(path: Path) -> None:
     of, measured = next(iter(read_steps(path).items()))
     half = judge(of, steps(measured.latency[:1] // 2, decisions="decisions-0"), measured)
     assert half.error == pytest.approx(measured.latency[0].mean() / 2 / measured.latency.mean() - 1, abs=1e-6)
-    with pytest.raises(InputError, match="not those that were measured"):
+    with pytest.raises(InputError, match="simulated and measured decisions differ"):
         judge(of, steps(measured.latency[:1], decisions="others"), measured)
 
 

@@ -99,6 +99,6 @@ def test_a_run_that_was_not_traced_has_no_spans(name: str) -> None:
     durations = durations_by_hand(table)
     recording = recorded(durations, simulate(table, durations), 1)
     untraced = recording.device._replace(**{name: np.full(1, -1)})
-    with pytest.raises(InputError, match="needs a traced run"):
+    with pytest.raises(InputError, match="a traced run expected"):
         measured_spans(work_of(table), recording._replace(device=untraced))
     assert measured_spans(work_of(table), recording)

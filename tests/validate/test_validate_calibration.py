@@ -99,7 +99,7 @@ def test_a_written_profile_is_the_same(found: Calibrated, tmp_path: Path) -> Non
     again = read_profile(tmp_path / "mine.toml")
     assert again == found.profile
     assert again.hash == found.profile.hash
-    scenario = Scenario(RunConfig(NAMED[0], again, format="fp16", slots=40, steps=2, padded=True))
+    scenario = Scenario(RunConfig(NAMED[0], profile=again, format="fp16", slots=40, steps=2, padded=True))
     assert not [line for line in scenario.run("on-demand-lru").result.manifest.warnings if "calibration" in line]
 
 
@@ -121,7 +121,7 @@ def test_a_missed_target_marks_every_result(replayed: Path, tmp_path: Path) -> N
     assert mark is not None and not mark.met
     assert mark.worst_abs_error == pytest.approx(1 - 1 / 1.1, abs=0.005)
     missed.write(tmp_path / "missed.toml")
-    scenario = Scenario(RunConfig(NAMED[0], str(tmp_path / "missed.toml"), format="fp16", slots=40, steps=2))
+    scenario = Scenario(RunConfig(NAMED[0], profile=str(tmp_path / "missed.toml"), format="fp16", slots=40, steps=2))
     (line,) = [line for line in scenario.run("on-demand-lru").result.manifest.warnings if "calibration" in line]
     worst = f"worst held-out error {100 * mark.worst_abs_error:.1f} %, at most 4 % expected"
     assert line == f"fake: its calibration missed its target: {worst}"
