@@ -1,4 +1,4 @@
-"""Lines of policies: which are told apart, in which colour, on which scale, and which are too slow to draw.
+"""Lines of policies: which are distinguished, in which colour, on which scale, and which are too slow to draw.
 
 More than `TOLD_APART` lines nobody can follow: the others are thin and grey, under one name.
 """

@@ -31,7 +31,7 @@ from specmoe.sim.speculate.store import cached, hash_of
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces.splitting import open_train, train_beside
 from specmoe.traces.store import Trace
-from specmoe.traces.validation import read_valid
+from specmoe.traces.validation import read_used, read_valid
 from specmoe.traces.workload import build
 
 
@@ -103,7 +103,7 @@ class Routing:
         """Number of demands of each key in the train split, [keys]; None if there is no train split."""
         if self._train_trace is None:
             return None
-        block = self._train_trace.read(("sequence", "experts"))
+        block = read_used(self._train_trace)
         workload = build(block, self._train_trace.meta, self._batching[0])
         counts: NDArray[np.int64] = np.bincount(workload.keys, minlength=self.num_keys)
         return counts

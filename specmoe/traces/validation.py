@@ -6,7 +6,7 @@ their field, and the expected value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,13 +49,25 @@ def read_valid(trace: Trace) -> Block:
     return block
 
 
+def read_used(trace: Trace) -> Block:
+    """Read and check which experts were used, and no other column; raises TraceError with file, row and field."""
+    block = trace.read(("sequence", "position", "experts"))
+    _check([*_row_order(block, trace.meta, None), *_experts(block.experts, trace.meta)], block, str(trace.path), 0)
+    return block
+
+
 def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tuple[int, int] | None = None) -> None:
     """Raise TraceError for the first rule that a block breaks.
 
     `name` is the file in the error, `first_row` the number of the block's first row, `last` the (sequence, position)
     of the row before it.
     """
-    for rule in _rules(block, meta, last):
+    _check(_rules(block, meta, last), block, name, first_row)
+
+
+def _check(rules: Iterable[Rule], block: Block, name: str, first_row: int) -> None:
+    """Raise TraceError for the first rule that a block breaks."""
+    for rule in rules:
         if rule.broken.any():
             row, *inner = (int(index) for index in np.unravel_index(int(rule.broken.argmax()), rule.broken.shape))
             where = f"row {first_row + row} (sequence {block.sequence[row]}, position {block.position[row]})"

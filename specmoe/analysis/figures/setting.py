@@ -151,7 +151,7 @@ class Setting:
         return looks([cell.point for cell in self.cells])
 
     def along(self, *free: str, **at: Value) -> list[Cell]:
-        """One cell for each policy and values of the free columns, all others at their main value or the one told."""
+        """One cell for each policy and values of the free columns, all others at their main value or the one given."""
         left: Sequence[Cell] = self.cells
         for column, value in (self.main | at).items():
             left = left if column in free else held(left, column, value)

@@ -25,15 +25,15 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def plot_timelines(runs: Mapping[str, Sequence[Span]], step: int, png: Path, title: str, told: str) -> None:
+def plot_timelines(runs: Mapping[str, Sequence[Span]], step: int, png: Path, title: str, about: str) -> None:
     """Write `timelines_figure` as a PNG."""
-    save(timelines_figure(runs, step, title, told), png)
+    save(timelines_figure(runs, step, title, about), png)
 
 
-def timelines_figure(runs: Mapping[str, Sequence[Span]], step: int, title: str, told: str) -> Figure:
+def timelines_figure(runs: Mapping[str, Sequence[Span]], step: int, title: str, about: str) -> Figure:
     """A panel for each of two runs or more, by their names, on one axis of time that begins with the step in each.
 
-    `told` is the caption. Raises InputError if a run has no such step.
+    `about` is the caption. Raises InputError if a run has no such step.
     """
     chart, panels = figure(len(runs), 1, width=8.2, height=1.6)
     longest = 0.0
@@ -52,7 +52,7 @@ def timelines_figure(runs: Mapping[str, Sequence[Span]], step: int, title: str, 
         axes.tick_params(axis="y", length=0)
     panels[-1].set_xlabel(f"time since the beginning of step {step}, ms")
     _legend(chart)
-    describe(chart, title, told)
+    describe(chart, title, about)
     return chart
 
 

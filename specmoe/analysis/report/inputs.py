@@ -51,7 +51,7 @@ def _hashes(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:
 
 
 def commands(results: Iterable[RunResult]) -> list[str]:
-    """What `specmoe simulate` was told, one command for all policies that share the rest.
+    """The `specmoe simulate` commands that repeat the results, one for all policies that share the rest.
 
     A policy that holds every expert goes with any slots. Files that popularity was learnt from are not known.
     """

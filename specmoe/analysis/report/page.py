@@ -34,7 +34,7 @@ class Part(NamedTuple):
 def parts_of(
     inputs: Inputs, answers: Sequence[Answer], page: Path, command: Sequence[str], advance: Advance
 ) -> Iterator[Part]:
-    """In the order of the page, which will lie at `page`; `advance` is told of each figure that is drawn."""
+    """In the order of the page, which will lie at `page`; `advance` is called for each figure."""
     for number, (study, answer) in enumerate(zip(inputs.studies, answers, strict=True), 1):
         yield _part(f"results-{number}", f"Results: {study.name}", *_study(f"results-{number}", study, answer, advance))
     if inputs.studies:
@@ -98,7 +98,7 @@ class Report(NamedTuple):
 def write_report(inputs: Inputs, page: Path, command: Sequence[str], advance: Advance = lambda figure: None) -> Report:
     """Write a page, whole or not at all; the same input gives the same bytes.
 
-    `command` is what the page says of how it was made; `advance` is told of each figure that is drawn. Raises
+    `command` is what the page says of how it was made; `advance` is called for each figure. Raises
     InputError if no cell of a study has figures, or the place cannot be written.
     """
     answers = {study.name: answer_of(study.table) for study in inputs.studies}

@@ -39,7 +39,7 @@ def section(key: str, title: str, *children: object) -> Html:
 
 
 def plot(key: str, title: str, reading: str, chart: Figure) -> Html:
-    """A figure, and above it what it says, if that is told; its title and small print are in it."""
+    """A figure, and above it its sentence, if there is one; its title and small print are in it."""
     drawn = inline_svg(chart, key, f"{title}. {reading}".strip())
     frame = tag("div", drawn, class_="plot", tabindex="0", role="group", aria_label=title)
     return tag("figure", tag("figcaption", reading) if reading else None, frame, id=key)

@@ -36,7 +36,7 @@ def deduplication(routing: Routing, advance: Callable[[int], object] = lambda do
 
     Columns batch, layer, events; and for a mean event tokens (that run), uses (experts wanted by tokens, each for
     itself), demanded (different ones), saving (1 - demanded / uses); independent: what would be demanded if tokens
-    chose independently of each other. `advance` is told of each batch size.
+    chose independently of each other. `advance` is called for each batch size.
     """
     shares = expert_counts(routing.used, routing.meta.num_experts) / max(1, len(routing.sequence))
     rows: list[tuple[float, ...]] = []
@@ -60,7 +60,7 @@ def deduplicated(workload: Workload, shares: Floats) -> Iterator[tuple[float, ..
 
 
 def independent_union(shares: Floats, tokens: Ints) -> Floats:
-    """Different experts that so many tokens [T] use on average if each uses expert e with probability shares[e]."""
+    """Mean number of different experts that `tokens` [T] tokens use if each uses expert e with probability shares[e]."""
     missed = np.power(1 - np.minimum(shares, 1)[None, :], tokens[:, None])
     union: Floats = (1 - missed).sum(axis=1)
     return union

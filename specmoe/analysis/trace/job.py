@@ -38,7 +38,7 @@ STUDIES: dict[str, Callable[[Routing], pd.DataFrame]] = {
 
 
 def work(batches: Sequence[int]) -> int:
-    """Parts of the work that `advance` is told of, at most."""
+    """The largest number of times that `advance` is called."""
     return 1 + len(STUDIES) + MOST.bit_length() + len(set(batches)) * (BELADY_POINTS + 1)
 
 
@@ -51,7 +51,7 @@ def analyze(
 ) -> Analysis:
     """Everything that a trace says by itself, under a name (without one, its path).
 
-    Reuse distances and miss ratios are of demand streams at these batch sizes. `advance` is told of the parts of the
+    Reuse distances and miss ratios are of demand streams at these batch sizes. `advance` is called for the parts of the
     work, `work(batches)` in all. Raises InputError for a batch below 1, TraceError for a damaged file.
     """
     if not batches or min(batches) < 1:

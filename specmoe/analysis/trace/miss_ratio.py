@@ -35,7 +35,7 @@ class Reuse(NamedTuple):
 
 
 def study_reuse(workload: Workload, advance: Callable[[int], object] = lambda done: None) -> Reuse:
-    """All of it; `advance` is told of BELADY_POINTS + 1 parts of the work in all.
+    """All of it; `advance` is called BELADY_POINTS + 1 times.
 
     The curve begins at the slots that the largest event demands: below, a demand is served in waves. It ends at as
     many slots as there are experts, with the first uses as its only misses.

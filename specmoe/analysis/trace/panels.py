@@ -29,13 +29,13 @@ def told(chart: Figure, facts: Facts, title: str, note: str) -> None:
 
 
 def some_of(values: Sequence[int], most: int = SHOWN) -> list[int]:
-    """All values, or of more than `most` so many at equal distances, both ends among them."""
+    """All values; of more than `most`, `most` of them at equal distances, with both ends."""
     places = np.linspace(0, len(values) - 1, min(len(values), most)).round().astype(int)
     return [values[place] for place in places]
 
 
 def ticks(layers: int, most: int = 12) -> range:
-    """Places of at most so many labels on an axis of layers, at equal distances from 0 on."""
+    """Places of at most `most` labels on an axis of layers, at equal distances from 0 on."""
     return range(0, layers, -(-layers // most))
 
 
@@ -50,7 +50,7 @@ def cut(tokens: float, facts: Facts) -> str:
 
 
 def grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
-    """A figure of so many panels in rows of at most `columns`; the last row's empty places stay blank."""
+    """A figure of `count` panels in rows of at most `columns`; the last row's empty places stay blank."""
     across = min(count, columns)
     chart, axes = figure(-(-count // across), across, width=width, height=height)
     flat = list(np.atleast_1d(axes).reshape(-1))

@@ -36,7 +36,7 @@ def predictability(routing: Routing) -> pd.DataFrame:
     """A row for each layer and context that it has.
 
     Columns layer, context, targets (tokens asked about: those with such a context whose expert ran), contexts
-    (different ones), bits (entropy of their experts), left (given the context), told (bits - left).
+    (different ones), bits (entropy of their experts), left (given the context), and the bits gained (bits - left).
     """
     rows = []
     for layer in range(routing.meta.num_layers):

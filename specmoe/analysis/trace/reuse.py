@@ -102,7 +102,7 @@ def stays_of(workload: Workload) -> Stays:
 
 
 def belady_hits(stays: Stays, slots: int) -> int:
-    """Demanded experts that are resident when asked for, with so many slots for all layers; O(U log U).
+    """Demanded experts that are resident when asked for, with `slots` slots for all layers; O(U log U).
 
     Demands are event-atomic. Raises ValueError if an event demands more than there are slots.
 

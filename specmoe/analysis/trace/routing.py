@@ -79,7 +79,7 @@ MOST_USES = (
 def stream(routing: Routing, batch: int, most: int = MOST_USES) -> Workload:
     """The demand of at least one token, in steps of `batch` sequences; of a long trace, its first steps only.
 
-    A stream has all steps if the trace has at most `most` uses (tokens * layers * top_k), else about so many.
+    A stream has all steps if the trace has at most `most` uses (tokens * layers * top_k), else about that many steps.
     """
     return build(as_block(routing), routing.meta, batch, _steps(routing, batch, most))
 
