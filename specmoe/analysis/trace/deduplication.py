@@ -60,7 +60,7 @@ def deduplicated(workload: Workload, shares: Floats) -> Iterator[tuple[float, ..
 
 
 def independent_union(shares: Floats, tokens: Ints) -> Floats:
-    """Mean number of different experts that `tokens` [T] tokens use if each uses expert e with probability shares[e]."""
+    """Mean number of distinct experts that `tokens` [T] tokens use if each uses expert e with probability shares[e]."""
     missed = np.power(1 - np.minimum(shares, 1)[None, :], tokens[:, None])
     union: Floats = (1 - missed).sum(axis=1)
     return union
