@@ -20,7 +20,7 @@ from specmoe.analysis.style import figure, save
 from specmoe.analysis.trace.domains import domain_information
 from specmoe.analysis.trace.layers import persistence, spread
 from specmoe.analysis.trace.predictability import table_accuracy
-from specmoe.analysis.trace.router import confidence, lookahead_accuracy
+from specmoe.analysis.trace.routing import confidence, lookahead_accuracy
 from specmoe.traces.schema import Block, join, limit_lookahead
 from specmoe.traces.summary import expert_counts
 

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, replacing, require_regular
-from specmoe.hwprofiles.formats import Format
-from specmoe.hwprofiles.shape import Phase
+from specmoe.hwprofiles.shape import Format, Phase
 
 CELLS, STEPS = ".cells.parquet", ".steps.parquet"
 PARTS = ("compute", "stall", "host")

@@ -27,10 +27,9 @@ from specmoe.errors import InputError, SpecmoeError, TraceError
 from specmoe.files import ended_by_signals, replacing
 from specmoe.provenance import library_versions, today
 from specmoe.traces import Block, Trace, TraceWriter, store, write_trace
-from specmoe.traces.export import export, first_tokens
 from specmoe.traces.schema import join, limit_lookahead, regroup, select
 from specmoe.traces.splitting import SPLITS, deal, split_trace
-from specmoe.traces.summary import expert_counts, layer_use, summarize
+from specmoe.traces.summary import expert_counts, export, first_tokens, layer_use, summarize
 from specmoe.traces.validation import check, validate
 
 Maker = Callable[..., Path]

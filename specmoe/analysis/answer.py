@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from specmoe.analysis.comparison import GIB, bounds_of, ranked, three_digits, winner
 from specmoe.analysis.figures.setting import NO_POLICY, Setting, ms, percent, settings_of, times, told
-from specmoe.analysis.point import Point, shown
+from specmoe.analysis.point import GIB, Point, bounds_of, ranked, shown, three_digits, winner
 from specmoe.summary import SCALE, SET
 from specmoe.sweep_table import SweepTable
 

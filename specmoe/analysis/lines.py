@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.comparison import visible_limit
-from specmoe.analysis.point import Point
+from specmoe.analysis.point import Point, visible_limit
 from specmoe.analysis.style import COLOURS, MARKERS
 
 if TYPE_CHECKING:

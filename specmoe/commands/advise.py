@@ -10,7 +10,7 @@ from specmoe.commands import console, options
 from specmoe.commands.values import choice, parse_bytes, several
 
 if TYPE_CHECKING:
-    from specmoe.hwprofiles.formats import Format
+    from specmoe.hwprofiles.shape import Format
     from specmoe.sim.advise.advice import Advice
     from specmoe.sim.advise.levers import Lever
     from specmoe.sim.advise.search import Trial
@@ -105,7 +105,7 @@ def parse_rate(text: str) -> float:
 
 
 def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
 
     return tuple(dict.fromkeys(choice(option, name, FORMATS) for name in several(names)))
 

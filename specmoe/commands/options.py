@@ -54,7 +54,7 @@ def _shapes() -> Iterable[str]:
 
 
 def _formats() -> Iterable[str]:
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
 
     return FORMATS
 

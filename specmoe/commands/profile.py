@@ -67,7 +67,7 @@ def measure(
 
 def _formats(names: list[str]) -> list[Format]:
     from specmoe.errors import InputError, hint
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
 
     for name in names:
         if name not in FORMATS:
@@ -95,7 +95,7 @@ def _require_torch() -> None:
 
 
 def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: float) -> None:
-    from specmoe.hwprofiles.measure.records import unstable
+    from specmoe.hwprofiles.measure.bench import unstable
 
     shaky = unstable(profile)
     facts = {"name": profile.name, "title": profile.title, "file": str(out), "seconds": round(seconds, 1)}
@@ -112,7 +112,7 @@ def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: fl
 
 def _rows(profile: HardwareProfile, shaky: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every number, and every curve by its ends."""
-    from specmoe.hwprofiles.measure.records import named_points
+    from specmoe.hwprofiles.measure.bench import named_points
     from specmoe.units import shown
 
     values = {name: " ".join(shown(q.value, q.unit)).rstrip() for name, q in profile.quantities.items()}
@@ -259,7 +259,7 @@ def _shape_overview(shape: ModelShape) -> dict[str, Any]:
 
 
 def _shape_facts(shape: ModelShape) -> dict[str, Any]:
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
 
     counts = ("expert_parameters", "router_parameters", "resident_parameters", "total_parameters", "routed_experts")
     return (

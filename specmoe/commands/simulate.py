@@ -66,7 +66,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.run import Scenario

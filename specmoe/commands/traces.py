@@ -90,7 +90,7 @@ def head(
 ) -> None:
     """Show a trace's first tokens, with a row for each layer."""
     from specmoe import traces
-    from specmoe.traces.export import first_tokens
+    from specmoe.traces.summary import first_tokens
 
     if tokens > MOST_TOKENS:
         raise InputError(f"-n {tokens}: at most {MOST_TOKENS} expected; `specmoe traces export` writes all tokens")
@@ -130,7 +130,7 @@ def export(
 ) -> None:
     """Write a trace in long form, one row per token and layer, e.g. for pandas or DuckDB."""
     from specmoe import traces
-    from specmoe.traces.export import export
+    from specmoe.traces.summary import export
 
     opened = traces.open(trace)
     warn(opened.meta)
@@ -264,7 +264,7 @@ def print_info(trace: Trace, summary: Summary) -> None:
 
 
 def print_tokens(rows: list[dict[str, Any]]) -> None:
-    """A table a token, a row a layer, of `specmoe.traces.export.first_tokens`."""
+    """A table a token, a row a layer, of `specmoe.traces.summary.first_tokens`."""
     for (sequence, position, source, token), layers in groupby(rows, _token_of):
         title = f"sequence {sequence}, position {position}, {source}, token {token}"
         console.table([_layer_of(row) for row in layers], title=title)

@@ -150,7 +150,7 @@ def checksums(
 ) -> None:
     """Check on this CUDA device that each policy computes the same as a model whose experts are all resident."""
     _require_torch()
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import POLICIES, chosen_names
     from specmoe.sim.run import Scenario

@@ -23,7 +23,7 @@ def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
 
 
 def _format(name: str | None) -> Any:
-    from specmoe.hwprofiles.formats import FORMATS
+    from specmoe.hwprofiles.shape import FORMATS
 
     return None if name is None else choice("home-format", name, FORMATS)
 

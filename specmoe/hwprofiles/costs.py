@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
-from specmoe.hwprofiles.formats import FORMATS, ComputeFormat, Format, bytes_of, compute_format, is_compressed
 from specmoe.hwprofiles.measured_curves import Fitting, More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import (
@@ -23,7 +22,16 @@ from specmoe.hwprofiles.quantity import (
     weakest,
 )
 from specmoe.hwprofiles.roofline import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import (
+    FORMATS,
+    ComputeFormat,
+    Format,
+    ModelShape,
+    Phase,
+    bytes_of,
+    compute_format,
+    is_compressed,
+)
 
 Tier = Literal["vram", "vram-compressed", "host-pinned", "host-pageable", "nvme"]
 Move = Literal["host-pinned", "host-pageable", "nvme", "device-copy", "device-to-host", "allocation"]

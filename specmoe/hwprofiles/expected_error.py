@@ -14,11 +14,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.measured_curves import Fitting
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Source
-from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape import Format, ModelShape
 
 OWN, UNCALIBRATED = "own", "microbenchmarks"  # host constants fitted on the machine, or only measured
 SHIPPED = " as shipped"  # suffix: constants of a profile, used on another machine of its kind

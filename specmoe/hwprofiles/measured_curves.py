@@ -15,9 +15,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from specmoe.hwprofiles.curves import Interpolated, Points, Range, extrapolation
-from specmoe.hwprofiles.formats import Format, compute_format
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import Format, ModelShape, Phase, compute_format
 
 
 class Steps(NamedTuple):

@@ -16,7 +16,6 @@ from typing import Literal
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
-from specmoe.hwprofiles.formats import ComputeFormat, Format
 from specmoe.hwprofiles.quantity import (
     CONTENTION,
     EXPANSIONS,
@@ -28,7 +27,7 @@ from specmoe.hwprofiles.quantity import (
     Quantity,
     weakest,
 )
-from specmoe.hwprofiles.shape import Phase
+from specmoe.hwprofiles.shape import ComputeFormat, Format, Phase
 
 TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
 TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells

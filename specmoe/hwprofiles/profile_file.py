@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar, get_args
 from specmoe.errors import hint
 from specmoe.files import read_toml, replacing
 from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
-from specmoe.hwprofiles.formats import FORMATS, ComputeFormat
 from specmoe.hwprofiles.profile import Calibration, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import (
     COPIES,
@@ -31,7 +30,7 @@ from specmoe.hwprofiles.quantity import (
     in_base,
     read_quantity,
 )
-from specmoe.hwprofiles.shape import Phase
+from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Phase
 from specmoe.toml import Place, read_record, require_names
 from specmoe.units import SHOWN, UNITS, Dimension
 

@@ -11,10 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from specmoe.hwprofiles.formats import BITS, ComputeFormat
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import TILES
-from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape import BITS, ComputeFormat, ModelShape
 
 
 class Gemm(NamedTuple):

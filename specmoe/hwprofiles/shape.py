@@ -1,21 +1,63 @@
-"""Shape of a model: the sizes that determine time and memory, counts derived from them, and its TOML file.
+"""Formats of weights, and the shape of a model: layers, experts, sizes, and the bytes that follow from them.
 
-Sizes come from a model's config.json. Counts cover weight matrices and the experts' biases. Norms, other biases and
-position tables are ignored; they are less than 0.1 % of every bundled model. Decoder-only models run `encode` (the
-prefill) and `decode` through one stack of layers; encoder-decoder models have a stack for each, and cross-attention in
-every `decode` layer.
+Shapes are TOML files (hwprofiles/shapes); `read_shape` checks one, field by field.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from specmoe.errors import hint
+from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
-from specmoe.hwprofiles.formats import FORMATS, Format, bytes_of
 from specmoe.toml import Place, read_record, require_names
+
+Format = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+ComputeFormat = Literal["fp32", "fp16", "bf16"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+BITS: dict[Format, int] = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+GROUP = 64  # weights that share a scale
+SCALE_BYTES = 2
+
+_EXPANDED: dict[Format, ComputeFormat] = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8": "fp16",
+    "int4": "fp16",
+}
+
+
+def compute_format(held: Format) -> ComputeFormat:
+    """Format in which kernels compute: the format itself, or fp16 after expansion of int8 or int4."""
+    return _EXPANDED[held]
+
+
+def is_compressed(held: Format) -> bool:
+    """Whether the weights must be expanded before they are used."""
+    return _EXPANDED[held] != held
+
+
+def can_fill(home: Format, held: Format) -> bool:
+    """Whether experts in format `home` can fill slots in format `held`, either unchanged or expanded on arrival."""
+    return home == held or (is_compressed(home) and compute_format(home) == held)
+
+
+def require_can_fill(home: Format | None, held: Format) -> None:
+    """Raise InputError if experts in format `home` (None: that of the slots) cannot fill slots in format `held`."""
+    if home is not None and not can_fill(home, held):
+        expanded = compute_format(home)
+        what = f"expanded to {expanded}" if is_compressed(home) else "copied as it is"
+        raise InputError(f"{home} at home is {what}: --format {expanded} expected, not {held}")
+
+
+def bytes_of(parameters: int, held: Format) -> int:
+    """Bytes of `parameters` weights, scales included."""
+    weights = -(-parameters * BITS[held] // 8)
+    return weights + (SCALE_BYTES * -(-parameters // GROUP) if is_compressed(held) else 0)
+
 
 Phase = Literal["encode", "decode"]
 

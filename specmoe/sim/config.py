@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shape import Format
 
 Order = Literal["fifo", "priority", "chunked"]  # how the link orders copies
 Pairs = tuple[tuple[str, Any], ...]  # dotted names and their values

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import specmoe.traces
 from specmoe import results
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.shape import Format
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
+from specmoe.sim.memory import DECODER_SHARE
 from specmoe.sim.run import Run, Scenario
 from specmoe.summary import summary
 
 TRACE = "switch-mini-128/decode/test"
-DECODER_SHARE = 0.5
 GIB = 1 << 30
 BUDGETS_GIB = (1, 2, 4, 8, 12)
 COMPARED = (  # policies: yardsticks, the best known systems, and the best predictors without a network

@@ -6,8 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import bytes_of, compute_format
-from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape import ModelShape, bytes_of, compute_format
 from specmoe.sim.config import Home
 
 GIB = 1 << 30
@@ -59,3 +58,6 @@ def slots_for(room: Room, slots: int | None, vram: int | None, device: int, most
             f"{math.ceil(room.with_slots(1) / GIB * 100) / 100:.2f} GiB"
         )
     return min(int(fitting), most)
+
+
+DECODER_SHARE = 0.5

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.cuda import CUDAGraph, Event, Stream
 
-from specmoe.hwprofiles.formats import Format, compute_format
 from specmoe.hwprofiles.measure.cuda import captured
 from specmoe.hwprofiles.measure.layers import ExpertKernel, Run, Stand, expand
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import Format, ModelShape, Phase, compute_format
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.slots import Arena, Pool, enough_vram
 

@@ -26,8 +26,7 @@ from typing import Any, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.formats import Format, can_fill
-from specmoe.hwprofiles.shape import Phase
+from specmoe.hwprofiles.shape import Format, Phase, can_fill
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names

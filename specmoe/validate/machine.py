@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shape import Format
 from specmoe.sim.run import Scenario
 from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice, Model
 from specmoe.validate.emulate import stretch

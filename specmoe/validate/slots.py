@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format
 from specmoe.hwprofiles.measure.experts import made_up
-from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape import Format, ModelShape
 
 ALIGNMENT = 256  # bytes, as in every allocation, because libraries choose kernels by alignment
 POOL_BYTES = 1536 << 20  # more than any cache of the host holds

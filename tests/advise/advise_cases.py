@@ -13,7 +13,7 @@ from typing import Any
 
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
-from specmoe.hwprofiles.formats import BITS
+from specmoe.hwprofiles.shape import BITS
 from specmoe.sim.advise.search import LINK, Trial, Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
 from specmoe.sim.config import RunConfig

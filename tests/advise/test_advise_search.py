@@ -9,17 +9,7 @@ from advise_cases import GIB, FormulaTrials, configuration, setting, trial
 
 from specmoe.errors import InputError
 from specmoe.sim.advise.levers import Lever, Reach, fewer_bytes, larger_batch, levers, lower, more_vram, reach
-from specmoe.sim.advise.search import (
-    LEVEL,
-    Found,
-    best_of,
-    by_policy,
-    placed,
-    screened,
-    search,
-    searched,
-    tuned,
-)
+from specmoe.sim.advise.search import LEVEL, Found, best_of, by_policy, placed, screened, search, searched, tuned
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RunConfig

@@ -11,7 +11,7 @@ import pytest
 
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
-from specmoe.hwprofiles.formats import Format
+from specmoe.hwprofiles.shape import Format
 from specmoe.sim.advise.search import Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
 from specmoe.sim.config import Home, RunConfig

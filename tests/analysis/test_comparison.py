@@ -10,8 +10,7 @@ from comparison_points import about_of, made, manifest, policies, result, two_st
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.analysis.comparison import caption, parts_within, ranked, three_digits, visible_limit, winner
-from specmoe.analysis.point import Point, point
+from specmoe.analysis.point import Point, caption, parts_within, point, ranked, three_digits, visible_limit, winner
 from specmoe.errors import InputError
 from specmoe.results import RunResult
 from specmoe.summary import summary

@@ -20,6 +20,7 @@ from specmoe.analysis.figures.latency import (
     bandwidth_figure,
     draw_copies,
     draw_latency,
+    draw_tail,
     kind_of,
     latency_figure,
     plot_bandwidth,
@@ -36,7 +37,6 @@ from specmoe.analysis.figures.memory import (
     policy_lines,
 )
 from specmoe.analysis.figures.predictors import draw_accuracy, draw_depth, draw_reliability
-from specmoe.analysis.figures.tail import draw_tail
 from specmoe.analysis.figures.tornado import Swing, draw_tornado
 from specmoe.analysis.lines import OTHER, TOLD_APART, split_far
 from specmoe.analysis.point import Point, Tail

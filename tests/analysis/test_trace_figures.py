@@ -11,8 +11,8 @@ from test_trace_job import ODD, analysis_of
 from specmoe.analysis.trace.deduplication import savings
 from specmoe.analysis.trace.domains import between
 from specmoe.analysis.trace.layers import frequency_figure, relative_use, usage_figure
-from specmoe.analysis.trace.miss_ratio import miss_ratio_figure
 from specmoe.analysis.trace.panels import cut, some_of, ticks
+from specmoe.analysis.trace.reuse import miss_ratio_figure
 from specmoe.analysis.trace.store import DRAWINGS, figures, save_figures
 from specmoe.analysis.trace.tables import Analysis
 from specmoe.analysis.trace.timeline import over_time

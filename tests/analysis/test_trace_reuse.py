@@ -14,15 +14,20 @@ from random_traces import META, random_block
 from trace_cases import random_routing
 
 import specmoe.traces
-from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, belady_slots, cliff_of, joined, least_slots, study_reuse
 from specmoe.analysis.trace.reuse import (
+    BELADY_POINTS,
     FIRST,
     belady_hits,
+    belady_slots,
+    cliff_of,
     earlier_and_smaller,
+    joined,
+    least_slots,
     lru_hits,
     previous_use,
     reuse_distances,
     stays_of,
+    study_reuse,
 )
 from specmoe.analysis.trace.routing import stream
 from specmoe.sim.decide.director import decide

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from random_traces import META, random_block
 
-from specmoe.analysis.trace.router import lookahead_accuracy
+from specmoe.analysis.trace.routing import lookahead_accuracy
 from specmoe.traces import write_trace
 
 DOCS = Path(__file__).parents[2] / "docs"

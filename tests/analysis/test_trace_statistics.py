@@ -26,8 +26,17 @@ from specmoe.analysis.trace.domains import (
 from specmoe.analysis.trace.entropy import conditional_entropy, entropy, mutual_information
 from specmoe.analysis.trace.layers import layers, spread, usage
 from specmoe.analysis.trace.predictability import table_accuracy
-from specmoe.analysis.trace.router import BEST, RouterStudy, confidence, lookahead_accuracy, study_router
-from specmoe.analysis.trace.routing import as_block, places, read_routing, source_of_sequence
+from specmoe.analysis.trace.routing import (
+    BEST,
+    RouterStudy,
+    as_block,
+    confidence,
+    lookahead_accuracy,
+    places,
+    read_routing,
+    source_of_sequence,
+    study_router,
+)
 from specmoe.sim.speculate.scoring import ceilings as scoring
 from specmoe.traces import Trace, write_trace
 from specmoe.traces.schema import join, no_lookahead, regroup

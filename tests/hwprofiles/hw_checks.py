@@ -11,8 +11,8 @@ from typing import Any, get_args
 from specmoe.files import read_toml
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Move, Phase, Source
 from specmoe.hwprofiles.catalogue import SUFFIX
-from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import COPIES, EVIDENCE, HOST_SETS
+from specmoe.hwprofiles.shape import FORMATS
 
 MOVES: tuple[Move, ...] = get_args(Move)
 PHASES: tuple[Phase, ...] = get_args(Phase)

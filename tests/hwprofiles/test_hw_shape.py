@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import ModelShape, Phase, load_shape
-from specmoe.hwprofiles.formats import (
+from specmoe.hwprofiles.shape import (
     BITS,
     FORMATS,
+    Attention,
     Format,
+    Stack,
     bytes_of,
     can_fill,
     compute_format,
     is_compressed,
     require_can_fill,
 )
-from specmoe.hwprofiles.shape import Attention, Stack
 
 Maker = Callable[..., ModelShape]
 

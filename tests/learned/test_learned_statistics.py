@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from specmoe.sim.speculate.learned.hierarchical import clusters_of  # noqa: E402
 from specmoe.sim.speculate.learned.inputs import Counts  # noqa: E402
+from specmoe.sim.speculate.learned.networks import clusters_of  # noqa: E402
 
 
 def table(keys: list[int], experts: list[int], count: int = 8) -> Counts:

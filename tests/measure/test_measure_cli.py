@@ -69,7 +69,7 @@ def test_a_profile_for_programs(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("on_the_host")
 def test_what_is_unstable_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from specmoe.hwprofiles.measure import records
+    from specmoe.hwprofiles.measure import bench as records
 
     monkeypatch.setattr(records, "unstable", lambda profile: ("host.graph.issue",))
     result = invoke("--out", tmp_path / "m.toml", "--format", "fp16")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from host_bench import QUICK, decoder_only, encoder_decoder
 
-from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.measure.cuda import CudaBench, captured, cuda_bench
 from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, REQUIRED
+from specmoe.hwprofiles.shape import FORMATS
 
 pytestmark = [
     pytest.mark.gpu,

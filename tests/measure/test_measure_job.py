@@ -13,7 +13,6 @@ from host_bench import FACTS, QUICK, HostBench, decoder_only, encoder_decoder
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, Steps
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.copies import DISK_SIZES
 from specmoe.hwprofiles.measure.experts import Experts
@@ -21,7 +20,7 @@ from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, POINTS, REQUIRED
-from specmoe.hwprofiles.shape import Attention, ModelShape
+from specmoe.hwprofiles.shape import FORMATS, Attention, ModelShape
 
 SHAPES = (encoder_decoder(), decoder_only())
 

@@ -16,20 +16,32 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import require_rising
-from specmoe.hwprofiles.formats import FORMATS, Format, bytes_of
 from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure import host, tasks
-from specmoe.hwprofiles.measure.bench import Beside, Effort, buffers, computing, copying_alone, in_turn
+from specmoe.hwprofiles.measure.bench import (
+    Beside,
+    Effort,
+    Records,
+    Sample,
+    buffers,
+    computing,
+    copying_alone,
+    in_turn,
+    named_points,
+    rounded,
+    sampled,
+    unstable,
+)
 from specmoe.hwprofiles.measure.copies import SIZES, Link, pairs
 from specmoe.hwprofiles.measure.experts import ROUTERS, DenseParts, Experts, made_up
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
-from specmoe.hwprofiles.measure.records import Records, Sample, named_points, rounded, sampled, unstable
 from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
+from specmoe.hwprofiles.shape import FORMATS, Format, bytes_of
 from specmoe.toml import Place
 
 EFFORT = Effort(1000, 3)

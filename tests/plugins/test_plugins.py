@@ -18,8 +18,8 @@ from specmoe.sim.decide.policy import POLICIES, policy
 from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
-from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.sim.sweep.grid import Contents
 
 TABLES = {"policies": POLICIES, "evictions": EVICTIONS, "predictors": PREDICTORS}
 MODULE = '''

@@ -63,7 +63,7 @@ def test_the_contract_of_evictions_finds_it(farthest: Path) -> None:
 
 def test_the_contract_of_predictors_finds_one_that_peeks(site: Path) -> None:
     source = (
-        "from specmoe.sim.speculate.predictors.baselines import PreGated\n"
+        "from specmoe.sim.speculate.predictors.heuristics import PreGated\n"
         "class Cheat(PreGated):\n    '''Says that it knows nothing of the future.'''\n    peeks = False\n"
     )
     install(site, "cheat", {"specmoe.predictors": {"cheat": "cheat:Cheat"}}, {"cheat": source})

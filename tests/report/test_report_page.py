@@ -248,7 +248,7 @@ def test_many_values_changed_one_at_a_time_are_one_column(tmp_path: Path) -> Non
 
 
 def test_very_many_cells_are_cut_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.analysis.report.cells_table.MOST", 3)
+    monkeypatch.setattr("specmoe.analysis.report.html.MOST", 3)
     found = first_screen(tmp_path, *(row(f"policy-{n}", 3 + n) for n in range(7)))
     (cells,) = of_class(found, "sortable")
     assert [told[0] for told in rows_of(cells)] == ["policy", "policy-0", "policy-1", "policy-2"]

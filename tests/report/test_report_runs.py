@@ -14,9 +14,9 @@ from sweep_rows import stored
 from typer.testing import CliRunner
 
 from specmoe.analysis.answer import answer_of
-from specmoe.analysis.report.cells_table import study_table
+from specmoe.analysis.report.html import study_table
 from specmoe.analysis.report.inputs import commands, table_of
-from specmoe.analysis.trace.miss_ratio import cliff_of
+from specmoe.analysis.trace.reuse import cliff_of
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.results import Manifest, RunResult

@@ -14,8 +14,8 @@ from sweep_cases import BASE, LINK, cell
 
 from specmoe.errors import InputError
 from specmoe.sim.config import Home
-from specmoe.sim.sweep import cell as contents
-from specmoe.sim.sweep.cell import Contents
+from specmoe.sim.sweep import grid as contents
+from specmoe.sim.sweep.grid import Contents
 
 CHANGES: dict[str, Any] = {
     "trace": "switch-mini-128/decode/train",

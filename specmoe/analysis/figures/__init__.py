@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from specmoe.analysis.figures.batch import of_batch
-from specmoe.analysis.figures.latency import of_copies, of_latency
+from specmoe.analysis.figures.latency import of_copies, of_latency, of_tail
 from specmoe.analysis.figures.link import of_link
 from specmoe.analysis.figures.memory import of_distance, of_hit_rate, of_memory
 from specmoe.analysis.figures.overview import of_choices, of_settings
 from specmoe.analysis.figures.pareto import of_pareto_bytes, of_pareto_vram
 from specmoe.analysis.figures.precision import of_precision
 from specmoe.analysis.figures.setting import Drawn, Setting, settings_of
-from specmoe.analysis.figures.tail import of_tail
 from specmoe.analysis.figures.tornado import of_tornado
 from specmoe.analysis.style import plain_text
 from specmoe.sweep_table import SweepTable

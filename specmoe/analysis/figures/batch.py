@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from specmoe.analysis.comparison import MS, caption, three_digits, winner
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, draw, logarithmic, scale, split_far
-from specmoe.analysis.point import Point
+from specmoe.analysis.point import MS, Point, caption, three_digits, winner
 from specmoe.analysis.style import figure, finish, panel
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from specmoe.analysis.comparison import MS
 from specmoe.analysis.figures.latency import NOTE, PARTS
+from specmoe.analysis.point import MS
 from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, legend_below, panel, save
 from specmoe.errors import InputError
 from specmoe.validation_table import CellFidelity, Circumstances, Side

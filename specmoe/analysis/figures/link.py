@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from specmoe.analysis.comparison import FAR, caption, three_digits
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
 from specmoe.analysis.lines import Line, baseline, draw, legend_beside, logarithmic, scale
-from specmoe.analysis.point import unit_of
+from specmoe.analysis.point import FAR, caption, three_digits, unit_of
 from specmoe.analysis.style import figure, finish, panel
 from specmoe.summary import SCALE, SET
 

@@ -7,10 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from specmoe.analysis.comparison import GIB, MS, caption, three_digits
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, times, titled
 from specmoe.analysis.lines import Line, Looks, baseline, draw, legend_beside, looks, scale, split_far
-from specmoe.analysis.point import Point
+from specmoe.analysis.point import GIB, MS, Point, caption, three_digits
 from specmoe.analysis.style import finish, panel, save
 from specmoe.errors import InputError
 

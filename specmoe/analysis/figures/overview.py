@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.comparison import MS, bounds_of, caption, winner
 from specmoe.analysis.figures.precision import ASSUMED
 from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, titled, told
 from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
-from specmoe.analysis.point import Point, of_machine
+from specmoe.analysis.point import MS, Point, bounds_of, caption, of_machine, winner
 from specmoe.analysis.style import figure, finish
 from specmoe.summary import SET
 

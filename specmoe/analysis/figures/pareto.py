@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from specmoe.analysis.comparison import MS, caption, three_digits, visible_limit
 from specmoe.analysis.figures.setting import CHOICES, Cell, Drawn, Setting, ms, percent, titled, told
 from specmoe.analysis.labels import XY, name_points
 from specmoe.analysis.lines import scale
+from specmoe.analysis.point import MS, caption, three_digits, visible_limit
 from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from specmoe.analysis.comparison import caption, ranked
 from specmoe.analysis.figures.link import link_column
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, order, titled
 from specmoe.analysis.labels import name_points
 from specmoe.analysis.lines import LOOKS, Line, legend_beside
-from specmoe.analysis.point import Point, shown
+from specmoe.analysis.point import Point, caption, ranked, shown
 from specmoe.analysis.style import COLOURS, describe, figure, finish, panel, save
 from specmoe.summary import SET
 

@@ -18,9 +18,8 @@ from functools import cached_property
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.comparison import MS, three_digits
 from specmoe.analysis.lines import Looks, looks
-from specmoe.analysis.point import Point, known, of_machine, point_of_row, shown
+from specmoe.analysis.point import MS, Point, known, of_machine, point_of_row, shown, three_digits
 from specmoe.errors import InputError
 from specmoe.summary import KEYS, SCALE, SET
 from specmoe.sweep_table import SweepTable

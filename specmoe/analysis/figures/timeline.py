@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from specmoe.analysis.comparison import MS
+from specmoe.analysis.point import MS
 from specmoe.analysis.style import COLOURS, describe, figure, save
 from specmoe.errors import InputError
 from specmoe.timeline import Span

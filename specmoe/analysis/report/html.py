@@ -1,20 +1,20 @@
-"""HTML in which text cannot become markup: whatever is not `Html` already is escaped.
-
-Tables of a page. They are read without a script; with one they can be sorted and filtered.
-
-The page itself: one file, which asks the network for nothing.
-"""
+"""HTML of the report: text that cannot become markup, tables that sort, the table of a study, and the page."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from specmoe.analysis.point import known, shown, unit_of
+from specmoe.summary import KEYS, SCALE, SET
+from specmoe.sweep_table import SweepTable
 from specmoe.text import visible
 
 VOID = frozenset(("col", "input", "link", "meta", "br", "wbr"))
@@ -128,3 +128,138 @@ def document(title: str, opening: Html, parts: Sequence[tuple[str, str, Html]], 
 def asset(name: str) -> str:
     """A file of the page's own."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+MOST = 2000  # rows that a page shows
+NONE = "\N{EN DASH}"
+ALWAYS = ("policy",)
+MANY = 3  # columns `set.*` and `scale.*` that a table shows one by one
+CHANGED = "changed"  # the column that stands for more of them
+
+
+class Figure(NamedTuple):
+    """A column that is worked out of a row."""
+
+    column: Column
+    value: Callable[[Mapping[str, Any]], float | None]
+    digits: int
+
+
+def _step_share(name: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda row: 100 * row[name] / (row["latency_mean_ns"] * row["steps"])
+
+
+def _scaled(name: str, size: float) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda row: None if known(row[name]) is None else row[name] / size
+
+
+FIGURES = (
+    Figure(Column("step, ms", "mean time of a step", True), _scaled("latency_mean_ns", 1e6), 3),
+    Figure(Column("p99, ms", "time that 99 of 100 steps take at most", True), _scaled("latency_p99_ns", 1e6), 3),
+    Figure(Column("tokens/s", "tokens of all sequences", True), _scaled("tokens_per_second", 1), 1),
+    Figure(
+        Column("\N{MULTIPLICATION SIGN} oracle", "mean step over the oracle's on the same slots", True),
+        lambda row: row["latency_mean_ns"] / row["oracle_ns"],
+        2,
+    ),
+    Figure(Column("hits, %", "demands that were resident, landed or not", True), _scaled("hit_rate", 0.01), 1),
+    Figure(Column("used, %", "of the prefetched experts", True), _scaled("precision", 0.01), 1),
+    Figure(Column("stall, %", "of the time: the compute stream waits for loads", True), _step_share("stall_ns"), 1),
+    Figure(
+        Column("MB/step", "copied over the link in a step", True),
+        lambda row: row["bytes_loaded"] / row["steps"] / 1e6,
+        1,
+    ),
+    Figure(Column("VRAM, GiB", "for all weights", True), _scaled("vram_peak_bytes", 2**30), 2),
+)
+
+
+def study_table(key: str, table: SweepTable) -> Html:
+    """What cells share, and all of them (of very many the fastest), failed ones at the end."""
+    keys = _together(varying(table.rows, [*KEYS, *table.varied]))
+    good = table.good.sort_values(["latency_mean_ns", "policy"], kind="stable").to_dict("records")
+    bad = table.rows[table.rows["error"] != ""].to_dict("records")
+    noted = bool(bad) or any(row["yardstick"] for row in good)
+    columns = [
+        *(_key_column(name, table.rows) for name in keys),
+        *(figure.column for figure in FIGURES),
+        *[Column("note")] * noted,
+    ]
+    rows = [_good_row(row, keys, noted) for row in good] + [_bad_row(row, keys) for row in bad]
+    drawn = sortable_table(key, f"{len(rows[:MOST])} cells, fastest first", columns, rows[:MOST], first=len(keys))
+    return join([tag("p", _remark(table, keys, len(rows)), class_="soft"), drawn])
+
+
+def varying(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns that tell rows apart, the policy first."""
+    differing = [name for name in names if name not in ALWAYS and rows[name].nunique(dropna=False) > 1]
+    return [*ALWAYS, *differing]
+
+
+def _together(keys: Sequence[str]) -> list[str]:
+    """With one column in place of very many."""
+    varied = [name for name in keys if name.startswith((SET, SCALE))]
+    return [*keys] if len(varied) <= MANY else [*(name for name in keys if name not in varied), CHANGED]
+
+
+def shared(table: SweepTable) -> dict[str, str]:
+    """What all rows have in common, by column; what is empty aside."""
+    keys = varying(table.rows, [*KEYS, *table.varied])
+    first = table.rows.iloc[0].to_dict()
+    same = {name: value_text(name, first[name]) for name in (*KEYS, *table.varied) if name not in keys}
+    return {title(name): text for name, text in same.items() if text not in ("", NONE)}
+
+
+def title(name: str) -> str:
+    """A column's title, with its unit."""
+    if name.startswith(SCALE):
+        return f"{name.removeprefix(SCALE)}, \N{MULTIPLICATION SIGN}"
+    plain = name.removeprefix(SET)
+    unit, _ = unit_of(plain) if name.startswith(SET) else ("", 1)
+    return f"{plain}, {unit}" if unit else plain.replace("home_format", "format at home").replace("_", " ")
+
+
+def value_text(name: str, value: Any) -> str:
+    """A key's value as a cell shows it."""
+    found = known(value)
+    if found is None:
+        return NONE
+    if isinstance(found, str):
+        return found
+    if name.startswith((SET, SCALE)):
+        return f"{found / unit_of(name.removeprefix(SET))[1]:.4g}"
+    return str(int(found)) if isinstance(found, float) else str(found)  # whole numbers are floats beside empty cells
+
+
+def _key_column(name: str, rows: pd.DataFrame) -> Column:
+    if name == CHANGED:
+        return Column(CHANGED, "values that are not the profile's or the policy's own")
+    return Column(title(name), name, not rows[name].map(lambda value: isinstance(value, str)).any())
+
+
+def _key_text(name: str, row: Mapping[Any, Any]) -> str:
+    if name != CHANGED:
+        return value_text(name, row[name])
+    varied = [(key, known(value)) for key, value in row.items() if key.startswith((SET, SCALE))]
+    told = [
+        shown(key, value) for key, value in varied if value is not None and not (key.startswith(SCALE) and value == 1)
+    ]
+    return ", ".join(told) or NONE
+
+
+def _good_row(row: Mapping[Any, Any], keys: Sequence[str], noted: bool) -> Row:
+    cells = [_key_text(name, row) for name in keys]
+    values = ((figure.value(row), figure.digits) for figure in FIGURES)
+    cells += [NONE if known(value) is None else f"{value:.{digits}f}" for value, digits in values]
+    return Row([*cells, *["yardstick" if row["yardstick"] else ""] * noted], "yardstick" if row["yardstick"] else None)
+
+
+def _bad_row(row: Mapping[Any, Any], keys: Sequence[str]) -> Row:
+    return Row([*(_key_text(name, row) for name in keys), *[NONE] * len(FIGURES), row["error"]], "failed")
+
+
+def _remark(table: SweepTable, keys: Sequence[str], count: int) -> str:
+    told = "; ".join(f"{name} {text}" for name, text in shared(table).items())
+    cut = f" The fastest {MOST} of {count} cells are shown; sweep.parquet holds all." if count > MOST else ""
+    yardsticks = " Yardsticks, in italics, are what no runtime could do with this model."
+    return f"In all cells: {told}.{cut}{yardsticks if table.good['yardstick'].any() else ''}"

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from specmoe.analysis.answer import PREDICTOR, Answer, Lever, SettingAnswer
-from specmoe.analysis.comparison import bounds_of, ranked, three_digits, winner
 from specmoe.analysis.figures.setting import NO_POLICY, ms, percent, settings_of
-from specmoe.analysis.point import Point
+from specmoe.analysis.point import Point, bounds_of, ranked, three_digits, winner
 from specmoe.analysis.report.html import Html, breakable, join, tag
 from specmoe.analysis.report.inputs import Inputs, Study
 from specmoe.sweep_table import SweepTable

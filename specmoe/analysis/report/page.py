@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from specmoe.analysis.answer import Answer, answer_of
 from specmoe.analysis.figures import each_figure
-from specmoe.analysis.report.cells_table import study_table
-from specmoe.analysis.report.html import Html, document, join, tag
+from specmoe.analysis.report.html import Html, document, join, study_table, tag
 from specmoe.analysis.report.inputs import Inputs, Study
 from specmoe.analysis.report.opening import Note, marked, notes_of, opening
 from specmoe.analysis.report.sections import evidence, plot, plots, reproduction, section, timelines, verdicts

@@ -12,10 +12,9 @@ from specmoe.analysis.trace.deduplication import MOST, deduplication
 from specmoe.analysis.trace.domains import domain_pairs, domains
 from specmoe.analysis.trace.findings import facts_of
 from specmoe.analysis.trace.layers import layers, usage
-from specmoe.analysis.trace.miss_ratio import BELADY_POINTS, joined, study_reuse
 from specmoe.analysis.trace.predictability import predictability
-from specmoe.analysis.trace.router import study_router
-from specmoe.analysis.trace.routing import Routing, read_routing, stream
+from specmoe.analysis.trace.reuse import BELADY_POINTS, joined, study_reuse
+from specmoe.analysis.trace.routing import Routing, read_routing, stream, study_router
 from specmoe.analysis.trace.tables import Analysis, shaped
 from specmoe.analysis.trace.timeline import timeline
 from specmoe.analysis.trace.transitions import sample_paths, transitions

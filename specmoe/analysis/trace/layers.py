@@ -17,8 +17,7 @@ from specmoe.analysis.style import COLOURS, figure
 from specmoe.analysis.trace.domains import domain_information
 from specmoe.analysis.trace.entropy import entropy
 from specmoe.analysis.trace.panels import grid, heat, left_out, matrix, some_of, ticks, told
-from specmoe.analysis.trace.router import RouterStudy
-from specmoe.analysis.trace.routing import Floats, Ints, Routing
+from specmoe.analysis.trace.routing import Floats, Ints, RouterStudy, Routing
 from specmoe.analysis.trace.tables import Analysis
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from specmoe.analysis.trace.deduplication import deduplication_figure
 from specmoe.analysis.trace.domains import domains_figure
 from specmoe.analysis.trace.findings import SCHEMA
 from specmoe.analysis.trace.layers import frequency_figure, usage_figure
-from specmoe.analysis.trace.miss_ratio import miss_ratio_figure
 from specmoe.analysis.trace.predictability import predictability_figure
+from specmoe.analysis.trace.reuse import miss_ratio_figure
 from specmoe.analysis.trace.tables import TABLES, Analysis, schema_of, to_arrow
 from specmoe.analysis.trace.timeline import timeline_figure
 from specmoe.analysis.trace.transitions import paths_figure, transitions_figure

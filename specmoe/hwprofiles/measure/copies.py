@@ -17,9 +17,18 @@ import torch
 from torch import Tensor
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.measure.bench import MAX_BUFFERS, Bench, Beside, Effort, copying, copying_alone, in_turn
+from specmoe.hwprofiles.measure.bench import (
+    MAX_BUFFERS,
+    Bench,
+    Beside,
+    Effort,
+    Sample,
+    copying,
+    copying_alone,
+    in_turn,
+    sampled,
+)
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.measure.records import Sample, sampled
 
 KIB = 1 << 10
 SIZES = tuple(4 * KIB << 2 * power for power in range(10))  # 4 KiB .. 1 GiB

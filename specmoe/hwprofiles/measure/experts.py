@@ -7,11 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from specmoe.hwprofiles.formats import BITS, GROUP, ComputeFormat, Format, bytes_of, is_compressed
-from specmoe.hwprofiles.measure.bench import Bench, Beside, Effort, buffers, computing, computing_cold, in_turn
+from specmoe.hwprofiles.measure.bench import Bench, Beside, Effort, Sample, buffers, computing, computing_cold, in_turn
 from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, WIDTH, ExpertKernel, Run, Stand, expand
-from specmoe.hwprofiles.measure.records import Sample
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import BITS, GROUP, ComputeFormat, Format, ModelShape, Phase, bytes_of, is_compressed
 
 BESIDE_NS = 2_000_000  # duration of the launch that runs during measured copies
 ROUTERS = 8  # per graph, so that the launch hardly counts

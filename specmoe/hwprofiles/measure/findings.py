@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.measure.bench import Bench, Effort
+from specmoe.hwprofiles.measure.bench import Bench, Effort, Records, Sample, rounded
 from specmoe.hwprofiles.measure.copies import DISK_SIZES, SIZES
-from specmoe.hwprofiles.measure.records import Records, Sample, rounded
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, Quantity
 from specmoe.hwprofiles.shape import Phase

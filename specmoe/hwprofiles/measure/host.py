@@ -11,10 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from specmoe.hwprofiles.measure.bench import Bench, Effort, computing, copying
+from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing, copying, sampled
 from specmoe.hwprofiles.measure.copies import Link
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.measure.records import Sample, sampled
 
 CALLS = 64  # timed one by one
 CALLS_PER_WAIT = 8  # a full queue would block the host

@@ -9,16 +9,14 @@ from typing import NamedTuple
 import torch
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import FORMATS, Format, compute_format, is_compressed
 from specmoe.hwprofiles.measure import tasks as work
-from specmoe.hwprofiles.measure.bench import Bench
+from specmoe.hwprofiles.measure.bench import Bench, Records
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
-from specmoe.hwprofiles.measure.records import Records
 from specmoe.hwprofiles.measure.tasks import full_precision
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import FORMATS, Format, ModelShape, Phase, compute_format, is_compressed
 
 FULL = Plan()
 COMPRESSED = tuple(held for held in FORMATS if is_compressed(held))

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import GROUP, ComputeFormat, Format, compute_format, is_compressed
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import GROUP, ComputeFormat, Format, ModelShape, Phase, compute_format, is_compressed
 
 Run = Callable[[], Any]
 

@@ -15,20 +15,18 @@ from typing import NamedTuple
 import torch
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import ComputeFormat, Format, compute_format
 from specmoe.hwprofiles.measure import host
-from specmoe.hwprofiles.measure.bench import Bench, Effort, computing
+from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing
 from specmoe.hwprofiles.measure.copies import LATENCY_BYTES, Link, fitting, reads
 from specmoe.hwprofiles.measure.experts import DenseParts, Experts, expansion
 from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, WIDTH
 from specmoe.hwprofiles.measure.machine import link as link_fact
-from specmoe.hwprofiles.measure.records import Sample
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, ExpertCurve, Fact
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.roofline import Rates, roofline_ns
-from specmoe.hwprofiles.shape import ModelShape, Phase
+from specmoe.hwprofiles.shape import ComputeFormat, Format, ModelShape, Phase, compute_format
 
 CHAIN = 200  # kernels, each of which depends on the one before
 CHAIN_NUMBERS = 256

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import BITS, FORMATS, Format, can_fill
+from specmoe.hwprofiles.shape import BITS, FORMATS, Format, can_fill
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, Found, Trials, best_of, placed
 from specmoe.sim.advise.setting import Setting, gib
 from specmoe.sim.config import AT_HOME, Home, RunConfig

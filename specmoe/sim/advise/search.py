@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import can_fill
+from specmoe.hwprofiles.shape import can_fill
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.cell import Contents
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.sim.sweep.grid import Contents
 from specmoe.sim.timing.charge import charged
 from specmoe.summary import Row
 

@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 
 from specmoe import traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.formats import Format, can_fill, require_can_fill
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape import Format, ModelShape, can_fill, require_can_fill
 from specmoe.provenance import library_versions, today
 from specmoe.sim.config import Home, RunConfig
-from specmoe.sim.demo import DECODER_SHARE
-from specmoe.sim.memory import Room
+from specmoe.sim.memory import DECODER_SHARE, Room
 from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace

@@ -2,12 +2,14 @@
 
 Each policy is one file in `evictions/` and one line in its table. A policy that knows the future or the popularity of
 experts takes them from the `Context` that it is built with.
+
+The base of eviction policies that rank a key by numbers.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,3 +107,29 @@ class Future:
 def first_unpinned(keys: Iterable[int], pinned: Container[int]) -> int | None:
     """The first key that is not pinned; None if all are pinned."""
     return next((key for key in keys if key not in pinned), None)
+
+
+class Ranked(Eviction):
+    """Gives up the key of the lowest rank; among equals the lowest key. Policies call `place` when a rank changes."""
+
+    def __init__(self, context: Context, capacity: int) -> None:
+        self._entry: dict[int, tuple[float, ...]] = {}  # rank and key
+        self._order: list[tuple[float, ...]] = []  # ascending
+
+    def place(self, key: int, *rank: float) -> None:
+        """Give a key its rank, be it new or resident."""
+        if key in self._entry:
+            self._drop(key)
+        entry = self._entry[key] = (*rank, key)
+        insort(self._order, entry)
+
+    def remove(self, key: int) -> None:
+        """Forget it."""
+        self._drop(key)
+
+    def victim(self, key: int, pinned: Container[int], event: int) -> int | None:
+        """The lowest."""
+        return next((int(entry[-1]) for entry in self._order if entry[-1] not in pinned), None)
+
+    def _drop(self, key: int) -> None:
+        del self._order[bisect_left(self._order, self._entry.pop(key))]

@@ -15,7 +15,7 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.cell import Contents
+from specmoe.sim.sweep.grid import Contents
 from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
 from specmoe.sim.sweep.rows import Job, Outcome, counts_of, failed_row, good_row
 from specmoe.summary import Row, figures, summary

@@ -22,9 +22,9 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.running_time import FREE
-from specmoe.sim.sweep.cell import Contents, policy_of
 from specmoe.sim.sweep.evaluate import evaluate, grouped
 from specmoe.sim.sweep.finished_rows import Parts
+from specmoe.sim.sweep.grid import Contents, policy_of
 from specmoe.sim.sweep.retiming import compiled
 from specmoe.sim.sweep.rows import varied
 from specmoe.sim.sweep.workers import Workers

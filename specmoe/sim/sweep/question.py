@@ -36,8 +36,8 @@ import numpy as np
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
-from specmoe.hwprofiles.formats import FORMATS
 from specmoe.hwprofiles.quantity import HOST_SETS
+from specmoe.hwprofiles.shape import FORMATS
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.evictions.ranked import Ranked
+from specmoe.sim.decide.eviction import Context, Ranked
 
 
 class Belady(Ranked):

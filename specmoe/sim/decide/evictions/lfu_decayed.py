@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import inf, log2
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.evictions.ranked import Ranked
+from specmoe.sim.decide.eviction import Context, Ranked
 
 
 class LfuDecayed(Ranked):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.evictions.ranked import Ranked
+from specmoe.sim.decide.eviction import Context, Ranked
 
 
 class Static(Ranked):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.sim.speculate.learned.data import Spans, rows_of, take
-from specmoe.sim.speculate.learned.fusion import Fusion
 from specmoe.sim.speculate.learned.inputs import Inputs, Tables, inputs_at, targets_at
+from specmoe.sim.speculate.learned.networks import Fusion
 
 TOPS = (1, 2, 4, 8)
 AT_ONCE = 2048  # rows that a network is asked about at once

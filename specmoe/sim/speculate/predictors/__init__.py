@@ -13,12 +13,18 @@ from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor
 from specmoe.sim.speculate.predictors.activation_match import ActivationMatch
 from specmoe.sim.speculate.predictors.adaptive import Adaptive
-from specmoe.sim.speculate.predictors.baselines import Everybody, Nobody, Oracle, PreGated
 from specmoe.sim.speculate.predictors.frequency import Frequency
-from specmoe.sim.speculate.predictors.lookahead import LookAhead
-from specmoe.sim.speculate.predictors.multi_layer import LayerMinus1, MultiLayer
+from specmoe.sim.speculate.predictors.heuristics import (
+    Everybody,
+    LayerMinus1,
+    LookAhead,
+    MultiLayer,
+    Nobody,
+    Oracle,
+    PreGated,
+    PreviousStep,
+)
 from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
-from specmoe.sim.speculate.predictors.previous_step import PreviousStep
 from specmoe.sim.speculate.predictors.token_identity import TokenIdentity
 from specmoe.sim.speculate.predictors.transition import Transition, Transition2
 
