@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.commands import console
-from specmoe.commands.values import several
+from specmoe.commands.options import several
 from specmoe.text import install, one_line, visible
 from specmoe.traces import store
 

@@ -13,7 +13,7 @@ from test_results import PINNED, RUNNABLE, types_of
 from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
-from specmoe.commands.values import parse_override
+from specmoe.commands.options import parse_override
 from specmoe.hwprofiles.catalogue import profile_names, shape_names, shape_of_model
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig

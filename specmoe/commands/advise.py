@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.values import choice, parse_bytes, several
+from specmoe.commands.options import choice, parse_bytes, several
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles.shape import Format

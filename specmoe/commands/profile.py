@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.values import several
+from specmoe.commands.options import several
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import Format, HardwareProfile, ModelShape, Quantity

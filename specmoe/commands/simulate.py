@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.values import HOSTS, LINKS, choice, home_of, parse_bytes, parse_override, several
+from specmoe.commands.options import HOSTS, LINKS, choice, home_of, parse_bytes, parse_override, several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:

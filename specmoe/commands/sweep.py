@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import Several
-from specmoe.commands.values import several
+from specmoe.commands.options import Several, several
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.values import parse_override
+from specmoe.commands.options import parse_override
 
 ARCHITECTURES = ("contextual", "transformer", "hierarchical", "fusion")
 

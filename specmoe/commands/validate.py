@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.values import choice, home_of, several
+from specmoe.commands.options import choice, home_of, several
 from specmoe.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ one).
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
 from specmoe.hwprofiles.costs import Costs, HostCosts, HostSet, Move, Tier
-from specmoe.hwprofiles.measured_curves import Steps
+from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Evidence, Quantity, Source, weakest
 from specmoe.hwprofiles.shape import Format, ModelShape, Phase

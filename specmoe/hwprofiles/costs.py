@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
+from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
-from specmoe.hwprofiles.measured_curves import Fitting, More, Steps, beyond, measured_ns
 from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import (
     CONTENTION,
@@ -21,7 +21,6 @@ from specmoe.hwprofiles.quantity import (
     Evidence,
     weakest,
 )
-from specmoe.hwprofiles.roofline import Rates, Tiles, expert_gemms, grouped_gemm_ns, rates_of, roofline_ns, tiles_of
 from specmoe.hwprofiles.shape import (
     FORMATS,
     ComputeFormat,
@@ -77,7 +76,7 @@ class Costs:
     moves: tuple[Move, ...] = ("host-pinned",)
     also_held: tuple[Format, ...] = ()
     most_tokens: int = 1
-    steps: Steps | None = None
+    steps: kernels.Steps | None = None
 
     def __post_init__(self) -> None:
         choices: list[tuple[str, str, tuple[str, ...]]]
@@ -146,7 +145,12 @@ class Costs:
         if self._fitting.expert is not None:
             return sum(map(self._fitting.expert, rows))
         peak, rates = self.profile[f"gemm.{self.compute_format}.rate"] * self.profile.expert_speed, self._expert_rates
-        return round(sum(grouped_gemm_ns(rates, self._tiles, peak, gemm, rows) for gemm in expert_gemms(self.shape)))
+        return round(
+            sum(
+                kernels.grouped_gemm_ns(rates, self._tiles, peak, gemm, rows)
+                for gemm in kernels.expert_gemms(self.shape)
+            )
+        )
 
     def dense_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time from the previous experts up to the router of MoE layer number `layer` (default: the last one).
@@ -170,7 +174,7 @@ class Costs:
         """Time of a router on the device; measured right after another router if the profile has such a curve."""
         curves = self._fitting.router(phase)
         if curves and tokens:
-            return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
+            return round(kernels.measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.router_parameters, tokens, self.profile.ns("router.floor"))
 
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
@@ -180,7 +184,7 @@ class Costs:
         """
         curves = self._fitting.before(phase, layer)
         if curves:
-            return round(measured_ns(curves, tokens, context, self._more(phase, layer)))
+            return round(kernels.measured_ns(curves, tokens, context, self._more(phase, layer)))
         return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
 
     def head_ns(self, phase: Phase, tokens: int) -> int:
@@ -189,7 +193,7 @@ class Costs:
             return 0
         curves = self._fitting.head(phase)
         if curves and tokens:
-            return round(measured_ns(curves, tokens, 0, self._more(phase, -1)))
+            return round(kernels.measured_ns(curves, tokens, 0, self._more(phase, -1)))
         return self._product_ns(self.shape.head_parameters, tokens, self._rates.floor_ns)
 
     @property
@@ -258,7 +262,7 @@ class Costs:
         if self.steps is None:
             return []
         name, steps = f"{self.profile.name}: dense_curve", self.steps
-        lines = [line for curves in self._dense_parts if curves for line in beyond(curves, steps, name)]
+        lines = [line for curves in self._dense_parts if curves for line in kernels.beyond(curves, steps, name)]
         return list(dict.fromkeys(lines))
 
     def _layer_ns(self, phase: Phase, parameters: int, tokens: int, context: int) -> float:
@@ -268,12 +272,12 @@ class Costs:
         positions = attentions * (tokens * context if phase == "decode" else tokens)
         flops = tokens * (2 * parameters + attentions * context * self.shape.attention.flops_per_position)
         cached = positions * self.shape.attention.cached * self._rates.weight_bytes
-        return self.profile.ns("dense.layer_floor") + roofline_ns(self._rates, parameters, flops, cached)
+        return self.profile.ns("dense.layer_floor") + kernels.roofline_ns(self._rates, parameters, flops, cached)
 
     def _product_ns(self, parameters: int, tokens: int, floor_ns: int) -> int:
         if not parameters or not tokens:
             return 0
-        return round(floor_ns + roofline_ns(self._rates, parameters, 2 * parameters * tokens))
+        return round(floor_ns + kernels.roofline_ns(self._rates, parameters, 2 * parameters * tokens))
 
     def _bytes(self, held: Format | None) -> int:
         return self.shape.expert_bytes(self._known(held))
@@ -292,17 +296,17 @@ class Costs:
         return self.profile.curve(CURVE_OF[move])
 
     @cached_property
-    def _rates(self) -> Rates:
+    def _rates(self) -> kernels.Rates:
         """Rates of everything except experts."""
-        return rates_of(self.profile, self.compute_format, self.profile.dense_speed)
+        return kernels.rates_of(self.profile, self.compute_format, self.profile.dense_speed)
 
     @cached_property
-    def _expert_rates(self) -> Rates:
-        return rates_of(self.profile, self.compute_format, self.profile.expert_speed)
+    def _expert_rates(self) -> kernels.Rates:
+        return kernels.rates_of(self.profile, self.compute_format, self.profile.expert_speed)
 
     @cached_property
-    def _tiles(self) -> Tiles | None:
-        return tiles_of(self.profile, self.compute_format)
+    def _tiles(self) -> kernels.Tiles | None:
+        return kernels.tiles_of(self.profile, self.compute_format)
 
     @property
     def _expanded_bytes(self) -> int:
@@ -315,8 +319,8 @@ class Costs:
         return sorted(held for held in apart if is_compressed(held))
 
     @cached_property
-    def _fitting(self) -> Fitting:
-        return Fitting(self.profile, self.shape, self.format)
+    def _fitting(self) -> kernels.Fitting:
+        return kernels.Fitting(self.profile, self.shape, self.format)
 
     @cached_property
     def _dense_parts(self) -> list[list[DenseCurve]]:
@@ -335,7 +339,7 @@ class Costs:
     def _asks_roofline(self) -> bool:
         return not (self._fitting.slot and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
 
-    def _more(self, phase: Phase, layer: int) -> More:
+    def _more(self, phase: Phase, layer: int) -> kernels.More:
         """Roofline for tokens and context beyond the measured ones; it includes key-value bytes when decoding."""
         shape, rates = self.shape, self._rates
         attentions = shape.attentions(phase) * (shape.stack(phase).dense_before(layer) + 1)
@@ -343,6 +347,6 @@ class Costs:
 
         def more(parameters: int, tokens: int, context: int) -> float:
             flops = tokens * (2 * parameters + attentions * context * shape.attention.flops_per_position)
-            return roofline_ns(rates, 0, flops, tokens * context * cached)
+            return kernels.roofline_ns(rates, 0, flops, tokens * context * cached)
 
         return more

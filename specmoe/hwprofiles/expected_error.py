@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.measured_curves import Fitting
+from specmoe.hwprofiles.kernels import Fitting
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Source
 from specmoe.hwprofiles.shape import Format, ModelShape

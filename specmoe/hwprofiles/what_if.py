@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar, get_args
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.measured_curves import Fitting
+from specmoe.hwprofiles.kernels import Fitting
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import COPIES, EXPANSIONS, GEMMS, SHARES, TILES
 from specmoe.hwprofiles.shape import Phase

@@ -15,7 +15,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.measured_curves import Steps
+from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape, require_can_fill
 from specmoe.hwprofiles.what_if import scaled, with_values

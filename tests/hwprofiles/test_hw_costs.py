@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, HostSet, ModelShape, Move, load_profile, load_shape
-from specmoe.hwprofiles.roofline import Gemm, Rates, Tiles, grouped_gemm_ns
+from specmoe.hwprofiles.kernels import Gemm, Rates, Tiles, grouped_gemm_ns
 from specmoe.hwprofiles.shape import FORMATS
 
 Maker = Callable[..., HardwareProfile]

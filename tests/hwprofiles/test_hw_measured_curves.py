@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Steps
 from specmoe.hwprofiles.curves import Points, Range
-from specmoe.hwprofiles.measured_curves import measured_ns
+from specmoe.hwprofiles.kernels import measured_ns
 from specmoe.hwprofiles.profile import Calibration, DenseCurve
 
 Maker = Callable[..., HardwareProfile]

@@ -13,7 +13,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.measured_curves import Steps
+from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.what_if import scalable, scaled, settable, with_values
 from specmoe.sim.config import RunConfig

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import Rates, roofline_ns
 from specmoe.hwprofiles.measure import host
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing
 from specmoe.hwprofiles.measure.copies import LATENCY_BYTES, Link, fitting, reads
@@ -25,7 +26,6 @@ from specmoe.hwprofiles.measure.layers import DTYPES, WIDTH
 from specmoe.hwprofiles.measure.machine import link as link_fact
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, ExpertCurve, Fact
 from specmoe.hwprofiles.quantity import HOST_SETS
-from specmoe.hwprofiles.roofline import Rates, roofline_ns
 from specmoe.hwprofiles.shape import ComputeFormat, Format, ModelShape, Phase, compute_format
 
 CHAIN = 200  # kernels, each of which depends on the one before

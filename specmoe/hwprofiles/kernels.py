@@ -1,13 +1,8 @@
-"""Measured curves of a model's experts and dense parts, which take precedence over the roofline.
-
-A dense part has measured times against tokens at some contexts. Below the fewest tokens and the smallest context the
-time stays constant; between two contexts it is interpolated linearly; beyond the most tokens or the largest context the
-roofline of the additional operations and key-value bytes is added. Larger contexts never take less time, whatever the
-noise in the points; neither do more tokens, except where the points themselves fall.
-"""
+"""How long kernels take: a roofline where nothing was measured, and interpolation in measured curves elsewhere."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +11,80 @@ from typing import NamedTuple
 
 from specmoe.hwprofiles.curves import Interpolated, Points, Range, extrapolation
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
-from specmoe.hwprofiles.shape import Format, ModelShape, Phase, compute_format
+from specmoe.hwprofiles.quantity import TILES
+from specmoe.hwprofiles.shape import BITS, ComputeFormat, Format, ModelShape, Phase, compute_format
+
+
+class Gemm(NamedTuple):
+    """Product of rows of tokens with a weight matrix [inner, columns]."""
+
+    inner: int
+    columns: int
+
+
+class Rates(NamedTuple):
+    """Rates that a device reaches in one format."""
+
+    floor_ns: int
+    memory: float  # bytes/s
+    arithmetic: float  # flop/s
+    weight_bytes: int
+
+
+class Tiles(NamedTuple):
+    """Size of a tile, number of multiprocessors, and their efficiency together."""
+
+    rows: int
+    columns: int
+    multiprocessors: int
+    efficiency: float
+
+
+def rates_of(profile: HardwareProfile, computed: ComputeFormat, speed: float = 1.0) -> Rates:
+    """Rates of a profile in one format, multiplied by `speed`; the floor stays."""
+    return Rates(
+        floor_ns=profile.ns("device.kernel_floor"),
+        memory=profile["device.memory_bandwidth"] * speed,
+        arithmetic=profile[f"gemm.{computed}.rate"] * profile[f"gemm.{computed}.efficiency"] * speed,
+        weight_bytes=BITS[computed] // 8,
+    )
+
+
+def tiles_of(profile: HardwareProfile, computed: ComputeFormat) -> Tiles | None:
+    """Tiling of expert kernels in one format; None if the profile has none."""
+    if computed != "fp32" or f"{TILES}.rows" not in profile:
+        return None
+    rows, columns, multiprocessors = (
+        int(profile[f"{TILES}.{part}"]) for part in ("rows", "columns", "multiprocessors")
+    )
+    return Tiles(rows, columns, multiprocessors, profile[f"{TILES}.efficiency"])
+
+
+def expert_gemms(shape: ModelShape) -> tuple[Gemm, Gemm]:
+    """The two products of one expert; gate and up projections form one matrix."""
+    d_ff = shape.experts.d_ff
+    return Gemm(shape.d_model, d_ff * (2 if shape.experts.gated else 1)), Gemm(d_ff, shape.d_model)
+
+
+def roofline_ns(rates: Rates, parameters: float, flops: float, more_bytes: float = 0) -> float:
+    """Longer of moving the bytes (weights and `more_bytes`) and doing the operations, ns, without a floor."""
+    return max((parameters * rates.weight_bytes + more_bytes) / rates.memory, flops / rates.arithmetic) * 1e9
+
+
+def grouped_gemm_ns(rates: Rates, tiles: Tiles | None, peak: float, gemm: Gemm, rows: Sequence[int]) -> float:
+    """Time, ns, of one launch that multiplies each expert's rows with its matrix; `peak` is at efficiency 1."""
+    weights = len(rows) * gemm.inner * gemm.columns
+    if tiles is None:
+        return rates.floor_ns + roofline_ns(rates, weights, 2 * sum(rows) * gemm.inner * gemm.columns)
+    flops = _tiled_flops(tiles, gemm, rows)
+    return rates.floor_ns + roofline_ns(rates._replace(arithmetic=peak * tiles.efficiency), weights, flops)
+
+
+def _tiled_flops(tiles: Tiles, gemm: Gemm, rows: Sequence[int]) -> int:
+    """Operations that all multiprocessors could do until the last wave ends, idle ones included."""
+    needed = sum(math.ceil(part / tiles.rows) for part in rows) * math.ceil(gemm.columns / tiles.columns)
+    waves = math.ceil(needed / tiles.multiprocessors)
+    return waves * tiles.multiprocessors * 2 * tiles.rows * tiles.columns * gemm.inner
 
 
 class Steps(NamedTuple):
