@@ -42,7 +42,11 @@ def test_the_train_split_is_read_for_those_who_learn_from_it(
         return plain(trace, name)
 
     monkeypatch.setattr(Trace, "_read_column", noted)
-    columns = {"on-demand-lru": [], "static": ["sequence", "experts"], "transition": list(Trace(test).read()._fields)}
+    columns = {
+        "on-demand-lru": [],
+        "static": ["sequence", "position", "experts"],
+        "transition": list(Trace(test).read()._fields),
+    }
     for name, wanted in columns.items():
         read.clear()
         Routing(str(test), train=str(train)).decide(POLICIES[name], 9)

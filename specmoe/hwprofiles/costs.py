@@ -145,12 +145,8 @@ class Costs:
         if self._fitting.expert is not None:
             return sum(map(self._fitting.expert, rows))
         peak, rates = self.profile[f"gemm.{self.compute_format}.rate"] * self.profile.expert_speed, self._expert_rates
-        return round(
-            sum(
-                kernels.grouped_gemm_ns(rates, self._tiles, peak, gemm, rows)
-                for gemm in kernels.expert_gemms(self.shape)
-            )
-        )
+        gemms = kernels.expert_gemms(self.shape)
+        return round(sum(kernels.grouped_gemm_ns(rates, self._tiles, peak, gemm, rows) for gemm in gemms))
 
     def dense_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time from the previous experts up to the router of MoE layer number `layer` (default: the last one).
