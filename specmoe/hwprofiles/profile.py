@@ -28,6 +28,7 @@ from specmoe.hwprofiles.quantity import (
     weakest,
 )
 from specmoe.hwprofiles.shape import ComputeFormat, Format, Phase
+from specmoe.hwprofiles.style import Kernel
 
 TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
 TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells
@@ -62,9 +63,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ExpertCurve:
-    """Measured (tokens, ns) of one expert of a given shape and format, alone on the device.
+    """Measured (tokens of each expert, ns) of one launch of experts of a given shape and format, alone on the device.
 
-    For a compressed format every time includes the expansion.
+    `kernel` is torch's product (`library`), after an expansion if the format is compressed, or the one that multiplies
+    with the slots' bytes as it reads them (`fused`).
     """
 
     d_model: int
@@ -72,6 +74,8 @@ class ExpertCurve:
     gated: bool
     format: Format
     points: Points
+    kernel: Kernel = "library"
+    experts: int = 1  # in the launch
 
 
 @dataclass(frozen=True)
