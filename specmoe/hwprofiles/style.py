@@ -15,9 +15,9 @@ LAUNCHING: tuple[Launching, ...] = get_args(Launching)
 class Style(NamedTuple):
     """How the experts of an event are computed.
 
-    `fused` multiplies with packed weights as they are read; `expand` first writes them out in 16 bits. `separate` is one
-    launch per expert, each as its load lands; `grouped` is one launch for the resident experts and one for those that
-    are loaded; `grouped-wait` is one launch for all, after all loads (as vLLM and llama.cpp do).
+    `fused` multiplies with packed weights as they are read; `expand` first writes them out in 16 bits. `separate` is
+    one launch per expert, each as its load lands; `grouped` is one launch for the resident experts and one for those
+    that are loaded; `grouped-wait` is one launch for all, after all loads (as vLLM and llama.cpp do).
     """
 
     multiply: Multiply = "fused"
