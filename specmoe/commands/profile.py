@@ -67,12 +67,12 @@ def measure(
 
 def _formats(names: list[str]) -> list[Format]:
     from specmoe.errors import InputError, hint
-    from specmoe.hwprofiles.shape import FORMATS
+    from specmoe.hwprofiles.shape import KERNEL_FORMATS
 
     for name in names:
-        if name not in FORMATS:
-            raise InputError(f"--format {name}: {hint(name, FORMATS)}")
-    return [known for known in FORMATS if not names or known in names]
+        if name not in KERNEL_FORMATS:
+            raise InputError(f"--format {name}: {hint(name, KERNEL_FORMATS)}")
+    return [known for known in KERNEL_FORMATS if not names or known in names]
 
 
 def _require_place(out: Path) -> None:

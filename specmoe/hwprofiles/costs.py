@@ -23,6 +23,7 @@ from specmoe.hwprofiles.quantity import (
 )
 from specmoe.hwprofiles.shape import (
     FORMATS,
+    KERNEL_FORMATS,
     ComputeFormat,
     Format,
     ModelShape,
@@ -30,7 +31,9 @@ from specmoe.hwprofiles.shape import (
     bytes_of,
     compute_format,
     is_compressed,
+    is_expandable,
 )
+from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY, USUAL, Style
 
 Tier = Literal["vram", "vram-compressed", "host-pinned", "host-pageable", "nvme"]
 Move = Literal["host-pinned", "host-pageable", "nvme", "device-copy", "device-to-host", "allocation"]
@@ -61,7 +64,10 @@ class HostCosts(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of `shape` on `profile`: experts in slots of `format`, all else in the compute format of the experts.
+    """Costs of `shape` on `profile`: experts in slots of `format`, dense weights in `dense_format`.
+
+    `style` says how experts are multiplied and launched. Dense weights are in the compute format of the experts if
+    `dense_format` is None.
 
     A run announces what it uses, so that `evidence`, `assumed` and `warnings` cover all of it: `moves` are its kinds of
     copies, `also_held` further formats (of compressed copies), `most_tokens` the most tokens of one expert in a step,
@@ -77,15 +83,21 @@ class Costs:
     also_held: tuple[Format, ...] = ()
     most_tokens: int = 1
     steps: kernels.Steps | None = None
+    style: Style = USUAL
+    dense_format: Format | None = None
 
     def __post_init__(self) -> None:
         choices: list[tuple[str, str, tuple[str, ...]]]
         choices = [("format", self.format, FORMATS), ("host set", self.host_set, HOST_SETS)]
         choices += [("format", held, FORMATS) for held in self.also_held]
+        choices += [("dense format", self.dense_format, FORMATS)] if self.dense_format else []
         choices += [("move", move, tuple(CURVE_OF)) for move in self.moves]
+        choices += [("style", self.style.multiply, MULTIPLY), ("style", self.style.launch, LAUNCHING)]
         for what, name, known in choices:
             if name not in known:
                 raise InputError(f"{what} {name!r}: {hint(name, known)}")
+        if self.style.multiply == "expand" and self.format not in KERNEL_FORMATS:
+            raise InputError(f"no kernel that expands {self.format}: style fused expected")
 
     @cached_property
     def host(self) -> HostCosts:
@@ -117,6 +129,8 @@ class Costs:
         held = self._known(held)
         if not is_compressed(held):
             return 0
+        if not is_expandable(held):
+            raise InputError(f"no kernel that expands {held}: style fused expected")
         return self.profile.curve(f"dequantise.{held}")(self._expanded_bytes)
 
     def use_ns(self, tokens: int) -> int:
@@ -128,7 +142,14 @@ class Costs:
             return 0
         if self._fitting.use is not None:
             return self._fitting.use(tokens)
-        return self.dequantise_ns() + self.expert_ns(tokens)
+        return (self.dequantise_ns() if is_expandable(self.format) else 0) + self.expert_ns(tokens)
+
+    def launch_ns(self, tokens: Sequence[int]) -> int:
+        """Time of one launch of experts from their slots, each with its number of tokens; those without cost nothing.
+
+        In a style that launches experts separately, it is the sum of the times of single experts.
+        """
+        return sum(map(self.use_ns, tokens))
 
     def expert_ns(self, tokens: int) -> int:
         """Time to compute one expert with `tokens` tokens from weights in the compute format; 0 for no token."""
@@ -312,7 +333,7 @@ class Costs:
     def _expanded(self) -> list[Format]:
         """Formats whose expansion is timed separately from the expert."""
         apart = {*self.also_held} if self._fitting.use else {self.format, *self.also_held}
-        return sorted(held for held in apart if is_compressed(held))
+        return sorted(held for held in apart if is_expandable(held))
 
     @cached_property
     def _fitting(self) -> kernels.Fitting:

@@ -46,7 +46,7 @@ def rates_of(profile: HardwareProfile, computed: ComputeFormat, speed: float = 1
         floor_ns=profile.ns("device.kernel_floor"),
         memory=profile["device.memory_bandwidth"] * speed,
         arithmetic=profile[f"gemm.{computed}.rate"] * profile[f"gemm.{computed}.efficiency"] * speed,
-        weight_bytes=BITS[computed] // 8,
+        weight_bytes=int(BITS[computed]) // 8,
     )
 
 
@@ -149,7 +149,8 @@ class Fitting:
     def _expert(self, held: Format) -> Interpolated | None:
         wanted = (self.shape.d_model, self.shape.experts.d_ff, self.shape.experts.gated, held)
         curves = self.profile.expert_curves
-        points = (c.points for c in curves if (c.d_model, c.d_ff, c.gated, c.format) == wanted)
+        library = (c for c in curves if c.kernel == "library" and c.experts == 1)
+        points = (c.points for c in library if (c.d_model, c.d_ff, c.gated, c.format) == wanted)
         return next((Interpolated(self.profile.ns("device.kernel_floor"), measured) for measured in points), None)
 
     def _dense(self, part: DensePart, phase: Phase, parameters: int) -> list[DenseCurve]:

@@ -77,6 +77,11 @@ class ExpertCurve:
     kernel: Kernel = "library"
     experts: int = 1  # in the launch
 
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field; `kernel` and `experts` only if they differ from their defaults."""
+        return _named(self)
+
 
 @dataclass(frozen=True)
 class DenseCurve:
@@ -93,6 +98,11 @@ class DenseCurve:
     format: ComputeFormat
     context: int  # positions that each token attends to; 0 for a head
     points: Points
+
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field."""
+        return _named(self)
 
 
 @dataclass(frozen=True)
@@ -233,7 +243,7 @@ class HardwareProfile:
         """SHA-256 of everything that determines a cost or its evidence, independent of wording, units and layout."""
         numbers = {name: (f"{q.value:.12g}", q.source) for name, q in self.quantities.items()}
         points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
-        curves = sorted(json.dumps(dataclasses.asdict(curve) | {"points": None}) for curve in self.expert_curves)
+        curves = sorted(json.dumps(curve.named | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
         # Hash dense curves only if present, so that hashes of older profiles stay the same.
         dense = [sorted(map(_identity, self.dense_curves))] if self.dense_curves else []
@@ -244,6 +254,11 @@ class HardwareProfile:
 
 def _beyond(what: str, error: float, most: float) -> str:
     return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
+
+
+def _named(curve: ExpertCurve | DenseCurve) -> dict[str, Fact | bool]:
+    usual = {field.name: field.default for field in dataclasses.fields(curve)}
+    return {name: value for name, value in vars(curve).items() if name != "points" and value != usual[name]}
 
 
 def _identity(curve: DenseCurve) -> str:

@@ -31,6 +31,7 @@ from specmoe.hwprofiles.quantity import (
     read_quantity,
 )
 from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Phase
+from specmoe.hwprofiles.style import Kernel
 from specmoe.toml import Place, read_record, require_names
 from specmoe.units import SHOWN, UNITS, Dimension
 
@@ -48,6 +49,7 @@ _EXPERT: dict[str, Kind | tuple[str, ...]] = {
     "gated": "switch",
     "format": FORMATS,
 }
+_LAUNCH: dict[str, Kind | tuple[str, ...]] = {"kernel": get_args(Kernel), "experts": "size"}  # optional
 _DENSE: dict[str, Kind | tuple[str, ...]] = {
     "part": get_args(DensePart),
     "phase": get_args(Phase),
@@ -117,9 +119,11 @@ def _read_curves(
 
 
 def _read_curve(cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: Place, table: object) -> Curve:
-    found = require_names(place, table, (*fields, "points"))
-    for name, wanted in fields.items():
-        _require_value(place / name, found[name], wanted)
+    optional = _LAUNCH if cls is ExpertCurve else {}
+    found = require_names(place, table, (*fields, "points"), optional)
+    for name, wanted in {**fields, **optional}.items():
+        if name in found:
+            _require_value(place / name, found[name], wanted)
     return cls(**{**found, "points": _token_points(place / "points", found["points"])})
 
 
@@ -246,8 +250,7 @@ def _group(profile: HardwareProfile, group: str) -> Iterator[str]:
 
 
 def _curve_text(name: str, curve: ExpertCurve | DenseCurve) -> str:
-    fields = {field: value for field, value in vars(curve).items() if field != "points"}
-    return f"[[{name}]]\n{_lines(fields)}\n[{name}.points]\n{_points_text(curve.points)}"
+    return f"[[{name}]]\n{_lines(curve.named)}\n[{name}.points]\n{_points_text(curve.points)}"
 
 
 def _quantity_text(quantity: Quantity) -> str:

@@ -5,6 +5,7 @@ Shapes are TOML files (hwprofiles/shapes); `read_shape` checks one, field by fie
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,41 +14,78 @@ from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.toml import Place, read_record, require_names
 
-Format = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 ComputeFormat = Literal["fp32", "fp16", "bf16"]
+KernelFormat = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+Format = Literal[
+    "fp32",
+    "fp16",
+    "bf16",
+    "int8",
+    "int4",
+    "q8_0",
+    "q6_k",
+    "q5_k",
+    "q4_k",
+    "q4_0",
+    "mxfp4",
+    "iq4_xs",
+    "iq3_xxs",
+]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
-BITS: dict[Format, int] = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
-GROUP = 64  # weights that share a scale
+KERNEL_FORMATS: tuple[KernelFormat, ...] = get_args(KernelFormat)  # of which kernels here can be measured and replayed
+BITS: dict[Format, float] = {
+    "fp32": 32,
+    "fp16": 16,
+    "bf16": 16,
+    "int8": 8,
+    "int4": 4,
+    "q8_0": 8.5,
+    "q6_k": 6.5625,
+    "q5_k": 5.5,
+    "q4_k": 4.5,
+    "q4_0": 4.5,
+    "mxfp4": 4.25,
+    "iq4_xs": 4.25,
+    "iq3_xxs": 3.0625,
+}  # per weight; scales included except those of int8 and int4
+GROUP = 64  # weights of int8 and int4 that share a scale
 SCALE_BYTES = 2
-
-_EXPANDED: dict[Format, ComputeFormat] = {
-    "fp32": "fp32",
-    "fp16": "fp16",
-    "bf16": "bf16",
-    "int8": "fp16",
-    "int4": "fp16",
-}
 
 
 def compute_format(held: Format) -> ComputeFormat:
-    """Format in which kernels compute: the format itself, or fp16 after expansion of int8 or int4."""
-    return _EXPANDED[held]
+    """Format in which kernels compute: the format itself, or fp16 if the weights are compressed."""
+    return held if held in get_args(ComputeFormat) else "fp16"  # type: ignore[return-value]  # narrowed by the test
 
 
 def is_compressed(held: Format) -> bool:
-    """Whether the weights must be expanded before they are used."""
-    return _EXPANDED[held] != held
+    """Whether the weights are not numbers that kernels compute with: they are unpacked as they are read, or before."""
+    return compute_format(held) != held
+
+
+def is_expandable(held: Format) -> bool:
+    """Whether the weights are compressed and kernels here can write them out in 16 bits."""
+    return is_compressed(held) and held in KERNEL_FORMATS
+
+
+def require_kernels(held: Format, what: str) -> None:
+    """Raise InputError if no kernel here reads format `held`; `what` says for what one is needed."""
+    if held not in KERNEL_FORMATS:
+        raise InputError(f"no kernel here for {held}, which cannot be {what}: {', '.join(KERNEL_FORMATS)} expected")
 
 
 def can_fill(home: Format, held: Format) -> bool:
     """Whether experts in format `home` can fill slots in format `held`, either unchanged or expanded on arrival."""
-    return home == held or (is_compressed(home) and compute_format(home) == held)
+    return home == held or (is_expandable(home) and compute_format(home) == held)
 
 
 def require_can_fill(home: Format | None, held: Format) -> None:
     """Raise InputError if experts in format `home` (None: that of the slots) cannot fill slots in format `held`."""
     if home is not None and not can_fill(home, held):
+        if home not in KERNEL_FORMATS:
+            raise InputError(
+                f"{home} at home is not expanded, as no kernel does so: --format {home} expected, not {held}"
+            )
         expanded = compute_format(home)
         what = f"expanded to {expanded}" if is_compressed(home) else "copied as it is"
         raise InputError(f"{home} at home is {what}: --format {expanded} expected, not {held}")
@@ -55,8 +93,8 @@ def require_can_fill(home: Format | None, held: Format) -> None:
 
 def bytes_of(parameters: int, held: Format) -> int:
     """Bytes of `parameters` weights, scales included."""
-    weights = -(-parameters * BITS[held] // 8)
-    return weights + (SCALE_BYTES * -(-parameters // GROUP) if is_compressed(held) else 0)
+    weights = math.ceil(parameters * BITS[held] / 8)
+    return weights + (SCALE_BYTES * -(-parameters // GROUP) if is_expandable(held) else 0)
 
 
 Phase = Literal["encode", "decode"]

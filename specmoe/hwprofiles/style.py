@@ -27,6 +27,9 @@ class Style(NamedTuple):
         return f"{self.multiply}/{self.launch}"
 
 
+USUAL = Style()
+
+
 def style_of(text: str) -> Style:
     """The style that `text` names, e.g. "expand", "grouped" or "fused/grouped"; raises InputError."""
     style = Style()

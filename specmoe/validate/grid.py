@@ -26,7 +26,7 @@ from typing import Any, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.shape import Format, Phase, can_fill
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, Phase, can_fill
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
@@ -150,7 +150,7 @@ def _cells(place: Place, table: object) -> Iterator[Cell]:
 
 
 def _group(place: Place, table: dict[str, Any]) -> Group:
-    held = _one_of(place / "format", table["format"], get_args(Format))
+    held = _one_of(place / "format", table["format"], KERNEL_FORMATS)
     return group_of(
         shape=_shape(place / "shape", table["shape"]),
         phase=_one_of(place / "phase", table["phase"], get_args(Phase)),
@@ -173,7 +173,7 @@ def _shape(place: Place, name: object) -> str:
 
 def _home(place: Place, name: object, held: Format) -> Format:
     """Format at home that is expanded to that of the slots."""
-    formats = [home for home in get_args(Format) if home != held and can_fill(home, held)]
+    formats = [home for home in KERNEL_FORMATS if home != held and can_fill(home, held)]
     if not formats:
         raise place.wrong(f"{name!r}: nothing is expanded to {held}: no such field expected")
     return cast(Format, _one_of(place, name, formats))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.shape import require_kernels
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
@@ -47,6 +48,7 @@ def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
 def require_replayable(scenario: Scenario) -> None:
     """Raise InputError for configurations that the replayer does not support."""
     spec = scenario.config
+    require_kernels(scenario.format, "replayed")
     if spec.link != "fifo":
         raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")
     if spec.home.tier != "host-pinned":

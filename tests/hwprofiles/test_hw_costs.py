@@ -240,7 +240,7 @@ def test_an_override_shows(profile: HardwareProfile, shape: ModelShape) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"format": "fp8"}, "format 'fp8': one of bf16, fp16, fp32, int4, int8 expected"),
+        ({"format": "fp8"}, "format 'fp8': one of bf16, fp16, fp32, int4, int8, iq3_xxs"),
         ({"host_set": "graf"}, "host set 'graf': did you mean 'graph'?"),
         ({"moves": ("pinned",)}, "move 'pinned': did you mean 'host-pinned'?"),
         ({"also_held": ("int2",)}, "format 'int2': did you mean"),

@@ -23,6 +23,7 @@ from specmoe.hwprofiles.shape import (
     can_fill,
     compute_format,
     is_compressed,
+    is_expandable,
     require_can_fill,
 )
 
@@ -145,7 +146,22 @@ def test_every_layer_is_dense_or_sparse(first: int, every: int, moe: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("held", "size"), [("fp32", 4000), ("fp16", 2000), ("bf16", 2000), ("int8", 1032), ("int4", 532)]
+    ("held", "size"),
+    [
+        ("fp32", 4000),
+        ("fp16", 2000),
+        ("bf16", 2000),
+        ("int8", 1032),
+        ("int4", 532),
+        ("q8_0", 1063),
+        ("q6_k", 821),
+        ("q5_k", 688),
+        ("q4_k", 563),
+        ("q4_0", 563),
+        ("mxfp4", 532),
+        ("iq4_xs", 532),
+        ("iq3_xxs", 383),
+    ],
 )
 def test_bytes_by_hand(held: Format, size: int) -> None:
     assert bytes_of(1000, held) == size  # 16 groups of 64, the last of them not full
@@ -160,7 +176,8 @@ def test_more_bits_take_more_bytes(parameters: int, one: Format, other: Format) 
 
 @pytest.mark.parametrize("held", FORMATS)
 def test_what_is_compressed_is_computed_in_fp16(held: Format) -> None:
-    assert is_compressed(held) == (held in ("int8", "int4"))
+    assert is_compressed(held) == (held not in ("fp32", "fp16", "bf16"))
+    assert is_expandable(held) == (held in ("int8", "int4"))
     assert compute_format(held) == ("fp16" if is_compressed(held) else held)
 
 
@@ -181,7 +198,7 @@ def test_what_is_compressed_is_computed_in_fp16(held: Format) -> None:
         ("vocab", 0, "vocab: 0: more than 0 expected"),
         ("tied", "yes", "tied: 'yes': true or false expected"),
         ("format", "fp32x", "format: 'fp32x': did you mean 'fp32'?"),
-        ("format", "double", "format: 'double': one of bf16, fp16, fp32, int4, int8 expected"),
+        ("format", "double", "format: 'double': one of bf16, fp16, fp32, int4, int8, iq3_xxs"),
         ("dmodel", 8, "dmodel: unknown field: did you mean 'd_model'?"),
         ("attention", None, "attention: missing"),
         ("attention", 3, "attention: 3: a table expected"),

@@ -14,7 +14,7 @@ from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, REQUIRED
-from specmoe.hwprofiles.shape import FORMATS
+from specmoe.hwprofiles.shape import KERNEL_FORMATS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,7 +42,7 @@ def bench() -> Iterator[CudaBench]:
 
 def test_a_whole_profile_is_plausible(bench: CudaBench, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    profile = measure([encoder_decoder(), decoder_only()], FORMATS, seen.append, bench, plan=PLAN)
+    profile = measure([encoder_decoder(), decoder_only()], KERNEL_FORMATS, seen.append, bench, plan=PLAN)
     write_profile(profile, tmp_path / "m.toml")
     assert read_profile(tmp_path / "m.toml") == profile
     assert set(REQUIRED) <= set(profile.quantities)

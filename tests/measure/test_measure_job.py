@@ -20,7 +20,7 @@ from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, POINTS, REQUIRED
-from specmoe.hwprofiles.shape import FORMATS, Attention, ModelShape
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, Attention, ModelShape
 
 SHAPES = (encoder_decoder(), decoder_only())
 
@@ -31,7 +31,7 @@ class Measured:
     def __init__(self) -> None:
         self.seen: list[Progress] = []
         self.bench = HostBench()
-        self.profile = measure(SHAPES, FORMATS, self.seen.append, self.bench, plan=QUICK)
+        self.profile = measure(SHAPES, KERNEL_FORMATS, self.seen.append, self.bench, plan=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +83,10 @@ def test_points_are_where_the_plan_has_them(profile: HardwareProfile) -> None:
 
 def test_every_shape_format_phase_and_context_has_a_curve(profile: HardwareProfile) -> None:
     kinds = {(c.d_model, c.d_ff, c.gated, c.format) for c in profile.expert_curves}
-    assert kinds == {(32, d_ff, gated, held) for d_ff, gated in ((32, False), (16, True)) for held in FORMATS}
+    assert kinds == {(32, d_ff, gated, held) for d_ff, gated in ((32, False), (16, True)) for held in KERNEL_FORMATS}
     for shape in SHAPES:
         for phase, contexts in QUICK.contexts.items():
-            for held in FORMATS:
+            for held in KERNEL_FORMATS:
                 costs = Costs(profile, shape, held, steps=Steps(phase, Range(*QUICK.dense_tokens[phase]), contexts[-1]))
                 assert not {"dense.layer_floor", "router.floor", "gemm.fp32.rate"} & set(costs.uses)
                 assert costs.evidence in ("measured", "extrapolated"), costs.assumed
@@ -160,10 +160,10 @@ def test_shapes_with_the_same_parts_are_measured_once() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(InputError, match="nothing to measure: at least one shape expected"):
-        measure([], FORMATS, lambda _: None, HostBench(), plan=QUICK)
+        measure([], KERNEL_FORMATS, lambda _: None, HostBench(), plan=QUICK)
     latent = ModelShape(**vars(SHAPES[0]) | {"attention": Attention(2, 2, 16, latent=8)})
     with pytest.raises(InputError, match="tiny: latent attention is not measured or replayed"):
-        measure([latent], FORMATS, lambda _: None, HostBench(), plan=QUICK)
+        measure([latent], KERNEL_FORMATS, lambda _: None, HostBench(), plan=QUICK)
 
 
 # Where memory ends

@@ -41,7 +41,7 @@ from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, hos
 from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
-from specmoe.hwprofiles.shape import FORMATS, Format, bytes_of
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, bytes_of
 from specmoe.toml import Place
 
 EFFORT = Effort(1000, 3)
@@ -196,7 +196,7 @@ def test_copies_are_timed_in_the_way_that_their_name_says(monkeypatch: pytest.Mo
 # Kernels
 
 
-@pytest.mark.parametrize("held", FORMATS)
+@pytest.mark.parametrize("held", KERNEL_FORMATS)
 def test_made_up_weights_are_of_their_format_and_finite(held: Format) -> None:
     weights = made_up(640, held, CPU)
     assert (weights.dtype, len(weights)) == (torch.uint8, bytes_of(640, held))

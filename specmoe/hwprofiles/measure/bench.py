@@ -134,7 +134,7 @@ def named_points(profile: HardwareProfile) -> dict[str, Points]:
 def curve_name(curve: ExpertCurve | DenseCurve) -> str:
     """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
     kind = "expert_curve" if isinstance(curve, ExpertCurve) else "dense_curve"
-    facts = (value for name, value in vars(curve).items() if name not in ("points", "gated"))
+    facts = (value for name, value in curve.named.items() if name != "gated")
     return " ".join([kind, *map(str, facts)])
 
 

@@ -64,9 +64,10 @@ def made_up(parameters: int, held: Format, device: torch.device, seed: int | Non
     if not is_compressed(held):
         weights = torch.randn(parameters, device=device, generator=generator) * SCALE
         return weights.to(DTYPES[held]).view(torch.uint8)  # type: ignore[index]  # not compressed
-    size, data = bytes_of(parameters, held), -(-parameters * BITS[held] // 8)
+    bits = int(BITS[held])
+    size, data = bytes_of(parameters, held), -(-parameters * bits // 8)
     packed = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device, generator=generator)
-    packed[data:].view(torch.float16).fill_(SCALE / (1 << BITS[held] - 1))
+    packed[data:].view(torch.float16).fill_(SCALE / (1 << bits - 1))
     return packed
 
 

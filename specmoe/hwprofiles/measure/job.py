@@ -16,10 +16,18 @@ from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
 from specmoe.hwprofiles.measure.tasks import full_precision
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
-from specmoe.hwprofiles.shape import FORMATS, Format, ModelShape, Phase, compute_format, is_compressed
+from specmoe.hwprofiles.shape import (
+    KERNEL_FORMATS,
+    Format,
+    ModelShape,
+    Phase,
+    compute_format,
+    is_expandable,
+    require_kernels,
+)
 
 FULL = Plan()
-COMPRESSED = tuple(held for held in FORMATS if is_compressed(held))
+EXPANDABLE = tuple(held for held in KERNEL_FORMATS if is_expandable(held))
 PHASES: tuple[Phase, ...] = ("decode", "encode")
 
 
@@ -53,6 +61,8 @@ def measure(
     cannot be measured, and if memory is too small for any measurement.
     """
     require_measurable(shapes)
+    for held in formats:
+        require_kernels(held, "measured")
     todo = tasks(shapes, formats)
     facts = bench.facts()
     device = str(facts["device"])
@@ -97,7 +107,7 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]
     return [
         Task("disk", work.disk_reads),
         Task("links and host", partial(work.links_and_host, shape=first)),
-        *(Task(f"expanding {held}", partial(work.expansion_curve, held=held)) for held in COMPRESSED),
+        *(Task(f"expanding {held}", partial(work.expansion_curve, held=held)) for held in EXPANDABLE),
         *(Task(f"{held} products", partial(work.products, shape=first, computed=held)) for held in WIDTH),
         Task("floors", partial(work.floors, shape=first)),
         *_expert_tasks(shapes, formats),
