@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,25 @@ from random_traces import META, random_block
 
 from specmoe.commands import console
 from specmoe.traces import Block, TraceMeta, write_trace
+from specmoe.traces.store import Trace, root
 
 load_profile()
+
+
+def pytest_configure() -> None:
+    """Build the tree of commands once per process, and read a bundled trace once, since neither changes."""
+    import typer.testing
+
+    from specmoe.sim import routing
+
+    typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
+    read, bundled = routing.read_valid, root().resolve()
+    read_once = lru_cache(maxsize=4)(lambda path: read(Trace(path)))
+
+    def read_valid(trace: Trace) -> Block:
+        return read_once(trace.path) if trace.path.resolve().is_relative_to(bundled) else read(trace)
+
+    routing.read_valid = read_valid
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

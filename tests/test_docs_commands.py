@@ -92,8 +92,9 @@ def invocations(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", [page for page in pages() if invocations(page)], ids=str)
 def test_commands_and_options_exist(page: Path) -> None:
+    program = get_command(app)
     for words in invocations(page):
-        command = get_command(app)
+        command = program
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         assert not hasattr(command, "commands") or not words or "|" in words, f"specmoe has no command {words[0]}"

@@ -7,11 +7,12 @@ import io
 import json
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
 from specmoe.commands import console, options
@@ -39,8 +40,13 @@ def words(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return name
 
 
+@cache
+def helped(words: tuple[str, ...], flag: str) -> Result:
+    return CliRunner().invoke(app, [*words, flag], env={"COLUMNS": "80"})
+
+
 def test_h_is_help(words: tuple[str, ...]) -> None:
-    results = [CliRunner().invoke(app, [*words, flag]) for flag in ("-h", "--help")]
+    results = [helped(words, flag) for flag in ("-h", "--help")]
     assert [result.exit_code for result in results] == [0, 0]
     assert results[0].stdout == results[1].stdout
 
@@ -51,7 +57,7 @@ def test_h_is_help_of_a_group(group: tuple[str, ...]) -> None:
 
 
 def test_help_fits_eighty_columns(words: tuple[str, ...]) -> None:
-    printed = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).stdout
+    printed = helped(words, "--help").stdout
     assert max(map(len, printed.splitlines())) <= 80
 
 

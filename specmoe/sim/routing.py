@@ -85,18 +85,13 @@ class Routing:
     @cached_property
     def predictions(self) -> Predictions:
         """Predictions for the workload, by policy."""
-        return Predictions(self.trace.path, self.routed, self._batching, lambda: self._train, self._directory)
-
-    @property
-    def train(self) -> Routed | None:
-        """The train split, if there is one."""
-        return None if self._train is None else self._train[0]
+        train = None if self._train_trace is None else self._train_trace.path
+        return Predictions(self.trace.path, self.routed, self._batching, lambda: self.train, train, self._directory)
 
     @cached_property
-    def _train(self) -> tuple[Routed, Path] | None:
-        if self._train_trace is None:
-            return None
-        return _routed(self._train_trace, self._batching[0], None), self._train_trace.path
+    def train(self) -> Routed | None:
+        """The train split, if there is one."""
+        return None if self._train_trace is None else _routed(self._train_trace, self._batching[0], None)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
@@ -121,7 +116,7 @@ def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for one trace file and batching. `train` returns the train split and its file, or None.
+    """Predictions for one trace file and batching. `train` reads the train split, if there is one.
 
     With a `directory`, predictions that an earlier run left there are read instead of computed.
     """
@@ -129,7 +124,8 @@ class Predictions:
     trace: Path
     routed: Routed
     batching: tuple[int, int | None]  # batch and steps
-    train: Callable[[], tuple[Routed, Path] | None]
+    train: Callable[[], Routed | None]
+    train_file: Path | None
     directory: Path | None = None
     _known: dict[str, PredictionTable] = field(default_factory=dict)
 
@@ -158,7 +154,7 @@ class Predictions:
     def _made(self, predictor: Predictor) -> PredictionTable:
         learns = type(predictor).fit is not Predictor.fit  # the train split is large
         if learns and (train := self.train()) is not None:
-            predictor.fit(train[0])
+            predictor.fit(train)
         return predictor.predict(self.routed)
 
     def _described(self, name: str, parameters: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
@@ -187,8 +183,7 @@ class Predictions:
 
     @cached_property
     def _train_hash(self) -> str | None:
-        train = self.train()
-        return None if train is None else hash_of_bytes(train[1].read_bytes())
+        return None if self.train_file is None else hash_of_bytes(self.train_file.read_bytes())
 
 
 def assumptions(chosen: Policy) -> list[str]:

@@ -121,7 +121,8 @@ def test_the_order_of_cells_is_that_of_rows_and_changes_none() -> None:
         cell(name, slots=slots, format=held) for name in TRIED[4:7] for slots in (20, 60) for held in ("fp16", "int8")
     ]
     mixed = cells[::-5] + [one for number, one in enumerate(cells[::-1]) if number % 5]
-    assert evaluate(mixed) == [dict(zip(cells, evaluate(cells), strict=True))[one] for one in mixed]
+    known = dict(zip(cells, evaluate(cells), strict=True))
+    assert evaluate(mixed) == [known[one] for one in mixed]
 
 
 def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
