@@ -159,11 +159,13 @@ def show(name: ProfileName) -> None:
     quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
     facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
     parts = {"machine": dict(profile.machine), "calibration": _calibration(profile)}
-    whole = facts | parts | {"quantities": quantities, "fits": fits}
+    shares = _share_rows()
+    whole = facts | parts | {"quantities": quantities, "kernel_shares": shares, "fits": fits}
     if console.printed([whole], [{"name": name, **quantity} for name, quantity in quantities.items()]):
         return
     rows = [_quantity_row(name, quantity) for name, quantity in profile.quantities.items()]
     console.table(rows, title=f"{profile.name}: {profile.title}")
+    console.table([_share_row(row) for row in shares], title="Shares of these numbers that fused kernels reach")
     _show_facts("Machine", profile.machine)
     _show_facts("Calibration", _calibration(profile) or {})
     if fits:
@@ -267,6 +269,23 @@ def _shape_facts(shape: ModelShape) -> dict[str, Any]:
         | {name: getattr(shape, name) for name in counts}
         | {"expert_bytes": {held: shape.expert_bytes(held) for held in FORMATS}}
     )
+
+
+def _share_rows() -> list[dict[str, Any]]:
+    """Shares of each class of formats with their spread between measured machines and sizes."""
+    from specmoe.hwprofiles.shares import PARTS, kernel_shares
+
+    return [
+        {"name": f"{kind}.{part}", **getattr(shares, part)._asdict(), "source": "derived", "ref": shares.ref}
+        for kind, shares in kernel_shares().items()
+        for part in PARTS
+    ]
+
+
+def _share_row(row: Mapping[str, Any]) -> dict[str, str]:
+    spread = f"{row['low']:.3g} .. {row['high']:.3g}"
+    shown = {"name": row["name"], "value": f"{row['value']:.3g}", "range": spread}
+    return shown | {"source": row["source"], "ref": row["ref"]}
 
 
 def _quantity_row(name: str, quantity: Quantity) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
+from specmoe.hwprofiles.dense import DenseTimes
+from specmoe.hwprofiles.launches import ExpertTimes, size_of
 from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import (
     CONTENTION,
@@ -134,39 +136,37 @@ class Costs:
         return self.profile.curve(f"dequantise.{held}")(self._expanded_bytes)
 
     def use_ns(self, tokens: int) -> int:
-        """Time to compute one expert from its slot, expansion included; 0 for no token.
-
-        It is measured if the profile has a curve for the format of the slots, else `dequantise_ns` plus `expert_ns`.
-        """
-        if not tokens:
-            return 0
-        if self._fitting.use is not None:
-            return self._fitting.use(tokens)
-        return (self.dequantise_ns() if is_expandable(self.format) else 0) + self.expert_ns(tokens)
+        """Time to compute one expert alone from its slot, in the run's style; 0 for no token."""
+        return self.launch_ns((tokens,))
 
     def launch_ns(self, tokens: Sequence[int]) -> int:
         """Time of one launch of experts from their slots, each with its number of tokens; those without cost nothing.
 
-        In a style that launches experts separately, it is the sum of the times of single experts.
+        Grouped experts are all computed for as many tokens as the largest has. In a style that launches experts
+        separately it is the sum of their times.
         """
-        return sum(map(self.use_ns, tokens))
+        rows = [part for part in tokens if part]
+        if self.style.launch == "separate":
+            return sum(self._launch_ns(1, part) for part in rows)
+        return self._launch_ns(len(rows), max(rows)) if rows else 0
 
     def expert_ns(self, tokens: int) -> int:
         """Time to compute one expert with `tokens` tokens from weights in the compute format; 0 for no token."""
         return self.experts_ns((tokens,))
 
     def experts_ns(self, tokens: Sequence[int]) -> int:
-        """Time of several experts in one grouped launch; experts without tokens cost nothing.
+        """Time of several experts in one grouped launch of the library; experts without tokens cost nothing.
 
-        If the profile has a measured curve, it is the sum of the times of single experts.
+        If the profile has measured curves of the library, it is the sum of the times of single experts.
         """
         rows = [part for part in tokens if part]
         if not rows:
             return 0
-        if self._fitting.expert is not None:
-            return sum(map(self._fitting.expert, rows))
-        peak, rates = self.profile[f"gemm.{self.compute_format}.rate"] * self.profile.expert_speed, self._expert_rates
-        gemms = kernels.expert_gemms(self.shape)
+        if self._experts.products.groups:
+            return sum(round(self._experts.product_ns(part)) for part in rows)
+        peak = self.profile[f"gemm.{self.compute_format}.rate"] * self.profile.expert_speed
+        rates = kernels.rates_of(self.profile, self.compute_format, self.profile.expert_speed)
+        gemms = kernels.expert_gemms(size_of(self.shape))
         return round(sum(kernels.grouped_gemm_ns(rates, self._tiles, peak, gemm, rows) for gemm in gemms))
 
     def dense_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
@@ -175,43 +175,30 @@ class Costs:
         It covers dense layers, then the layer's own attention and shared experts. `tokens` counts all sequences; each
         token attends to `context` positions in each attention.
         """
-        count = self.shape.stack(phase).dense_before(layer)
-        between = self._layer_ns(phase, self.shape.dense_layer_parameters(phase), tokens, context)
-        return round(count * between) + self.attention_ns(phase, tokens, context) + self.shared_ns(tokens)
+        return self._dense.dense_ns(phase, tokens, context, layer)
 
     def attention_ns(self, phase: Phase, tokens: int, context: int) -> int:
         """Time of a MoE layer's own attention, the part of `dense_ns` that papers count as the MoE block."""
-        return round(self._layer_ns(phase, self.shape.attention_parameters(phase), tokens, context))
+        return self._dense.attention_ns(phase, tokens, context)
 
     def shared_ns(self, tokens: int) -> int:
         """Time of a MoE layer's shared experts; 0 if it has none."""
-        return self._product_ns(self.shape.shared_parameters, tokens, 2 * self._rates.floor_ns)
+        return self._dense.shared_ns(tokens)
 
     def router_ns(self, tokens: int, phase: Phase = "decode") -> int:
         """Time of a router on the device; measured right after another router if the profile has such a curve."""
-        curves = self._fitting.router(phase)
-        if curves and tokens:
-            return round(kernels.measured_ns(curves, tokens, 0, self._more(phase, -1)))
-        return self._product_ns(self.shape.router_parameters, tokens, self.profile.ns("router.floor"))
+        return self._dense.router_ns(tokens, phase)
 
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time from the previous experts up to the router's result of MoE layer `layer`, at a context.
 
         It is measured as a whole if the profile has such a curve, else `dense_ns` plus `router_ns`.
         """
-        curves = self._fitting.before(phase, layer)
-        if curves:
-            return round(kernels.measured_ns(curves, tokens, context, self._more(phase, layer)))
-        return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
+        return self._dense.before_ns(phase, tokens, context, layer)
 
     def head_ns(self, phase: Phase, tokens: int) -> int:
         """Time after the last MoE layer for `tokens` tokens that produce a next one; 0 for an encoder."""
-        if self.shape.encoder and phase == "encode":
-            return 0
-        curves = self._fitting.head(phase)
-        if curves and tokens:
-            return round(kernels.measured_ns(curves, tokens, 0, self._more(phase, -1)))
-        return self._product_ns(self.shape.head_parameters, tokens, self._rates.floor_ns)
+        return self._dense.head_ns(phase, tokens)
 
     @property
     def compute_format(self) -> ComputeFormat:
@@ -231,15 +218,31 @@ class Costs:
         groups += [f"host.{self.host_set}"]
         beside = (CONTENTION, INTERFERENCE) if "host-pinned" in self.moves else (INTERFERENCE,)
         together = tuple(name for name in beside if name in self.profile)
-        groups += [TILES] if self._tiles and self._fitting.slot is None else []
+        tiled = self._tiles and self._experts.kernel == "library" and not self._experts.curves
+        groups += [TILES] if tiled else []
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
         return (*memory, "device.kernel_floor", *together, *named)
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the experts in this style, and all dense parts of the run, were measured on this machine."""
+        return bool(self._experts.curves) and self._dense_is_measured
+
+    @property
+    def asks_experts(self) -> bool:
+        """Whether measured curves of experts decide their time, of this size or of others."""
+        return bool(self._experts.curves) or self._experts.is_anchored
+
+    @property
+    def asks_dense(self) -> bool:
+        """Whether measured curves of dense parts decide their time, of these sizes or of others."""
+        return any(self._dense_parts) or any(map(self._dense.is_anchored, self._dense.parts(self._phases)))
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Assumed names among `uses`, and `expert_curve` and `dense_curve` if they are assumed."""
-        curves = {"expert_curve": self._fitting.slot_points, "dense_curve": self._dense_points}
+        curves = {"expert_curve": self._experts.points, "dense_curve": self._dense_points}
         guessed = (name for name, points in curves.items() if any(part.source == "assumed" for part in points))
         return (*self.profile.assumed(self.uses), *guessed)
 
@@ -247,12 +250,16 @@ class Costs:
     def evidence(self) -> Evidence:
         """Weakest evidence among the numbers behind these costs."""
         left: tuple[Evidence, ...] = ("extrapolated",) if self._extrapolations else ()
-        curves = (points.evidence for points in (*self._fitting.slot_points, *self._dense_points))
+        left += ("fitted",) if self._asks_shares else ()
+        curves = (points.evidence for points in (*self._experts.points, *self._dense_points))
         return weakest((self.profile.evidence(self.uses), *curves, *left))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line per curve used outside its measured or fitted range, and one for a missed calibration target."""
+        """One line per part that was not measured on a measured profile or is outside its measured or fitted range.
+
+        A last one is about a missed calibration target.
+        """
         calibration = self.profile.calibration
         short = calibration.shortfall if calibration else None
         return (*self._extrapolations, f"{self.profile.name}: {short}") if short else self._extrapolations
@@ -270,9 +277,27 @@ class Costs:
             extrapolation(self.profile.curve(group), self._expanded_bytes, f"{name}: {group}", "B")
             for group in (f"dequantise.{held}" for held in self._expanded)
         ]
-        if self._fitting.slot is not None:
-            lines.append(extrapolation(self._fitting.slot, self.most_tokens, f"{name}: expert_curve", "token"))
-        return tuple(line for line in (*lines, *self._beyond_dense) if line)
+        lines += [
+            extrapolation(curve, self.most_tokens, f"{name}: expert_curve", "token")
+            for curve in list(self._experts.curves.values())[:1]
+        ]
+        return tuple(line for line in (*lines, *self._beyond_dense, *self._unmeasured) if line)
+
+    @property
+    def _unmeasured(self) -> list[str]:
+        """Lines about kernels that were not measured on a profile where others were."""
+        shape, profile, lines = self.shape.name, self.profile, list[str]()
+        where = {True: "its measured shares", False: "its rates"}
+        if not self._experts.curves and (profile.expert_curves or profile.dense_curves):
+            what = f"{self._experts.kernel} kernels of {shape} in {self.format}"
+            lines.append(f"{what} were not measured on {profile.name}: derived from {where[self.asks_experts]}")
+        if not self._dense_is_measured and profile.dense_curves:
+            held = f" in {self.dense_format}" if self._dense.held != self.compute_format else ""
+            what = f"dense parts of {shape}{held}"
+            missing = [part for part in self._dense.parts(self._phases) if not self._dense.measured(part)]
+            anchored = any(map(self._dense.is_anchored, missing))
+            lines.append(f"{what} were not measured on {profile.name}: derived from {where[anchored]}")
+        return lines
 
     @property
     def _beyond_dense(self) -> list[str]:
@@ -281,20 +306,6 @@ class Costs:
         name, steps = f"{self.profile.name}: dense_curve", self.steps
         lines = [line for curves in self._dense_parts if curves for line in kernels.beyond(curves, steps, name)]
         return list(dict.fromkeys(lines))
-
-    def _layer_ns(self, phase: Phase, parameters: int, tokens: int, context: int) -> float:
-        """Time of one layer: its floor plus the roofline of its weights, key-value cache and operations."""
-        attentions = self.shape.attentions(phase)
-        # When decoding each token is of its own sequence; when encoding tokens share the positions they attend to.
-        positions = attentions * (tokens * context if phase == "decode" else tokens)
-        flops = tokens * (2 * parameters + attentions * context * self.shape.attention.flops_per_position)
-        cached = positions * self.shape.attention.cached * self._rates.weight_bytes
-        return self.profile.ns("dense.layer_floor") + kernels.roofline_ns(self._rates, parameters, flops, cached)
-
-    def _product_ns(self, parameters: int, tokens: int, floor_ns: int) -> int:
-        if not parameters or not tokens:
-            return 0
-        return round(floor_ns + kernels.roofline_ns(self._rates, parameters, 2 * parameters * tokens))
 
     def _bytes(self, held: Format | None) -> int:
         return self.shape.expert_bytes(self._known(held))
@@ -313,13 +324,17 @@ class Costs:
         return self.profile.curve(CURVE_OF[move])
 
     @cached_property
-    def _rates(self) -> kernels.Rates:
-        """Rates of everything except experts."""
-        return kernels.rates_of(self.profile, self.compute_format, self.profile.dense_speed)
+    def _launch_ns(self) -> Callable[[int, int], int]:
+        """Time of a launch of experts with at most a number of tokens each."""
+        return cache(lambda experts, tokens: round(self._experts.launch_ns(experts, tokens)))
 
     @cached_property
-    def _expert_rates(self) -> kernels.Rates:
-        return kernels.rates_of(self.profile, self.compute_format, self.profile.expert_speed)
+    def _experts(self) -> ExpertTimes:
+        return ExpertTimes(self.profile, self.shape, self.format, self.style)
+
+    @cached_property
+    def _dense(self) -> DenseTimes:
+        return DenseTimes(self.profile, self.shape, self.compute_format, self.dense_format or self.compute_format)
 
     @cached_property
     def _tiles(self) -> kernels.Tiles | None:
@@ -332,17 +347,17 @@ class Costs:
     @property
     def _expanded(self) -> list[Format]:
         """Formats whose expansion is timed separately from the expert."""
-        apart = {*self.also_held} if self._fitting.use else {self.format, *self.also_held}
-        return sorted(held for held in apart if is_expandable(held))
+        own = {self.format} if self._experts.expands else set[Format]()
+        return sorted(held for held in {*own, *self.also_held} if is_expandable(held))
 
-    @cached_property
-    def _fitting(self) -> kernels.Fitting:
-        return kernels.Fitting(self.profile, self.shape, self.format)
+    @property
+    def _phases(self) -> tuple[Phase, ...]:
+        return get_args(Phase) if self.steps is None else (self.steps.phase,)
 
     @cached_property
     def _dense_parts(self) -> list[list[DenseCurve]]:
         """Measured curves of every dense part that this run may use; an empty list for an unmeasured part."""
-        return self._fitting.dense(get_args(Phase) if self.steps is None else (self.steps.phase,))
+        return [self._dense.measured(part) for part in self._dense.parts(self._phases)]
 
     @property
     def _dense_points(self) -> tuple[Points, ...]:
@@ -353,17 +368,11 @@ class Costs:
         return all(self._dense_parts)
 
     @property
+    def _asks_shares(self) -> bool:
+        """Whether a roofline takes shares that were derived from other machines."""
+        is_derived = self._experts.kernel == "fused" and not self._experts.curves
+        return is_derived or is_compressed(self._dense.held)
+
+    @property
     def _asks_roofline(self) -> bool:
-        return not (self._fitting.slot and self._dense_is_measured) or self.steps is None or bool(self._beyond_dense)
-
-    def _more(self, phase: Phase, layer: int) -> kernels.More:
-        """Roofline for tokens and context beyond the measured ones; it includes key-value bytes when decoding."""
-        shape, rates = self.shape, self._rates
-        attentions = shape.attentions(phase) * (shape.stack(phase).dense_before(layer) + 1)
-        cached = attentions * shape.attention.cached * rates.weight_bytes * (phase == "decode")
-
-        def more(parameters: int, tokens: int, context: int) -> float:
-            flops = tokens * (2 * parameters + attentions * context * shape.attention.flops_per_position)
-            return kernels.roofline_ns(rates, 0, flops, tokens * context * cached)
-
-        return more
+        return not self.is_measured or self.steps is None or bool(self._beyond_dense)

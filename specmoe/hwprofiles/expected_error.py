@@ -1,27 +1,33 @@
 """Expected error of a prediction, from past errors of simulated steps against replayed ones.
 
 `data/accuracy.json` holds the figures of docs/validation.md and is generated with it. An error is that of a cell's
-mean step, simulated / measured - 1, as an absolute share.
+mean step, simulated / measured - 1, as an absolute share. `data/published_error.json`, if it is there, holds the errors
+of predictions for machines and models that others measured.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.kernels import Fitting
+from specmoe.hwprofiles.dense import PHASES, DenseTimes
+from specmoe.hwprofiles.launches import ExpertTimes
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Source
-from specmoe.hwprofiles.shape import Format, ModelShape
+from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, is_compressed
+from specmoe.hwprofiles.shares import shares_of
+from specmoe.hwprofiles.style import USUAL, Style, style_of
 
 OWN, UNCALIBRATED = "own", "microbenchmarks"  # host constants fitted on the machine, or only measured
 SHIPPED = " as shipped"  # suffix: constants of a profile, used on another machine of its kind
 MEASURED_SOURCES: tuple[Source, ...] = ("measured", "derived")
+Row = TypeVar("Row", "Accuracy", "Published")
 SAME_ERROR = 1e-6  # errors that differ by less are of the same calibration
 
 
@@ -36,6 +42,22 @@ class Accuracy(NamedTuple):
     p95_abs_error: float
     worst_abs_error: float
     kendall_tau: float
+    style: str = "expand/separate"  # of the replayed kernels
+
+    def covers(self, held: Format, style: Style) -> bool:
+        """Whether experts in a format were replayed in a style; how they are multiplied matters if compressed."""
+        own = style_of(self.style)
+        return own.launch == style.launch and (own.multiply == style.multiply or not is_compressed(held))
+
+
+class Published(NamedTuple):
+    """Errors of predictions against figures that others published, in one style or in all."""
+
+    rows: int
+    median_abs_error: float
+    p95_abs_error: float
+    ref: str
+    style: str = ""  # empty: any
 
 
 class Expected(NamedTuple):
@@ -47,44 +69,70 @@ class Expected(NamedTuple):
 
     def rates(self, rate: float) -> tuple[float, float]:
         """Lowest and highest rate to expect on the device for a predicted rate."""
-        return rate * (1 - self.error), rate * (1 + self.error)
+        return rate * max(0.0, 1 - self.error), rate * (1 + self.error)
 
 
 @cache
 def accuracies() -> tuple[Accuracy, ...]:
     """All comparisons in the package; raises InputError if the file is damaged."""
-    file = files("specmoe.hwprofiles") / "data" / "accuracy.json"
+    return _rows("accuracy.json", Accuracy)
+
+
+@cache
+def published_errors() -> tuple[Published, ...]:
+    """Errors against published figures; none if the package has no such file."""
+    there = (files("specmoe.hwprofiles") / "data" / "published_error.json").is_file()
+    return _rows("published_error.json", Published) if there else ()
+
+
+def _rows(name: str, cls: type[Row]) -> tuple[Row, ...]:
+    file, fields = files("specmoe.hwprofiles") / "data" / name, cls._fields
     try:
         rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        return tuple(Accuracy(**{name: row[name] for name in Accuracy._fields}) for row in rows)
+        return tuple(cls(**{name: row[name] for name in fields if name in row}) for row in rows)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{file}: rows of {', '.join(Accuracy._fields)} expected ({error!r})") from None
+        raise InputError(f"{file}: rows of {', '.join(fields)} expected ({error!r})") from None
 
 
 def expected_error(
-    profile: HardwareProfile, shape: ModelShape, held: Format, known: Sequence[Accuracy] | None = None
+    profile: HardwareProfile,
+    shape: ModelShape,
+    held: Format,
+    known: Sequence[Accuracy] | None = None,
+    style: Style = USUAL,
+    dense_format: Format | None = None,
 ) -> Expected:
-    """Expected error for a model on a profile, with experts in slots of format `held`.
+    """Expected error for a model on a profile, with experts in slots of format `held`, computed in a style.
 
     A bundled profile has the errors seen on another machine of its kind, else of another kind, because the user's
     machine is also another one. A user's calibrated profile has the errors of its calibration; one that was only
-    measured has those of similar profiles. A profile with published, assumed or overridden numbers, or without measured
-    kernels of the model, is not validated: the largest error seen with constants of another machine is a lower bound.
+    measured has those of similar profiles. A profile with published, assumed or overridden numbers, without measured
+    kernels of the model, or of a style that was not replayed, is not validated: a lower bound is the largest of the
+    error seen with constants of another machine, that against published figures, and the spread of the shares from
+    which times of kernels were derived.
     """
-    rows = accuracies() if known is None else known
-    why = _why_unvalidated(profile, shape, held)
+    every = accuracies() if known is None else known
+    rows = [row for row in every if row.covers(held, style)]
+    experts = ExpertTimes(profile, shape, held, style)
+    why = _why_unvalidated(profile, experts, dense_format)
+    if not why and not rows:
+        why = f"style {style} was not replayed in {held}"
     if why:
-        return _unvalidated(rows, why)
+        return _unvalidated(rows or every, why, experts)
     if profile.calibration is None:
         return _uncalibrated(rows)
     return _calibrated(rows, profile)
 
 
-def _why_unvalidated(profile: HardwareProfile, shape: ModelShape, held: Format) -> str | None:
+def _why_unvalidated(profile: HardwareProfile, experts: ExpertTimes, dense_format: Format | None) -> str | None:
     if any(source not in MEASURED_SOURCES for source in _sources(profile)):
         return f"{profile.name} has published or assumed numbers"
-    if Fitting(profile, shape, held).slot is None:
-        return f"no kernels of {shape.name} were measured on {profile.name}"
+    if not experts.curves:
+        return f"no kernels of {experts.shape.name} were measured on {profile.name}"
+    computed = compute_format(experts.held)
+    dense = DenseTimes(profile, experts.shape, computed, dense_format or computed)
+    if profile.dense_curves and not any(map(dense.measured, dense.parts(PHASES))):
+        return f"no dense parts of {experts.shape.name} were measured on {profile.name}"
     return None
 
 
@@ -93,11 +141,29 @@ def _sources(profile: HardwareProfile) -> Iterator[Source]:
     return chain(numbers, (points.source for points in profile.points.values()))
 
 
-def _unvalidated(rows: Sequence[Accuracy], why: str) -> Expected:
+def _unvalidated(rows: Sequence[Accuracy], why: str, experts: ExpertTimes) -> Expected:
     elsewhere = [row for row in rows if row.constants not in (OWN, UNCALIBRATED)]
     worst = max(elsewhere or rows, key=lambda row: row.worst_abs_error)
     seen = f"{worst.worst_abs_error:.1%} was seen with {worst.profile}, constants {worst.constants}"
-    return Expected(worst.worst_abs_error, False, f"not validated, as {why}; {seen}")
+    bounds = [(worst.worst_abs_error, seen)]
+    if not experts.curves and experts.kernel == "fused":
+        spread = _spread(experts)
+        bounds.append((spread, f"measured machines and sizes differ by {spread:.1%} in the time of such kernels"))
+    for row in published_errors():
+        if not row.style or style_of(row.style) == experts.style:
+            text = f"95% of {row.rows} published figures are within {row.p95_abs_error:.1%} ({row.ref})"
+            bounds.append((row.p95_abs_error, text))
+    error, basis = max(bounds)
+    return Expected(error, False, f"not validated, as {why}; {basis}")
+
+
+def _spread(experts: ExpertTimes) -> float:
+    """Largest relative change of a launch of one token's experts within the ranges of the shares of their kernels."""
+    number, shares = experts.shape.experts.top_k, shares_of(experts.held)
+    usual, *ends = (
+        replace(experts, shares=one).launch_ns(number, 1) for one in (shares, shares.slowest(), shares.fastest())
+    )
+    return max(abs(end / usual - 1) for end in ends)
 
 
 def _uncalibrated(rows: Sequence[Accuracy]) -> Expected:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from specmoe.hwprofiles.curves import Interpolated, Points, Range, extrapolation
-from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
+from specmoe.hwprofiles.curves import Interpolated, Range, extrapolation
+from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import TILES
-from specmoe.hwprofiles.shape import BITS, ComputeFormat, Format, ModelShape, Phase, compute_format
+from specmoe.hwprofiles.shape import BITS, ComputeFormat, Phase
+from specmoe.hwprofiles.shares import Size
 
 
 class Gemm(NamedTuple):
@@ -60,10 +59,9 @@ def tiles_of(profile: HardwareProfile, computed: ComputeFormat) -> Tiles | None:
     return Tiles(rows, columns, multiprocessors, profile[f"{TILES}.efficiency"])
 
 
-def expert_gemms(shape: ModelShape) -> tuple[Gemm, Gemm]:
+def expert_gemms(size: Size) -> tuple[Gemm, Gemm]:
     """The two products of one expert; gate and up projections form one matrix."""
-    d_ff = shape.experts.d_ff
-    return Gemm(shape.d_model, d_ff * (2 if shape.experts.gated else 1)), Gemm(d_ff, shape.d_model)
+    return Gemm(size.d_model, size.d_ff * (2 if size.gated else 1)), Gemm(size.d_ff, size.d_model)
 
 
 def roofline_ns(rates: Rates, parameters: float, flops: float, more_bytes: float = 0) -> float:
@@ -93,71 +91,6 @@ class Steps(NamedTuple):
     phase: Phase
     tokens: Range
     context: int
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """Curves of `profile` that fit `shape` with experts in slots of format `held`."""
-
-    profile: HardwareProfile
-    shape: ModelShape
-    held: Format
-
-    @cached_property
-    def use(self) -> Interpolated | None:
-        """Curve of an expert computed from its slot, expansion included; None if not measured."""
-        return self._expert(self.held)
-
-    @cached_property
-    def expert(self) -> Interpolated | None:
-        """Curve of an expert in its compute format; None if not measured."""
-        return self._expert(compute_format(self.held))
-
-    @property
-    def slot(self) -> Interpolated | None:
-        """Curve for an expert's use: `use`, else `expert`; None if neither was measured."""
-        return self.use or self.expert
-
-    @property
-    def slot_points(self) -> tuple[Points, ...]:
-        """Points of `slot`; empty if it is None."""
-        return (self.slot.points,) if self.slot else ()
-
-    def before(self, phase: Phase, layer: int) -> list[DenseCurve]:
-        """Curves of everything up to the router of a MoE layer, by rising context."""
-        return self._dense("before", phase, self.shape.dense_parameters(phase, layer))
-
-    def head(self, phase: Phase) -> list[DenseCurve]:
-        """Curves of everything after the last MoE layer."""
-        return self._dense("head", phase, self.shape.head_parameters)
-
-    def router(self, phase: Phase) -> list[DenseCurve]:
-        """Curves of one more router after another."""
-        return self._dense("router", phase, self.shape.router_parameters)
-
-    def dense(self, phases: Iterable[Phase]) -> list[list[DenseCurve]]:
-        """Curves of every dense part of the phases; an empty list for each unmeasured part."""
-        parts: list[list[DenseCurve]] = []
-        for phase in phases:
-            layers = range(self.shape.stack(phase).moe_layers)
-            kinds = {self.shape.dense_parameters(phase, layer): layer for layer in layers}
-            parts += [self.before(phase, layer) for layer in kinds.values()]
-            if not (self.shape.encoder and phase == "encode"):
-                parts.append(self.head(phase))
-        return parts
-
-    def _expert(self, held: Format) -> Interpolated | None:
-        wanted = (self.shape.d_model, self.shape.experts.d_ff, self.shape.experts.gated, held)
-        curves = self.profile.expert_curves
-        library = (c for c in curves if c.kernel == "library" and c.experts == 1)
-        points = (c.points for c in library if (c.d_model, c.d_ff, c.gated, c.format) == wanted)
-        return next((Interpolated(self.profile.ns("device.kernel_floor"), measured) for measured in points), None)
-
-    def _dense(self, part: DensePart, phase: Phase, parameters: int) -> list[DenseCurve]:
-        wanted = (part, phase, self.shape.d_model, parameters, compute_format(self.held))
-        curves = self.profile.dense_curves
-        same = [c for c in curves if (c.part, c.phase, c.d_model, c.parameters, c.format) == wanted]
-        return sorted(same, key=lambda curve: curve.context)
 
 
 More = Callable[[int, int, int], float]

@@ -47,13 +47,15 @@ A profile also has `name` and `title`, and optionally
 fitted_by                       one of SYSTEM_FITS
 [machine]                       plain facts about the machine that was measured
 [calibration]                   errors of a fit of host costs on whole runs: see `profile.Calibration`
-[[expert_curve]]                d_model, d_ff, gated, format and points (tokens, time) of one expert alone, out of its
-                                slot: its expansion included
+[[expert_curve]]                d_model, d_ff, gated, format and points (tokens, time) of experts alone on the device,
+                                out of their slots; optional `kernel` (library: torch's product, after an expansion if
+                                the format is compressed, which is the default; fused: the kernel that reads packed
+                                slots) and `experts`, those of the launch (default 1), each with the tokens of a point
 [[dense_curve]]                 part (before: everything up to the router's result in host memory, or head), phase,
                                 d_model, parameters (`ModelShape.dense_parameters` or `.head_parameters`), format,
                                 context (positions attended to; 0 for a head) and points (tokens, time)
 
-A curve takes precedence over the roofline for its shape.
+A curve takes precedence over the roofline for its shape, and corrects the roofline of other shapes (`launches`).
 """
 
 from __future__ import annotations

@@ -18,15 +18,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.kernels import Fitting
 from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import COPIES, EXPANSIONS, GEMMS, SHARES, TILES
-from specmoe.hwprofiles.shape import Phase
 from specmoe.units import Dimension
 
 EXPERT_SPEED, DENSE_SPEED = "expert.speed", "dense.speed"
@@ -94,12 +92,9 @@ def scalable(costs: Costs) -> tuple[str, ...]:
     names = [_rate_of(name) if name in curves else name for name in costs.uses]
     known = [name for name in dict.fromkeys(names) if not name.endswith(SHARES) and not name.startswith(TILES)]
     idle = set[str]()
-    fitting = Fitting(profile, costs.shape, costs.format)
-    dense = fitting.dense(get_args(Phase) if costs.steps is None else (costs.steps.phase,))
-    if fitting.slot and all(dense) and not any(name.startswith("dequantise.") for name in known):
+    if costs.is_measured and not any(name.startswith("dequantise.") for name in known):
         idle.add("device.kernel_floor")
-    measured = {EXPERT_SPEED: fitting.slot is not None, DENSE_SPEED: any(dense)}
-    speeds = (name for name, asked in measured.items() if asked)
+    speeds = (name for name, asked in ((EXPERT_SPEED, costs.asks_experts), (DENSE_SPEED, costs.asks_dense)) if asked)
     return (*(name for name in known if name not in idle and _value(profile, name)), *speeds)
 
 

@@ -18,6 +18,7 @@ from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape, require_can_fill
+from specmoe.hwprofiles.style import Style
 from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
@@ -248,7 +249,8 @@ class Scenario:
         counts = padded(counts) if self.config.padded else counts
         tokens, context = Range(int(counts.min()), int(counts.max())), whole_context(max(self.contexts))
         steps = Steps(self.trace.meta.phase, tokens, context)
-        return Costs(self.profile, self.shape, self.format, self.config.host_set, moves, held, most, steps)  # type: ignore[arg-type]  # Costs checks the names itself
+        run = (self.profile, self.shape, self.format, self.config.host_set, moves, held, most, steps)
+        return Costs(*run, style=Style("expand", "separate"))  # type: ignore[arg-type]  # Costs checks the names itself
 
     def _manifest(
         self, chosen: Policy, cost: Charge, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]

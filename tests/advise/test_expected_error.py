@@ -11,9 +11,11 @@ import pytest
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import expected_error as accuracy
-from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names
-from specmoe.hwprofiles.expected_error import Accuracy, accuracies, expected_error
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
+from specmoe.hwprofiles.expected_error import Accuracy, Published, accuracies, expected_error
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shares import shares_of
+from specmoe.hwprofiles.style import Style
 
 H100, SWITCH = load_profile("h100-sxm5-80gb"), load_shape("switch-base-128")
 MEASURED = dataclasses.replace(H100, calibration=None)
@@ -142,4 +144,74 @@ def test_a_damaged_file_is_told_in_one_line(content: str, monkeypatch: pytest.Mo
 def test_the_file_is_readable_json_with_nothing_else_in_it() -> None:
     raw: dict[str, Any] = json.loads((files("specmoe.hwprofiles") / "data" / "accuracy.json").read_text())
     assert list(raw) == ["rows"]
-    assert all(set(row) == set(Accuracy._fields) for row in raw["rows"])
+    assert all(set(row) | {"style"} == set(Accuracy._fields) for row in raw["rows"])
+
+
+# Styles
+
+FUSED, EXPAND = Style("fused", "separate"), Style("expand", "separate")
+GROUPED = Style("fused", "grouped")
+
+
+def test_old_rows_are_of_expanded_and_separate_experts() -> None:
+    row = made("h100-sxm5-80gb", "own", 0.02)
+    assert row.covers("int4", EXPAND) and not row.covers("int4", FUSED)
+    assert row.covers("bf16", FUSED) and row.covers("bf16", EXPAND) and not row.covers("bf16", GROUPED)
+    assert row._replace(style="fused/grouped").covers("int4", GROUPED)
+
+
+def test_a_style_that_was_not_replayed_is_not_validated() -> None:
+    assert expected_error(H100, SWITCH, "int4", KNOWN, EXPAND).validated
+    for style in (FUSED, GROUPED):
+        assert not expected_error(H100, SWITCH, "int4", KNOWN, style).validated
+
+
+def fused(profile: HardwareProfile) -> HardwareProfile:
+    """A profile with the times of a fused kernel."""
+    points = dataclasses.replace(profile.expert_curves[0].points, amounts=(1, 2), times_ns=(20_000, 21_000))
+    curve = dataclasses.replace(profile.expert_curves[0], format="int4", kernel="fused", points=points)
+    return dataclasses.replace(profile, expert_curves=(*profile.expert_curves, curve))
+
+
+def test_a_replayed_style_is_validated_and_has_its_own_errors() -> None:
+    found = expected_error(fused(H100), SWITCH, "int4", KNOWN, FUSED)
+    assert not found.validated and "style fused/separate was not replayed in int4" in found.basis
+    rows = [*KNOWN, *(row._replace(style="fused/separate", p95_abs_error=0.033) for row in KNOWN)]
+    assert expected_error(fused(H100), SWITCH, "int4", rows, FUSED)[:2] == (0.033, True)
+    assert expected_error(fused(H100), SWITCH, "int4", rows, EXPAND)[:2] == (0.02, True)
+
+
+def test_derived_kernels_are_as_uncertain_as_their_shares() -> None:
+    shares = shares_of("int4")
+    found = expected_error(load_profile("rtx4090"), load_shape("mixtral-8x7b"), "q4_k", KNOWN, GROUPED)
+    assert not found.validated
+    assert found.error >= 1 - shares.memory.value / shares.memory.high - 0.01
+    low, high = found.rates(10)
+    assert 0 <= low < 10 < high
+
+
+@pytest.mark.parametrize("name", [name for name in shape_names() if name not in ("switch-base-128", "mixtral-8x7b")])
+def test_no_unmeasured_shape_is_validated(name: str) -> None:
+    shape = load_shape(name)
+    for style in (EXPAND, FUSED, GROUPED):
+        for held in ("bf16", "int4"):
+            found = expected_error(H100, shape, held, style=style)  # type: ignore[arg-type]
+            experts = any((c.d_model, c.d_ff) == (shape.d_model, shape.experts.d_ff) for c in H100.expert_curves)
+            dense = any(c.parameters == shape.dense_parameters("decode") for c in H100.dense_curves)
+            assert not found.validated or (experts and dense)
+
+
+def test_dense_weights_of_another_format_are_not_validated() -> None:
+    assert expected_error(H100, SWITCH, "fp16", KNOWN, dense_format="fp16").validated
+    found = expected_error(H100, SWITCH, "fp16", KNOWN, dense_format="q8_0")
+    assert not found.validated and "no dense parts of switch-base-128 were measured" in found.basis
+
+
+def test_published_figures_bound_what_was_not_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (Published(30, 0.2, 0.6, "docs/public.md"), Published(9, 0.2, 0.9, "docs/public.md", "fused/grouped"))
+    monkeypatch.setattr(accuracy, "published_errors", lambda: rows)
+    profile, shape = load_profile("rtx4090"), load_shape("mixtral-8x7b")
+    assert expected_error(profile, shape, "bf16", KNOWN, FUSED).error == 0.6
+    found = expected_error(profile, shape, "bf16", KNOWN, GROUPED)
+    assert (found.error, found.validated) == (0.9, False)
+    assert found.basis.endswith("95% of 9 published figures are within 90.0% (docs/public.md)")

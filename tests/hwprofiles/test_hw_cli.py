@@ -53,6 +53,8 @@ def test_show() -> None:
         "source": "published",
         "ref": "copy kernel, 88.8 % of the specified 936 (chsasank/device-benchmarks)",
     }
+    assert {row["source"] for row in told["kernel_shares"]} == {"derived"}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in told["kernel_shares"])
     assert {"what", "at", "measured_ns", "model_ns", "error"} == set(told["fits"][0])
 
 
@@ -67,6 +69,7 @@ def test_show_in_words() -> None:
         "allocation.fitted_to",
         "+0.37%",
         "27 MiB",
+        "int4.memory",
     ):
         assert word in text
     assert "MoE-OnDemand, batch 64, 16 active" in run("show", "a100-sxm4-80gb")

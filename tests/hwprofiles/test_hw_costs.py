@@ -14,6 +14,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, HostSet, ModelShape, Move, load_profile, load_shape
 from specmoe.hwprofiles.kernels import Gemm, Rates, Tiles, grouped_gemm_ns
 from specmoe.hwprofiles.shape import FORMATS
+from specmoe.hwprofiles.style import Style
 
 Maker = Callable[..., HardwareProfile]
 MOVES: tuple[Move, ...] = get_args(Move)
@@ -144,8 +145,8 @@ def test_a_measured_expert_goes_before_the_roofline(make_profile: Maker, shape: 
     assert Costs(measured, shape, "fp16").expert_ns(1) == 2 * (100 + 256), "measured in another format"
 
 
-@pytest.mark.parametrize("other", [{"d_model": 16}, {"d_ff": 32}, {"gated": True}, {"format": "bf16"}])
-def test_other_measured_experts_do_not_count(make_profile: Maker, shape: ModelShape, other: dict[str, Any]) -> None:
+@pytest.mark.parametrize("other", [{"kernel": "fused"}, {"kernel": "fused", "experts": 2}, {"format": "bf16"}])
+def test_other_measured_kernels_do_not_count(make_profile: Maker, shape: ModelShape, other: dict[str, Any]) -> None:
     curve = MEASURED | other | {"points": points([[1, 50]], ("token", "us"))}
     assert Costs(make_profile({"expert_curve": [curve]}), shape, "fp32").expert_ns(1) == 2 * 612
 
@@ -200,7 +201,9 @@ def test_only_what_is_used_is_named(make_profile: Maker, shape: ModelShape) -> N
     assert Costs(profile, shape, "fp32", moves=("nvme",)).assumed == ("nvme.latency",)
     assert Costs(profile, shape, "fp32", "eager", moves=()).assumed == ("host.eager.sync",)
     assert Costs(profile, shape, "fp16", moves=()).assumed == ("gemm.fp16.rate",)
-    assert Costs(profile, shape, "int8", moves=()).assumed == ("dequantise.int8.rate", "gemm.fp16.rate")
+    expand = Style("expand", "separate")
+    assert Costs(profile, shape, "int8", moves=()).assumed == ("gemm.fp16.rate",)
+    assert Costs(profile, shape, "int8", moves=(), style=expand).assumed == ("dequantise.int8.rate", "gemm.fp16.rate")
     assert Costs(profile, shape, "fp32", moves=(), also_held=("int8",)).assumed == ("dequantise.int8.rate",)
 
 

@@ -8,6 +8,7 @@ from hw_tables import points
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
@@ -27,7 +28,8 @@ def test_durations_are_those_measured(make_profile: Callable[..., HardwareProfil
     routed = tiny_routed(4, num_layers=2, num_experts=4)
     workload = routed.workload
     table = decide(workload, no_predictions(workload.num_events), POLICIES["on-demand-lru"], 4)
-    found = durations_of(workload, table, Costs(profile, shape, "int8"), Home(), [20] * workload.num_steps)
+    costs = Costs(profile, shape, "int8", style=Style("expand", "separate"))
+    found = durations_of(workload, table, costs, Home(), [20] * workload.num_steps)
     assert set(found.before) == {7000}
     assert set(found.after) == {90}
     assert set(found.expert) == {500}

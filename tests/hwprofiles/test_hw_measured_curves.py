@@ -18,8 +18,10 @@ from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Steps
 from specmoe.hwprofiles.curves import Points, Range
 from specmoe.hwprofiles.kernels import measured_ns
 from specmoe.hwprofiles.profile import Calibration, DenseCurve
+from specmoe.hwprofiles.style import Style
 
 Maker = Callable[..., HardwareProfile]
+EXPAND = Style("expand", "separate")
 BEFORE, HEAD, ROUTER = 1536, 400, 32
 
 
@@ -123,16 +125,18 @@ def test_more_work_never_takes_less(
 # Which curves count
 
 
-@pytest.mark.parametrize("other", [{"part": "head", "context": 0}, {"phase": "encode"}, {"d_model": 9}])
+@pytest.mark.parametrize("other", [{"part": "head", "context": 0}, {"phase": "encode"}, {"format": "fp16"}])
 def test_other_curves_do_not_count(make_profile: Maker, shape: ModelShape, other: Table) -> None:
     costs = Costs(make_profile({"dense_curve": [TWO[0] | other]}), shape, "fp32")
     assert costs.before_ns("decode", 1, 32) == costs.dense_ns("decode", 1, 32) + costs.router_ns(1)
 
 
-@pytest.mark.parametrize("other", [{"parameters": 1537}, {"format": "fp16"}])
-def test_other_sizes_do_not_count(make_profile: Maker, shape: ModelShape, other: Table) -> None:
-    costs = Costs(make_profile({"dense_curve": [TWO[0] | other]}), shape, "fp32")
-    assert costs.before_ns("decode", 1, 32) == costs.dense_ns("decode", 1, 32) + costs.router_ns(1)
+@pytest.mark.parametrize("other", [{"parameters": 1537}, {"d_model": 9}])
+def test_other_sizes_correct_the_roofline(make_profile: Maker, shape: ModelShape, other: Table) -> None:
+    near = dense([[1, 70_000], [4, 71_000]]) | other
+    costs = Costs(make_profile({"dense_curve": [near]}), shape, "fp32")
+    assert costs.dense_ns("decode", 1, 32) == 20_000 + 6144 + 4 * 32 * 64
+    assert costs.before_ns("decode", 1, 32) == pytest.approx(70_000, rel=0.001)
 
 
 def test_compressed_experts_have_dense_parts_of_their_compute_format(make_profile: Maker, shape: ModelShape) -> None:
@@ -184,25 +188,25 @@ def test_contention_makes_pinned_copies_longer_and_no_others(make_profile: Maker
 
 def test_the_slots_own_format_was_measured(make_profile: Maker, shape: ModelShape) -> None:
     curves = [expert([[1, 500], [3, 600]], "int8"), expert([[1, 50], [3, 60]], "fp16")]
-    costs = Costs(make_profile({"expert_curve": curves}), shape, "int8", also_held=("int4",))
+    costs = Costs(make_profile({"expert_curve": curves}), shape, "int8", also_held=("int4",), style=EXPAND)
     assert [costs.use_ns(tokens) for tokens in (0, 1, 2, 3, 5)] == [0, 500, 550, 600, 700]
     assert costs.expert_ns(1) == 50, "alone, expanded"
-    assert Costs(costs.profile, shape, "int4").use_ns(1) == (100 + 512) + 50
+    assert Costs(costs.profile, shape, "int4", style=EXPAND).use_ns(1) == (100 + 512) + 50
     assert Costs(costs.profile, shape, "fp16").use_ns(1) == 50
 
 
 def test_without_curves_a_use_is_an_expansion_and_an_expert(profile: HardwareProfile, shape: ModelShape) -> None:
     for held in ("fp32", "int8", "int4"):
-        costs = Costs(profile, shape, held)  # type: ignore[arg-type]
+        costs = Costs(profile, shape, held, style=EXPAND)  # type: ignore[arg-type]
         assert [costs.use_ns(tokens) for tokens in (0, 3)] == [0, costs.dequantise_ns() + costs.expert_ns(3)]
 
 
 def test_measured_expansion_goes_before_its_rate(make_profile: Maker, shape: ModelShape) -> None:
     profile = make_profile({"dequantise.int8.points": points([[256, 700], [1024, 900]])})
-    costs = Costs(profile, shape, "int8")
+    costs = Costs(profile, shape, "int8", style=EXPAND)
     assert costs.dequantise_ns() == 767  # 512 bytes: a third of the way
     assert Costs(profile, shape, "int4").dequantise_ns() == 100 + 512
-    faster = Costs(profile.with_overrides({"dequantise.int8.rate": 1e12}), shape, "int8")
+    faster = Costs(profile.with_overrides({"dequantise.int8.rate": 1e12}), shape, "int8", style=EXPAND)
     assert faster.dequantise_ns() == costs.dequantise_ns()
     assert faster.assumed == (), "the rate is not used"
     assert "dequantise.int8.points" in costs.uses
@@ -267,9 +271,10 @@ def test_assumed_curves_are_named(make_profile: Maker, shape: ModelShape) -> Non
 def test_expansion_counts_only_where_it_is_timed_apart(make_profile: Maker, shape: ModelShape) -> None:
     guess = {"dequantise.int8.rate.source": "assumed"}
     profile = make_profile({"expert_curve": [expert([[1, 500]], "int8")], **guess})
-    assert Costs(profile, shape, "int8").assumed == ()
+    assert Costs(profile, shape, "int8", style=EXPAND).assumed == ()
+    assert Costs(make_profile(guess), shape, "int8").assumed == (), "packed weights are read as they are"
     assert Costs(profile, shape, "fp16", also_held=("int8",)).assumed == ("dequantise.int8.rate",)
-    assert Costs(make_profile(guess), shape, "int8").assumed == ("dequantise.int8.rate",)
+    assert Costs(make_profile(guess), shape, "int8", style=EXPAND).assumed == ("dequantise.int8.rate",)
 
 
 @pytest.mark.parametrize(
@@ -278,8 +283,6 @@ def test_expansion_counts_only_where_it_is_timed_apart(make_profile: Maker, shap
         (DECODE, ()),
         (Steps("decode", Range(1, 8), 96), ("8 token is outside the measured 1 token .. 4 token",)),
         (Steps("decode", Range(2, 3), 128), ("128 positions are outside the measured 32 .. 96",)),
-        (Steps("encode", Range(1, 900), 999), ()),  # nothing was measured there
-        (None, ()),
     ],
 )
 def test_leaving_dense_curves_is_told(
@@ -290,8 +293,16 @@ def test_leaving_dense_curves_is_told(
     assert costs.evidence == ("extrapolated" if warnings else "measured")
 
 
+@pytest.mark.parametrize("steps", [None, Steps("encode", Range(1, 900), 999)])
+def test_a_phase_that_was_not_measured_is_named(make_profile: Maker, shape: ModelShape, steps: Steps | None) -> None:
+    costs = Costs(measured_all(make_profile), shape, "fp32", steps=steps)
+    assert costs.warnings == ("dense parts of hand were not measured on hand: derived from its rates",)
+    assert costs.evidence == "extrapolated"
+
+
 def test_fewer_tokens_than_measured_are_told(make_profile: Maker, shape: ModelShape) -> None:
-    profile = make_profile({"dense_curve": [dense([[16, 1000], [32, 1001]], phase="encode")]})
+    encode = dense([[16, 1000], [32, 1001]], phase="encode")
+    profile = make_profile({"dense_curve": [encode], "expert_curve": [expert([[1, 50]], "fp32")]})
     (warning,) = Costs(profile, shape, "fp32", steps=Steps("encode", Range(3, 20), 32)).warnings
     assert warning == "hand: dense_curve: 3 token is outside the measured 16 token .. 32 token"
 
@@ -299,7 +310,7 @@ def test_fewer_tokens_than_measured_are_told(make_profile: Maker, shape: ModelSh
 def test_leaving_other_curves_is_told(make_profile: Maker, shape: ModelShape) -> None:
     changes = {"expert_curve": [expert([[1, 500], [2, 501]], "int8")]}
     changes |= {"dequantise.int4.points": points([[1024, 700], [2048, 900]])}
-    costs = Costs(make_profile(changes), shape, "int8", also_held=("int4",), most_tokens=3)
+    costs = Costs(make_profile(changes), shape, "int8", also_held=("int4",), most_tokens=3, style=EXPAND)
     assert costs.warnings == (
         "hand: dequantise.int4: 512 B is outside the measured 1 KiB .. 2 KiB",
         "hand: expert_curve: 3 token is outside the measured 1 token .. 2 token",

@@ -11,6 +11,7 @@ from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
@@ -56,7 +57,7 @@ def test_more_layers_than_the_shape_has_cost_what_its_last_one_does() -> None:
 
 def test_compressed_experts_are_expanded_before_use() -> None:
     routed = tiny_routed(3, num_experts=8)
-    costs = costs_of(held="int8")
+    costs = costs_of(held="int8", style=Style("expand", "separate"))
     found = durations_of(routed.workload, on_demand(routed), costs, Home(), [1] * routed.workload.num_steps)
     assert costs.dequantise_ns() > 0
     assert set(found.expert) == {costs.expert_ns(1) + costs.dequantise_ns()}
