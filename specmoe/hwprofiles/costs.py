@@ -281,7 +281,19 @@ class Costs:
             extrapolation(curve, self.most_tokens, f"{name}: expert_curve", "token")
             for curve in list(self._experts.curves.values())[:1]
         ]
-        return tuple(line for line in (*lines, *self._beyond_dense, *self._unmeasured) if line)
+        return tuple(line for line in (*lines, *self._beyond_group, *self._beyond_dense, *self._unmeasured) if line)
+
+    @property
+    def _beyond_group(self) -> list[str]:
+        """A line about launches of more experts than were measured."""
+        curves = self._experts.curves
+        if self.steps is None or self.style.launch == "separate" or not curves:
+            return []
+        most = min(self.shape.experts.number, self.shape.experts.top_k * self.steps.tokens.most)
+        if most <= max(curves):
+            return []
+        measured = f"the measured {min(curves)} .. {max(curves)}"
+        return [f"{self.profile.name}: expert_curve: {most} experts in a launch are outside {measured}"]
 
     @property
     def _unmeasured(self) -> list[str]:

@@ -39,6 +39,7 @@ from specmoe.hwprofiles.shares import (
     shares_of,
 )
 from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY, Style, style_of
+from specmoe.hwprofiles.what_if import scalable, scaled
 
 Maker = Callable[..., HardwareProfile]
 SEPARATE, GROUPED, WAIT = (Style("fused", launch) for launch in LAUNCHING)
@@ -294,6 +295,29 @@ def test_shares_are_derived(profile: HardwareProfile, shape: ModelShape) -> None
     assert Costs(profile, shape, "fp16", style=GROUPED).evidence == "fitted"
     assert Costs(profile, shape, "int4", style=SEPARATE).evidence == "fitted"
     assert Costs(profile, shape, "fp16", dense_format="q8_0").evidence == "fitted"
+
+
+def test_more_experts_than_were_measured_are_named(grouped: HardwareProfile, make_shape: Callable[..., Any]) -> None:
+    wide = make_shape({"experts.number": 32, "experts.top_k": 3})
+
+    def lines(tokens: int, style: Style) -> tuple[str, ...]:
+        steps = Steps("decode", Range(1, tokens), 8)
+        return Costs(grouped, wide, "int4", moves=(), steps=steps, style=style).warnings
+
+    assert lines(2, GROUPED) == lines(9, SEPARATE) == ()
+    assert lines(3, WAIT) == ("hand: expert_curve: 9 experts in a launch are outside the measured 1 .. 8",)
+    assert "32 experts in a launch" in lines(20, GROUPED)[0]
+
+
+@pytest.mark.parametrize("held", PLAIN)
+def test_a_speed_acts_on_anchored_times_as_on_measured_ones(held: Format) -> None:
+    profile, shape = load_profile("h100-sxm5-80gb"), load_shape("switch-base-128")
+    quick = scaled(profile, {"expert.speed": 2, "dense.speed": 4})
+    for one in (shape, resized(shape, 1.5)):
+        costs, faster = (Costs(machine, one, held) for machine in (profile, quick))
+        assert faster.use_ns(3) == pytest.approx(costs.use_ns(3) / 2, rel=0.001)
+        assert faster.before_ns("decode", 3, 64) == pytest.approx(costs.before_ns("decode", 3, 64) / 4, rel=0.001)
+        assert {"expert.speed", "dense.speed"} <= set(scalable(costs))
 
 
 # Dense weights

@@ -70,6 +70,18 @@ def test_shipped_profiles_come_back(name: str, tmp_path: Path) -> None:
     assert list(again.points) == list(profile.points)
 
 
+def test_kernel_and_number_of_experts_are_written_if_unusual(make_profile: Maker, tmp_path: Path) -> None:
+    usual = {"d_model": 8, "d_ff": 16, "gated": False, "format": "int4", "points": points([[1, 5]], ("token", "us"))}
+    curves = [usual, usual | {"kernel": "fused"}, usual | {"kernel": "fused", "experts": 4}]
+    profile = make_profile({"expert_curve": curves})
+    assert written(profile, tmp_path / "p.toml") == profile
+    text = (tmp_path / "p.toml").read_text()
+    assert text.count('kernel = "fused"') == 2 and text.count("experts = 4") == 1
+    assert "library" not in text and "experts = 1" not in text
+    explicit = make_profile({"expert_curve": [usual | {"kernel": "library", "experts": 1}, *curves[1:]]})
+    assert explicit == profile and explicit.hash == profile.hash
+
+
 def test_everything_comes_back(make_profile: Maker, tmp_path: Path) -> None:
     profile = make_profile(EVERYTHING)
     again = written(profile, tmp_path / "p.toml")
