@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from random_traces import META, random_block
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from specmoe.cli import app
@@ -332,12 +333,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-MACHINE = (
-    "--slots", "--vram", "--batch", "--format", "--link", "--tier", "--home-format", "--compressed-slots", "--host",
-    "--steps", "--train", "--policy", "--profile", "--shape",
-)  # fmt: skip
-
-
 def one_of(rng: Random, options: Any) -> Any:
     """A random one."""
     known = list(options)
@@ -412,37 +407,87 @@ def settings(rng: Random, world: World, place: Path) -> None:
         )
 
 
-def _calls(world: World, place: Path) -> tuple[tuple[list[str], tuple[str, ...]], ...]:
-    """Commands that are right, and options of theirs that take any text."""
-    trace, out = str(world.trace), ["--out", str(place / "o")]
-    sweep = ["sweep", "--trace", trace, *world.machine, "--policy", "lookahead", "--workers", "1", *out]
-    counts = ["--tokens", "20", "--sequences", "2", "--assumed-stickiness", "0.5", "--candidates", "2"]
-    recording = ["traces", "import", str(world.good["long.jsonl"]), "--format", "long", "--num-experts", "16", *out]
-    return (
-        (["simulate", trace, *world.machine, "--policy", "lookahead"], (*MACHINE, "--phase", "--out", "--timeline")),
-        (sweep, (*MACHINE, "--one-at-a-time", "--trace")),
-        (["traces", "head", trace], ("-n",)),
-        (["traces", "split", trace, *out], ("--fractions", "--seed", "--prob-bits", "--lookahead-depth")),
-        (recording, ("--format", "--num-experts", "--top-k", "--model", "--phase", "--kind")),
-        (["traces", "synthesize", str(world.good["counts.json"]), *counts, *out], (*counts[::2], "--seed", "--phase")),
-        (
-            ["evaluate", trace, "--predictor", "frequency"],
-            ("--predictor", "--depth", "--set", "--train", "--checkpoint"),
-        ),
-        (["analyze", trace, *out], ("--batch",)),
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that is no group, with the words that call it."""
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            yield from _commands(inner, (*path, name))
+    else:
+        yield path, command
+
+
+@cache
+def option_places() -> tuple[tuple[tuple[str, ...], str, bool], ...]:
+    """Every option of every command: the words that call the command, the option's name, whether it takes a value."""
+    return tuple(
+        (path, max(option.opts, key=len), not option.is_flag)
+        for path, command in _commands(get_command(app))
+        for option in command.params
+        if option.param_type_name == "option" and (path, max(option.opts, key=len)) not in LEFT_OUT
     )
 
 
+LEFT_OUT = {
+    (("sweep",), "--dask"): "waits for a cluster",
+    (("demo",), "--out"): "a right one runs for a minute",
+}
+
+
+def _calls(world: World, place: Path) -> dict[tuple[str, ...], list[str]]:
+    """Right arguments of commands; those that would take minutes lack a file, so that only their options are read."""
+    trace, missing, out = str(world.trace), "missing.toml", ["--out", str(place / "o")]
+    counts = ["--tokens", "20", "--sequences", "2", "--assumed-stickiness", "0.5", "--candidates", "2"]
+    return {
+        ("simulate",): [trace, *world.machine, "--policy", "lookahead"],
+        ("sweep",): ["--trace", trace, *world.machine, "--policy", "lookahead", "--workers", "1", *out],
+        ("report",): [str(world.run), *out],
+        ("plot",): [str(world.run), *out],
+        ("evaluate",): [trace, "--predictor", "frequency"],
+        ("analyze",): [missing, *out],
+        ("checksums",): [trace, "--steps", "2"],
+        ("traces", "info"): [trace],
+        ("traces", "validate"): [trace],
+        ("traces", "head"): [trace],
+        ("traces", "split"): [trace, *out],
+        ("traces", "export"): [trace, *out],
+        ("traces", "import"): [str(world.good["long.jsonl"]), "--format", "long", "--num-experts", "16", *out],
+        ("traces", "synthesize"): [str(world.good["counts.json"]), *counts, *out],
+        ("profile", "show"): ["rtx3090"],
+        ("profile", "diff"): ["rtx3090", "rtx4090"],
+        ("profile", "fit"): ["h100-sxm5-80gb"],
+        ("profile", "measure"): out,
+        ("advise",): ["--profile", "rtx3090", "--vram", "4GiB", "--model", "switch-base-128", "--trace", missing],
+        ("demo",): ["--out", str(world.trace)],
+        ("collect",): ["--model", missing, *out],
+        ("pretrain",): ["--preset", "switch-mini-128", "--text", missing, *out],
+        ("train",): [missing, "--architecture", "mlp", *out],
+        ("validate",): [missing, "--profile", "rtx3090", *out],
+        ("calibrate",): [missing, missing, "--profile", "rtx3090", *out],
+        ("reproduce", "isca24"): ["--shape", missing],
+    }
+
+
+def _odd_option(rng: Random, name: str, valued: bool) -> list[str]:
+    return [name, one_of(rng, [text for text in TEXTS if text != ".."])] if valued else [name]
+
+
 def options(rng: Random, world: World, place: Path) -> None:
-    """A command with one or two options whose values are odd."""
-    arguments, names = one_of(rng, _calls(world, place))
-    wrong = [part for _ in range(int(rng.integers(1, 3))) if names for part in (one_of(rng, names), one_of(rng, TEXTS))]
-    if {"--tokens", "--sequences"} & set(wrong) and str(2**31) in wrong:
-        return  # is done, in hours
-    if any(value.startswith("/") or value == ".." for value in wrong):
-        return
+    """A command with one or two options whose values are odd; every option of every command is as likely."""
+    path, name, valued = one_of(rng, option_places())
+    wrong = _odd_option(rng, name, valued)
+    if rng.random() < 0.5:
+        _, name, valued = one_of(rng, [place for place in option_places() if place[0] == path])
+        wrong += _odd_option(rng, name, valued)
     with inside(place):
-        command([*arguments, *wrong])
+        command([*path, *_calls(world, place).get(path, []), *wrong])
+
+
+def advice(rng: Random, world: World, place: Path) -> None:
+    """`advise` on a trace, with an option whose value is odd."""
+    names = [name for path, name, valued in option_places() if path == ("advise",) and valued]
+    arguments = ["--profile", "rtx3090", "--vram", "4GiB", "--trace", str(world.trace), "--steps", "2"]
+    with inside(place):
+        command(["advise", *arguments, "--model", str(world.shape), *_odd_option(rng, one_of(rng, names), True)])
 
 
 def files(rng: Random, world: World, place: Path) -> None:
@@ -509,9 +554,13 @@ GROUPS: dict[str, Callable[[Random, World, Path], None]] = {
     "settings": settings,
     "options": options,
     "files": files,
+    "advice": advice,
     "checkpoints": checkpoints,
 }
-SHARES = {"readers": 12, "foreign": 2, "directories": 1, "settings": 3, "options": 3, "files": 3, "checkpoints": 1}
+SHARES = {  # of 400 inputs, so that each group takes a fair part of the time: a reader takes 4 ms, a checkpoint 1.5 s
+    "readers": 250, "foreign": 60, "settings": 28, "options": 30, "files": 28, "directories": 2, "advice": 1,
+    "checkpoints": 1,
+}  # fmt: skip
 
 
 # Running
@@ -555,16 +604,22 @@ def attempt(group: str, seed: int, world: World) -> Failure | None:
     return None
 
 
+def turns_of(groups: tuple[str, ...]) -> list[str]:
+    """The groups of consecutive inputs: each as often as its share, spread evenly."""
+    turns = [((turn + 0.5) / SHARES[group], group) for group in groups for turn in range(SHARES[group])]
+    return [group for _, group in sorted(turns)]
+
+
 def fuzz(
     world: World, seed: int, seconds: float, most: int = sys.maxsize, groups: tuple[str, ...] = tuple(GROUPS)
 ) -> tuple[int, list[Failure]]:
     """As many cases as time allows, and those that failed."""
     end, failures = time.monotonic() + seconds, []
-    weighed = [group for group in groups for _ in range(SHARES[group])]
+    turns = turns_of(groups)
     for number in count():
         if number >= most or time.monotonic() > end:
             return number, failures
-        failure = attempt(weighed[number % len(weighed)], seed + number, world)
+        failure = attempt(turns[number % len(turns)], seed + number, world)
         if failure is not None:
             failures.append(failure)
             print(f"{failure.case}: {failure.error}", flush=True)  # noqa: T201
@@ -586,6 +641,9 @@ def main() -> int:
         print(f"{times:6} {error}")  # noqa: T201
     for failure in failures:
         print(f"again: PYTHONPATH=.:tests:tests/collect python tests/fuzz/fuzzer.py {failure.case}")  # noqa: T201
+    turns = turns_of(tuple(GROUPS))
+    for group, times in Counter(turns[number % len(turns)] for number in range(inputs)).items():
+        print(f"{times:6} inputs of {group}")  # noqa: T201
     print(f"{inputs} inputs, {len(failures)} failures (FUZZ_SEED={seed})")  # noqa: T201
     return int(bool(failures))
 

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzer import GROUPS, World, attempt, bytes_of, fuzz, toml_of, value_of
+from fuzzer import (
+    GROUPS,
+    READERS,
+    SHARES,
+    World,
+    attempt,
+    bytes_of,
+    fuzz,
+    option_places,
+    toml_of,
+    turns_of,
+    value_of,
+)
 
 CASES = {"readers": 150, "foreign": 60, "settings": 6, "options": 10, "files": 6}
 
@@ -21,6 +33,15 @@ def test_mutated_inputs_end_cleanly(group: str, world: World) -> None:
     inputs, failures = fuzz(world, 0, 600, CASES[group], (group,))
     assert inputs == CASES[group]
     assert not failures
+
+
+def test_a_run_reaches_every_reader_and_option() -> None:
+    turns = turns_of(tuple(GROUPS))
+    assert {group: turns.count(group) for group in GROUPS} == SHARES
+    times = 20_000 / len(turns)
+    assert times * SHARES["readers"] > 100 * len(READERS)
+    assert times * SHARES["options"] > 5 * len(option_places())
+    assert min(map(turns[:80].count, ("settings", "options", "files"))) >= 5, "spread evenly"
 
 
 def test_a_defect_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
