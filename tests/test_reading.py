@@ -73,6 +73,7 @@ READERS: dict[str, Reader] = {
     "documents.txt": lambda path: read_documents([path]),
     **{f"{name}.{ending}": importing(name) for name in FORMATS for ending in ("parquet", "csv", "jsonl", "npy")},
 }
+LONGEST = 2000  # characters of a message, with a path
 GOOD = {("text.json", "a list"), ("text.json", "a number")}
 GOOD |= {(name, "nothing") for name in ("text.toml", "question.toml", "times.toml")}
 
@@ -108,7 +109,10 @@ def test_what_is_no_such_file_is_one_line(name: str, wrong: str, tmp_path: Path)
     path = tmp_path / name
     path.write_bytes(WRONG[wrong])
     if (name, wrong) not in GOOD and (name != "documents.txt" or wrong in ("nothing", "no UTF-8")):
-        complaint(READERS[name], path)
+        assert len(complaint(READERS[name], path)) < LONGEST
+        assert [file.name for file in tmp_path.iterdir()] == [name], "nothing is written"
+    elif name != "documents.txt":  # any UTF-8 is a document
+        assert READERS[name](path) is not None
 
 
 def fifo(path: Path) -> None:
@@ -133,7 +137,8 @@ def test_what_is_no_regular_file_is_not_read(name: str, make: Callable[[Path], N
     make(tmp_path / name)
     if name == "documents.txt" and make is directory:
         return
-    complaint(READERS[name], tmp_path / name)
+    assert len(complaint(READERS[name], tmp_path / name)) < LONGEST
+    assert [file.name for file in tmp_path.iterdir()] == [name], "nothing is written"
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
@@ -179,17 +184,18 @@ def test_brackets_in_strings_and_beside_each_other_are_not_deep() -> None:
 def test_arrays_that_claim_more_than_there_is(tmp_path: Path) -> None:
     header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (4611686018427, 24, 4), }".ljust(117) + b"\n"
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + header)
-    complaint(importing("vllm"), tmp_path / "x.npy")
+    assert "x.npy: not " in complaint(importing("vllm"), tmp_path / "x.npy")
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
         file.writestr("a.npy", b"\x93NUMPY\x01\x00\x76\x00" + header)
-    complaint(importing("vllm"), tmp_path / "x.npz")
+    assert "x.npz: not " in complaint(importing("vllm"), tmp_path / "x.npz")
 
 
 def test_metadata_in_another_encoding(tmp_path: Path) -> None:
     table = pa.table({"seq": [0], "pos": [0], "expert_ids": [[0, 1, 2, 3] * 24], "expert_probs": [[0.25] * 96]})
     for metadata in ({b"origin": b"\xff"}, {b"sequences": b"[1]"}, {b"\xff\xff": b"", b"sequences": b"{"}):
         pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "x.parquet")
-        complaint(importing("gptoss"), tmp_path / "x.parquet")
+        assert complaint(importing("gptoss"), tmp_path / "x.parquet").startswith(str(tmp_path / "x.parquet"))
+        assert not (tmp_path / "imported.parquet").exists()
 
 
 # What is a whole trace file and no valid trace

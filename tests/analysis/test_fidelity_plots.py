@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 from made_cells import GROUP, cell, judged
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from specmoe.analysis.figures.fidelity import (
     About,
     caption,
+    draw_errors,
+    draw_parts,
+    draw_prediction,
     errors_figure,
     grouped,
     laid_out,
@@ -207,16 +211,22 @@ def test_parts_below_nothing_are_not_drawn_backwards() -> None:
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 @pytest.mark.parametrize("of", [cells, many, lambda: cells()[:1]], ids=["few", "many", "one"])
 def test_all_text_is_inside(draw: Callable[..., Any], of: Callable[[], list[CellFidelity]]) -> None:
-    inside(draw(of(), "T", ABOUT))
+    chart = draw(of(), "T", ABOUT)
+    assert words(chart), "there is text"
+    assert outside(chart) == []
 
 
-def inside(chart: Any) -> None:
+def words(chart: Any) -> list[Text]:
+    """All text but the numbers at ticks."""
+    return [text for text in chart.findobj(Text) if any(map(str.isalpha, text.get_text()))]
+
+
+def outside(chart: Any) -> list[str]:
+    """Text that leaves the picture at the left, at the bottom, at the right or at the top."""
     chart.draw_without_rendering()
-    words = [text for text in chart.findobj(Text) if any(map(str.isalpha, text.get_text()))]  # no ticks
-    for box in map(Text.get_window_extent, words):
-        assert min(box.x0, box.y0) >= -1
-        assert box.x1 <= chart.bbox.x1 + 1
-        assert box.y1 <= chart.bbox.y1 + 1
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words(chart)]
+    right, top = chart.bbox.x1 + 1, chart.bbox.y1 + 1
+    return [name for name, box in boxes if min(box.x0, box.y0) < -1 or box.x1 > right or box.y1 > top]
 
 
 def test_names_of_rows_do_not_overlap() -> None:
@@ -268,4 +278,13 @@ def test_timelines_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     plot_timelines(runs, 1, tmp_path / "a.png", "T", "told")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    inside(timelines_figure(runs, 1, "T", "told"))
+    assert outside(timelines_figure(runs, 1, "T", "told")) == []
+
+
+@pytest.mark.parametrize("draw", [draw_prediction, draw_errors, draw_parts])
+def test_panels_are_drawn_on_the_axes_that_are_given(draw: Callable[..., Any]) -> None:
+    ax = Figure().subplots()
+    assert draw(cells(), ax) is ax
+    assert ax.get_xlabel() and (ax.lines or ax.patches)
+    assert not ax.figure.get_suptitle()
+    assert draw(cells()).figure is not ax.figure

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from sweep_rows import LINK, MS, crowd, failed, grid, guess, oracle, resident, row, table
 
 from specmoe.analysis.figures import Drawn, figures_of
-from specmoe.analysis.figures.precision import spread_out
-from specmoe.analysis.figures.setting import settings_of
+from specmoe.analysis.figures.batch import draw_batch
+from specmoe.analysis.figures.link import draw_speed_up, speed_ups
+from specmoe.analysis.figures.pareto import draw_pareto
+from specmoe.analysis.figures.precision import draw_break_even, draw_precision, spread_out
+from specmoe.analysis.figures.setting import Cell, Setting, settings_of
 from specmoe.analysis.figures.tornado import swings_of
 from specmoe.analysis.lines import Line
 from specmoe.analysis.style import broken, save
@@ -467,3 +472,48 @@ def test_names_are_no_formulas(tmp_path: Path) -> None:
         save(one.figure, tmp_path / "a.png")
     assert odd in one.figure.get_supxlabel()
     assert matplotlib.rcParams["text.parse_math"]
+
+
+def along(name: str, *columns: str) -> tuple[Setting, list[Cell]]:
+    """The first setting of a table, and its cells along the columns."""
+    setting = settings_of(TABLES[name]())[0]
+    return setting, setting.along(*columns)
+
+
+def speed_up_panel(ax: Any) -> Any:
+    setting, cells = along("grid", LINK)
+    return draw_speed_up(setting, cells, speed_ups(cells, LINK, "on-demand-lru"), LINK, ax)
+
+
+def pareto_panel(ax: Any) -> Any:
+    setting, cells = along("grid", "slots")
+    return draw_pareto(setting, cells, lambda cell: cell.point.peak_gib, "VRAM, GiB", ax)
+
+
+def precision_panel(ax: Any) -> Any:
+    setting, cells = along("guesses", ASSUMED)
+    return draw_precision(setting, [Line("noisy oracle", [20, 80], [-10, 30])], None, cells[0].point, ax)
+
+
+def break_even_panel(ax: Any) -> Any:
+    summaries = [row("lookahead", precision=0.7) | {"assumed": []}]
+    return draw_break_even([(5e9, 0.9), (10e9, 0.6), (20e9, None)], 0.6, summaries, ax)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        speed_up_panel,
+        pareto_panel,
+        precision_panel,
+        break_even_panel,
+        lambda ax: draw_batch(*along("batches", "batch"), by_time=True, ax=ax),
+        lambda ax: draw_batch(*along("batches", "batch"), by_time=False, ax=ax),
+    ],
+)
+def test_panels_of_a_sweep_are_drawn_on_the_axes_that_are_given(draw: Callable[[Any], Any]) -> None:
+    ax = Figure().subplots()
+    assert draw(ax) is ax
+    assert ax.lines and ax.get_xlabel() and ax.get_ylabel()
+    assert not ax.figure.get_suptitle()
+    assert draw(None).figure is not ax.figure
