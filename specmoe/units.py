@@ -112,6 +112,7 @@ COUNTS = {  # least and most, by the name of an option
     "compressed-slots": (0, 10**7),
     "batch": (1, 10**6),
     "steps": (1, 10**9),
+    "timeline-steps": (1, 10**9),
     "sequences": (1, 10**9),
     "tokens": (1, 10**9),
     "candidates": (1, 2**15),

@@ -44,6 +44,22 @@ def lines(captured: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", captured).splitlines()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "demo --steps 0",
+        "simulate switch-mini-128/decode/test --policy oracle --steps 0",
+        "simulate switch-mini-128/decode/test --policy oracle --timeline-steps 0",
+        "validate x --profile rtx3090 --out o --repeats 1",
+    ],
+)
+def test_a_number_out_of_range_is_one_line(arguments: str) -> None:
+    result = CliRunner().invoke(app, arguments.split())
+    *_, option, value = arguments.split()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: {option} {value}: at least {int(value) + 1} expected\n"
+
+
 def test_a_comparison_fits_eighty_columns(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     console.table(ROWS)
     printed = lines(capsys.readouterr().out)

@@ -61,9 +61,7 @@ def simulate(
         str | None,
         typer.Option(help="Policy in the timeline. Default: the fastest one that loads experts and is no yardstick."),
     ] = None,
-    timeline_steps: Annotated[
-        int | None, typer.Option(min=1, metavar="<int>", help="Steps in the timeline. Default: 200.")
-    ] = None,
+    timeline_steps: Annotated[int | None, typer.Option(help="Steps in the timeline. Default: 200.")] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
     from specmoe.hwprofiles.shape import FORMATS

@@ -67,7 +67,7 @@ def validate(
             autocompletion=options.completing(lambda: GRIDS),
         ),
     ] = "quick",
-    repeats: Annotated[int, typer.Option(min=2, help="Number of measured runs per cell.")] = 7,
+    repeats: Annotated[int, typer.Option(help="Number of measured runs per cell.")] = 7,
     emulate: Annotated[
         str | None,
         typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,15 @@ def complaint(*arguments: str) -> str:
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     return result.stderr
+
+
+def test_readme_shows_what_advise_says() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (command,) = re.findall(r"^ +specmoe (advise .+)$", text, re.MULTILINE)
+    result = advise(*command.split()[1:])
+    assert result.exit_code == 0, result.output
+    block = text.split("It prints five lines:\n\n", 1)[1].split("\nMore questions", 1)[0]
+    assert " ".join(result.stdout.split()) == " ".join(block.split())
 
 
 @pytest.fixture(scope="module")

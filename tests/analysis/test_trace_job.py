@@ -227,6 +227,15 @@ def test_what_is_no_analysis(what: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("table", "column"), [("usage", "expert"), ("paths", "sequence"), ("paths", "place")])
+def test_a_row_without_its_place_in_a_figure_is_an_error(table: str, column: str, tmp_path: Path) -> None:
+    made = analysis_of(tmp_path, 20)
+    frame = made.tables[table].assign(**{column: None})
+    save_analysis(dataclasses.replace(made, tables={**made.tables, table: frame}), tmp_path)
+    with pytest.raises(InputError, match=f"table {table}: {column}: an empty place"):
+        load_analysis(tmp_path)
+
+
 def test_another_versions_analysis(tmp_path: Path) -> None:
     made = analysis_of(tmp_path, 20)
     save_analysis(dataclasses.replace(made, facts={**made.facts, "schema": 99}), tmp_path)

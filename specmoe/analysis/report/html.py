@@ -21,30 +21,30 @@ VOID = frozenset(("col", "input", "link", "meta", "br", "wbr"))
 
 
 class Html(str):
-    """Text that is HTML already; made by `tag`, `join` and what draws, never from what was read."""
+    """Text that is HTML already. Only `tag`, `join` and the figures construct it; text from a file is never one."""
 
     __slots__ = ()
 
 
 def html(value: object) -> Html:
-    """A value as HTML: escaped, unless it is that already; nothing for None."""
+    """A value as HTML: `Html` stays as it is, other text is escaped, None is empty."""
     if isinstance(value, Html):
         return value
     return Html("" if value is None else escape(visible(str(value))))
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Parts, one after the other."""
+    """The parts concatenated."""
     return Html("".join(map(html, parts)))
 
 
 def breakable(text: str) -> Html:
-    """A text with long dotted names, which may be broken after their dots."""
+    """A text as HTML in which a line may break after the dots of a dotted name."""
     return Html("<wbr>".join(html(part) for part in re.split(r"(?<=[a-z]\.)(?=[a-z])", text)))
 
 
 def tag(element: str, /, *children: object, **attributes: object) -> Html:
-    """An element. `class_` is `class`, `data_x` is `data-x`; True is an attribute without value, None no attribute."""
+    """An element. `class_` means `class`, `data_x` means `data-x`; True is an attribute without value, None is none."""
     opened = "".join(_attribute(key, value) for key, value in attributes.items())
     if element in VOID:
         return Html(f"<{element}{opened}>")
@@ -59,7 +59,7 @@ def _attribute(key: str, value: object) -> str:
 
 
 class Column(NamedTuple):
-    """A title, what it means, and whether its cells are numbers."""
+    """A column of a table: its title, the title's meaning, and whether cells are numbers."""
 
     title: str
     meaning: str = ""
@@ -67,14 +67,14 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Texts of the cells, one for each column, and the row's class in the style sheet."""
+    """A row of a table: one text per column, and the row's class in the style sheet."""
 
     cells: Sequence[object]
     look: str | None = None
 
 
 def plain_table(caption: str, columns: Sequence[Column], rows: Iterable[Row], **attributes: object) -> Html:
-    """A table that scrolls by itself where it is too wide; the first cell of a row is its header."""
+    """A table that scrolls if it is wider than the page; the first cell of a row is its header."""
     head = tag("thead", tag("tr", *(_header(column) for column in columns)))
     body = tag("tbody", *(_row(row, columns) for row in rows))
     table = tag("table", tag("caption", caption), head, body, **attributes)
@@ -82,7 +82,7 @@ def plain_table(caption: str, columns: Sequence[Column], rows: Iterable[Row], **
 
 
 def sortable_table(key: str, caption: str, columns: Sequence[Column], rows: Sequence[Row], first: int) -> Html:
-    """One that a script lets readers sort and filter; the rows come sorted by column `first`, upwards."""
+    """A table that readers can sort and filter; initially its rows ascend by column `first`."""
     field = tag("input", type="search", id=f"{key}-filter", autocomplete="off", spellcheck="false")
     label = tag("label", "Show rows with ", field, for_=f"{key}-filter")
     controls = tag("p", label, " ", tag("output", for_=f"{key}-filter"), class_="filter", hidden=True)
@@ -106,7 +106,7 @@ POLICY = (
 
 
 def document(title: str, opening: Html, parts: Sequence[tuple[str, str, Html]], footer: str) -> str:
-    """The whole of it. A part is its id, its name in the list of parts, and its section."""
+    """The whole page. Each part is (id, name in the list of parts, section)."""
     script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     head = tag(
@@ -126,7 +126,7 @@ def document(title: str, opening: Html, parts: Sequence[tuple[str, str, Html]], 
 
 
 def asset(name: str) -> str:
-    """A file of the page's own."""
+    """The text of a file in this directory: the page's style sheet or script."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
@@ -138,7 +138,7 @@ CHANGED = "changed"  # the column that stands for more of them
 
 
 class Figure(NamedTuple):
-    """A column that is worked out of a row."""
+    """A column whose cells are computed from a row of the sweep's table."""
 
     column: Column
     value: Callable[[Mapping[str, Any]], float | None]
@@ -175,7 +175,7 @@ FIGURES = (
 
 
 def study_table(key: str, table: SweepTable) -> Html:
-    """What cells share, and all of them (of very many the fastest), failed ones at the end."""
+    """What all cells share, then a table of at most `MOST` cells, fastest first and failed ones last."""
     keys = _together(varying(table.rows, [*KEYS, *table.varied]))
     good = table.good.sort_values(["latency_mean_ns", "policy"], kind="stable").to_dict("records")
     bad = table.rows[table.rows["error"] != ""].to_dict("records")
@@ -191,19 +191,19 @@ def study_table(key: str, table: SweepTable) -> Html:
 
 
 def varying(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns that tell rows apart, the policy first."""
+    """Names of the columns whose values differ among the rows, the policy first."""
     differing = [name for name in names if name not in ALWAYS and rows[name].nunique(dropna=False) > 1]
     return [*ALWAYS, *differing]
 
 
 def _together(keys: Sequence[str]) -> list[str]:
-    """With one column in place of very many."""
+    """The names, with one column in place of those for settings if these are many."""
     varied = [name for name in keys if name.startswith((SET, SCALE))]
     return [*keys] if len(varied) <= MANY else [*(name for name in keys if name not in varied), CHANGED]
 
 
 def shared(table: SweepTable) -> dict[str, str]:
-    """What all rows have in common, by column; what is empty aside."""
+    """Values that all rows have in common, by column, without empty ones."""
     keys = varying(table.rows, [*KEYS, *table.varied])
     first = table.rows.iloc[0].to_dict()
     same = {name: value_text(name, first[name]) for name in (*KEYS, *table.varied) if name not in keys}
@@ -220,7 +220,7 @@ def title(name: str) -> str:
 
 
 def value_text(name: str, value: Any) -> str:
-    """A key's value as a cell shows it."""
+    """A cell's text for the value of a key column."""
     found = known(value)
     if found is None:
         return NONE

@@ -33,7 +33,7 @@ LINE = " \\\n    "  # between the parts of a long command
 
 
 def table_of(results: Mapping[Path, RunResult]) -> SweepTable:
-    """A row for each result, in their order; the manifest tells their version and the commands."""
+    """The results as a sweep's table, one row each in their order, with a manifest of their version and commands."""
     rows = [_row(path, result) for path, result in results.items()]
     version = next(iter(results.values())).manifest.versions.get("specmoe", "")
     command = "\n".join(commands(results.values()))
@@ -42,7 +42,7 @@ def table_of(results: Mapping[Path, RunResult]) -> SweepTable:
 
 
 def _hashes(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:
-    """Of what was read: by kind and name, as a sweep's manifest tells them."""
+    """Hashes of the traces, profiles and shapes, by kind and name, as in a sweep's manifest."""
     found: dict[str, dict[str, str]] = {}
     for manifest in (result.manifest for result in results):
         for kind, digest in manifest.hashes.items():
@@ -77,7 +77,7 @@ def _command(arguments: tuple[str, ...], policies: list[str]) -> str:
 
 
 def _shared(manifest: Manifest, steps: str) -> tuple[str, ...]:
-    """The trace and the options that are not the policy's."""
+    """Arguments of `specmoe simulate` that do not depend on the policy: the trace and options."""
     chosen = {name: manifest.parameters.get(name) or usual for name, usual in CHOICES.items()}
     options = {name: str(getattr(manifest, name)) for name in OPTIONS} | {"steps": steps}
     unusual = {name: str(value) for name, value in chosen.items() if value != CHOICES[name]}
@@ -100,20 +100,20 @@ EXPECTED = "a sweep, results of runs, a timeline, a validation or an analysis of
 
 @dataclass(frozen=True)
 class Study:
-    """Cells that were asked for together: a sweep, or the single runs in a directory."""
+    """Cells that one command simulated: a sweep, or the single runs in a directory."""
 
     name: str
     table: SweepTable
 
     @property
     def version(self) -> str:
-        """Of the specmoe that simulated them."""
+        """Version of specmoe that simulated the cells."""
         return str(self.table.manifest.get("version", ""))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that was found, in the order of the directories, and in each by file name; names of studies are unique."""
+    """Everything that a report shows, by directory in the given order, then by file name; study names are unique."""
 
     studies: tuple[Study, ...]
     analyses: tuple[Analysis, ...]
@@ -125,7 +125,7 @@ Found = Study | Analysis | Validation | Path
 
 
 def read_inputs(directories: Sequence[Path]) -> Inputs:
-    """Raises InputError for a directory with nothing in it, a damaged file, and results of different versions."""
+    """Read directories; raises InputError for an empty one, a damaged file, or results of different versions."""
     found: list[Found] = []
     for directory in dict.fromkeys(directories):
         here = list(_read(directory))
@@ -143,7 +143,7 @@ def read_inputs(directories: Sequence[Path]) -> Inputs:
 
 
 def _named_apart(studies: Sequence[Study]) -> Iterator[Study]:
-    """Of several with one name all but the first get a number."""
+    """The studies, of which all but the first of one name get a number in theirs."""
     seen: Counter[str] = Counter()
     for study in studies:
         seen[study.name] += 1
@@ -152,7 +152,7 @@ def _named_apart(studies: Sequence[Study]) -> Iterator[Study]:
 
 
 def same_version(studies: Sequence[Study]) -> None:
-    """Raises InputError, naming two, if results were made by different versions of specmoe."""
+    """Raises InputError, which names two of the results, if different versions of specmoe wrote them."""
     for one, other in pairwise(studies):
         if one.version != other.version:
             made = " and ".join(f"{each.name} by specmoe {each.version or 'unknown'}" for each in (one, other))
@@ -171,7 +171,7 @@ def _read(directory: Path) -> Iterator[Found]:
 
 
 def _runs(name: str, directory: Path) -> Iterator[Study]:
-    """Results, those of each version by themselves."""
+    """Results grouped by the version of specmoe that wrote them."""
     paths = [path for path in sorted(directory.glob("*.parquet")) if is_result(path)]
     versions: dict[str, dict[Path, RunResult]] = {}
     for path in paths:
@@ -182,7 +182,7 @@ def _runs(name: str, directory: Path) -> Iterator[Study]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether it calls itself a run's; raises InputError for what is no Parquet file."""
+    """Whether the file's metadata are those of a run; raises InputError for what is no Parquet file."""
     require_regular(path, "a Parquet file")
     with parsing(path, "a Parquet file, or only a part of one"):
         told = json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))

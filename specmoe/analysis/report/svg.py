@@ -27,7 +27,7 @@ UNTURNED = re.compile(r"^rotate\(-?0 [^)]*\)$")
 
 
 def inline_svg(chart: Figure, key: str, label: str) -> Html:
-    """The figure as an element with an accessible name. `key` is unique in the page; the same input, the same text."""
+    """The figure as an element with an accessible name. `key` is unique in the page. Equal input gives equal text."""
     root = ElementTree.fromstring(_drawn(chart, key))
     box = root.attrib["viewBox"]
     _drop(root)
@@ -50,7 +50,7 @@ def _drawn(chart: Figure, key: str) -> str:
 
 
 def _drop(root: Element) -> None:
-    """Without metadata, which tell the time, and without a style sheet that would be the whole page's."""
+    """Remove metadata, which hold the time, and the style sheet, which would apply to the whole page."""
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in (f"{SVG}metadata", f"{SVG}style")]:
             parent.remove(child)
@@ -62,7 +62,7 @@ def _referenced(root: Element) -> set[str]:
 
 
 def _walk(element: Element, mapped: bool = False, stays: bool = False) -> Iterator[tuple[Element, bool]]:
-    """All elements, and whether their colours stay what they are: a heat map's, and those of text on it."""
+    """Each element, and whether it keeps its colours, as a heat map and the text on it do."""
     name = element.get("id", "")
     if name.startswith("axes_"):
         mapped = any(child.tag == f"{SVG}image" or MESH in child.get("id", "") for child in element.iter())
@@ -74,7 +74,7 @@ def _walk(element: Element, mapped: bool = False, stays: bool = False) -> Iterat
 
 
 def _clean(element: Element, key: str, kept: set[str], stays: bool) -> None:
-    """Without what a page does not need; ids are the page's, greys are between its ink and its paper."""
+    """Remove attributes that a page does not need, make ids unique in it, and greys shades of its ink and paper."""
     raw = dict(element.attrib)
     element.attrib.clear()
     element.tag = element.tag.removeprefix(SVG)
@@ -100,7 +100,7 @@ def _value(name: str, value: str, key: str, stays: bool) -> str:
 
 
 def _following(found: re.Match[str]) -> str:
-    """A colour that follows the page's scheme: greys from ink to paper, dim colours lighter on a dark page."""
+    """A colour that follows the page's scheme: greys range from ink to paper, dim colours lighten on a dark page."""
     red, green, blue = (int(part, 16) for part in found.groups())
     if red == green == blue:
         share = 100 - round(red / 2.55)

@@ -74,7 +74,7 @@ def save_figures(analysis: Analysis, directory: Path) -> list[Path]:
 
 
 FACTS = "analysis.json"
-PLACES = ("expert", "next_expert")  # columns that say where in a matrix a row belongs
+PLACES = ("expert", "next_expert", "sequence", "place")  # columns that say where in a figure a row belongs
 
 
 def save_analysis(analysis: Analysis, directory: Path) -> list[Path]:

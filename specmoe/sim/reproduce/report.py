@@ -21,40 +21,40 @@ LATENCY_LIMIT = 0.10
 RATIO_LIMIT = 0.05
 
 
-def to_json(made: Reproduction) -> dict[str, Any]:
+def to_json(reproduction: Reproduction) -> dict[str, Any]:
     """One JSON object; what compares is null where nobody measured."""
-    seen = measured(made.shape)
-    off = errors(made.figures, seen) if seen else None
+    seen = measured(reproduction.shape)
+    off = errors(reproduction.figures, seen) if seen else None
     return {
-        "shape": made.shape,
+        "shape": reproduction.shape,
         "profile": PROFILE,
         "format": "fp32",
         "trace_kind": "synthetic",
         "batch": 1,
         "input_tokens": INPUT_TOKENS,
         "output_tokens": OUTPUT_TOKENS,
-        **made.figures._asdict(),
-        "on_demand_lru": made.on_demand_lru._asdict(),
+        **reproduction.figures._asdict(),
+        "on_demand_lru": reproduction.on_demand_lru._asdict(),
         "measured": seen and seen._asdict(),
         "errors": off and off._asdict(),
         "ratio_errors": off and ratio_errors(off.block_latency_ms),
         "targets": off and [target._asdict() | {"met": target.met} for target in targets(off)],
-        "evidence": made.evidence,
-        "assumed": made.assumed,
-        "warnings": made.warnings,
+        "evidence": reproduction.evidence,
+        "assumed": reproduction.assumed,
+        "warnings": reproduction.warnings,
     }
 
 
-def to_markdown(made: Reproduction) -> str:
+def to_markdown(reproduction: Reproduction) -> str:
     """Tables of simulated and measured numbers, then what to know before believing them."""
-    seen = measured(made.shape)
+    seen = measured(reproduction.shape)
     blocks = [
-        f"{made.shape} on {PROFILE}, fp32, batch 1, {INPUT_TOKENS} tokens in and {OUTPUT_TOKENS} out",
-        *_tables(made.figures, seen),
-        _cache_line(made),
-        *([_verdict(errors(made.figures, seen))] if seen else []),
-        f"Evidence: {made.evidence}. Assumed: {', '.join(made.assumed)}.",
-        "\n".join(f"- {warning}" for warning in made.warnings),
+        f"{reproduction.shape} on {PROFILE}, fp32, batch 1, {INPUT_TOKENS} tokens in and {OUTPUT_TOKENS} out",
+        *_tables(reproduction.figures, seen),
+        _cache_line(reproduction),
+        *([_verdict(errors(reproduction.figures, seen))] if seen else []),
+        f"Evidence: {reproduction.evidence}. Assumed: {', '.join(reproduction.assumed)}.",
+        "\n".join(f"- {warning}" for warning in reproduction.warnings),
     ]
     return "\n\n".join(blocks)
 
@@ -83,8 +83,8 @@ def _table(what: str, simulated: Methods, theirs: Methods | None) -> str:
     return "\n".join([f"| {what} | simulated | measured | error |", "|---|---:|---:|---:|", *rows])
 
 
-def _cache_line(made: Reproduction) -> str:
-    intercept, slope = made.on_demand_lru
+def _cache_line(reproduction: Reproduction) -> str:
+    intercept, slope = reproduction.on_demand_lru
     return f"On demand with an LRU cache, a block takes {intercept:.4g} ms - {-slope:.4g} ms * hit rate."
 
 
@@ -117,11 +117,11 @@ def measured(shape: str) -> Figures | None:
     """Their figures of a model; None unless it is switch-base-64."""
     if shape != SHAPE:
         return None
-    found = Figures({}, {}, {})
+    values = Figures({}, {}, {})
     table = files("specmoe.hwprofiles") / "data" / "isca24_switch_base_64.csv"
     for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
-        _place(found, row)[NAMES[row["method"]]] = float(row["value"])
-    return found
+        _place(values, row)[NAMES[row["method"]]] = float(row["value"])
+    return values
 
 
 def errors(ours: Figures, theirs: Figures) -> Figures:

@@ -1,4 +1,4 @@
-"""Every predictor on a held-out trace: one JSON object each."""
+"""Scores of predictors on a held-out trace, one JSON object per predictor."""
 
 from __future__ import annotations
 
@@ -125,14 +125,14 @@ class Examination:
     def _prefetching(self, name: str, predictor: Predictor, guess: Guess) -> dict[str, Any]:
         rule, size = rule_of(name, self.meta.num_experts), expert_bytes(self.meta)
         table = table_of(predictor, guess, self.test)
-        found = prefetching(table, self.test.workload, rule.limit, rule.threshold)
+        prefetches = prefetching(table, self.test.workload, rule.limit, rule.threshold)
         return {
             "limit": rule.limit,
             "threshold": rule.threshold,
-            "precision_at_limit": found.precision,
-            "recall_at_limit": found.recall,
-            "prefetch_experts_per_event": found.per_event,
-            "prefetch_bytes_per_event": None if size is None else found.per_event * size,
+            "precision_at_limit": prefetches.precision,
+            "recall_at_limit": prefetches.recall,
+            "prefetch_experts_per_event": prefetches.per_event,
+            "prefetch_bytes_per_event": None if size is None else prefetches.per_event * size,
         }
 
 
@@ -184,8 +184,8 @@ def _accuracies(counted: Tally, seed: int) -> dict[str, Any]:
     }
 
 
-def _unless_empty(found: dict[str, Any]) -> dict[str, Any] | None:
-    return found if found["targets"] else None
+def _unless_empty(scores: dict[str, Any]) -> dict[str, Any] | None:
+    return scores if scores["targets"] else None
 
 
 def _interval(counted: Tally, where: Any, seed: int) -> list[float] | None:
@@ -194,5 +194,5 @@ def _interval(counted: Tally, where: Any, seed: int) -> list[float] | None:
 
 
 def _calibration(guess: Guess, routed: Routed) -> dict[str, Any]:
-    found = calibration(guess, routed)
-    return {"ece": found and found.ece, "reliability": found and found.reliability}
+    fit = calibration(guess, routed)
+    return {"ece": fit and fit.ece, "reliability": fit and fit.reliability}
