@@ -63,6 +63,7 @@ def test_equal_metadata_give_equal_json() -> None:
         ({"dropless": "yes"}, "dropless is 'yes'"),
         ({"model": None}, "model is None"),
         ({"colour": "red"}, "colour"),
+        ({"num_experts": 1 << 31}, "at most 32768 expected"),
         ({"num_experts": "many"}, "trace metadata"),
     ],
 )

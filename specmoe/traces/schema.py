@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from specmoe.errors import TraceError
 from specmoe.files import reason
 
+MAX_EXPERTS = 1 << 15
 SCHEMA_VERSION = 1
 METADATA_KEY = b"specmoe"
 ROW_GROUP = 65_536  # tokens per row group: 20 MB in memory for 6 layers of 8 candidates
@@ -95,6 +96,8 @@ class TraceMeta:
                 f"1 <= top_k <= candidates <= num_experts expected, not "
                 f"{self.top_k}, {self.candidates}, {self.num_experts}"
             )
+        if self.num_experts > MAX_EXPERTS:
+            raise TraceError(f"num_experts is {self.num_experts}: at most {MAX_EXPERTS} expected, as ids have 16 bits")
         if self.lookahead_depth < 1 or (self.lookahead_depth > 1 and not self.has_lookahead):
             bound = "at least 1" if self.has_lookahead else "1, for has_lookahead is false,"
             raise TraceError(f"lookahead_depth is {self.lookahead_depth}: {bound} expected")
