@@ -172,7 +172,8 @@ def simulate(
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
-    `choices` are `format`, `batch`, `steps`, `link`, `tier`, `home_format`, `compressed_slots`, `host` and `train`.
+    `choices` are `format`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
+    `host` and `train`. `table` and `rows` leave out the warm-up; `steps` has all steps.
     `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are left out and
     named in `failures`; a policy that was named and cannot run raises InputError.
     """
@@ -203,7 +204,8 @@ def sweep(
     """Simulate every combination of values, each given alone or as a list.
 
     `axes` are `slots`, `vram`, `batch`, `format`, `link`, `tier`, `home_format`, `compressed_slots` and `host`, and one
-    value each of `steps` and `train`. `settings` and `scales` map dotted names to values; a range is written as on the
+    value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and `scales` map dotted names to values; a range
+    is written as on the
     command line: `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in
     that directory, and an interrupted sweep continues when it is run again.
     """
@@ -252,10 +254,12 @@ def _config(
 ) -> RunConfig:
     """The configuration of `simulate`, without a policy; raises InputError for an unknown choice."""
     home = Home(*(choices.pop(name, usual) for name, usual in zip(HOME, Home(), strict=True)))
-    known = {"format", "batch", "steps", "link", "train", "host", *HOME}
+    known = {"format", "batch", "aligned", "steps", "warm_up", "link", "train", "host", *HOME}
     for name in choices:
         if name not in known:
             raise InputError(f"simulate has no argument {name!r}: one of {', '.join(sorted(known))} expected")
+    if "aligned" in choices:
+        choices["staggered"] = not choices.pop("aligned")
     if "host" in choices:
         choices["host_set"] = choices.pop("host")
     return RunConfig(

@@ -71,6 +71,8 @@ class Manifest:
     yardstick: bool  # no runtime could follow the policy: it holds every expert, peeks, or needs a model made for it
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    warm_up_steps: int = 0  # the first steps, which figures and bounds leave out
+    staggered: bool = False  # a batch of decode sequences started at spread positions
     bounds: dict[str, int] = field(default_factory=dict)  # mean step latency, ns
     break_even_precision: float | None = None  # of one expert ahead, where it was asked for and there is one
     hashes: dict[str, str] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 `simulate --json`, a sweep's Parquet columns, reports and DataFrames all hold these rows. A row says what was asked
 (`KEYS`, and a column `set.NAME` or `scale.NAME` for each value that was changed by dotted name), what came out
 (`FIGURES`), and how good the evidence is (`ORIGIN`). Units stand in the names: `_ns` nanoseconds, `_bytes` bytes; times
-of parts (`compute_ns`, `stall_ns`, ...) are sums over all steps.
+of parts (`compute_ns`, `stall_ns`, ...) are sums over all steps. "All steps" are those after the warm-up, whose mean
+is a figure of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ KEYS: dict[str, pa.DataType] = {
     "compressed_slots": pa.int64(),
 }
 FIGURES: dict[str, pa.DataType] = {
-    **dict.fromkeys(("steps", "tokens"), pa.int64()),
+    **dict.fromkeys(("steps", "tokens", "warm_up_steps", "cold_step_ns"), pa.int64()),  # the last empty without warm-up
     **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
     **dict.fromkeys(("latency_max_ns", "moe_layer_ns"), pa.int64()),
     "tokens_per_second": pa.float64(),
@@ -54,6 +55,7 @@ FIGURES: dict[str, pa.DataType] = {
 ORIGIN: dict[str, pa.DataType] = {
     "cell": pa.string(),  # SHA-256 of all that the row depends on
     **dict.fromkeys(("trace_kind", "phase", "semantics", "evidence"), pa.string()),
+    "staggered": pa.bool_(),  # a batch of decode sequences started at spread positions
     "assumed": pa.list_(pa.string()),
     "warnings": pa.list_(pa.string()),
     "timed_by": pa.string(),  # engine or re-timer: equal integers
@@ -77,8 +79,9 @@ class Counts(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of a run: times in ns."""
+    """Of the steps after the warm-up, but for `cold`: times in ns."""
 
+    cold: NDArray[np.int64]  # [warm-up], of its steps
     latencies: NDArray[np.int64]  # [steps]
     late_hits: int
     bytes_loaded: int
@@ -98,6 +101,8 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
     return {
         "steps": counts.steps,
         "tokens": counts.tokens,
+        "warm_up_steps": len(sums.cold),
+        "cold_step_ns": round(sums.cold.mean()) if len(sums.cold) else None,
         "latency_mean_ns": round(steps.mean()),
         "latency_p50_ns": p50,
         "latency_p95_ns": p95,
@@ -132,9 +137,11 @@ def summary(result: RunResult) -> Row:
     `precision` is the share of prefetched experts that were used before they were evicted, and `recall` the share of
     needed loads that were prefetched; None where there were none. `predict_ns` is a mean over (step, layer) events.
     """
-    table, manifest = result.table, result.manifest
+    manifest, warm_up = result.manifest, result.manifest.warm_up_steps
+    layers, chosen = manifest.num_layers, manifest.parameters
+    table = {name: column[warm_up * layers :] for name, column in result.table.items()}
     total = {name: int(column.sum()) for name, column in table.items()}
-    steps, layers, chosen = latencies(result), manifest.num_layers, manifest.parameters
+    cold, steps = np.split(latencies(result), [warm_up])
     counts = Counts(
         steps=len(steps),
         events=len(table["step"]),
@@ -142,6 +149,7 @@ def summary(result: RunResult) -> Row:
         **{name: total[name] for name in ("demands", "hits", "demand_loads", "prefetch_loads", "prefetch_useful")},
     )
     sums = Sums(
+        cold=cold,
         latencies=steps,
         predict_ns=int(chosen.get("predict_ns", 0)),
         link_busy_ns=total["link_ns"],
@@ -149,7 +157,7 @@ def summary(result: RunResult) -> Row:
         **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns")},
     )
     named = ("trace", "policy", "profile", "shape", "format", "slots", "batch", "vram_peak_bytes", "expert_bytes")
-    origin = ("trace_kind", "phase", "semantics", "evidence", "num_layers", "break_even_precision")
+    origin = ("trace_kind", "phase", "semantics", "evidence", "staggered", "num_layers", "break_even_precision")
     row = {name: getattr(manifest, name) for name in (*named, *origin)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}

@@ -123,5 +123,5 @@ def test_the_link_is_that_of_the_tier(tier: Any, name: str) -> None:
 def test_a_trial_is_what_was_decided(scenario: Scenario) -> None:
     for trial in scenario.sweep().trials:
         assert isinstance(trial, Trial)
-        table = trial.decisions
+        table = trial.decisions.since(scenario.warm_up())
         assert trial.precision == table.prefetch_useful / table.prefetch_loads

@@ -80,6 +80,8 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "compressed_slots": int,
     "steps": int,
     "tokens": int,
+    "warm_up_steps": int,
+    "cold_step_ns": int,  # or null, without a warm-up
     "latency_mean_ns": int,
     "latency_p50_ns": int,
     "latency_p95_ns": int,
@@ -120,6 +122,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "phase": str,
     "semantics": str,
     "evidence": str,
+    "staggered": bool,
     "assumed": list,
     "warnings": list,
     "timed_by": str,
@@ -129,12 +132,15 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
 }
 
 
+TABLE_ARRAYS = {name: np.array(column, np.int64) for name, column in TABLE.items()}
+
+
 def result(**changes: list[int]) -> RunResult:
     table = {name: np.array(column, np.int64) for name, column in (TABLE | changes).items()}
     return RunResult(table, MANIFEST)
 
 
-MAY_BE_NULL = ("precision", "recall", "break_even_precision")
+MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns")
 
 
 def types_of(value: Any) -> Any:
@@ -145,7 +151,7 @@ def types_of(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def scenario() -> Scenario:
-    return Scenario(RunConfig("switch-mini-128/decode/test", slots=40, steps=60))
+    return Scenario(RunConfig("switch-mini-128/decode/test", slots=40, steps=60, warm_up=0))
 
 
 def test_summary_by_hand() -> None:
@@ -164,6 +170,8 @@ def test_summary_by_hand() -> None:
         "compressed_slots": 0,
         "steps": 2,
         "tokens": 3,
+        "warm_up_steps": 0,
+        "cold_step_ns": None,
         "latency_mean_ns": 125,
         "latency_p50_ns": 125,
         "latency_p95_ns": 147,
@@ -203,6 +211,7 @@ def test_summary_by_hand() -> None:
         "phase": MANIFEST.phase,
         "semantics": "event-atomic",
         "evidence": "assumed",
+        "staggered": False,
         "assumed": ["x", "y"],
         "warnings": ["w"],
         "cell": "",
@@ -237,6 +246,18 @@ def test_a_break_even_that_was_asked_for_is_in_the_summary(tmp_path: Path) -> No
 def test_the_json_names_and_types_are_the_promised_ones() -> None:
     assert types_of(json.loads(json.dumps(summary(result())))) == PINNED
     assert list(summary(result())) == list(PINNED)
+
+
+def test_figures_leave_the_warm_up_out() -> None:
+    """The table by hand with a warm-up of its first step: all figures are those of the second."""
+    warm = RunResult(result().table, dataclasses.replace(MANIFEST, warm_up_steps=1))
+    second = {
+        name: column[2:] - (100 if name in ("begin_ns", "end_ns") else 0) for name, column in TABLE_ARRAYS.items()
+    }
+    found, alone = summary(warm), summary(RunResult(second, MANIFEST))
+    assert (found.pop("warm_up_steps"), found.pop("cold_step_ns")) == (1, 100)
+    assert found == {name: value for name, value in alone.items() if name not in ("warm_up_steps", "cold_step_ns")}
+    assert (found["steps"], found["latency_mean_ns"], found["stall_ns"]) == (1, 150, 7)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +386,7 @@ def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> No
     slow = {"dequantise.int4.rate": 1e9}  # expanding counts more than all that a host hides
     scenario = Scenario(
         RunConfig(
+            warm_up=0,
             "switch-mini-128/decode/test", format="fp16", slots=20, steps=40, home=home, settings=tuple(slow.items())
         )
     )

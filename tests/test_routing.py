@@ -20,13 +20,13 @@ MakeTrace = Callable[..., Path]
 @pytest.mark.parametrize("batch", [1, 3])
 def test_popularity_counts_the_events_of_the_train_split_that_demand_a_key(batch: int, make_trace: MakeTrace) -> None:
     test, train = (str(make_trace(60, seed, f"{seed}.parquet")) for seed in (1, 2))
-    routing = Routing(test, batch, steps=5, train=train)
+    routing = Routing(test, batch, steps=5, train=train, truncated=True)
     assert routing.train is not None and routing.popularity is not None
     counts = np.zeros((3, 16), np.int64)
     for block in demands(routing.train.workload):
         counts += block.sum(axis=0)
     assert routing.popularity.tolist() == counts.reshape(-1).tolist()
-    assert Routing(test).popularity is None
+    assert Routing(test, truncated=True).popularity is None
 
 
 def test_the_train_split_is_read_for_those_who_learn_from_it(

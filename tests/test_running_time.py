@@ -143,7 +143,7 @@ def test_files_of_no_sense_are_one_line(text: str, told: str, tmp_path: Path) ->
 # In whole runs
 
 
-SPEC = RunConfig("switch-mini-128/decode/test", slots=154, steps=60, format="fp16")
+SPEC = RunConfig("switch-mini-128/decode/test", slots=154, steps=60, format="fp16", warm_up=0)
 
 
 def run(name: str, **overrides: Any) -> Any:

@@ -122,7 +122,7 @@ def test_every_shape(shape: str) -> None:
 def test_every_shape_on_every_machine(profile: str, shape: str, make_trace: Callable[..., Path]) -> None:
     scenario = Scenario(RunConfig(str(make_trace(20)), profile=profile, shape=shape, slots=8))
     mean = summary(scenario.run("lookahead").result)["latency_mean_ns"]
-    assert scenario.floor_ns <= mean
+    assert scenario.floor_ns(scenario.warm_up()) <= mean
 
 
 @pytest.mark.parametrize("held", ["fp32", "fp16", "bf16", "int8", "int4"])
@@ -215,7 +215,7 @@ def test_encode() -> None:
 
 def test_a_batch() -> None:
     found = answer(*SMALL, "--batch", "8")
-    assert (found["batch"], found["tokens"]) == (8, 40)
+    assert (found["batch"], found["tokens"]) == (8, 8 * found["steps"])
     assert found["demands"] <= 40 * 6
 
 

@@ -60,7 +60,11 @@ def advise(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Stop after this many steps. Default: enough to fill the slots 12 times.")
+        int | None,
+        typer.Option(
+            help="Number of steps after the warm-up, at least 256. Default: at least that, and enough demand for all "
+            "slots 12 times."
+        ),
     ] = None,
 ) -> None:
     """Recommend a policy and a configuration for a VRAM budget: how fast it is, and what would make it faster."""
@@ -128,6 +132,8 @@ def _plain(advice: Advice) -> dict[str, Any]:
         "trace_kind": row["trace_kind"],
         "semantics": row["semantics"],
         "steps": row["steps"],
+        "warm_up_steps": row["warm_up_steps"],
+        "sequences": advice.sequences,
         "configurations": advice.runs,
         "not_tried": advice.failures,
     }

@@ -162,6 +162,17 @@ HomeFormat = Annotated[str | None, typer.Option(help=HOME, autocompletion=format
 CompressedSlots = Annotated[int, typer.Option(help=COMPRESSED)]
 Host = Annotated[str, typer.Option(help=HOST, autocompletion=hosts)]
 Steps = Annotated[int | None, typer.Option(help="Stop after this many steps. Default: the whole trace.")]
+WarmUp = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of first steps that figures leave out. Default: until demand could have filled every slot once, "
+        "at most half of the steps."
+    ),
+]
+Aligned = Annotated[
+    bool,
+    typer.Option("--aligned", help="Start all sequences of a batch at their first token, not at spread positions."),
+]
 Train = Annotated[
     str | None,
     typer.Option(

@@ -35,6 +35,8 @@ def simulate(
     compressed_slots: options.CompressedSlots = 0,
     host: options.Host = "graph",
     steps: options.Steps = None,
+    warm_up: options.WarmUp = None,
+    aligned: options.Aligned = False,
     train: options.Train = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
@@ -81,6 +83,8 @@ def simulate(
         vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
         steps=steps,
+        warm_up=warm_up,
+        staggered=not aligned,
         link=choice("link", link, LINKS),
         home=home_of(tier, home_format, compressed_slots),
         host_set=choice("host", host, HOSTS),
@@ -211,12 +215,19 @@ def show(summaries: list[dict[str, Any]]) -> None:
     )
     console.say(f"bounds, ms per step: {limits}")
     console.note(
-        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}; "
+        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}{_warm_up(first)}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
     console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
+
+
+def _warm_up(row: dict[str, Any]) -> str:
+    """The steps that figures leave out, in words."""
+    if not row["warm_up_steps"]:
+        return ""
+    return f" after {row['warm_up_steps']} of warm-up"
 
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -47,6 +47,8 @@ def sweep(
     compressed_slots: options.CompressedSlotsList = None,
     host: options.HostList = None,
     steps: options.Steps = None,
+    warm_up: options.WarmUp = None,
+    aligned: options.Aligned = False,
     train: options.Train = None,
     override: Annotated[
         Several,
@@ -85,7 +87,13 @@ def sweep(
         {"trace": trace, "profile": profile, "shape": shape},
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
         | {"home-format": home_format, "compressed-slots": compressed_slots, "host": host},
-        {"steps": steps, "train": train, "one-at-a-time": one_at_a_time},
+        {
+            "steps": steps,
+            "warm-up": warm_up,
+            "aligned": aligned or None,
+            "train": train,
+            "one-at-a-time": one_at_a_time,
+        },
         {"set": override, "scale": scale},
     )
     asked = _asked(question, choices)

@@ -150,6 +150,8 @@ def checksums(
 ) -> None:
     """Check on this CUDA device that each policy computes the same as a model whose experts are all resident."""
     _require_torch()
+    from dataclasses import replace
+
     from specmoe.hwprofiles.shape import FORMATS
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import POLICIES, chosen_names
@@ -160,7 +162,7 @@ def checksums(
     home = home_of("host-pinned", home_format, 0)
     held = None if format is None else choice("format", format, FORMATS)
     spec = RunConfig(trace, shape=shape, format=held, slots=slots, batch=batch, steps=steps, home=home, padded=True)
-    scenario = Scenario(spec)
+    scenario = Scenario(replace(spec, warm_up=0, staggered=False, truncated=True))
     asked = several(policy)
     names = list(POLICIES) if policy is None else chosen_names(asked)
     for chosen in names:

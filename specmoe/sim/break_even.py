@@ -16,6 +16,7 @@ import numpy as np
 from specmoe.hwprofiles.costs import CURVE_OF, Costs
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.bounds import since
 from specmoe.sim.timing.charge import NO_CHARGE, Charge, charged
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Trial(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Decisions of loading on demand, and of prefetching with increasing precision."""
+    """Decisions of loading on demand, and of prefetching with increasing precision; `warm_up` steps do not count."""
 
+    warm_up: int
     on_demand: DecisionTable
     trials: list[Trial]
 
@@ -59,17 +61,18 @@ def sweep(scenario: Scenario, slots: int) -> Sweep:
     for assumed in ASSUMED:
         chosen = dataclasses.replace(POLICIES["noisy-oracle"], predictor_parameters={"assumed_precision": assumed})
         decisions = scenario.decide(chosen, slots)
-        if decisions.prefetch_loads:
-            trials.append(Trial(decisions.prefetch_useful / decisions.prefetch_loads, decisions))
+        warm = decisions.since(scenario.warm_up(slots))
+        if warm.prefetch_loads:
+            trials.append(Trial(warm.prefetch_useful / warm.prefetch_loads, decisions))
     trials.sort(key=lambda trial: trial.precision)
-    return Sweep(scenario.decide(POLICIES["on-demand-lru"], slots), trials)
+    return Sweep(scenario.warm_up(slots), scenario.decide(POLICIES["on-demand-lru"], slots), trials)
 
 
 def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> BreakEven:
     """Time a sweep and find where it crosses loading on demand. `costs` default to the scenario's."""
     cost = scenario.charge(POLICIES["noisy-oracle"])
-    plain = _mean_ns(scenario, swept.on_demand, NO_CHARGE, costs)
-    gains = [plain - _mean_ns(scenario, trial.decisions, cost, costs) for trial in swept.trials]
+    plain = _mean_ns(scenario, swept, swept.on_demand, NO_CHARGE, costs)
+    gains = [plain - _mean_ns(scenario, swept, trial.decisions, cost, costs) for trial in swept.trials]
     return crossing([trial.precision for trial in swept.trials], gains)
 
 
@@ -105,6 +108,6 @@ def crossing(precisions: Sequence[float], gains: Sequence[float]) -> BreakEven:
     return BreakEven(float(precisions[last] + part * (precisions[last + 1] - precisions[last])), "")
 
 
-def _mean_ns(scenario: Scenario, decisions: DecisionTable, cost: Charge, costs: Costs | None) -> float:
+def _mean_ns(scenario: Scenario, swept: Sweep, decisions: DecisionTable, cost: Charge, costs: Costs | None) -> float:
     durations = charged(scenario.durations(decisions, costs), cost)
-    return float(scenario.time(decisions, durations).step_end[-1]) / decisions.num_steps
+    return since(scenario.time(decisions, durations).step_end, swept.warm_up) / (decisions.num_steps - swept.warm_up)

@@ -16,6 +16,7 @@ from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.traces.schema import TraceMeta
+from specmoe.traces.workload import WarmUp
 
 GIB = 1 << 30
 DEFAULT_SHAPE = "switch-base-128"
@@ -44,6 +45,15 @@ def about_slots(decisions: DecisionTable) -> Iterator[str]:
         yield (
             f"{decisions.slots} slots are fewer than the {demand:.4g} experts that one step uses: up to "
             f"{decisions.cliff_slots} slots (its cliff) an LRU over all layers evicts each expert before its next use"
+        )
+
+
+def about_warm_up(warm_up: WarmUp, slots: int) -> Iterator[str]:
+    """Warn about a warm-up in which demand cannot have filled every slot."""
+    if warm_up.demanded < slots:
+        yield (
+            f"the {slots} slots are not all filled in the warm-up: its {warm_up.steps} steps, half of the run, demand "
+            f"{warm_up.demanded} distinct experts"
         )
 
 

@@ -26,12 +26,18 @@ AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
 
 
 class RoutingKey(NamedTuple):
-    """What decides the workload and what predictors learn from: runs with equal keys share both."""
+    """What decides the workload and what predictors learn from: runs with equal keys share both.
+
+    `shape` is that of the configuration: it says how many layers the workload has.
+    """
 
     trace: str
     batch: int
     steps: int | None
     train: str | None
+    staggered: bool = True
+    shape: str | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,12 @@ class RunConfig:
     `profile` is a shipped name, the path of a TOML file, or a profile itself. `slots` are experts that VRAM holds and
     `vram` bytes for all weights (the dense ones come first); with neither, the whole device is used. `padded`: kernels
     exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
-    are learnt from. `settings` change the policy or the profile by dotted name: a profile's number is text with its
-    unit (26.2GB/s) or a number in base units (bytes, bytes/s, ns, flop/s). `scales` multiply numbers of the profile
-    (see `hwprofiles.what_if`) before anything is set. `policy` is empty where several policies share everything else.
+    are learnt from. `warm_up` is the number of first steps that figures leave out (default: see
+    `traces.workload.warm_up_of`), `staggered` says that a batch of decode sequences starts at spread positions, and
+    `truncated` that a model deeper than the trace runs without its other layers, which are otherwise repetitions.
+    `settings` change the policy or the profile by dotted name: a profile's number is text with its unit (26.2GB/s) or a
+    number in base units (bytes, bytes/s, ns, flop/s). `scales` multiply numbers of the profile (see
+    `hwprofiles.what_if`) before anything is set. `policy` is empty where several policies share everything else.
     """
 
     trace: str
@@ -56,6 +65,9 @@ class RunConfig:
     vram: int | None = None
     batch: int = 1
     steps: int | None = None
+    warm_up: int | None = None
+    staggered: bool = True
+    truncated: bool = False
     link: Order = "fifo"
     home: Home = AT_HOME
     host_set: str = "graph"
@@ -67,7 +79,7 @@ class RunConfig:
     @property
     def routing(self) -> RoutingKey:
         """The fields that decide the workload."""
-        return RoutingKey(self.trace, self.batch, self.steps, self.train)
+        return RoutingKey(self.trace, self.batch, self.steps, self.train, self.staggered, self.shape, self.truncated)
 
     def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> RunConfig:
         """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""

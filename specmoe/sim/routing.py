@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import specmoe.traces
 from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.provenance import library_versions
+from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policy import POLICIES, Policy
@@ -29,6 +31,8 @@ from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.speculate.running_time import FREE
 from specmoe.sim.speculate.store import cached, hash_of
 from specmoe.sim.timing.durations import contexts
+from specmoe.traces import arranged
+from specmoe.traces.arranged import repeated
 from specmoe.traces.splitting import open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_used, read_valid
@@ -39,7 +43,9 @@ class Routing:
     """A trace in batches of `batch` sequences, at most `steps` steps of it, and what is learnt from its train split.
 
     `train` names the trace that popularity and predictors are learnt from. Default: the train split beside a bundled
-    trace. `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
+    trace. `staggered`: a batch of decode sequences starts at spread positions. `shape` names the model that runs
+    (default: the trace's own); the layers of a trace with fewer are repeated, unless `truncated`. `directory` keeps
+    predictions from one run to the next. Raises InputError and TraceError.
     """
 
     def __init__(
@@ -48,22 +54,35 @@ class Routing:
         batch: int = 1,
         steps: int | None = None,
         train: str | None = None,
+        staggered: bool = True,
+        shape: str | None = None,
+        truncated: bool = False,
         directory: Path | None = None,
     ) -> None:
         self.trace: Trace = specmoe.traces.open(trace)
-        self.routed = _routed(self.trace, batch, steps)
-        sequences = len(np.unique(self.routed.block.sequence))
+        self._layers = self.trace.meta.num_layers if truncated else _layers(self.trace, shape)
+        block = read_valid(self.trace)
+        sequences = len(np.unique(block.sequence))
         if batch > sequences:
             raise InputError(f"batch {batch}: {trace} has only {sequences} sequences: at most {sequences} expected")
+        staggered = staggered and batch > 1 and self.trace.meta.phase == "decode"
+        block, meta = repeated(arranged.staggered(block, batch) if staggered else block, self.trace.meta, self._layers)
+        self.routed = Routed(build(block, meta, batch, steps), block)
         self.train_name = train or train_beside(trace)
         self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta)
-        self._batching, self._directory = (batch, steps), directory
+        self._batching, self._directory = Batching(batch, steps, staggered), directory
         self._contexts: dict[int, list[int]] = {}
 
     @property
     def num_keys(self) -> int:
         """Number of experts of all layers."""
-        return self.trace.meta.num_layers * self.trace.meta.num_experts
+        return self.routed.workload.meta.num_layers * self.trace.meta.num_experts
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What is assumed about routing: layers that the trace does not have."""
+        own, last = self.trace.meta.num_layers, self._layers - 1
+        return (f"layers {own}..{last} are layers 0..{own - 1} with experts permuted",) if last >= own else ()
 
     def contexts(self, cross: int) -> list[int]:
         """Number of positions that the tokens of each step attend to, at least `cross`; [steps]."""
@@ -91,15 +110,18 @@ class Routing:
     @cached_property
     def train(self) -> Routed | None:
         """The train split, if there is one."""
-        return None if self._train_trace is None else _routed(self._train_trace, self._batching[0], None)
+        if self._train_trace is None:
+            return None
+        block, meta = repeated(read_valid(self._train_trace), self._train_trace.meta, self._layers)
+        return Routed(build(block, meta, self._batching.batch), block)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:
         """Number of demands of each key in the train split, [keys]; None if there is no train split."""
         if self._train_trace is None:
             return None
-        block = read_used(self._train_trace)
-        workload = build(block, self._train_trace.meta, self._batching[0])
+        block, meta = repeated(read_used(self._train_trace), self._train_trace.meta, self._layers)
+        workload = build(block, meta, self._batching.batch)
         counts: NDArray[np.int64] = np.bincount(workload.keys, minlength=self.num_keys)
         return counts
 
@@ -109,9 +131,24 @@ class Routing:
         return hash_of_bytes(self.trace.path.read_bytes())
 
 
-def _routed(trace: Trace, batch: int, steps: int | None) -> Routed:
-    block = read_valid(trace)
-    return Routed(build(block, trace.meta, batch, steps), block)
+def _layers(trace: Trace, shape: str | None) -> int:
+    """Number of MoE layers of the model that runs; raises InputError if the trace has more."""
+    model, meta = load_shape(shape or default_shape(trace.meta)), trace.meta
+    layers = model.stack(meta.phase).moe_layers
+    if meta.num_layers > layers:
+        raise InputError(
+            f"{trace.path}: {meta.num_layers} layers: {model.name} has only {layers} MoE layers in its {meta.phase} "
+            f"phase: the shape of a model of at least {meta.num_layers} expected"
+        )
+    return layers
+
+
+class Batching(NamedTuple):
+    """How sequences run together, and the number of steps (None: all)."""
+
+    batch: int
+    steps: int | None = None
+    staggered: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +160,7 @@ class Predictions:
 
     trace: Path
     routed: Routed
-    batching: tuple[int, int | None]  # batch and steps
+    batching: Batching
     train: Callable[[], Routed | None]
     train_file: Path | None
     directory: Path | None = None
@@ -159,14 +196,13 @@ class Predictions:
 
     def _described(self, name: str, parameters: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
         """Everything that predictions depend on besides the trace."""
-        batch, steps = self.batching
         return {
             "predictor": name,
             "parameters": {keyword: str(value) for keyword, value in parameters.items()},
             "train": self._train_hash,
             "checkpoint": self._checkpoint_hash(predictor),
-            "batch": batch,
-            "steps": steps,
+            **self.batching._asdict(),
+            "layers": self.routed.workload.meta.num_layers,
             "versions": library_versions() | PREDICTORS.versions(name),
         }
 

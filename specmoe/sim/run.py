@@ -29,6 +29,7 @@ from specmoe.sim.claims import (
     about_model,
     about_order,
     about_slots,
+    about_warm_up,
     default_shape,
     is_yardstick,
     plugin_versions,
@@ -42,11 +43,12 @@ from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
+from specmoe.sim.timing.bounds import ceiling_ns, fewest_loads, link_bound_ns, mean_step_ns, since
 from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.traces.store import Trace
+from specmoe.traces.workload import WarmUp, warm_up_of
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
@@ -96,6 +98,8 @@ class Scenario:
         self.costs = self._costs()
         self.room = Room(self.shape, self.format, config.home)
         self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
+        self._warm_ups: dict[int, WarmUp] = {}
+        self._floors: dict[int, int] = {}
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
         self._break_even: dict[int, BreakEven] = {}
@@ -113,9 +117,11 @@ class Scenario:
         durations = charged(self.durations(decisions), cost)
         timing = self.time(decisions, durations)
         table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
-        prefetching = int(np.array(durations.copy, np.int64)[~decisions.loads.demand].sum())
-        warnings = self.warnings(chosen, decisions, prefetching, int(timing.step_end[-1]))
-        manifest = self._manifest(chosen, cost, decisions.slots, self.bounds(slots), warnings)
+        warm, warm_up = decisions.since(self.warm_up(slots)), self.warm_up(slots)
+        copies = np.array(durations.copy, np.int64)[len(durations.copy) - len(warm.loads.key) :]
+        prefetching, run_ns = int(copies[~warm.loads.demand].sum()), since(timing.step_end, warm_up)
+        warnings = self.warnings(chosen, warm, slots, prefetching, run_ns)
+        manifest = self._manifest(chosen, cost, decisions.slots, slots, warnings)
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
@@ -134,6 +140,19 @@ class Scenario:
         """Durations of everything in the decisions except predictions. `costs` default to the scenario's."""
         workload, home = self.routed.workload, self.config.home
         return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.config.padded)
+
+    def warm_up(self, slots: int | None = None) -> int:
+        """Number of first steps that figures leave out, the same for all policies on `slots` slots."""
+        return self._warm_up(self.slots if slots is None else slots).steps
+
+    def _warm_up(self, slots: int) -> WarmUp:
+        if slots not in self._warm_ups:
+            workload, steps = self.routed.workload, self.config.warm_up
+            if steps is not None and not 0 <= steps < workload.num_steps:
+                most = workload.num_steps - 1
+                raise InputError(f"warm-up of {steps} steps: the run has {most + 1}: 0 to {most} expected")
+            self._warm_ups[slots] = warm_up_of(workload, slots) if steps is None else WarmUp(steps, slots)
+        return self._warm_ups[slots]
 
     @property
     def contexts(self) -> list[int]:
@@ -183,16 +202,17 @@ class Scenario:
         """The train split that the configuration names or that lies beside the trace; None if there is none."""
         return self.routing.train
 
-    @cached_property
-    def floor_ns(self) -> int:
-        """Mean time of a step with every expert resident, ns."""
-        decisions = self.routing.all_resident
-        return mean_step_ns(decisions, self.durations(decisions))
+    def floor_ns(self, warm_up: int) -> int:
+        """Mean time of a step after the warm-up with every expert resident, ns."""
+        if warm_up not in self._floors:
+            decisions = self.routing.all_resident
+            self._floors[warm_up] = mean_step_ns(decisions, self.durations(decisions), warm_up)
+        return self._floors[warm_up]
 
     def bounds(self, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
         if slots not in self._bounds:
-            self._bounds[slots] = self.bounds_from(self.yardsticks(slots))
+            self._bounds[slots] = self.bounds_from(self.yardsticks(slots), slots)
         return self._bounds[slots]
 
     def set_bounds(self, slots: int, bounds: dict[str, int]) -> None:
@@ -207,21 +227,31 @@ class Scenario:
             every_miss=self.decide(POLICIES["on-demand"], slots),
         )
 
-    def bounds_from(self, yardsticks: Yardsticks) -> dict[str, int]:
+    def bounds_from(self, yardsticks: Yardsticks, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""
-        durations = self.durations(yardsticks.oracle)
-        copy = copy_ns(self.costs, self.config.home)
+        durations, warm_up = self.durations(yardsticks.oracle), self.warm_up(slots)
+        copy, steps = copy_ns(self.costs, self.config.home), yardsticks.fewest.num_steps - warm_up
+        every_miss = self.durations(yardsticks.every_miss)
         return {
-            "floor_ns": self.floor_ns,
-            "oracle_ns": mean_step_ns(yardsticks.oracle, durations),
-            "ceiling_ns": ceiling_ns(self.durations(yardsticks.every_miss), copy),
-            "link_ns": link_bound_ns(yardsticks.fewest.demand_loads, copy, durations.read, yardsticks.fewest.num_steps),
+            "floor_ns": self.floor_ns(warm_up),
+            "oracle_ns": mean_step_ns(yardsticks.oracle, durations, warm_up),
+            "ceiling_ns": ceiling_ns(every_miss, copy, yardsticks.every_miss.first(warm_up)),
+            "link_ns": link_bound_ns(self.fewest_loads(yardsticks.fewest, slots), copy, durations.read, steps),
         }
+
+    def fewest_loads(self, fewest: DecisionTable, slots: int) -> int:
+        """Fewest loads of any policy after the warm-up."""
+        return fewest_loads(fewest, self.warm_up(slots), slots + self.config.home.compressed_slots)
 
     @property
     def num_keys(self) -> int:
         """Number of experts of all layers."""
         return self.routing.num_keys
+
+    @property
+    def num_layers(self) -> int:
+        """Number of MoE layers that run."""
+        return self.routed.workload.meta.num_layers
 
     @property
     def expert_bytes(self) -> int:
@@ -252,16 +282,15 @@ class Scenario:
         run = (self.profile, self.shape, self.format, self.config.host_set, moves, held, most, steps)
         return Costs(*run, style=Style("expand", "separate"))  # type: ignore[arg-type]  # Costs checks the names itself
 
-    def _manifest(
-        self, chosen: Policy, cost: Charge, slots: int, bounds: dict[str, int], warnings: tuple[str, ...]
-    ) -> Manifest:
-        config = self.config
+    def _manifest(self, chosen: Policy, cost: Charge, held: int, slots: int, warnings: tuple[str, ...]) -> Manifest:
+        """The manifest of a policy that holds `held` experts where others have `slots` slots."""
+        config, warm_up, layers = self.config, self.warm_up(slots), self.num_layers
         home = {
             "tier": config.home.tier,
             "home_format": config.home.format,
             "compressed_slots": config.home.compressed_slots,
         }
-        predicting = {"predict_ns": cost.mean_ns, "predict_on": cost.on, "predict_ref": cost.ref}
+        predicting = {"predict_ns": cost.mean_since(warm_up * layers), "predict_on": cost.on, "predict_ref": cost.ref}
         choices = {"link": config.link, **home, "host": config.host_set, **predicting, "set": list(self.overridden)}
         return Manifest(
             trace=config.trace,
@@ -273,16 +302,18 @@ class Scenario:
             shape=self.shape.name,
             format=self.format,
             semantics=SEMANTICS,
-            slots=slots,
+            slots=held,
             batch=config.batch,
-            num_layers=self.trace.meta.num_layers,
+            num_layers=layers,
             expert_bytes=self.expert_bytes,
-            vram_peak_bytes=self.room.with_slots(slots),
+            vram_peak_bytes=self.room.with_slots(held),
             evidence=self.costs.evidence,
             yardstick=is_yardstick(chosen),
             assumed=self.assumed(chosen, cost),
             warnings=warnings,
-            bounds=bounds,
+            warm_up_steps=warm_up,
+            staggered=config.staggered,
+            bounds=self.bounds(slots),
             break_even_precision=self.break_even().precision if self._with_break_even else None,
             hashes=self._hashes,
             versions=library_versions("numpy", "simpy") | plugin_versions(chosen),
@@ -297,17 +328,24 @@ class Scenario:
         """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""
         unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
         unknown += [cost.assumed] if cost.assumed else []
-        return (*self.costs.assumed, *unknown, *assumptions(chosen))
+        return (*self.costs.assumed, *unknown, *assumptions(chosen), *self.routing.assumed)
 
-    def warnings(self, chosen: Policy, decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> tuple[str, ...]:
-        """Warnings about a run of `run_ns`, whose copies of prefetches take `prefetching_ns`."""
-        return (*self._warnings(chosen, decisions), *about_link(decisions, prefetching_ns, run_ns))
+    def warnings(
+        self, chosen: Policy, warm: DecisionTable, slots: int, prefetching_ns: int, run_ns: int
+    ) -> tuple[str, ...]:
+        """Warnings about a run; `warm` are the decisions after the warm-up.
 
-    def _warnings(self, chosen: Policy, decisions: DecisionTable) -> Iterator[str]:
+        They take `run_ns`, and their copies of prefetches `prefetching_ns`.
+        """
+        return (*self._warnings(chosen, warm, slots), *about_link(warm, prefetching_ns, run_ns))
+
+    def _warnings(self, chosen: Policy, decisions: DecisionTable, slots: int) -> Iterator[str]:
         yield from self.trace.meta.warnings
         yield from about_model(self.trace.meta, self.shape)
+        yield from self.routing.assumed
         if chosen.sharing != "all-resident":
             yield from about_slots(decisions)
+            yield from about_warm_up(self._warm_up(slots), slots)
         if self.routing.train_name == self.config.trace:
             yield "popularity is learnt from the very trace that is simulated"
         yield from about_order(self.config.link, self.profile)

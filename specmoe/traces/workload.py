@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,28 @@ def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints,
     events = (int(step[-1]) + 1) * layers
     offsets = np.searchsorted(distinct, np.arange(events + 1) * experts)
     return offsets, (distinct % experts).astype(np.int32), tokens.astype(np.int32)
+
+
+class WarmUp(NamedTuple):
+    """The number of steps that figures leave out, and how many distinct experts these demand."""
+
+    steps: int
+    demanded: int
+
+
+def warm_up_of(workload: Workload, slots: int) -> WarmUp:
+    """The first steps that demand as many distinct experts as there are slots, but at most half of all steps.
+
+    By then demand could have filled every slot once. The rule is the same for all policies.
+    """
+    half = workload.num_steps // 2
+    first = np.sort(np.unique(workload.keys, return_index=True)[1])  # use that is the first of its expert
+    ends = workload.offsets[:: workload.meta.num_layers]  # uses before each step
+    if 0 < slots <= len(first):
+        filled = int(np.searchsorted(ends, first[slots - 1], side="right"))
+        if filled <= half:
+            return WarmUp(filled, int(np.searchsorted(first, ends[filled])))
+    return WarmUp(half, int(np.searchsorted(first, ends[half])))
 
 
 def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:

@@ -94,8 +94,8 @@ class Cell:
 
 def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
     """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory."""
-    at_home = AT_HOME._replace(format=home)
-    return Group(phase, RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, padded=True))
+    config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=AT_HOME._replace(format=home))
+    return Group(phase, replace(config, padded=True, warm_up=0, staggered=False, truncated=True))
 
 
 def cell_of(key: CellKey) -> Cell:

@@ -45,6 +45,7 @@ def row(one: RunConfig, keys: int = 768) -> dict[str, Any]:
     return {
         "steps": STEPS,
         "tokens": STEPS * one.batch,
+        "warm_up_steps": 0,
         "latency_mean_ns": latency,
         "tokens_per_second": one.batch / latency * 1e9,
         "stall_ns": stall * STEPS,
@@ -72,6 +73,9 @@ class FormulaTrials(Trials):
     def _evaluate(self, fresh: Sequence[RunConfig]) -> None:
         self.asked += fresh
         self._known |= {one: row(one, self._setting.keys) for one in fresh}
+
+    def sequences(self, trial: Trial) -> int:
+        return 3
 
     def elsewhere(self, trace: str, configuration: RunConfig) -> float:
         rate = Trial(configuration, row(configuration)).rate

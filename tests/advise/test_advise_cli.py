@@ -66,7 +66,7 @@ def test_the_best_is_what_simulate_says_of_it(found: dict[str, Any]) -> None:
         profile="h100-sxm5-80gb",
         format=best["format"],
         slots=best["slots"],
-        steps=60,
+        steps=found["steps"] + found["warm_up_steps"],
         settings=tuple(best["settings"].items()),
     )
     row = summary(Scenario(spec).run(best["policy"]).result)

@@ -15,8 +15,10 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.sim.advise.search import Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
 from specmoe.sim.config import Home, RunConfig
+from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.summary import summary
+from specmoe.traces.workload import warm_up_of
 
 H100 = load_profile("h100-sxm5-80gb")
 BASE = RunConfig("none", "on-demand-lru", "h100-sxm5-80gb", format="fp16", slots=40, vram=1 << 30)
@@ -25,9 +27,15 @@ COPY = "host_to_device.pinned"
 
 @pytest.fixture
 def here(make_trace: Callable[..., Path]) -> Setting:
-    path = str(make_trace(60, num_layers=6, num_experts=128, top_k=1, has_lookahead=True))
+    path = str(make_trace(700, num_layers=6, num_experts=128, top_k=1, has_lookahead=True))
     question = Question("switch-base-128", "h100-sxm5-80gb", 1 << 30, trace=path, steps=16)
     return Setting(question, load_shape(question.shape), H100, Routings(path, specmoe.traces.open(path).meta))
+
+
+def filled(here: Setting, batch: int) -> int:
+    """Steps until demand could have filled the slots of the question."""
+    routed = Routing(here.routings.trace, batch, shape=here.question.shape).routed
+    return warm_up_of(routed.workload, here.most_slots).steps
 
 
 def simulated(here: Setting, one: RunConfig, **changes: Any) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def simulated(here: Setting, one: RunConfig, **changes: Any) -> dict[str, Any]:
             "format": one.format,
             "slots": one.slots,
             "batch": one.batch,
-            "steps": 16,
+            "steps": 256 + filled(here, 1),
             "settings": one.settings,
         }
         | changes
@@ -56,13 +64,16 @@ def simulated(here: Setting, one: RunConfig, **changes: Any) -> dict[str, Any]:
         ({"format": "fp32", "slots": 12}, {}),
         ({"home": Home(format="int8")}, {"home": Home(format="int8")}),
         ({"scales": ((COPY + ".bandwidth", 2.0),)}, {"profile": H100.with_plateau(COPY, 2 * H100.plateau(COPY))}),
-        ({"batch": 2}, {"steps": 8}),
+        ({"batch": 2}, {}),
     ],
 )
 def test_a_trial_is_a_simulation(changed: dict[str, Any], spec: dict[str, Any], here: Setting, tmp_path: Path) -> None:
     one = dataclasses.replace(BASE, **changed)
     (trial,) = Trials(here, tmp_path).run([one])
+    if one.batch > 1:
+        spec = {"steps": 256 // one.batch + filled(here, one.batch)}
     expected = simulated(here, one, **spec)
+    assert expected["steps"] >= 256 // one.batch
     assert trial.step_ms * 1e6 == expected["latency_mean_ns"]
     assert trial.rate == pytest.approx(expected["tokens_per_second"])
     assert trial.stall_ms * 1e6 * expected["steps"] == pytest.approx(expected["stall_ns"])

@@ -28,6 +28,7 @@ def advice(expected: Expected = SURE, target: float | None = None, drawn: bool =
         levers=tuple(levers(trials, here, found)),
         reach=None if target is None else reach(trials, here, found, target),
         extremes=tuple(trials.elsewhere(name, found.best.config) for name in here.routings.extremes),
+        sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,
     )
@@ -109,7 +110,7 @@ def test_evidence_names_what_all_rests_on() -> None:
     for part in (
         "assumed (1 value assumed) for rtx3090",
         "routing: switch-mini-128/decode/test (trained-here)",
-        "event-atomic, 10 steps",
+        "event-atomic, 10 steps of 3 sequences: fewer than the 256 steps of 2 sequences that an answer should rest on",
         "8 GiB of weights alone",
         "15 policies in fp32, ",
         "not tried: learned ones, mixtral-offloading",

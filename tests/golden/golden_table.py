@@ -30,13 +30,15 @@ FIGURES = (
 )
 RUNNABLE = [name for name, policy in POLICIES.items() if not policy.predictor.startswith("learned-")]  # no checkpoint
 CASES = {"b1-77": {"slots": 77}, "b4-40-priority": {"slots": 40, "batch": 4, "link": "priority"}}
+CASES["b4-40-steady"] = {"slots": 40, "batch": 4, "warm_up": None, "staggered": True}
 
 
 def table() -> dict[str, dict[str, Any]]:
     """Exact integers of every case and policy."""
     found = {}
     for case, options in CASES.items():
-        spec: dict[str, Any] = {"trace": "switch-mini-128/decode/test", "format": "fp16", "steps": 60, **options}
+        spec: dict[str, Any] = {"trace": "switch-mini-128/decode/test", "format": "fp16", "steps": 60}
+        spec |= {"warm_up": 0, "staggered": False} | options
         scenario = Scenario(RunConfig(**spec))
         for name in RUNNABLE:
             figures = summary(scenario.run(name).result)

@@ -137,7 +137,7 @@ def test_a_sample_of_no_variants() -> None:
 @pytest.mark.parametrize("policy", ["on-demand-lru", "lookahead", "transition", "oracle"])
 @pytest.mark.parametrize("phase", ["decode", "encode"])
 def test_summaries_of_a_bundled_trace(policy: str, phase: str) -> None:
-    spec = RunConfig(f"switch-mini-128/{phase}/test", "h100-sxm5-80gb", slots=120, steps=40, batch=2)
+    spec = RunConfig(f"switch-mini-128/{phase}/test", "h100-sxm5-80gb", slots=120, steps=40, batch=2, warm_up=0)
     scenario = Scenario(spec)
     run = scenario.run(policy)
     told, found = summary(run.result), retime(run.decisions, [run.durations])

@@ -80,10 +80,12 @@ def _shared(manifest: Manifest, steps: str) -> tuple[str, ...]:
     """Arguments of `specmoe simulate` that do not depend on the policy: the trace and options."""
     chosen = {name: manifest.parameters.get(name) or usual for name, usual in CHOICES.items()}
     options = {name: str(getattr(manifest, name)) for name in OPTIONS} | {"steps": steps}
+    options["warm-up"] = str(manifest.warm_up_steps)
     unusual = {name: str(value) for name, value in chosen.items() if value != CHOICES[name]}
     pairs = [(f"--{name.replace('_', '-')}", value) for name, value in (options | unusual).items()]
     pairs += [("--set", pair) for pair in manifest.parameters.get("set", ())]
-    return (manifest.trace, *(part for pair in pairs for part in pair))
+    aligned = ("--aligned",) if manifest.batch > 1 and not manifest.staggered else ()
+    return (manifest.trace, *(part for pair in pairs for part in pair), *aligned)
 
 
 def _row(path: Path, result: RunResult) -> Row:

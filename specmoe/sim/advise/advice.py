@@ -13,7 +13,15 @@ from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_mode
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Found, Trial, Trials, search
-from specmoe.sim.advise.setting import LIKELY, RANGE, Question, Setting, gib, routings_of
+from specmoe.sim.advise.setting import (
+    FEWEST_SEQUENCES,
+    LIKELY,
+    RANGE,
+    Question,
+    Setting,
+    gib,
+    routings_of,
+)
 from specmoe.sim.config import RunConfig
 from specmoe.summary import Row
 
@@ -24,8 +32,8 @@ LEVERS_NAMED = 2  # levers that the answer names
 class Advice:
     """The answer: the best configuration, the expected error of its rate, levers, and how to reach the target if any.
 
-    `extremes` are the rates between which the true rate is expected where the routing is drawn. `failures` say why
-    policies could not be tried, by their names.
+    `extremes` are the rates between which the true rate is expected where the routing is drawn. `sequences` run in the
+    steps that the answer rests on. `failures` say why policies could not be tried, by their names.
     """
 
     setting: Setting
@@ -34,6 +42,7 @@ class Advice:
     levers: tuple[Lever, ...]
     reach: Reach | None
     extremes: tuple[float, ...]
+    sequences: int
     runs: int
     failures: dict[str, str]
 
@@ -63,6 +72,7 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
         levers=tuple(levers(trials, setting, found)),
         reach=None if question.target is None else reach(trials, setting, found, question.target),
         extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),
+        sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,
     )
@@ -179,9 +189,23 @@ def _evidence(advice: Advice) -> str:
     assumed = _count(len(row["assumed"]), "value", "values")
     return (
         f"Evidence: {row['evidence']} ({assumed} assumed) for {row['profile']}; "
-        f"routing: {routing}; {row['semantics']}, {row['steps']} steps; {gib(setting.question.vram)} of weights alone; "
+        f"routing: {routing}; {row['semantics']}, {_steps(advice)}; {gib(setting.question.vram)} of weights alone; "
         f"searched: {policies}, {advice.runs} configurations{_left_out(advice)}{_warned(row)}."
     )
+
+
+def _steps(advice: Advice) -> str:
+    """The steps and sequences that the answer rests on, and whether these are few or not those that were asked for."""
+    row, asked = advice.found.best.row, advice.setting.question.steps
+    fewest = advice.setting.fewest(advice.found.best.config.batch)
+    after = f" after {row['warm_up_steps']} of warm-up" if row["warm_up_steps"] else ""
+    rests = f"{_count(row['steps'], 'step', 'steps')} of {_count(advice.sequences, 'sequence', 'sequences')}{after}"
+    if asked is not None and asked < fewest:
+        rests = f"{rests} (--steps {asked} raised to {fewest})"
+    if row["steps"] < fewest or advice.sequences < FEWEST_SEQUENCES:
+        least = f"{fewest} steps of {FEWEST_SEQUENCES} sequences"
+        return f"{rests}: fewer than the {least} that an answer should rest on"
+    return rests
 
 
 def _count(number: int, one: str, more: str) -> str:

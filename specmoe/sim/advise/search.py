@@ -12,17 +12,23 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import can_fill
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
+from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
+from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import Contents
+from specmoe.sim.timing.bounds import since
 from specmoe.sim.timing.charge import charged
 from specmoe.summary import Row
+from specmoe.traces.workload import warm_up_of
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")
@@ -143,12 +149,26 @@ class Trial(NamedTuple):
         return float(self.row["tokens"]) / float(self.row["steps"]) / (float(self.row[bound]) / 1e9)
 
 
+class Batched(NamedTuple):
+    """A trace at a batch, and the number of steps that are simulated, the warm-up of the question's slots included."""
+
+    routed: Routed
+    steps: int
+
+    def sequences(self, row: Row) -> int:
+        """Number of sequences that run after the warm-up of a row."""
+        workload, first = self.routed.workload, int(row["warm_up_steps"])
+        rows = workload.rows[workload.row_offsets[first] : workload.row_offsets[first + int(row["steps"])]]
+        return len(np.unique(self.routed.block.sequence[rows]))
+
+
 class Trials:
     """Runs configurations of one setting, each once, and keeps their rows."""
 
     def __init__(self, setting: Setting, directory: Path, on_run: Callable[[int], None] = lambda runs: None) -> None:
         self._setting, self._directory, self._on_run = setting, directory, on_run
         self._known: dict[RunConfig, Row] = {}
+        self._batched: dict[tuple[str, int], Batched] = {}
 
     def run(self, configs: Iterable[RunConfig]) -> list[Trial]:
         """Trials of the configurations that can be simulated, in order; raises InputError if none can."""
@@ -165,7 +185,12 @@ class Trials:
         named = scenario.policy(config.policy)
         decisions = scenario.decide(named, scenario.slots)
         timing = scenario.time(decisions, charged(scenario.durations(decisions), scenario.charge(named)))
-        return int(scenario.routed.workload.step_tokens.sum()) / (int(timing.step_end[-1]) / 1e9)
+        warm_up = scenario.warm_up()
+        return int(scenario.routed.workload.step_tokens[warm_up:].sum()) / (since(timing.step_end, warm_up) / 1e9)
+
+    def sequences(self, trial: Trial) -> int:
+        """Number of sequences that run after the warm-up of a trial."""
+        return self._batch(trial.config, self._setting.routings.trace).sequences(trial.row)
 
     @property
     def runs(self) -> int:
@@ -187,7 +212,16 @@ class Trials:
 
     def _cell(self, one: RunConfig, trace: str) -> RunConfig:
         """The cell of a configuration; its slots replace the VRAM that they were derived from."""
-        return replace(one, trace=trace, vram=None, steps=self._setting.steps_of(one.batch))
+        return replace(one, trace=trace, vram=None, steps=self._batch(one, trace).steps)
+
+    def _batch(self, one: RunConfig, trace: str) -> Batched:
+        """All cells of a batch have the same steps, so that they share decisions and predictions."""
+        if (trace, one.batch) not in self._batched:
+            routed = Routing(trace, one.batch, shape=one.shape).routed
+            filled = warm_up_of(routed.workload, self._setting.most_slots).steps
+            steps = max(filled + self._setting.steps_of(one.batch), 2 * filled)
+            self._batched[trace, one.batch] = Batched(routed, min(steps, routed.workload.num_steps))
+        return self._batched[trace, one.batch]
 
 
 def chosen(config: RunConfig) -> Policy:

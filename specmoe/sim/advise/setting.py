@@ -32,8 +32,9 @@ SEED = 0
 DRAWS = 20_000_000  # most random numbers for a trace
 SEQUENCES, MOST_SEQUENCES = 32, 64  # of a drawn trace: enough for four times the batch of the question
 LENGTHS = (32, 128)  # fewest and most tokens of a drawn sequence
-FILLED = 12  # demands per slot, so that filling the slots hardly affects the mean
-FEWEST_DEMANDS, FEWEST_STEPS = 6_000, 60  # for a stable mean
+FEWEST_WARM_STEPS, FEWEST_SEQUENCES = 256, 2  # that an answer rests on at batch 1; it says where the trace has fewer
+FEWEST_BATCHED_STEPS = 64  # at any batch: each of these steps has several sequences in it
+DEMANDS_PER_SLOT, FEWEST_DEMANDS = 12, 6_000  # for a stable mean
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Question:
     """The question of a user, with the names of `RunConfig`; `vram` is bytes for all weights.
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
-    `steps` is the number of steps to simulate (default: enough to fill the slots many times). `target` is in tokens/s.
+    `steps` is the number of steps after the warm-up (default: enough to fill the slots many times), of which there are
+    at least `Setting.fewest`. `target` is in tokens/s.
     """
 
     shape: str
@@ -130,19 +132,27 @@ class Setting(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Number of steps to simulate with the batch of the question."""
+        """Number of steps after the warm-up with the batch of the question."""
         if self.question.steps is not None:
-            return self.question.steps
-        slots = max(self.slots(held, self.question.vram) for held in self.formats)
-        demands = max(FEWEST_DEMANDS, FILLED * slots)
+            return max(self.fewest(self.question.batch), self.question.steps)
+        demands = max(FEWEST_DEMANDS, DEMANDS_PER_SLOT * self.most_slots)
         meta = self.routings.meta
         of_a_layer = meta.num_experts if meta.phase == "encode" else meta.top_k * self.question.batch
         of_a_step = meta.num_layers * of_a_layer  # at most: encoding, tokens may want every expert
-        return max(FEWEST_STEPS, -(-demands // of_a_step))
+        return max(self.fewest(self.question.batch), -(-demands // of_a_step))
+
+    def fewest(self, batch: int) -> int:
+        """Fewest steps after the warm-up that an answer rests on."""
+        return max(FEWEST_BATCHED_STEPS, FEWEST_WARM_STEPS // batch)
+
+    @property
+    def most_slots(self) -> int:
+        """Number of slots in the smallest allowed format."""
+        return max(self.slots(held, self.question.vram) for held in self.formats)
 
     def steps_of(self, batch: int) -> int:
-        """Number of steps with about as many tokens at another batch."""
-        return max(1, self.steps * self.question.batch // batch)
+        """Number of steps after the warm-up with about as many tokens at another batch."""
+        return max(self.fewest(batch), self.steps * self.question.batch // batch)
 
     def require_homes(self) -> None:
         """Raise InputError for a home format from which slots of no allowed format can be filled."""

@@ -47,6 +47,15 @@ class Loads(NamedTuple):
     wave: Ints  # of the uses it is issued for; prefetches come after the last
 
 
+class First(NamedTuple):
+    """The first rows of a step and of all later ones: what a figure without the warm-up begins with."""
+
+    step: int = 0
+    event: int = 0
+    use: int = 0
+    load: int = 0
+
+
 class DecisionTable(NamedTuple):
     """All decisions, with the shape of the workload they belong to."""
 
@@ -62,6 +71,18 @@ class DecisionTable(NamedTuple):
     def cliff_slots(self) -> int:
         """Number of slots up to which an LRU over all layers has no hits (see `results.cliff_slots`)."""
         return cliff_slots(len(self.uses.key), self.num_steps, self.num_layers)
+
+    def first(self, step: int) -> First:
+        """The first rows of a step."""
+        event = step * self.num_layers
+        return First(step, event, *(int(np.searchsorted(rows.event, event)) for rows in (self.uses, self.loads)))
+
+    def since(self, step: int) -> DecisionTable:
+        """The decisions of a step and of all later ones, to be counted: numbers of events and loads stay the same."""
+        first = self.first(step)
+        uses = Uses._make(column[first.use :] for column in self.uses)
+        loads = Loads._make(column[first.load :] for column in self.loads)
+        return self._replace(uses=uses, loads=loads, num_steps=self.num_steps - step)
 
     @property
     def hits(self) -> int:

@@ -147,20 +147,23 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple
     yield from groups.items()
 
 
-def _pass(job: Job) -> tuple[int, int, bool]:
+def _pass(job: Job) -> tuple[int, int | None, int, bool]:
     """What scenarios that are timed in one pass have in common."""
     scenario = job.scenario
-    return scenario.slots, scenario.config.home.compressed_slots, scenario.attends_across
+    return scenario.slots, scenario.config.warm_up, scenario.config.home.compressed_slots, scenario.attends_across
 
 
 def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
     """Time all jobs in one pass, by the re-timer."""
-    counts = counts_of(jobs[0].scenario.routed.workload, decisions)
+    scenario = jobs[0].scenario
+    warm = decisions.since(scenario.warm_up())
+    counts = counts_of(scenario.routed.workload, warm)
     runs = timings(decisions, [job.scenario for job in jobs], jobs[0].chosen)
     for job, run in zip(jobs, runs, strict=True):
-        warnings = job.scenario.warnings(job.chosen, decisions, run.prefetching_ns, run.run_ns)
+        scenario = job.scenario
+        warnings = scenario.warnings(job.chosen, warm, scenario.slots, run.prefetching_ns, run.run_ns)
         outcome = Outcome(figures(counts, run.sums), run.cost, warnings, "re-timer")
-        yield job.number, good_row(job, decisions, job.scenario.bounds(job.scenario.slots), outcome)
+        yield job.number, good_row(job, warm, scenario.bounds(scenario.slots), outcome)
 
 
 def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
@@ -169,4 +172,4 @@ def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
         scenario = job.scenario
         result = scenario.run_decided(job.chosen, decisions, scenario.slots).result
         outcome = Outcome(summary(result), scenario.charge(job.chosen), result.manifest.warnings, "engine")
-        yield job.number, good_row(job, decisions, scenario.bounds(scenario.slots), outcome)
+        yield job.number, good_row(job, decisions.since(scenario.warm_up()), scenario.bounds(scenario.slots), outcome)

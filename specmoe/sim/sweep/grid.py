@@ -182,7 +182,8 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
     axes = {name: [value] for name, value in BASE.items()} | {name: grid[name] for name in AXES if name in grid}
     room = [{name: value} for name in ROOM for value in axes.pop(name, [])] or [{}]  # the whole device
     scales, settings = (list(_pairs(grid.get(part, {}))) for part in ("scale", "set"))
-    once = {name: grid[name] for name in ONCE if name in grid}
+    once = {name.replace("-", "_"): grid[name] for name in ONCE if name in grid}
+    once["staggered"] = not once.pop("aligned", False)
     policies = axes.pop("policy")  # last, and so together in the table
     for *values, scale, setting, size, name in product(*axes.values(), scales, settings, room, policies):
         chosen = dict(zip(axes, values, strict=True))

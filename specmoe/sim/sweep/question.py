@@ -83,7 +83,21 @@ AXES: dict[str, Callable[[str, Value], Any]] = {
     **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
     "vram": lambda name, value: int(value),
 }
-ONCE: dict[str, Callable[[str, Value], Any]] = {"steps": _count("steps"), "train": word}
+
+
+def flag(name: str, value: Value) -> bool:
+    """True or false; raises InputError otherwise."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: {value!r}: true or false expected")
+    return value
+
+
+ONCE: dict[str, Callable[[str, Value], Any]] = {
+    "steps": _count("steps"),
+    "warm-up": _count("warm-up"),
+    "aligned": flag,
+    "train": word,
+}
 
 
 def read_question(path: Path) -> Question:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
-from specmoe.sim.timing.bounds import ceiling_of, link_bound_ns
+from specmoe.sim.timing.bounds import ceiling_of, link_bound_ns, since
 from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
@@ -23,7 +23,7 @@ MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take
 
 
 class Timed(NamedTuple):
-    """Figures of a run of decisions in one scenario."""
+    """Figures of a run of decisions in one scenario, without the warm-up."""
 
     sums: Sums
     cost: Charge  # of the sample's events, not of every event
@@ -32,22 +32,22 @@ class Timed(NamedTuple):
 
 
 def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Policy | None = None) -> Iterator[Timed]:
-    """Runs of decisions in scenarios that share routing, context and number of compressed slots.
+    """Runs of decisions in scenarios that share routing, warm-up, slots, context and number of compressed slots.
 
     `chosen` is the policy whose predictions are charged. Default: none are. Raises InputError.
     """
-    first = scenarios[0]
-    workload = first.routed.workload
-    part = sample_of(workload, decisions, first.config.home, first.contexts)
-    copies = _Copies.of(decisions, part)
+    scenario = scenarios[0]
+    workload, first = scenario.routed.workload, decisions.first(scenario.warm_up())
+    part = sample_of(workload, decisions, scenario.config.home, scenario.contexts)
+    copies = _Copies.of(decisions, part, first)
     many = max(1, MOST_STEPS // decisions.num_steps)
     for start in range(0, len(scenarios), many):
         some = scenarios[start : start + many]
         costs = [_cost(scenario, part, chosen) for scenario in some]
         variants = part.variants([_durations(*pair, part) for pair in zip(some, costs, strict=True)])
-        retimed = timed(actions_of(decisions, bool(variants.predict.values.any())), variants)
+        retimed = timed(actions_of(decisions, bool(variants.predict.values.any())), variants, first)
         for number, (scenario, cost) in enumerate(zip(some, costs, strict=True)):
-            yield _timed(retimed, variants, number, scenario, cost, copies)
+            yield _timed(retimed, variants, number, first.step, scenario, cost, copies)
 
 
 def compiled() -> bool:
@@ -75,7 +75,7 @@ def _durations(scenario: Scenario, cost: Charge, part: Sample) -> Durations:
 
 
 class _Copies(NamedTuple):
-    """Number of loads of each code: all loads, prefetches, and prefetches that were never used."""
+    """Number of loads after the warm-up of each code: all, prefetches, and prefetches that were never used."""
 
     all: np.ndarray
     prefetched: np.ndarray
@@ -83,24 +83,27 @@ class _Copies(NamedTuple):
     events: np.ndarray  # number of events of each code of predictions
 
     @classmethod
-    def of(cls, decisions: DecisionTable, part: Sample) -> _Copies:
-        codes, ahead = part.codes["copy"], ~decisions.loads.demand
+    def of(cls, decisions: DecisionTable, part: Sample, first: First) -> _Copies:
+        codes, loads = part.codes["copy"][first.load :], decisions.since(first.step).loads
+        ahead = ~loads.demand
         return cls(
             all=np.bincount(codes, minlength=2),
             prefetched=np.bincount(codes[ahead], minlength=2),
-            wasted=np.bincount(codes[ahead & ~decisions.loads.used], minlength=2),
-            events=np.bincount(part.codes["predict"]),
+            wasted=np.bincount(codes[ahead & ~loads.used], minlength=2),
+            events=np.bincount(part.codes["predict"][first.event :], minlength=part.workload.num_events),
         )
 
 
 def _timed(
-    retimed: Retimed, variants: Variants, number: int, scenario: Scenario, cost: Charge, copies: _Copies
+    retimed: Retimed, variants: Variants, number: int, warm_up: int, scenario: Scenario, cost: Charge, copies: _Copies
 ) -> Timed:
     values = variants.copy.values[:, number]
     crosses = values > 0
     size = scenario.copied_bytes
+    cold, latencies = np.split(np.diff(retimed.step_end[number], prepend=0), [warm_up])
     sums = Sums(
-        latencies=np.diff(retimed.step_end[number], prepend=0),
+        cold=cold,
+        latencies=latencies,
         late_hits=int(retimed.late_hits[number]),
         bytes_loaded=int(copies.all @ crosses) * size,
         bytes_wasted=int(copies.wasted @ crosses) * size,
@@ -110,7 +113,7 @@ def _timed(
         host_ns=int(retimed.host[number]),
         link_busy_ns=int(retimed.link[number]),
     )
-    return Timed(sums, cost, int(copies.prefetched @ values), int(retimed.step_end[number, -1]))
+    return Timed(sums, cost, int(copies.prefetched @ values), since(retimed.step_end[number], warm_up))
 
 
 def _mean(cost: Charge, events: np.ndarray) -> int:
@@ -119,13 +122,13 @@ def _mean(cost: Charge, events: np.ndarray) -> int:
 
 
 def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
-    """`Scenario.bounds` of scenarios that share routing, context and number of compressed slots.
+    """`Scenario.bounds` of scenarios that share routing, warm-up, slots, context and number of compressed slots.
 
     The engine computes them where the re-timer cannot run.
     """
     yardsticks = scenarios[0].yardsticks(slots)
     if not compiled():
-        return [scenario.bounds_from(yardsticks) for scenario in scenarios]
+        return [scenario.bounds_from(yardsticks, slots) for scenario in scenarios]
     floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, yardsticks.oracle))
     return [
         {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
@@ -134,20 +137,24 @@ def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]
 
 
 def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]:
-    return [round(run.run_ns / decisions.num_steps) for run in timings(decisions, scenarios)]
+    steps = decisions.num_steps - scenarios[0].warm_up()
+    return [round(run.run_ns / steps) for run in timings(decisions, scenarios)]
 
 
 def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple[int, int]]:
     """The ceiling and the link's bound of each scenario, ns."""
-    table, first = yardsticks.every_miss, scenarios[0]
-    part = sample_of(first.routed.workload, table, first.config.home, first.contexts)
+    table, scenario = yardsticks.every_miss, scenarios[0]
+    part = sample_of(scenario.routed.workload, table, scenario.config.home, scenario.contexts)
     paid = [durations_in(scenario, part) for scenario in scenarios]
     variants = part.variants(paid)
-    work = (variants.before.total + variants.expert.total + variants.after.total).tolist()
-    steps, events, uses = table.num_steps, table.num_steps * table.num_layers, len(table.uses.key)
+    first, warm = table.first(scenario.warm_up()), table.since(scenario.warm_up())
+    rows = zip((variants.before, variants.expert, variants.after), (first.event, first.use, first.step), strict=True)
+    work = sum(column.since(row) for column, row in rows).tolist()
+    steps, events, uses = warm.num_steps, warm.num_steps * warm.num_layers, len(warm.uses.key)
+    loads = scenario.fewest_loads(yardsticks.fewest, scenario.slots)
     bounds = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
         copy = copy_ns(scenario.costs, scenario.config.home)
-        link = link_bound_ns(yardsticks.fewest.demand_loads, copy, each.read, steps)
+        link = link_bound_ns(loads, copy, each.read, steps)
         bounds.append((ceiling_of(total, events, uses, steps, copy, each), link))
     return bounds

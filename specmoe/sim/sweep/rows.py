@@ -34,27 +34,28 @@ class Outcome(NamedTuple):
     timed_by: Literal["engine", "re-timer"]
 
 
-def good_row(job: Job, decisions: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
-    """The row of a run."""
+def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
+    """The row of a run; `warm` are its decisions after the warm-up."""
     scenario, meta = job.scenario, job.scenario.trace.meta
     row = {
         **_keys_of(job.cell),
         "profile": scenario.profile.name,
         "shape": scenario.shape.name,
         "format": scenario.format,
-        "slots": decisions.slots,
+        "slots": warm.slots,
         "break_even_precision": None,
         **outcome.figures,
         **bounds,
-        "vram_peak_bytes": scenario.room.with_slots(decisions.slots),
+        "vram_peak_bytes": scenario.room.with_slots(warm.slots),
         "expert_bytes": scenario.expert_bytes,
-        "num_layers": meta.num_layers,
-        "cliff_slots": decisions.cliff_slots,
+        "num_layers": scenario.num_layers,
+        "cliff_slots": warm.cliff_slots,
         "yardstick": is_yardstick(job.chosen),
         "cell": job.key,
         "trace_kind": meta.kind,
         "phase": meta.phase,
         "semantics": SEMANTICS,
+        "staggered": job.cell.staggered,
         "evidence": scenario.costs.evidence,
         "assumed": list(scenario.assumed(job.chosen, outcome.cost)),
         "warnings": list(outcome.warnings),
@@ -71,17 +72,18 @@ def failed_row(cell: RunConfig, key: str, error: Exception) -> Row:
     return nothing | _keys_of(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
 
 
-def counts_of(workload: Workload, decisions: DecisionTable) -> Counts:
-    """Counts of decisions on a workload."""
+def counts_of(workload: Workload, warm: DecisionTable) -> Counts:
+    """Counts of decisions on the last steps of a workload."""
+    first = workload.num_steps - warm.num_steps
     return Counts(
-        steps=workload.num_steps,
-        events=workload.num_events,
-        tokens=int(workload.step_tokens.sum()),
-        demands=len(workload.experts),
-        hits=decisions.hits,
-        demand_loads=decisions.demand_loads,
-        prefetch_loads=decisions.prefetch_loads,
-        prefetch_useful=decisions.prefetch_useful,
+        steps=warm.num_steps,
+        events=warm.num_steps * warm.num_layers,
+        tokens=int(workload.step_tokens[first:].sum()),
+        demands=len(workload.experts) - int(workload.offsets[first * warm.num_layers]),
+        hits=warm.hits,
+        demand_loads=warm.demand_loads,
+        prefetch_loads=warm.prefetch_loads,
+        prefetch_useful=warm.prefetch_useful,
     )
 
 

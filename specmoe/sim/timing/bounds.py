@@ -1,25 +1,35 @@
-"""Bounds of any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows."""
+"""Bounds of any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows.
+
+All are over the steps after the warm-up, as the figures that they stand beside.
+"""
 
 from __future__ import annotations
 
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.engine import simulate
+from specmoe.sim.timing.engine import Times, simulate
+
+NONE = First()  # without a warm-up
 
 
-def mean_step_ns(table: DecisionTable, durations: Durations) -> int:
+def mean_step_ns(table: DecisionTable, durations: Durations, warm_up: int = 0) -> int:
     """Mean time of a step on a FIFO link, ns."""
     step_end = simulate(table, durations).step_end
-    return round(int(step_end[-1]) / len(step_end))
+    return round(since(step_end, warm_up) / (len(step_end) - warm_up))
 
 
-def ceiling_ns(durations: Durations, copy: int) -> int:
+def since(step_end: Times, warm_up: int) -> int:
+    """Time from the end of the warm-up to that of the run, ns."""
+    return int(step_end[-1]) - (int(step_end[warm_up - 1]) if warm_up else 0)
+
+
+def ceiling_ns(durations: Durations, copy: int, first: First = NONE) -> int:
     """Mean time of a step, ns, with every expert loaded on demand, one after the other, and nothing overlapped.
 
     `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
-    work = sum(durations.before) + sum(durations.expert) + sum(durations.after)
-    return ceiling_of(work, len(durations.before), len(durations.expert), len(durations.after), copy, durations)
+    rows = (durations.before[first.event :], durations.expert[first.use :], durations.after[first.step :])
+    return ceiling_of(sum(map(sum, rows)), *map(len, rows), copy, durations)
 
 
 def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: Durations) -> int:
@@ -30,6 +40,14 @@ def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: D
     load = costs.issue_ns + costs.begin_copy_ns + copy + paid.read + costs.event_ns
     use = load + costs.launch_ns + costs.begin_ns
     return round((work + layer * events + use * uses + dense * steps) / steps)
+
+
+def fewest_loads(fewest: DecisionTable, warm_up: int, resident: int) -> int:
+    """Fewest loads of any policy after the warm-up, from the decisions that load least in the whole run.
+
+    After a warm-up a policy may begin with other experts than these decisions do, at most `resident` of them.
+    """
+    return max(0, fewest.since(warm_up).demand_loads - (resident if warm_up else 0))
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:

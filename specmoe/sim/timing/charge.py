@@ -38,7 +38,11 @@ class Charge(NamedTuple):
     @property
     def mean_ns(self) -> int:
         """Mean time of an event's predictions, ns."""
-        return round(float(np.mean(self.ns))) if self.ns else 0
+        return self.mean_since(0)
+
+    def mean_since(self, first: int) -> int:
+        """Mean time of the predictions of an event and of all later ones, ns."""
+        return round(float(np.mean(self.ns[first:]))) if self.ns else 0
 
 
 NO_CHARGE = Charge([], "host", "nothing to predict")

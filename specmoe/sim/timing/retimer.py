@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.config import Order
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.timing.actions import COPY, EXPERT, LOAD, Actions, actions_of
+from specmoe.sim.timing.bounds import NONE
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.variants import Variants, variants_of
 
@@ -33,7 +34,7 @@ LANES = 64  # machines per pass: enough for vector instructions, few enough for 
 
 
 class Retimed(NamedTuple):
-    """Times of each variant that summaries need, ns: `step_end`, and sums over the run."""
+    """Times of each variant that summaries need, ns: `step_end`, and sums over the steps after the warm-up."""
 
     step_end: Times  # [variants, steps], the host knows that the step has ended; from the start of the run
     host: Times  # [variants], the host thread works
@@ -61,26 +62,32 @@ def retime(table: DecisionTable, variants: Sequence[Durations] | Variants, order
     return timed(actions_of(table, bool(coded.predict.values.any())), coded)
 
 
-def timed(actions: Actions, variants: Variants) -> Retimed:
-    """Time the actions of a table; they must be made with `predicts` if predicting takes time in any variant."""
+def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
+    """Time the actions of a table; they must be made with `predicts` if predicting takes time in any variant.
+
+    Sums begin with the rows `first`.
+    """
     count, steps = len(variants.read), len(actions.ends) // actions.layers
     step_end, sums = np.empty((count, steps), np.int64), np.empty((3, count), np.int64)
     if not count:
         return Retimed(step_end, *np.empty((6, 0), np.int64))
     _require_same_rows(actions, variants)
-    _walk(actions, variants, step_end, sums)
+    _walk(actions, variants, step_end, sums, first.step)
     stall, slowed, late_hits = sums
-    compute = variants.before.total + variants.expert.total + variants.after.total + slowed
-    return Retimed(step_end, _host(actions, variants), compute, stall, slowed, variants.copy.total, late_hits)
+    link = variants.copy.since(first.load)
+    compute = variants.before.since(first.event) + variants.expert.since(first.use) + slowed
+    compute += variants.after.since(first.step)
+    return Retimed(step_end, _host(actions, variants, first), compute, stall, slowed, link, late_hits)
 
 
-def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times) -> None:
+def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times, warm_up: int) -> None:
     walk = _kernel()
     script, costs = script_of(actions, variants)
     for first in range(0, len(step_end), LANES):
         lanes = slice(first, first + LANES)
         clocks = np.zeros((FREE + actions.slots + 1, len(step_end[lanes])), np.int64)
-        walk(*script, clocks, np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes], step_end[lanes])
+        machines = (np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes])
+        walk(*script, clocks, *machines, step_end[lanes], warm_up)
         sums[:, lanes] = clocks[[STALL, SLOWED, LATE]]
 
 
@@ -102,12 +109,13 @@ def _require_same_rows(actions: Actions, variants: Variants) -> None:
             raise InputError(f"durations of other decisions: {name} has {found} rows: {expected} expected")
 
 
-def _host(actions: Actions, variants: Variants) -> Times:
+def _host(actions: Actions, variants: Variants, first: First) -> Times:
     """Time that the host works, ns, [variants]."""
-    host, events = HostCosts(*variants.host), len(actions.ends)
+    host, events = HostCosts(*variants.host), len(actions.ends) - first.event
+    loads, uses = actions.num_loads - first.load, actions.num_uses - first.use
     dense = (events + events // actions.layers) * host.launch_dense_ns
-    rest = events * host.bookkeeping_ns + actions.num_loads * host.issue_ns + actions.num_uses * host.launch_ns
-    total: Times = dense + rest + variants.predict.total
+    rest = events * host.bookkeeping_ns + loads * host.issue_ns + uses * host.launch_ns
+    total: Times = dense + rest + variants.predict.since(first.event)
     return total
 
 

@@ -39,10 +39,21 @@ ROOM = 64  # initial capacity of a ring, in copies; a power of two
 
 
 @njit(cache=True, nogil=True)
-def walk(actions: Any, ends: Any, events: Any, heads: Any, clocks: Any, costs: Any, slows: Any, step_end: Any) -> None:
+def walk(
+    actions: Any,
+    ends: Any,
+    events: Any,
+    heads: Any,
+    clocks: Any,
+    costs: Any,
+    slows: Any,
+    step_end: Any,
+    warm_up: int,
+) -> None:
     """Run a `Script` on clocks that stand at 0, [clocks, lanes]; fill in `step_end`, [lanes, steps].
 
-    `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow the computing.
+    Sums begin anew after `warm_up` steps. `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow
+    the computing.
     """
     lanes = len(slows)
     layers = len(events) // len(heads)
@@ -78,6 +89,8 @@ def walk(actions: Any, ends: Any, events: Any, heads: Any, clocks: Any, costs: A
             if any_slows:
                 _slow(clocks, slows, copies, numbers)
             _end_step(clocks, costs, step, step_end)
+            if step + 1 == warm_up:
+                clocks[STALL] = clocks[SLOWED] = clocks[LATE] = 0
 
 
 @njit(inline="always")

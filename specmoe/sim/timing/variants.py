@@ -117,7 +117,11 @@ class Column(NamedTuple):
     @property
     def total(self) -> Times:
         """Sum over all rows, ns, [variants]."""
-        total: Times = np.bincount(self.codes, minlength=len(self.values)) @ self.values
+        return self.since(0)
+
+    def since(self, first: int) -> Times:
+        """Sum over a row and all later ones, ns, [variants]."""
+        total: Times = np.bincount(self.codes[first:], minlength=len(self.values)) @ self.values
         return total
 
 
