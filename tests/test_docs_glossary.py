@@ -60,8 +60,10 @@ def result(scenario: Scenario) -> RunResult:
 
 def value_of(formula: str, result: RunResult) -> Any:
     """What a formula of the glossary gives."""
-    functions = {"sum": np.sum, "mean": np.mean, "max": np.max, "percentile": np.percentile, "len": len}
-    known = {**result.table, **functions, "step_ns": latencies(result)}
+    functions = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "percentile": np.percentile, "len": len}
+    warm_up = result.manifest.warm_up_steps
+    warm = {name: column[warm_up * result.manifest.num_layers :] for name, column in result.table.items()}
+    known = {**warm, **functions, "step_ns": latencies(result)[warm_up:]}
     return eval(formula, {"__builtins__": {}}, known)
 
 

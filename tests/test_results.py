@@ -386,8 +386,13 @@ def test_bounds_with_experts_compressed_at_home_and_some_of_them_in_vram() -> No
     slow = {"dequantise.int4.rate": 1e9}  # expanding counts more than all that a host hides
     scenario = Scenario(
         RunConfig(
+            "switch-mini-128/decode/test",
+            format="fp16",
+            slots=20,
+            steps=40,
             warm_up=0,
-            "switch-mini-128/decode/test", format="fp16", slots=20, steps=40, home=home, settings=tuple(slow.items())
+            home=home,
+            settings=tuple(slow.items()),
         )
     )
     bounds, copy = scenario.bounds(20), scenario.costs.load_ns("host-pinned", "int4")

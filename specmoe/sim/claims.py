@@ -50,10 +50,10 @@ def about_slots(decisions: DecisionTable) -> Iterator[str]:
 
 def about_warm_up(warm_up: WarmUp, slots: int) -> Iterator[str]:
     """Warn about a warm-up in which demand cannot have filled every slot."""
-    if warm_up.demanded < slots:
+    if 0 < warm_up.demanded < slots:
         yield (
-            f"the {slots} slots are not all filled in the warm-up: its {warm_up.steps} steps, half of the run, demand "
-            f"{warm_up.demanded} distinct experts"
+            f"the {slots} slots are not all filled in the warm-up: its {warm_up.steps} steps demand {warm_up.demanded} "
+            "distinct experts"
         )
 
 

@@ -43,7 +43,7 @@ from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.timing.bounds import ceiling_ns, fewest_loads, link_bound_ns, mean_step_ns, since
+from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns, since
 from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
@@ -65,10 +65,10 @@ class Run(NamedTuple):
 
 
 class Yardsticks(NamedTuple):
-    """Decisions that bounds are computed from: perfect knowledge, fewest loads on demand, every expert a miss."""
+    """What bounds are computed from: decisions of perfect knowledge, the fewest loads, and every expert a miss."""
 
     oracle: DecisionTable
-    fewest: DecisionTable
+    fewest: int
     every_miss: DecisionTable
 
 
@@ -151,7 +151,7 @@ class Scenario:
             if steps is not None and not 0 <= steps < workload.num_steps:
                 most = workload.num_steps - 1
                 raise InputError(f"warm-up of {steps} steps: the run has {most + 1}: 0 to {most} expected")
-            self._warm_ups[slots] = warm_up_of(workload, slots) if steps is None else WarmUp(steps, slots)
+            self._warm_ups[slots] = warm_up_of(workload, slots, steps)
         return self._warm_ups[slots]
 
     @property
@@ -223,25 +223,21 @@ class Scenario:
         """Decisions that the bounds for `slots` slots are computed from; they do not depend on the machine."""
         return Yardsticks(
             oracle=self.decide(POLICIES["oracle"], slots),
-            fewest=self.decide(POLICIES["belady"], slots + self.config.home.compressed_slots),
+            fewest=self.routing.fewest_loads(slots + self.config.home.compressed_slots, self.warm_up(slots)),
             every_miss=self.decide(POLICIES["on-demand"], slots),
         )
 
     def bounds_from(self, yardsticks: Yardsticks, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""
         durations, warm_up = self.durations(yardsticks.oracle), self.warm_up(slots)
-        copy, steps = copy_ns(self.costs, self.config.home), yardsticks.fewest.num_steps - warm_up
+        copy, steps = copy_ns(self.costs, self.config.home), yardsticks.oracle.num_steps - warm_up
         every_miss = self.durations(yardsticks.every_miss)
         return {
             "floor_ns": self.floor_ns(warm_up),
             "oracle_ns": mean_step_ns(yardsticks.oracle, durations, warm_up),
             "ceiling_ns": ceiling_ns(every_miss, copy, yardsticks.every_miss.first(warm_up)),
-            "link_ns": link_bound_ns(self.fewest_loads(yardsticks.fewest, slots), copy, durations.read, steps),
+            "link_ns": link_bound_ns(yardsticks.fewest, copy, durations.read, steps),
         }
-
-    def fewest_loads(self, fewest: DecisionTable, slots: int) -> int:
-        """Fewest loads of any policy after the warm-up."""
-        return fewest_loads(fewest, self.warm_up(slots), slots + self.config.home.compressed_slots)
 
     @property
     def num_keys(self) -> int:

@@ -11,7 +11,7 @@ ascending, each with its number of tokens. Dropped tokens demand nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -73,6 +73,19 @@ class Workload:
         layer = (self.events % self.meta.num_layers).astype(np.int32)
         return layer * np.int32(self.meta.num_experts) + self.experts
 
+    def since(self, step: int) -> Workload:
+        """The demand of a step and of all later ones."""
+        event, row = step * self.meta.num_layers, int(self.row_offsets[step])
+        first = int(self.offsets[event])
+        return replace(
+            self,
+            rows=self.rows[row:],
+            row_offsets=self.row_offsets[step:] - row,
+            offsets=self.offsets[event:] - first,
+            experts=self.experts[first:],
+            tokens=self.tokens[first:],
+        )
+
 
 def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None) -> Workload:
     """Workload of a trace's rows, limited to `steps` steps; raises InputError if there are no tokens."""
@@ -125,15 +138,15 @@ class WarmUp(NamedTuple):
     demanded: int
 
 
-def warm_up_of(workload: Workload, slots: int) -> WarmUp:
+def warm_up_of(workload: Workload, slots: int, steps: int | None = None) -> WarmUp:
     """The first steps that demand as many distinct experts as there are slots, but at most half of all steps.
 
-    By then demand could have filled every slot once. The rule is the same for all policies.
+    By then demand could have filled every slot once. The rule is the same for all policies; `steps` replaces it.
     """
-    half = workload.num_steps // 2
+    half = workload.num_steps // 2 if steps is None else steps
     first = np.sort(np.unique(workload.keys, return_index=True)[1])  # use that is the first of its expert
     ends = workload.offsets[:: workload.meta.num_layers]  # uses before each step
-    if 0 < slots <= len(first):
+    if steps is None and 0 < slots <= len(first):
         filled = int(np.searchsorted(ends, first[slots - 1], side="right"))
         if filled <= half:
             return WarmUp(filled, int(np.searchsorted(first, ends[filled])))

@@ -130,7 +130,7 @@ def test_policies_that_share_the_rest_share_a_command() -> None:
     (told,) = commands([run(of("lookahead")), run(of("static"))])
     assert one_line(told) == (
         "specmoe simulate switch-mini-128/decode/test --policy lookahead --policy static --profile rtx3090 "
-        "--shape switch-base-128 --format fp16 --batch 1 --steps 2 --slots 128"
+        "--shape switch-base-128 --format fp16 --batch 1 --steps 2 --warm-up 0 --slots 128"
     )
 
 

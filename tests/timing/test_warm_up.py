@@ -70,7 +70,7 @@ def test_a_warm_up_of_the_whole_run_is_refused() -> None:
 
 def test_slots_that_are_never_filled_are_told() -> None:
     (warning,) = [w for w in simulated(replace(BASE, slots=700))["warnings"] if "warm-up" in w]
-    assert warning.startswith("the 700 slots are not all filled in the warm-up: its 20 steps, half of the run, demand ")
+    assert warning.startswith("the 700 slots are not all filled in the warm-up: its 20 steps demand ")
     assert not [w for w in simulated(BASE)["warnings"] if "warm-up" in w]
 
 

@@ -168,7 +168,8 @@ def test_a_network_on_the_device_is_not_replayed() -> None:
 def test_a_random_trace_is_replayable(make_trace: Callable[..., Path]) -> None:
     """Layers beyond the shape's are priced as its last and keep their own number."""
     path = make_trace(30, num_layers=8)
-    of = Scenario(RunConfig(str(path), shape="switch-base-128", format="fp16", slots=30, steps=3, padded=True))
+    spec = RunConfig(str(path), shape="switch-base-128", format="fp16", slots=30, steps=3, padded=True)
+    of = Scenario(dataclasses.replace(spec, truncated=True))
     run = of.run("on-demand-lru")
     found = work_of(of, of.policy("on-demand-lru"), run.decisions)
     assert [dense.layer for dense in found.dense[:8]] == [*range(8)]

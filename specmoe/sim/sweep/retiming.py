@@ -148,13 +148,12 @@ def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple
     paid = [durations_in(scenario, part) for scenario in scenarios]
     variants = part.variants(paid)
     first, warm = table.first(scenario.warm_up()), table.since(scenario.warm_up())
-    rows = zip((variants.before, variants.expert, variants.after), (first.event, first.use, first.step), strict=True)
-    work = sum(column.since(row) for column, row in rows).tolist()
+    compute = variants.before.since(first.event) + variants.expert.since(first.use) + variants.after.since(first.step)
+    work = compute.tolist()
     steps, events, uses = warm.num_steps, warm.num_steps * warm.num_layers, len(warm.uses.key)
-    loads = scenario.fewest_loads(yardsticks.fewest, scenario.slots)
     bounds = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
         copy = copy_ns(scenario.costs, scenario.config.home)
-        link = link_bound_ns(loads, copy, each.read, steps)
+        link = link_bound_ns(yardsticks.fewest, copy, each.read, steps)
         bounds.append((ceiling_of(total, events, uses, steps, copy, each), link))
     return bounds

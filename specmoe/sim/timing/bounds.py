@@ -29,7 +29,8 @@ def ceiling_ns(durations: Durations, copy: int, first: First = NONE) -> int:
     `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link.
     """
     rows = (durations.before[first.event :], durations.expert[first.use :], durations.after[first.step :])
-    return ceiling_of(sum(map(sum, rows)), *map(len, rows), copy, durations)
+    events, uses, steps = map(len, rows)
+    return ceiling_of(sum(map(sum, rows)), events, uses, steps, copy, durations)
 
 
 def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: Durations) -> int:
@@ -40,14 +41,6 @@ def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: D
     load = costs.issue_ns + costs.begin_copy_ns + copy + paid.read + costs.event_ns
     use = load + costs.launch_ns + costs.begin_ns
     return round((work + layer * events + use * uses + dense * steps) / steps)
-
-
-def fewest_loads(fewest: DecisionTable, warm_up: int, resident: int) -> int:
-    """Fewest loads of any policy after the warm-up, from the decisions that load least in the whole run.
-
-    After a warm-up a policy may begin with other experts than these decisions do, at most `resident` of them.
-    """
-    return max(0, fewest.since(warm_up).demand_loads - (resident if warm_up else 0))
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
