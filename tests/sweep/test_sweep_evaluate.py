@@ -128,7 +128,7 @@ def test_the_order_of_cells_is_that_of_rows_and_changes_none() -> None:
 def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     decided: list[tuple[str, int]] = []
-    make, decide = Predictions._made, Routing.decide
+    make, decide, fewest_loads = Predictions._made, Routing.decide, Routing.fewest_loads
 
     def count_predictions(self: Predictions, predictor: Any) -> Any:
         made.append(type(predictor).__name__)
@@ -138,6 +138,11 @@ def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> Non
         decided.append((chosen.name, slots))
         return decide(self, chosen, slots)
 
+    def count_bounds(self: Routing, slots: int, warm_up: int) -> int:
+        decided.append(("belady", slots))
+        return fewest_loads(self, slots, warm_up)
+
+    monkeypatch.setattr(Routing, "fewest_loads", count_bounds)
     monkeypatch.setattr(Predictions, "_made", count_predictions)
     monkeypatch.setattr(Routing, "decide", count_decisions)
     axes = [(slots, held, rate) for slots in (20, 60) for held in ("fp16", "int8") for rate in (3e9, 30e9)]
