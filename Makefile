@@ -48,9 +48,10 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.predictors
 
-figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, speculation.md, validation.md
+figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, speculation.md, validation.md, public.md
 	$(BIN)/python docs/build_routing.py
 	$(BIN)/python docs/build_speculation.py
 	$(BIN)/python docs/build_validation.py
+	$(BIN)/python docs/build_public.py
 	$(BIN)/specmoe demo --out out/demo
 	cp out/demo/latency.png docs/img/latency.png

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -28,3 +29,36 @@ def isca24(
     made = reproduce(shape)
     if not console.printed([to_json(made)]):
         console.say(to_markdown(made))
+
+
+@app.command(examples=("specmoe reproduce public", "specmoe reproduce public --rows mine.csv --json"))
+def public(
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table with the columns gpu, model, quant, runtime, policy, batch and context; "
+            "tokens_per_second, if there, is the measured value. Default: the list that comes with specmoe."
+        ),
+    ] = None,
+) -> None:
+    """Predict tokens per second that others published, and compare."""
+    from specmoe.sim.reproduce.public import read_rows, reproduce
+
+    made = reproduce(read_rows(rows))
+    if not console.printed(made):
+        notes = list(dict.fromkeys(one["reason"] for one in made if one["reason"]))
+        console.table([_shown(one, notes) for one in made])
+        for number, note in enumerate(notes, start=1):
+            console.note(f"[{number}] {note}")
+
+
+def _shown(one: dict[str, Any], notes: list[str]) -> dict[str, str]:
+    """A row as people read it, with the number of its note."""
+    rate, error = one["tokens_per_second"], one["error"]
+    return {name: one[name] for name in ("gpu", "model", "quant", "runtime", "policy", "context")} | {
+        "measured": "" if one["measured"] is None else f"{one['measured']:.1f}",
+        "predicted": "" if rate is None else f"{rate:.1f}",
+        "range": "" if rate is None else f"{one['low']:.3g}-{one['high']:.3g}",
+        "error": "" if error is None else f"{100 * error:+.0f} %",
+        "note": f"[{notes.index(one['reason']) + 1}]" if one["reason"] else "",
+    }

@@ -1,0 +1,202 @@
+"""Tokens per second that others published, beside what is predicted for the same card, model, format and runtime.
+
+    for one in reproduce(read_rows(None)):
+        one["measured"], one["tokens_per_second"], one["low"], one["high"], one["error"], one["reason"]
+
+The list is data/public_tokens_per_second.csv; none of it decides a number here. `public_names` says what its words
+mean. A resident model is timed by `sim.resident`, one that loads experts by the engine on drawn routing.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from specmoe.errors import InputError, SpecmoeError
+from specmoe.files import parsing, read_text
+from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.expected_error import accuracies, published_errors
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.shape import ModelShape
+from specmoe.sim.advise.setting import LIKELY, draw
+from specmoe.sim.config import RunConfig
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.reproduce.public_names import (
+    Held,
+    Offload,
+    UnpredictableError,
+    batch_of,
+    context_of,
+    held_of,
+    policy_of,
+    profile_of,
+    shape_of,
+    style_of_runtime,
+)
+from specmoe.sim.resident import ResidentModel, ResidentStep
+from specmoe.sim.run import Scenario
+
+DATA = files("specmoe.hwprofiles") / "data"
+LIST, REASONS = "public_tokens_per_second.csv", "public_reasons.toml"
+NEEDED = ("gpu", "model", "quant", "runtime", "policy", "batch", "context")
+PREDICTED = (
+    "tokens_per_second",
+    "low",
+    "high",
+    "measured",
+    "error",
+    "profile",
+    "shape",
+    "format",
+    "dense_format",
+    "style",
+    "evidence",
+    "reason",
+    "range",
+)
+OFFLOADED_STEPS = 300  # of which the second half counts
+
+Row = dict[str, str]
+
+
+class Rate(NamedTuple):
+    """A predicted throughput of all sequences, tokens/s, its range, and how the range was made."""
+
+    tokens_per_second: float
+    low: float
+    high: float
+    range: str
+
+
+def shipped_list() -> Path:
+    """The list that comes with the package."""
+    return Path(str(DATA / LIST))
+
+
+def read_rows(path: Path | None = None) -> list[Row]:
+    """The rows of a list (default: the shipped one); raises InputError in one line if it is not such a list."""
+    file = path or shipped_list()
+    text, what = read_text(file, "a CSV table"), f"a CSV table with the columns {', '.join(NEEDED)}"
+    with parsing(file, what):
+        header, *lines = [line for line in csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True) if line]
+    names = [name.strip() for name in header]
+    missing = [name for name in NEEDED if name not in names]
+    if missing or len(set(names)) < len(names):
+        wrong = f"{missing[0]} is missing" if missing else "a column comes twice"
+        raise InputError(f"{file}: not {what} ({wrong})")
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(names):
+            raise InputError(f"{file}: row {number}: {len(line)} fields: {len(names)}, as in the header, expected")
+    return [dict(zip(names, line, strict=True)) for line in lines]
+
+
+def reproduce(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One object a row, in the same order: its columns, then PREDICTED; `tokens_per_second` is the prediction."""
+    return [_reproduced(row) for row in rows]
+
+
+def _reproduced(row: Row) -> dict[str, Any]:
+    measured = _number(row.get("tokens_per_second", ""))
+    one: dict[str, Any] = row | dict.fromkeys(PREDICTED) | {"measured": measured}
+    try:
+        rate, setting = _predicted(row)
+    except (UnpredictableError, SpecmoeError) as unpredictable:
+        return one | {"reason": str(unpredictable)}
+    off = rate.tokens_per_second / measured - 1 if measured else None
+    reasons = [known for known in (reason_of(row), setting.pop("note")) if known]
+    return one | rate._asdict() | setting | {"error": off, "reason": "; ".join(reasons) or None}
+
+
+def _predicted(row: Row) -> tuple[Rate, dict[str, Any]]:
+    """Prediction of a row and what it is of; raises UnpredictableError or SpecmoeError if there is none."""
+    offload = policy_of(row["policy"], row["runtime"])
+    profile, shape = profile_of(row["gpu"]), shape_of(row["model"])
+    held = held_of(row["quant"].strip() or row["model"], row["runtime"])
+    batch, context = batch_of(row["batch"]), context_of(row["context"])
+    notes = [held.note, _approximated(shape)]
+    if offload:
+        rate, costs, note = _offloaded(profile, shape, held, offload, batch)
+        notes.append(note)
+    else:
+        style, host = style_of_runtime(row["runtime"])
+        costs = Costs(profile, shape, held.experts, host, moves=(), style=style, dense_format=held.dense)
+        rate = resident_rate(ResidentModel(costs, held.head, held.mix), batch, context)
+    of = {"profile": profile.name, "shape": shape.name, "format": held.experts, "dense_format": held.dense}
+    said = "; ".join(text for text in notes if text)
+    return rate, of | {"style": str(costs.style), "evidence": costs.evidence, "note": said}
+
+
+def resident_rate(model: ResidentModel, batch: int, context: int) -> Rate:
+    """Throughput of a resident model; raises UnpredictableError if its weights exceed the device's memory."""
+    vram = model.costs.profile["device.vram"]
+    if model.bytes > vram:
+        raise UnpredictableError(f"its weights, {model.bytes / 2**30:.1f} GiB, do not fit into {vram / 2**30:.1f} GiB")
+    usual, slowest, fastest = (
+        batch / ResidentStep.of(model, batch, context, end).total_ns * 1e9 for end in ("usual", "slowest", "fastest")
+    )
+    band, basis = _band()
+    low, high = min(slowest, usual * max(0, 1 - band)), max(fastest, usual * (1 + band))
+    return Rate(usual, low, high, f"what kernels were seen to reach of a machine's rates, and at least {basis}")
+
+
+def _band() -> tuple[float, str]:
+    """Least range of a prediction: errors against figures that others published, else those of our own replays."""
+    if published := published_errors():
+        worst = max(published, key=lambda row: row.p95_abs_error)
+        return worst.p95_abs_error, f"{worst.p95_abs_error:.0%}, as 95% of published figures".replace("%", " %")
+    error = max(row.worst_abs_error for row in accuracies())
+    return error, f"{error:.0%}, the largest error of a replay".replace("%", " %")
+
+
+def _offloaded(
+    profile: HardwareProfile, shape: ModelShape, held: Held, offload: Offload, batch: int
+) -> tuple[Rate, Costs, str]:
+    """Throughput of a policy that loads experts, warm, on drawn routing; and what differs."""
+    slots = offload.slots_a_layer and offload.slots_a_layer * shape.decoder.moe_layers
+    chosen, note = POLICIES[offload.policy], f"routing is drawn: experts alike, {LIKELY:.0%} used again"
+    if chosen.predictor == "lookahead":  # which only a recorded trace has
+        chosen = dataclasses.replace(chosen, predictor="none", prefetch=None)
+        note += ", without prefetching by routers looked at ahead"
+    with tempfile.TemporaryDirectory() as directory:
+        trace = str(draw(shape, LIKELY, batch, Path(directory)))
+        config = RunConfig(trace, "", profile, shape.name, held.experts, slots, batch=batch, steps=OFFLOADED_STEPS)
+        scenario = Scenario(config)
+        decisions = scenario.decide(chosen, scenario.slots)
+        ends = scenario.run_decided(chosen, decisions, scenario.slots).timing.step_end
+    half = len(ends) // 2
+    rate = batch * (len(ends) - 1 - half) / float(ends[-1] - ends[half]) * 1e9
+    band, basis = _band()
+    return Rate(rate, rate * max(0, 1 - band), rate * (1 + band), basis), scenario.costs, note.replace("%", " %")
+
+
+def _approximated(shape: ModelShape) -> str:
+    return f"the shape of {shape.name} is approximated" if shape.source.startswith("approximated") else ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def reason_of(row: Row) -> str | None:
+    """What is known to differ between a row and its prediction: the first known reason all of whose fields fit."""
+    for known in _reasons():
+        if all(part in row.get(name, "") for name, part in known.items() if name != "reason"):
+            return known["reason"]
+    return None
+
+
+@cache
+def _reasons() -> tuple[dict[str, str], ...]:
+    return tuple(tomllib.loads((DATA / REASONS).read_text(encoding="utf-8"))["known"])
