@@ -276,6 +276,20 @@ def test_offloading_is_slower_than_residence() -> None:
     assert "routing is drawn" in cached["reason"]
 
 
+def test_a_user_s_own_shape_and_profile_are_read(tmp_path: Path) -> None:
+    shape = tmp_path / "mine.toml"
+    shipped = DOCS.parent / "specmoe" / "hwprofiles"
+    shape.write_text((shipped / "shapes" / "olmoe-1b-7b.toml").read_text())
+    asked = {"gpu": str(shipped / "profiles" / "rtx3090.toml"), "policy": "offload", "quant": "bf16"}
+    mine, shipped_one = one(model=str(shape), **asked), one(model="OLMoE-1B-7B-0924", **asked)
+    assert mine["tokens_per_second"] == shipped_one["tokens_per_second"] is not None
+    assert "mine.toml" in one(model=str(tmp_path / "no" / "mine.toml"))["reason"]
+
+
+def test_a_batch_beyond_the_drawn_sequences_has_a_reason() -> None:
+    assert "at most 64 sequences" in one(policy="offload", batch="65", quant="bf16")["reason"]
+
+
 def test_unknown_columns_are_kept_and_a_missing_value_has_no_error(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(f"{HEADER},mine,tokens_per_second\n{','.join(ROW.values())},x,\n")

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import parsing, read_text
+from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.expected_error import accuracies, published_errors
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.sim.advise.setting import LIKELY, draw
+from specmoe.sim.advise.setting import LIKELY, MOST_SEQUENCES, draw
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.reproduce.public_names import (
@@ -123,7 +124,8 @@ def _predicted(row: Row) -> tuple[Rate, dict[str, Any]]:
     batch, context = batch_of(row["batch"]), context_of(row["context"])
     notes = [held.note, _approximated(shape)]
     if offload:
-        rate, costs, note = _offloaded(profile, shape, held, offload, batch)
+        model = row["model"] if row["model"].endswith(SUFFIX) else shape.name
+        rate, costs, note = _offloaded(profile, model, held, offload, batch)
         notes.append(note)
     else:
         style, host = style_of_runtime(row["runtime"])
@@ -157,9 +159,12 @@ def _band() -> tuple[float, str]:
 
 
 def _offloaded(
-    profile: HardwareProfile, shape: ModelShape, held: Held, offload: Offload, batch: int
+    profile: HardwareProfile, model: str, held: Held, offload: Offload, batch: int
 ) -> tuple[Rate, Costs, str]:
     """Throughput of a policy that loads experts, warm, on drawn routing; and what differs."""
+    if batch > MOST_SEQUENCES:
+        raise UnpredictableError(f"batch {batch}: at most {MOST_SEQUENCES} sequences are simulated where experts load")
+    shape = load_shape(model)
     slots = offload.slots_a_layer and offload.slots_a_layer * shape.decoder.moe_layers
     chosen, note = POLICIES[offload.policy], f"routing is drawn: experts alike, {LIKELY:.0%} used again"
     if chosen.predictor == "lookahead":  # which only a recorded trace has
@@ -167,7 +172,7 @@ def _offloaded(
         note += ", without prefetching by routers looked at ahead"
     with tempfile.TemporaryDirectory() as directory:
         trace = str(draw(shape, LIKELY, batch, Path(directory)))
-        config = RunConfig(trace, "", profile, shape.name, held.experts, slots, batch=batch, steps=OFFLOADED_STEPS)
+        config = RunConfig(trace, "", profile, model, held.experts, slots, batch=batch, steps=OFFLOADED_STEPS)
         scenario = Scenario(config)
         decisions = scenario.decide(chosen, scenario.slots)
         ends = scenario.run_decided(chosen, decisions, scenario.slots).timing.step_end
