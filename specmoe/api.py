@@ -25,6 +25,7 @@ import pandas as pd
 
 from specmoe.catalogues import evictions, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
+from specmoe.hwprofiles.style import style_of
 from specmoe.results import RunResult, latencies
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
@@ -172,8 +173,9 @@ def simulate(
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
-    `choices` are `format`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
-    `host` and `train`. `table` and `rows` leave out the warm-up; `steps` has all steps.
+    `choices` are `format`, `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`,
+    `home_format`, `compressed_slots`, `host` and `train`. `table` and `rows` leave out the warm-up; `steps` has all
+    steps.
     `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are left out and
     named in `failures`; a policy that was named and cannot run raises InputError.
     """
@@ -203,11 +205,11 @@ def sweep(
 ) -> Sweep:
     """Simulate every combination of values, each given alone or as a list.
 
-    `axes` are `slots`, `vram`, `batch`, `format`, `link`, `tier`, `home_format`, `compressed_slots` and `host`, and one
-    value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and `scales` map dotted names to values; a range
-    is written as on the
-    command line: `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in
-    that directory, and an interrupted sweep continues when it is run again.
+    `axes` are `slots`, `vram`, `batch`, `format`, `dense_format`, `style`, `link`, `tier`, `home_format`,
+    `compressed_slots` and `host`, and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and
+    `scales` map dotted names to values; a range is written as on the command line:
+    `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that
+    directory, and an interrupted sweep continues when it is run again.
     """
     from specmoe.sim.sweep.grid import cells_of
     from specmoe.sim.sweep.job import Asked, run_sweep
@@ -234,11 +236,14 @@ def advise(
     """Search for the fastest configuration of a model on a machine, and for what would make it faster.
 
     `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `batch`,
-    `formats`, `home_formats` and `steps`; without a `trace`, a bundled one of the same model is used or one is drawn.
+    `formats`, `home_formats`, `dense_format`, `style` and `steps`; without a `trace`, a bundled one of the same model
+    is used or one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
     from specmoe.sim.advise.setting import Question
 
+    if choices.get("style") is not None:
+        choices["style"] = style_of(choices["style"])
     return Advice(search(Question(str(model), str(machine), _bytes(vram), target=target, **choices)))
 
 
@@ -254,7 +259,7 @@ def _config(
 ) -> RunConfig:
     """The configuration of `simulate`, without a policy; raises InputError for an unknown choice."""
     home = Home(*(choices.pop(name, usual) for name, usual in zip(HOME, Home(), strict=True)))
-    known = {"format", "batch", "aligned", "steps", "warm_up", "link", "train", "host", *HOME}
+    known = {"format", "batch", "aligned", "steps", "warm_up", "link", "train", "host", "style", "dense_format", *HOME}
     for name in choices:
         if name not in known:
             raise InputError(f"simulate has no argument {name!r}: one of {', '.join(sorted(known))} expected")
@@ -262,6 +267,8 @@ def _config(
         choices["staggered"] = not choices.pop("aligned")
     if "host" in choices:
         choices["host_set"] = choices.pop("host")
+    if choices.get("style") is not None:
+        choices["style"] = style_of(choices["style"])
     return RunConfig(
         str(trace),
         profile=str(machine),

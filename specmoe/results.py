@@ -77,6 +77,8 @@ class Manifest:
     break_even_precision: float | None = None  # of one expert ahead, where it was asked for and there is one
     hashes: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    style: str = ""  # of expert kernels; empty in a file of version 0.1.0
+    dense_format: str = ""  # of weights that are no experts; likewise
 
 
 @dataclass(frozen=True)

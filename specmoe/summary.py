@@ -29,6 +29,8 @@ KEYS: dict[str, pa.DataType] = {
     "profile": pa.string(),
     "shape": pa.string(),
     "format": pa.string(),
+    "style": pa.string(),  # how experts are multiplied and launched
+    "dense_format": pa.string(),  # of the weights that are no experts
     "slots": pa.int64(),
     "batch": pa.int64(),
     "link": pa.string(),
@@ -156,9 +158,10 @@ def summary(result: RunResult) -> Row:
         **{name: total[name] for name in ("late_hits", "bytes_loaded", "bytes_wasted")},
         **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns")},
     )
-    named = ("trace", "policy", "profile", "shape", "format", "slots", "batch", "vram_peak_bytes", "expert_bytes")
+    named = ("trace", "policy", "profile", "shape", "format", "style", "dense_format", "slots", "batch")
+    sizes = ("vram_peak_bytes", "expert_bytes")
     origin = ("trace_kind", "phase", "semantics", "evidence", "staggered", "num_layers", "break_even_precision")
-    row = {name: getattr(manifest, name) for name in (*named, *origin)}
+    row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
     row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers), "yardstick": manifest.yardstick}

@@ -55,7 +55,7 @@ def unit_of(name: str) -> tuple[str, float]:
 
 
 GIB = 2**30  # bytes
-COPIED = ("policy", "trace", "trace_kind", "phase", "profile", "shape", "format", "semantics", "evidence")
+COPIED = ("policy", "trace", "trace_kind", "phase", "profile", "shape", "format", "style", "semantics", "evidence")
 COUNTED = ("slots", "batch", "num_layers", "expert_bytes", "vram_peak_bytes")
 
 
@@ -81,6 +81,7 @@ class About:
     all_resident: bool  # no slots were shared, as every expert had one
     warnings: tuple[str, ...] = ()
     cliff_slots: int | None = None  # up to which an LRU over all layers hits nothing, where it is told
+    style: str = ""  # in which experts are multiplied and launched; empty where it is not known
     changed: tuple[str, ...] = ()  # values that are not the profile's or the policy's own: name=value
     bounds: Mapping[str, float] = field(default_factory=dict)  # mean step, ns, by `BOUNDS`
 
@@ -233,12 +234,14 @@ def caption(points: Sequence[Point], across: Sequence[str] = ()) -> str:
     told = {name: _told(points, name, name in across) for name in SAME}
     evidence = ", ".join(sorted({point.about.evidence for point in points}))
     slots = _span([point.about.slots for point in points if not point.all_resident])
+    styles = ", ".join(sorted({point.about.style for point in points if not point.all_resident} - {""}))
     changed = ", ".join(filter(None, [_shared([point.about.changed for point in points]), *_own_changes(points)]))
     warnings = _shared([point.about.warnings for point in points])
     return (
         f"Routing: {told['trace']} ({told['trace_kind']}), {told['phase']}, {_span([point.steps for point in points])} "
         f"steps of batch {told['batch']}; replay {first.semantics}.\n"
-        f"Timing: {told['shape']} in {told['format']}{slots and f', {slots} slots'}, on {told['profile']} "
+        f"Timing: {told['shape']} in {told['format']}{styles and f' ({styles})'}{slots and f', {slots} slots'}, "
+        f"on {told['profile']} "
         f"(evidence: {evidence}){changed and f', changed: {changed}'}."
         + (f"\nWarning: {warnings}." if warnings else "")
     )

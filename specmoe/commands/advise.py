@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import choice, parse_bytes, several
+from specmoe.commands.options import choice, format_named, parse_bytes, several, style_named
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles.shape import Format
@@ -59,6 +59,8 @@ def advise(
             autocompletion=options.formats,
         ),
     ] = None,
+    style: options.Style = None,
+    dense_format: options.DenseFormat = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -83,6 +85,8 @@ def advise(
         formats=_formats("format", format),
         home_formats=_formats("home-format", home_format),
         steps=steps,
+        style=style_named(style),
+        dense_format=format_named("dense-format", dense_format),
     )
     console.tell_if_slow()
     with console.progress("runs") as bar:

@@ -12,6 +12,7 @@ import typer
 from specmoe.errors import InputError, hint
 
 if TYPE_CHECKING:
+    from specmoe.hwprofiles.style import Style as KernelStyle
     from specmoe.sim.config import Home
 
 LINKS, TIERS, HOSTS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
@@ -23,13 +24,14 @@ def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
 
     if compressed_slots < 0 or (compressed_slots and held is None):
         raise InputError(f"--compressed-slots {compressed_slots}: 0, or more together with --home-format, expected")
-    return Home(choice("tier", tier, TIERS), _format(held), compressed_slots)
+    return Home(choice("tier", tier, TIERS), format_named("home-format", held), compressed_slots)
 
 
-def _format(name: str | None) -> Any:
+def format_named(option: str, name: str | None) -> Any:
+    """A format by its name, and none of none; raises InputError that names the option."""
     from specmoe.hwprofiles.shape import FORMATS
 
-    return None if name is None else choice("home-format", name, FORMATS)
+    return None if name is None else choice(option, name, FORMATS)
 
 
 def parse_bytes(option: str, text: str) -> int:
@@ -117,6 +119,19 @@ def _formats() -> Iterable[str]:
     return FORMATS
 
 
+def _styles() -> Iterable[str]:
+    from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY
+
+    return (*MULTIPLY, *LAUNCHING, *(f"{multiply}/{launch}" for multiply in MULTIPLY for launch in LAUNCHING))
+
+
+def style_named(name: str | None) -> KernelStyle | None:
+    """A style by its name, and none of none; raises InputError."""
+    from specmoe.hwprofiles.style import style_of
+
+    return None if name is None else style_of(name)
+
+
 def _predictors() -> list[str]:
     """Predictors of the policies, since reading the table of predictors loads numpy."""
     from specmoe.sim.decide.policy import POLICIES
@@ -127,6 +142,7 @@ def _predictors() -> list[str]:
 traces, policies, profiles = completing(bundled_traces), completing(_policies), completing(_profiles)
 shapes, formats, predictors = completing(_shapes), completing(_formats), completing(_predictors)
 links, tiers, hosts = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOSTS))  # type: ignore[misc]
+styles = completing(_styles)
 devices = completing(lambda: DEVICES)
 
 TRACE = "A bundled trace's name (specmoe traces list) or a trace file."
@@ -141,6 +157,13 @@ VRAM = "VRAM for all weights, of which dense weights come first, e.g."
 BATCH = "Number of sequences that are processed together."
 LINK = "Order of copies on the PCIe link: fifo, priority (demand loads first) or chunked."
 TIER = "Where experts live outside VRAM: host-pinned, host-pageable or nvme."
+STYLE = (
+    "How experts are computed: fused (the multiplication reads packed weights) or expand (to 16 bits first), and how "
+    "they are launched: separate (one by one), grouped (the resident ones, then those that were loaded) or "
+    "grouped-wait (all at once, after all loads), e.g. expand/grouped. Default: fused/separate; where every expert is "
+    "resident, fused/grouped-wait."
+)
+DENSE = "Format of all weights except experts, e.g. int8. Default: the format in which experts are computed."
 HOME = "Format of experts outside VRAM, e.g. int4. Default: that in VRAM."
 COMPRESSED = "Number of extra VRAM slots that hold experts in the home format (see --home-format)."
 HOST = "Cost of launching kernels: graph (captured CUDA graphs) or eager."
@@ -153,6 +176,8 @@ Policies = Annotated[list[str], typer.Option(help=POLICY, autocompletion=policie
 Profile = Annotated[str, typer.Option(help=PROFILE, autocompletion=profiles)]
 Shape = Annotated[str | None, typer.Option(help=SHAPE + TRACES_OWN, autocompletion=shapes)]
 Format = Annotated[str | None, typer.Option(help=FORMAT + OWN, autocompletion=formats)]
+Style = Annotated[str | None, typer.Option(help=STYLE, autocompletion=styles)]
+DenseFormat = Annotated[str | None, typer.Option(help=DENSE, autocompletion=formats)]
 Slots = Annotated[int | None, typer.Option(help=f"{SLOTS} 154.")]
 Vram = Annotated[str | None, typer.Option(help=f"{VRAM} 8GiB. Default: all of the device.")]
 Batch = Annotated[int, typer.Option(help=BATCH)]
@@ -189,6 +214,8 @@ PolicyList = Annotated[Several, typer.Option(help=POLICY, autocompletion=policie
 ProfileList = Annotated[Several, typer.Option(help=PROFILE + MORE, autocompletion=profiles)]
 ShapeList = Annotated[Several, typer.Option(help=SHAPE + TRACES_OWN + MORE, autocompletion=shapes)]
 FormatList = Annotated[Several, typer.Option(help=FORMAT + OWN + MORE, autocompletion=formats)]
+StyleList = Annotated[Several, typer.Option(help=STYLE + MORE, autocompletion=styles)]
+DenseFormatList = Annotated[Several, typer.Option(help=DENSE + MORE, autocompletion=formats)]
 SlotsList = Annotated[Several, typer.Option(help=f"{SLOTS} 64,154 or 50..500:10 (10 values).")]
 VramList = Annotated[Several, typer.Option(help=f"{VRAM} 4GiB,8GiB or 4GiB..24GiB:6 (6 values).")]
 BatchList = Annotated[Several, typer.Option(help=f"{BATCH} E.g. 1,8. Default: 1.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import HOSTS, LINKS, choice, home_of, parse_bytes, parse_override, several
+from specmoe.commands.options import (
+    HOSTS,
+    LINKS,
+    choice,
+    format_named,
+    home_of,
+    parse_bytes,
+    parse_override,
+    several,
+    style_named,
+)
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +40,8 @@ def simulate(
     vram: options.Vram = None,
     batch: options.Batch = 1,
     format: options.Format = None,  # noqa: A002  # the option's name
+    style: options.Style = None,
+    dense_format: options.DenseFormat = None,
     link: options.Link = "fifo",
     tier: options.Tier = "host-pinned",
     home_format: options.HomeFormat = None,
@@ -66,7 +79,6 @@ def simulate(
     timeline_steps: Annotated[int | None, typer.Option(help="Steps in the timeline. Default: 200.")] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
-    from specmoe.hwprofiles.shape import FORMATS
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.run import Scenario
@@ -78,7 +90,9 @@ def simulate(
         trace=trace,
         profile=profile,
         shape=shape,
-        format=None if format is None else choice("format", format, FORMATS),
+        format=format_named("format", format),
+        style=style_named(style),
+        dense_format=format_named("dense-format", dense_format),
         slots=slots,
         vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
@@ -218,6 +232,7 @@ def show(summaries: list[dict[str, Any]]) -> None:
         f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}{_warm_up(first)}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
+    console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")
     console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
@@ -228,6 +243,13 @@ def _warm_up(row: dict[str, Any]) -> str:
     if not row["warm_up_steps"]:
         return ""
     return f" after {row['warm_up_steps']} of warm-up"
+
+
+def _styles(summaries: list[dict[str, Any]]) -> str:
+    """The style of most policies, and who has another one."""
+    usual = Counter(row["style"] for row in summaries).most_common(1)[0][0]
+    others = [f"{row['policy']}: {row['style']}" for row in summaries if row["style"] != usual]
+    return ", ".join([usual, *others])
 
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -41,6 +41,8 @@ def sweep(
     format: options.FormatList = None,  # noqa: A002  # the option's name
     profile: options.ProfileList = None,
     shape: options.ShapeList = None,
+    style: options.StyleList = None,
+    dense_format: options.DenseFormatList = None,
     link: options.LinkList = None,
     tier: options.TierList = None,
     home_format: options.HomeFormatList = None,
@@ -86,7 +88,8 @@ def sweep(
     choices = _choices(
         {"trace": trace, "profile": profile, "shape": shape},
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
-        | {"home-format": home_format, "compressed-slots": compressed_slots, "host": host},
+        | {"home-format": home_format, "compressed-slots": compressed_slots, "host": host}
+        | {"style": style, "dense-format": dense_format},
         {
             "steps": steps,
             "warm-up": warm_up,

@@ -157,12 +157,15 @@ def checksums(
     from specmoe.sim.decide.policy import POLICIES, chosen_names
     from specmoe.sim.run import Scenario
     from specmoe.validate.checksums import check_policies
+    from specmoe.validate.grid import replayed_style
     from specmoe.validate.machine import checked_device
 
     home = home_of("host-pinned", home_format, 0)
     held = None if format is None else choice("format", format, FORMATS)
     spec = RunConfig(trace, shape=shape, format=held, slots=slots, batch=batch, steps=steps, home=home, padded=True)
-    scenario = Scenario(replace(spec, warm_up=0, staggered=False, truncated=True))
+    spec = replace(spec, warm_up=0, staggered=False, truncated=True)
+    own = Scenario(spec).format
+    scenario = Scenario(spec.having(style=replayed_style(own)))
     asked = several(policy)
     names = list(POLICIES) if policy is None else chosen_names(asked)
     for chosen in names:

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
+from specmoe.hwprofiles.shape import Format, is_compressed
 
 Multiply = Literal["fused", "expand"]
 Launching = Literal["separate", "grouped", "grouped-wait"]
@@ -28,6 +29,7 @@ class Style(NamedTuple):
 
 
 USUAL = Style()
+RESIDENT = Style("fused", "grouped-wait")  # of experts that are all in VRAM: there is nothing to wait for
 
 
 def style_of(text: str) -> Style:
@@ -41,3 +43,14 @@ def style_of(text: str) -> Style:
         else:
             raise InputError(f"style {part!r}: {hint(part, (*MULTIPLY, *LAUNCHING))}")
     return style
+
+
+def words_of(style: Style, held: Format) -> str:
+    """What results call a style; how weights that are not compressed are multiplied is no choice."""
+    return str(style) if is_compressed(held) else style.launch
+
+
+def require_expandable(style: Style | None, held: Format) -> None:
+    """Raise InputError for a style that expands weights which are not compressed."""
+    if style is not None and style.multiply == "expand" and not is_compressed(held):
+        raise InputError(f"format {held} is not compressed: style expand has nothing to expand")

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
+from specmoe.hwprofiles.style import RESIDENT, USUAL, Style
 
 Order = Literal["fifo", "priority", "chunked"]  # how the link orders copies
 Pairs = tuple[tuple[str, Any], ...]  # dotted names and their values
@@ -54,6 +55,8 @@ class RunConfig:
     `settings` change the policy or the profile by dotted name: a profile's number is text with its unit (26.2GB/s) or a
     number in base units (bytes, bytes/s, ns, flop/s). `scales` multiply numbers of the profile (see
     `hwprofiles.what_if`) before anything is set. `policy` is empty where several policies share everything else.
+    `style` says how experts are multiplied and launched (see `style_for`), and `dense_format` is the format of all
+    weights that are no experts (default: that in which experts are computed).
     """
 
     trace: str
@@ -75,6 +78,16 @@ class RunConfig:
     train: str | None = None
     settings: Pairs = ()
     scales: tuple[tuple[str, float], ...] = ()
+    style: Style | None = None
+    dense_format: Format | None = None
+
+    def style_for(self, all_resident: bool) -> Style:
+        """The style of a policy: the one given, else packed weights read by the multiplication.
+
+        Unless one is given, a launch serves one expert where experts are loaded, and all of a layer's experts where
+        every expert is resident.
+        """
+        return self.style or (RESIDENT if all_resident else USUAL)
 
     @property
     def routing(self) -> RoutingKey:
@@ -90,10 +103,22 @@ class RunConfig:
     def fields(self) -> dict[str, Any]:
         """All fields as plain values, by the names of a result's columns; `settings` and `scales` are dictionaries."""
         profile = self.profile if isinstance(self.profile, str) else self.profile.name
-        same = ("trace", "policy", "shape", "format", "slots", "vram", "batch", "steps", "link", "train")
+        same = (
+            "trace",
+            "policy",
+            "shape",
+            "format",
+            "dense_format",
+            "slots",
+            "vram",
+            "batch",
+            "steps",
+            "link",
+            "train",
+        )
         at, held, compressed = self.home
+        own = {"profile": profile, "host": self.host_set, "dense_format": self.dense_format}
+        own["style"] = None if self.style is None else str(self.style)
         home = {"tier": at, "home_format": held, "compressed_slots": compressed}
         changed = {"settings": dict(self.settings), "scales": dict(self.scales)}
-        return (
-            {name: getattr(self, name) for name in same} | {"profile": profile, "host": self.host_set} | home | changed
-        )
+        return {name: getattr(self, name) for name in same} | own | home | changed

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.shape import ModelShape, bytes_of, compute_format
+from specmoe.hwprofiles.shape import Format, ModelShape, bytes_of, compute_format
 from specmoe.sim.config import Home
 
 GIB = 1 << 30
@@ -14,11 +14,15 @@ RESERVED_BYTES = GIB  # of VRAM, for activations, the KV cache and the runtime, 
 
 
 class Room(NamedTuple):
-    """VRAM that a model needs with its experts in a format and at a home; all sizes in bytes."""
+    """VRAM that a model needs with its experts in a format and at a home; all sizes in bytes.
+
+    Dense weights are in `dense_format`. Default: the format in which experts are computed.
+    """
 
     shape: ModelShape
     format: Any
     home: Home
+    dense_format: Format | None = None
 
     @property
     def expert_bytes(self) -> int:
@@ -28,7 +32,7 @@ class Room(NamedTuple):
     @property
     def dense_bytes(self) -> int:
         """Size of the weights that stay in VRAM under every policy."""
-        return bytes_of(self.shape.resident_parameters, compute_format(self.format))
+        return bytes_of(self.shape.resident_parameters, self.dense_format or compute_format(self.format))
 
     @property
     def compressed_bytes(self) -> int:

@@ -17,8 +17,8 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.shape import ModelShape, require_can_fill
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
+from specmoe.hwprofiles.style import RESIDENT, Style, require_expandable, words_of
 from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
@@ -36,6 +36,7 @@ from specmoe.sim.claims import (
 )
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
+from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.memory import Room, slots_for
@@ -43,7 +44,7 @@ from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns, since
+from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_bound_ns, mean_step_ns, since
 from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
@@ -95,11 +96,13 @@ class Scenario:
         self.shape: ModelShape = load_shape(config.shape or default_shape(self.trace.meta))
         self.format: Any = config.format or self.shape.format
         require_can_fill(config.home.format, self.format)
+        require_expandable(config.style, self.format)
         self.costs = self._costs()
-        self.room = Room(self.shape, self.format, config.home)
+        self.room = Room(self.shape, self.format, config.home, config.dense_format)
         self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
+        self._styled: dict[Style, Costs] = {self.costs.style: self.costs}
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
         self._break_even: dict[int, BreakEven] = {}
@@ -114,7 +117,7 @@ class Scenario:
     def run_decided(self, chosen: Policy, decisions: DecisionTable, slots: int) -> Run:
         """Simulate the decisions that a policy made on `slots` slots."""
         cost = self.charge(chosen)
-        durations = charged(self.durations(decisions), cost)
+        durations = charged(self.durations(decisions, self.costs_of(chosen)), cost)
         timing = self.time(decisions, durations)
         table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
         warm, warm_up = decisions.since(self.warm_up(slots)), self.warm_up(slots)
@@ -136,8 +139,21 @@ class Scenario:
         """Time that a policy's predictions take."""
         return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.config.padded)
 
+    def costs_of(self, chosen: Policy) -> Costs:
+        """Costs in the style of a policy."""
+        return self.costs_in(self.config.style_for(chosen.sharing == "all-resident"))
+
+    def costs_in(self, style: Style) -> Costs:
+        """Costs in a style."""
+        if style not in self._styled:
+            self._styled[style] = dataclasses.replace(self.costs, style=style)
+        return self._styled[style]
+
     def durations(self, decisions: DecisionTable, costs: Costs | None = None) -> Durations:
-        """Durations of everything in the decisions except predictions. `costs` default to the scenario's."""
+        """Durations of everything in the decisions except predictions.
+
+        `costs` default to those in the style of policies that load experts.
+        """
         workload, home = self.routed.workload, self.config.home
         return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.config.padded)
 
@@ -203,11 +219,22 @@ class Scenario:
         return self.routing.train
 
     def floor_ns(self, warm_up: int) -> int:
-        """Mean time of a step after the warm-up with every expert resident, ns."""
+        """Mean time of a step after the warm-up with every expert resident, ns: in the run's style or the usual one."""
         if warm_up not in self._floors:
             decisions = self.routing.all_resident
-            self._floors[warm_up] = mean_step_ns(decisions, self.durations(decisions), warm_up)
+            in_styles = [self.durations(decisions, costs) for costs in self.costs_of_floor]
+            self._floors[warm_up] = min(mean_step_ns(decisions, each, warm_up) for each in in_styles)
         return self._floors[warm_up]
+
+    @property
+    def costs_of_floor(self) -> list[Costs]:
+        """Costs in the styles of which the faster one gives the floor."""
+        return [self.costs_in(style) for style in dict.fromkeys((self.costs.style, RESIDENT))]
+
+    @property
+    def costs_of_ceiling(self) -> Costs:
+        """Costs in the style in which the ceiling counts launches."""
+        return self.costs_in(at_most(self.costs.style))
 
     def bounds(self, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns: every expert resident; perfect knowledge; nothing overlapped; the link alone."""
@@ -229,13 +256,14 @@ class Scenario:
 
     def bounds_from(self, yardsticks: Yardsticks, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""
-        durations, warm_up = self.durations(yardsticks.oracle), self.warm_up(slots)
+        durations, warm_up, most = self.durations(yardsticks.oracle), self.warm_up(slots), self.costs_of_ceiling
         copy, steps = copy_ns(self.costs, self.config.home), yardsticks.oracle.num_steps - warm_up
-        every_miss = self.durations(yardsticks.every_miss)
+        every_miss, first = self.durations(yardsticks.every_miss, most), yardsticks.every_miss.first(warm_up)
+        launches = groups_of(yardsticks.every_miss, most.style.launch).launches_since(first.use)
         return {
             "floor_ns": self.floor_ns(warm_up),
             "oracle_ns": mean_step_ns(yardsticks.oracle, durations, warm_up),
-            "ceiling_ns": ceiling_ns(every_miss, copy, yardsticks.every_miss.first(warm_up)),
+            "ceiling_ns": ceiling_ns(every_miss, copy, launches, first),
             "link_ns": link_bound_ns(yardsticks.fewest, copy, durations.read, steps),
         }
 
@@ -275,8 +303,19 @@ class Scenario:
         counts = padded(counts) if self.config.padded else counts
         tokens, context = Range(int(counts.min()), int(counts.max())), whole_context(max(self.contexts))
         steps = Steps(self.trace.meta.phase, tokens, context)
-        run = (self.profile, self.shape, self.format, self.config.host_set, moves, held, most, steps)
-        return Costs(*run, style=Style("expand", "separate"))  # type: ignore[arg-type]  # Costs checks the names itself
+        style = self.config.style_for(all_resident=False)
+        return Costs(
+            self.profile,
+            self.shape,
+            self.format,
+            self.config.host_set,  # type: ignore[arg-type]  # Costs checks the names itself
+            moves,
+            held,
+            most,
+            steps,
+            style,
+            self.config.dense_format,
+        )
 
     def _manifest(self, chosen: Policy, cost: Charge, held: int, slots: int, warnings: tuple[str, ...]) -> Manifest:
         """The manifest of a policy that holds `held` experts where others have `slots` slots."""
@@ -287,7 +326,16 @@ class Scenario:
             "compressed_slots": config.home.compressed_slots,
         }
         predicting = {"predict_ns": cost.mean_since(warm_up * layers), "predict_on": cost.on, "predict_ref": cost.ref}
-        choices = {"link": config.link, **home, "host": config.host_set, **predicting, "set": list(self.overridden)}
+        asked = {"style": config.fields["style"], "dense_format": config.dense_format}
+        costs = self.costs_of(chosen)
+        choices = {
+            "link": config.link,
+            **home,
+            **asked,
+            "host": config.host_set,
+            **predicting,
+            "set": list(self.overridden),
+        }
         return Manifest(
             trace=config.trace,
             trace_kind=self.trace.meta.kind,
@@ -303,7 +351,7 @@ class Scenario:
             num_layers=layers,
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(held),
-            evidence=self.costs.evidence,
+            evidence=costs.evidence,
             yardstick=is_yardstick(chosen),
             assumed=self.assumed(chosen, cost),
             warnings=warnings,
@@ -313,7 +361,14 @@ class Scenario:
             break_even_precision=self.break_even().precision if self._with_break_even else None,
             hashes=self._hashes,
             versions=library_versions("numpy", "simpy") | plugin_versions(chosen),
+            style=words_of(costs.style, self.format),
+            dense_format=self.dense_format,
         )
+
+    @property
+    def dense_format(self) -> Format:
+        """Format of the weights that are no experts."""
+        return self.config.dense_format or compute_format(self.format)
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -324,7 +379,7 @@ class Scenario:
         """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""
         unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
         unknown += [cost.assumed] if cost.assumed else []
-        return (*self.costs.assumed, *unknown, *assumptions(chosen), *self.routing.assumed)
+        return (*self.costs_of(chosen).assumed, *unknown, *assumptions(chosen), *self.routing.assumed)
 
     def warnings(
         self, chosen: Policy, warm: DecisionTable, slots: int, prefetching_ns: int, run_ns: int
@@ -346,7 +401,7 @@ class Scenario:
             yield "popularity is learnt from the very trace that is simulated"
         yield from about_order(self.config.link, self.profile)
         yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
-        yield from self.costs.warnings
+        yield from self.costs_of(chosen).warnings
 
 
 def each_run(

@@ -20,7 +20,7 @@ class Happened(NamedTuple):
 
     begin: Times  # [events], the host launches the dense part and the router
     dense_launched: Times  # [events], it has launched them
-    ready: Times  # [events], the host has the router's result
+    ready: Times  # [events], the host has the router's result, or goes on without it
     launched: Times  # [events], it has issued and launched all
     goes_on: Times  # [events], and goes on: until then it waited
     dense_start: Times  # [events]
@@ -59,7 +59,8 @@ def _host(table: DecisionTable, happened: Happened, events: int) -> Iterator[Spa
         launched, goes_on = int(happened.launched[event]), int(happened.goes_on[event])
         waits = int(happened.dense_launched[event])
         yield Span("host", f"{name}: launch dense part and router", begin, waits, {})
-        yield Span("host", f"{name}: wait for the router", waits, ready, {})
+        if ready > waits:
+            yield Span("host", f"{name}: wait for the router", waits, ready, {})
         yield Span("host", f"{name}: decide, issue, launch", ready, launched, {})
         if goes_on > launched:
             why = "end the step" if layer == table.num_layers - 1 else "wait for experts"

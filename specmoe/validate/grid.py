@@ -26,7 +26,8 @@ from typing import Any, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, Phase, can_fill
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, Phase, can_fill, is_compressed
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
@@ -93,9 +94,18 @@ class Cell:
 
 
 def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
-    """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory."""
+    """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory.
+
+    Every expert is launched by itself, and expanded first if it is compressed.
+    """
     config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=AT_HOME._replace(format=home))
-    return Group(phase, replace(config, padded=True, warm_up=0, staggered=False, truncated=True))
+    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True, style=replayed_style(held))
+    return Group(phase, replayed)
+
+
+def replayed_style(held: Format) -> Style:
+    """The style in which experts in slots of format `held` are replayed."""
+    return Style("expand" if is_compressed(held) else "fused", "separate")
 
 
 def cell_of(key: CellKey) -> Cell:

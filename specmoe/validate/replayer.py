@@ -33,7 +33,7 @@ class Recording(NamedTuple):
 
 def replay(work: Work, device: Device, traced: bool = False) -> Recording:
     """Execute all steps once on a device that was prepared for this work."""
-    rounds, loads, load_offsets, uses, use_offsets, _, _ = work.program
+    rounds, loads, load_offsets, uses, use_offsets, *_ = work.program
     layers, predict = work.table.num_layers, work.predict
     now, launch, issue = device.now, device.launch, device.issue
     events, steps = array("q"), array("q")

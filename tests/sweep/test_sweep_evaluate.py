@@ -10,6 +10,7 @@ import pytest
 from sweep_cases import BASE, LINK, cell, expected
 
 from specmoe.analysis.point import point
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
@@ -76,6 +77,14 @@ UNLIKE = [
     cell("lookahead", link="priority"),
     cell("lookahead", {LINK: 2e9}, link="chunked"),
     cell("prefetch-all", link="priority", profile=H100, steps=3),
+    cell("lookahead", style=Style("fused", "grouped"), batch=4),
+    cell("lookahead", style=Style("fused", "grouped-wait"), batch=4, profile=H100),
+    cell("mixtral-offloading", style=Style("expand", "grouped"), format="int8", dense_format="int8"),
+    cell("gpu-only", style=Style("fused", "separate")),
+    cell("gpu-only", style=Style("fused", "grouped"), batch=4),
+    cell("on-demand-lru", style=Style("fused", "grouped"), batch=4, home=Home("host-pinned", "int4", 40)),
+    cell("lookahead", style=Style("fused", "grouped"), batch=4, slots=5),
+    cell("lookahead", style=Style("fused", "grouped"), link="priority", batch=4),
 ]
 
 

@@ -102,8 +102,10 @@ class Priority:
             yield max(self.issued[first], 0 if reader < 0 else self.end.get(reader, UNKNOWN)), load
 
 
-def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
-    """Of each round of an event: loads before the launch, uses, loads after it; prefetches behind a `PREDICT`."""
+def rounds(table: DecisionTable, event: int, launching: str) -> Iterator[tuple[list[int], list[list[int]], list[int]]]:
+    """Of each round of an event: loads before the launches, the uses of each, loads after; prefetches behind a
+    `PREDICT`.
+    """
     loads, uses = table.loads, table.uses
     mine = [use for use in range(len(uses.event)) if uses.event[use] == event]
     issued = [load for load in range(len(loads.event)) if loads.event[load] == event]
@@ -114,7 +116,10 @@ def rounds(table: DecisionTable, event: int) -> Iterator[tuple[list[int], list[i
         before, behind = ([], ahead) if table.after_launch else (ahead, [])
         here = [use for use in mine if uses.wave[use] == wave]
         hits = sorted((use for use in here if uses.hit[use]), key=lambda use: -int(uses.tokens[use]))
-        yield now + before, hits + [use for use in here if not uses.hit[use]], behind
+        misses = [use for use in here if not uses.hit[use]]
+        together = {"separate": [[use] for use in hits + misses], "grouped": [hits, misses]}
+        launches = together.get(launching, [hits + misses])
+        yield now + before, [launch for launch in launches if launch], behind
 
 
 def longer_by(durations: Durations, link: Any, start: int, end: int) -> tuple[int, int]:
@@ -140,9 +145,13 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
         out["begin"].append(host)
         begins = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
         gpu, longer = longer_by(durations, link, begins, begins + durations.before[event])
-        ready = gpu + host_costs.sync_ns
-        out["ready"].append(ready)
-        host = ready + host_costs.bookkeeping_ns
+        if durations.runs_ahead:
+            out["ready"].append(gpu)
+            host = ready = host + host_costs.launch_dense_ns
+        else:
+            ready = gpu + host_costs.sync_ns
+            out["ready"].append(ready)
+            host = ready + host_costs.bookkeeping_ns
         launched = []
 
         def issue(loads: list[int], host: int, event: int = event) -> int:
@@ -154,24 +163,26 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
                 link.request(load, host + host_costs.begin_copy_ns, reads.pop(int(table.loads.slot[load]), -1))
             return host
 
-        for loads, uses, behind in rounds(table, event):
+        for loads, launches, behind in rounds(table, event, durations.launching):
             host = issue(loads, host)
-            for use in uses:
+            for launch in launches:
                 host += host_costs.launch_ns
-                launched.append((use, host))
-                reads[int(table.uses.slot[use])] = use
+                launched.append((launch, host))
+                for use in launch:
+                    reads[int(table.uses.slot[use])] = use
             host = issue(behind, host)
         work, stall = host_costs.launch_dense_ns + host - ready, 0
-        for use, at in launched:
-            start[use] = max(gpu, at + host_costs.begin_ns)
-            load = int(table.uses.load[use])
-            if load >= 0:
-                link.until(load)
-                there = link.landed[load] + host_costs.event_ns
-                stall += max(0, there - start[use])
-                start[use] = max(start[use], there)
-            gpu, more = longer_by(durations, link, start[use], start[use] + durations.expert[use])
-            end[use], longer = gpu, longer + more
+        for launch, at in launched:
+            free = begins = max(gpu, at + host_costs.begin_ns)
+            for load in (int(table.uses.load[use]) for use in launch):
+                if load >= 0:
+                    link.until(load)
+                    begins = max(begins, link.landed[load] + host_costs.event_ns)
+            stall += begins - free
+            gpu, more = longer_by(durations, link, begins, begins + sum(durations.expert[use] for use in launch))
+            longer += more
+            start |= dict.fromkeys(launch, begins)
+            end |= dict.fromkeys(launch, gpu)
         out["stall"].append(stall)
         out["slowed"].append(longer)
         out["end"].append(gpu)

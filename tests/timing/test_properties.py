@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, machines
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.style import LAUNCHING, Launching
 from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
@@ -38,13 +40,15 @@ def test_every_time_is_whole_and_everything_comes_in_its_order(case: Case, name:
     table, durations, timing = timed(case, name, order)
     assert all(column.dtype == np.int64 for column in timing)
     assert (timing.begin < timing.ready).all()
-    assert (timing.begin[1:] >= timing.ready[:-1]).all()
+    assert durations.runs_ahead or (timing.begin[1:] >= timing.ready[:-1]).all()
     assert (timing.stall >= 0).all()
     assert (timing.host >= 0).all()
     assert (timing.issued <= timing.fetched).all()
     assert (timing.fetched <= timing.started).all()
     assert (timing.landed - timing.started >= durations.copy).all()
-    assert (timing.use_end - timing.use_start == durations.expert).all()
+    groups = groups_of(table, case.launching)
+    assert (timing.use_end - timing.use_start == np.array(durations.expert)[groups.last]).all()
+    assert len(np.unique(timing.use_start[groups.order])) == groups.launches
     assert (timing.use_start >= timing.ready[table.uses.event]).all()
     assert (timing.end >= np.maximum.reduceat(timing.use_end, case.routed.workload.offsets[:-1])).all()
     assert (np.diff(timing.step_end, prepend=0) > 0).all()
@@ -73,9 +77,10 @@ def test_a_slot_is_not_overwritten_while_it_is_read_or_written(case: Case, name:
 @property_of
 @given(case=cases(), name=names)
 def test_one_copy_one_read_and_one_kernel_at_a_time(case: Case, name: str) -> None:
-    _, durations, timing = timed(case, name)
+    table, durations, timing = timed(case, name)
     reads = timing.fetched - durations.read
-    pairs = [(timing.started, timing.landed), (timing.use_start, timing.use_end)]
+    ends = groups_of(table, case.launching).ends
+    pairs = [(timing.started, timing.landed), (timing.use_start[ends], timing.use_end[ends])]
     for starts, ends in [*pairs, (reads, timing.fetched)] if durations.read else pairs:
         order = np.lexsort((ends, starts))
         assert (starts[order][1:] >= ends[order][:-1]).all()
@@ -101,7 +106,7 @@ def test_every_copy_takes_its_time_whatever_the_order(case: Case, name: str, ord
 def test_all_orders_are_the_same_without_prefetches(case: Case, name: str, order: Any) -> None:
     table = case.decide(name)
     assume(not table.prefetch_loads)
-    durations = case.machine.durations(table)
+    durations = case.machine.durations(table, case.launching)
     for one, other in zip(simulate(table, durations), simulate(table, durations, order, 3), strict=True):
         assert one.tolist() == other.tolist()
 
@@ -110,9 +115,10 @@ def test_all_orders_are_the_same_without_prefetches(case: Case, name: str, order
 @given(case=cases(), name=names, order=orders)
 def test_no_result_is_below_the_floor(case: Case, name: str, order: Any) -> None:
     assume(order == "fifo" or not case.machine.read)
-    _, _, floor = timed(case, "gpu-only")
+    _, _, own = timed(case, "gpu-only")
+    _, _, usual = timed(case._replace(launching="grouped-wait"), "gpu-only")
     _, _, timing = timed(case, name, order)
-    assert (timing.step_end >= floor.step_end).all()
+    assert (timing.step_end >= np.minimum(own.step_end, usual.step_end)).all()
 
 
 @property_of
@@ -141,7 +147,29 @@ def test_predicting_slower_is_never_faster_on_a_fifo_link(case: Case, name: str,
 def test_no_demand_only_result_is_above_the_ceiling(case: Case, name: str) -> None:
     table, durations, _ = timed(case, name)
     assume(not table.prefetch_loads and not sum(durations.predict))
-    assert mean_step_ns(table, durations) <= ceiling_ns(durations, case.machine.copy)
+    every_miss = case.decide("on-demand")
+    launching: Launching = "separate" if case.launching == "grouped" else case.launching
+    launches = groups_of(every_miss, launching).launches
+    ceiling = ceiling_ns(case.machine.durations(every_miss, launching), case.machine.copy, launches)
+    assert mean_step_ns(table, durations) <= ceiling
+
+
+@property_of
+@given(case=cases(), name=names)
+def test_fewer_launches_take_the_host_less_time(case: Case, name: str) -> None:
+    host = [timed(case._replace(launching=launching), name)[2].host.sum() for launching in LAUNCHING]
+    assert host == sorted(host, reverse=True)
+
+
+@property_of
+@given(case=cases(read=False), name=names, order=orders)
+def test_a_launch_that_waits_for_all_ends_behind_the_last_landing(case: Case, name: str, order: Any) -> None:
+    table, durations, timing = timed(case._replace(launching="grouped-wait"), name, order)
+    uses = table.uses
+    rows = np.flatnonzero(uses.load >= 0)
+    for event, wave, load in zip(uses.event[rows], uses.wave[rows], uses.load[rows], strict=True):
+        together = (uses.event == event) & (uses.wave == wave)
+        assert (timing.use_start[together] >= timing.landed[load] + durations.host.event_ns).all()
 
 
 @property_of
@@ -175,7 +203,7 @@ def test_more_bandwidth_is_never_slower_for_fixed_decisions_on_a_fifo_link(
 def test_decision_columns_do_not_depend_on_the_machine(case: Case, name: str, other: Any) -> None:
     table, durations, timing = timed(case, name)
     workload = case.routed.workload
-    on_other = other.durations(table)
+    on_other = other.durations(table, case.launching)
     mine, theirs = (
         event_table(workload, table, costs, times, 100)
         for costs, times in ((durations, timing), (on_other, simulate(table, on_other)))

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.style import LAUNCHING, Launching
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, Recorder
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS
@@ -58,17 +60,27 @@ class Machine(NamedTuple):
     sync_each_layer: bool
     predict: int = 0
 
-    def durations(self, table: DecisionTable) -> Durations:
+    def durations(self, table: DecisionTable, launching: Launching = "separate") -> Durations:
         layers, steps = table.num_layers, table.num_steps
         return Durations(
             before=[self.before + 3 * (event % 4) for event in range(steps * layers)],
-            expert=[self.expert + self.token * count for count in table.uses.tokens.tolist()],
+            expert=self.launches(table, launching),
             after=[self.after + step % 3 for step in range(steps)],
             copy=[self.copy] * len(table.loads.key),
             read=self.read,
             host=self.host,
             sync_each_layer=self.sync_each_layer,
+            launching=launching,
+            runs_ahead=table.all_resident and launching != "separate",
         )
+
+    def launches(self, table: DecisionTable, launching: Launching) -> list[int]:
+        """A launch takes as long whatever it serves, and longer for each token of each expert."""
+        groups = groups_of(table, launching)
+        tokens = np.bincount(groups.number, table.uses.tokens[groups.order], groups.launches).astype(np.int64)
+        took = np.zeros(len(groups.order), np.int64)
+        took[groups.ends] = self.expert + self.token * tokens
+        return [int(time) for time in took]
 
 
 class Case(NamedTuple):
@@ -79,6 +91,7 @@ class Case(NamedTuple):
     slots: int
     late: bool = False  # prefetches after the launch
     interference: float = 0.0
+    launching: Launching = "separate"
 
     def decide(self, name: str) -> DecisionTable:
         policy = POLICIES[name]
@@ -93,7 +106,8 @@ class Case(NamedTuple):
         """With the host's time for predictions, if the policy prefetches at all."""
         predict = [self.machine.predict * (1 + event % 3) for event in range(table.num_steps * table.num_layers)]
         predict = predict if POLICIES[name].prefetch else ()
-        return self.machine.durations(table)._replace(predict=predict, interference=self.interference)
+        durations = self.machine.durations(table, self.launching)
+        return durations._replace(predict=predict, interference=self.interference)
 
     @property
     def most_demanded(self) -> int:
@@ -125,4 +139,5 @@ def cases(draw: Any, read: bool = True) -> Case:
         top_k=draw(st.integers(1, 2)),
         candidates=3,
     )
-    return Case(routed, draw(machines(read)), draw(st.integers(layers, 9)), draw(st.booleans()))
+    machine, launching = draw(machines(read)), draw(st.sampled_from(LAUNCHING))
+    return Case(routed, machine, draw(st.integers(layers, 9)), draw(st.booleans()), launching=launching)

@@ -5,8 +5,8 @@ shows a slice: each column that is not on its axes keeps its main value. Nothing
 
 The main value of a column is the one in most cells. Ties go to the factor 1, to the value that no row sets, to the
 smallest batch, to the lower median of other numbers, to the first text by alphabet. A parameter that only some policies
-have (e.g. assumed precision) does not exclude the other policies. The slot count does not exclude policies that hold
-every expert.
+have (e.g. assumed precision) does not exclude the other policies. The slot count and the style do not exclude policies
+that hold every expert.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def held(cells: Iterable[Cell], column: str, value: Value) -> list[Cell]:
 def _unmoved(cell: Cell, column: str, there: set[str]) -> bool:
     if column == "slots":
         return cell.point.all_resident
+    if column == "style" and cell.point.all_resident:
+        return cell.policy not in there
     return cell.where[column] is None and cell.policy not in there and not of_machine(column)
 
 
@@ -115,7 +117,14 @@ def distinct(cells: Iterable[Cell], free: Sequence[str]) -> list[Cell]:
 
 
 SETTING = ("trace", "profile", "shape")  # rows that differ in one of these are never drawn as one line
-CHOICES = ("slots", "format", "home_format", "compressed_slots")  # of whoever runs the model, on the same machine
+CHOICES = (
+    "slots",
+    "format",
+    "style",
+    "dense_format",
+    "home_format",
+    "compressed_slots",
+)  # of whoever runs the model, on the same machine
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,8 @@ class Setting:
         """Columns that take several values, in the order in which main values are chosen: those of hardware first."""
         columns = [name for name in reversed(list(self.cells[0].where)) if name not in SETTING]
         shared = [cell for cell in self.cells if not cell.point.all_resident] or self.cells  # of slots
-        return [
-            name for name in columns if len({c.where[name] for c in (shared if name == "slots" else self.cells)}) > 1
-        ]
+        apart = ("slots", "style")  # policies that hold every expert have their own
+        return [name for name in columns if len({c.where[name] for c in (shared if name in apart else self.cells)}) > 1]
 
     @cached_property
     def main(self) -> dict[str, Value]:
@@ -195,6 +203,7 @@ def told(column: str, value: Value) -> str:
         return shown(column, value)
     words = {"slots": "{} slots", "batch": "batch {}", "link": "{} link", "host": "host costs: {}"}
     words |= {"home_format": "at home in {}", "compressed_slots": "{} compressed slots"}
+    words |= {"style": "{} experts", "dense_format": "dense weights in {}"}
     return words.get(column, "{}").format(value)
 
 

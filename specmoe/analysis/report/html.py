@@ -210,13 +210,16 @@ def shared(table: SweepTable) -> dict[str, str]:
     return {title(name): text for name, text in same.items() if text not in ("", NONE)}
 
 
+TITLES = {"home_format": "format at home", "dense_format": "format of dense weights"}
+
+
 def title(name: str) -> str:
     """A column's title, with its unit."""
     if name.startswith(SCALE):
         return f"{name.removeprefix(SCALE)}, \N{MULTIPLICATION SIGN}"
     plain = name.removeprefix(SET)
     unit, _ = unit_of(plain) if name.startswith(SET) else ("", 1)
-    return f"{plain}, {unit}" if unit else plain.replace("home_format", "format at home").replace("_", " ")
+    return f"{plain}, {unit}" if unit else TITLES.get(plain, plain.replace("_", " "))
 
 
 def value_text(name: str, value: Any) -> str:

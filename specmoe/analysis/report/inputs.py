@@ -29,6 +29,8 @@ from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
 from specmoe.validation_table import Validation, is_validation, read_validation
 
 OPTIONS = ("profile", "shape", "format", "batch")  # of `specmoe simulate`: fields of the manifest
+ASKED = ("style", "dense_format")  # likewise, where they were given
+ASKED = ("style", "dense_format")  # likewise, where they were given
 LINE = " \\\n    "  # between the parts of a long command
 
 
@@ -82,6 +84,7 @@ def _shared(manifest: Manifest, steps: str) -> tuple[str, ...]:
     options = {name: str(getattr(manifest, name)) for name in OPTIONS} | {"steps": steps}
     options["warm-up"] = str(manifest.warm_up_steps)
     unusual = {name: str(value) for name, value in chosen.items() if value != CHOICES[name]}
+    unusual |= {name: str(value) for name in ASKED if (value := manifest.parameters.get(name))}
     pairs = [(f"--{name.replace('_', '-')}", value) for name, value in (options | unusual).items()]
     pairs += [("--set", pair) for pair in manifest.parameters.get("set", ())]
     aligned = ("--aligned",) if manifest.batch > 1 and not manifest.staggered else ()

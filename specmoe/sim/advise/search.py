@@ -184,8 +184,8 @@ class Trials:
         scenario = Scenario(Contents().loaded(self._cell(config, trace)), self._directory)
         named = scenario.policy(config.policy)
         decisions = scenario.decide(named, scenario.slots)
-        timing = scenario.time(decisions, charged(scenario.durations(decisions), scenario.charge(named)))
-        warm_up = scenario.warm_up()
+        durations = scenario.durations(decisions, scenario.costs_of(named))
+        timing, warm_up = scenario.time(decisions, charged(durations, scenario.charge(named))), scenario.warm_up()
         return int(scenario.routed.workload.step_tokens[warm_up:].sum()) / (since(timing.step_end, warm_up) / 1e9)
 
     def sequences(self, trial: Trial) -> int:

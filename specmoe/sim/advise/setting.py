@@ -20,6 +20,7 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, can_fill, require_can_fill
+from specmoe.hwprofiles.style import Style
 from specmoe.provenance import library_versions, today
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.memory import DECODER_SHARE, Room
@@ -42,8 +43,8 @@ class Question:
     """The question of a user, with the names of `RunConfig`; `vram` is bytes for all weights.
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
-    `steps` is the number of steps after the warm-up (default: enough to fill the slots many times), of which there are
-    at least `Setting.fewest`. `target` is in tokens/s.
+    `style` and `dense_format` are those of `RunConfig`. `steps` is the number of steps after the warm-up (default:
+    enough to fill the slots many times), of which there are at least `Setting.fewest`. `target` is in tokens/s.
     """
 
     shape: str
@@ -56,6 +57,8 @@ class Question:
     formats: tuple[Format, ...] = ()
     home_formats: tuple[Format, ...] = ()
     steps: int | None = None
+    style: Style | None = None
+    dense_format: Format | None = None
 
 
 class Setting(NamedTuple):
@@ -82,6 +85,8 @@ class Setting(NamedTuple):
             vram=question.vram,
             batch=question.batch,
             train=question.train,
+            style=question.style,
+            dense_format=question.dense_format,
         )
 
     @property
@@ -109,7 +114,7 @@ class Setting(NamedTuple):
 
     def room(self, held: Format, home: Format | None = None) -> Room:
         """VRAM that the model needs with its experts in a format."""
-        return Room(self.shape, held, Home(format=home))
+        return Room(self.shape, held, Home(format=home), self.question.dense_format)
 
     def slots(self, held: Format, vram: int) -> int:
         """Number of slots that fit beside the weights that stay; 0 if none does."""

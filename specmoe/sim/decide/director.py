@@ -74,7 +74,7 @@ class Director:
             if not self._keep:
                 self._give_up(layer, proposed)
         shape = (self._workload.num_steps, meta.num_layers, meta.num_experts)
-        return self._recorder.table(*shape, self._slots, self._after_launch)
+        return self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
 
     def _fill(self, pool: Pool) -> None:
         """Make every expert resident from the start."""

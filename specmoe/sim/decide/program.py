@@ -4,6 +4,9 @@ An event is one or more rounds, one for each wave of its demand. In a round the 
 demand loads and, in the last round, the prefetches. Then it launches the wave's experts: resident ones first, those
 with the most tokens first (no other order ends sooner when the host launches slowly), then the others as they land.
 
+A launch serves a group of experts that follow each other in this order (`groups_of`): one expert, or the resident
+experts of a round and then its others, or all experts of a round.
+
 Where predicting takes the host time, or comes after the launch, every event has one more round, at whose beginning the
 host predicts:
 
@@ -19,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.table import DecisionTable, packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]
@@ -29,7 +33,8 @@ class Program(NamedTuple):
     `DecisionTable.loads`, and `uses` likewise.
 
     A load waits for two things in its slot: that the load before it, `previous`, has landed, and that `reader`, the
-    last use of what that load brought, has ended. Either is -1 where there is no such thing.
+    last use of what that load brought, has ended; of a group it is the group's last use. Either is -1 where there is no
+    such thing.
     """
 
     rounds: array[int]
@@ -39,9 +44,52 @@ class Program(NamedTuple):
     use_offsets: array[int]
     previous: array[int]  # [loads], a row of loads
     reader: array[int]  # [loads], a row of uses
+    opens: array[int]  # [uses], whether a launch begins with this use
+    last: array[int]  # [uses], the row of the last use of the same launch
 
 
-def program_of(table: DecisionTable, predicts: bool = False) -> Program:
+class Groups(NamedTuple):
+    """Groups of uses, each served by one launch. Neither time nor predictions change them."""
+
+    order: Rows  # [uses], rows in the order of launches
+    number: Rows  # [uses] in that order, the number of each use's group, rising from 0
+    opens: NDArray[np.bool_]  # [uses] in that order, whether it is the first of its group
+
+    @property
+    def launches(self) -> int:
+        """Number of launches."""
+        return int(self.opens.sum())
+
+    def launches_since(self, first: int) -> int:
+        """Number of launches that serve the uses from row `first` on, which begins an event."""
+        return int(self.opens[first:].sum())
+
+    @property
+    def ends(self) -> Rows:
+        """The row of each group's last use, [groups]."""
+        return self.order[np.flatnonzero(np.append(self.opens[1:], True)[: len(self.order)])]
+
+    @property
+    def last(self) -> Rows:
+        """The row of the last use of each use's group, [uses] rows."""
+        last = np.empty(len(self.order), np.int64)
+        last[self.order] = self.ends[self.number]
+        return last
+
+
+def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups:
+    """Which uses a launch serves."""
+    uses = table.uses
+    weight = np.where(uses.hit, -uses.tokens, 0)
+    order = np.lexsort((weight, ~uses.hit, uses.wave, uses.event))  # stable: else in the order of the rows
+    opens = np.ones(len(order), np.bool_)
+    if launching != "separate" and len(order):
+        columns = [uses.event, uses.wave, *((uses.hit,) if launching == "grouped" else ())]
+        opens[1:] = np.any([np.diff(column[order].astype(np.int64)) != 0 for column in columns], axis=0)
+    return Groups(order, np.cumsum(opens) - 1, opens)
+
+
+def program_of(table: DecisionTable, predicts: bool = False, launching: Launching = "separate") -> Program:
     """Order the rows of a table; `predicts` says whether predicting takes the host time."""
     uses, loads = table.uses, table.loads
     waves = np.ones(table.num_steps * table.num_layers, np.int64)
@@ -53,17 +101,22 @@ def program_of(table: DecisionTable, predicts: bool = False) -> Program:
     use_round = rounds[uses.event] + uses.wave
     if apart and not table.after_launch:
         use_round += uses.wave == waves[uses.event] - 1
-    weight = np.where(uses.hit, -uses.tokens, 0)
-    use_order = np.lexsort((weight, ~uses.hit, use_round))  # stable: else in the order of the rows
+    groups = groups_of(table, launching)
+    opens = np.empty(len(groups.order), np.bool_)
+    opens[groups.order] = groups.opens
+    last = np.append(groups.last, -1)
     previous = _previous(loads.slot, load_order)
+    readers = last[_last_uses(uses.load, groups.order, len(loads.slot))]
     return Program(
         packed_rows(rounds),
         packed_rows(load_order),
         _offsets(load_round, int(rounds[-1])),
-        packed_rows(use_order),
+        packed_rows(groups.order),
         _offsets(use_round, int(rounds[-1])),
         packed_rows(previous),
-        packed_rows(np.where(previous < 0, -1, _last_uses(uses.load, use_order, len(loads.slot))[previous])),
+        packed_rows(np.where(previous < 0, -1, readers[previous])),
+        packed_rows(opens),
+        packed_rows(last[:-1]),
     )
 
 

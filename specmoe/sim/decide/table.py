@@ -66,6 +66,7 @@ class DecisionTable(NamedTuple):
     num_experts: int
     slots: int
     after_launch: bool = False
+    all_resident: bool = False  # every expert has its slot from the start: nothing is ever loaded
 
     @property
     def cliff_slots(self) -> int:
@@ -131,7 +132,13 @@ class Recorder:
         return len(self._used) - 1
 
     def table(
-        self, num_steps: int, num_layers: int, num_experts: int, slots: int, after_launch: bool = False
+        self,
+        num_steps: int,
+        num_layers: int,
+        num_experts: int,
+        slots: int,
+        after_launch: bool = False,
+        all_resident: bool = False,
     ) -> DecisionTable:
         """The decision table of all rows added."""
         event, key, tokens, slot, load, hit, wave = _columns(self._uses, 7)
@@ -139,7 +146,7 @@ class Recorder:
         event, key, slot, evicted, demand, wave = _columns(self._loads, 6)
         used = np.array(self._used, np.bool_)
         loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), used, wave)
-        return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch)
+        return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch, all_resident)
 
 
 def _columns(rows: array[int], width: int) -> list[Ints]:

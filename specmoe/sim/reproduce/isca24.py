@@ -33,6 +33,7 @@ import numpy as np
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, load_profile, load_shape, shape_names
 from specmoe.hwprofiles.fit import CONTEXT
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
@@ -159,7 +160,7 @@ class Execution(NamedTuple):
 
 def costs_of(shape: ModelShape, profile: HardwareProfile) -> Costs:
     """What a model costs in their runtime."""
-    return Costs(profile, shape, "fp32", "eager", ("host-pinned", "device-copy"))
+    return Costs(profile, shape, "fp32", "eager", ("host-pinned", "device-copy"), style=Style(launch="separate"))
 
 
 @dataclass(frozen=True)

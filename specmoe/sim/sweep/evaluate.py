@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
@@ -147,10 +148,11 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple
     yield from groups.items()
 
 
-def _pass(job: Job) -> tuple[int, int | None, int, bool]:
+def _pass(job: Job) -> tuple[int, int | None, int, bool, Launching | None]:
     """What scenarios that are timed in one pass have in common."""
-    scenario = job.scenario
-    return scenario.slots, scenario.config.warm_up, scenario.config.home.compressed_slots, scenario.attends_across
+    scenario, config = job.scenario, job.scenario.config
+    launching = None if config.style is None else config.style.launch
+    return scenario.slots, config.warm_up, config.home.compressed_slots, scenario.attends_across, launching
 
 
 def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:

@@ -20,6 +20,7 @@ from specmoe.errors import InputError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.style import style_of
 from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import AT_HOME, Home, RoutingKey, RunConfig
@@ -126,6 +127,8 @@ BASE: dict[str, Any] = {
     "home-format": AT_HOME.format,
     "compressed-slots": 0,
     "format": None,
+    "style": None,
+    "dense-format": None,
 }
 
 
@@ -188,8 +191,9 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
     for *values, scale, setting, size, name in product(*axes.values(), scales, settings, room, policies):
         chosen = dict(zip(axes, values, strict=True))
         home = Home(chosen.pop("tier"), chosen.pop("home-format"), chosen.pop("compressed-slots"))
-        host = chosen.pop("host")
-        rest = chosen | size | once
+        host, style, dense = chosen.pop("host"), chosen.pop("style"), chosen.pop("dense-format")
+        styled = {"style": None if style is None else style_of(style), "dense_format": dense}
+        rest = chosen | size | once | styled
         yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host, **rest)
 
 
@@ -208,7 +212,7 @@ def _with_changes(cells: list[RunConfig], share: float) -> Iterator[RunConfig]:
             if cell.routing not in routings:
                 routings[cell.routing] = Routing(*cell.routing)
             scenario = Scenario(contents.loaded(cell), routing=routings[cell.routing])
-            yield from _changes(cell, scenario.costs, share)
+            yield from _changes(cell, scenario.costs_of(scenario.policy(cell.policy)), share)
 
 
 def _changes(cell: RunConfig, costs: Costs, share: float) -> Iterator[RunConfig]:

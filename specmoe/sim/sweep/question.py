@@ -38,6 +38,7 @@ from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.shape import FORMATS
+from specmoe.hwprofiles.style import style_of
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of
@@ -58,6 +59,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "host": HOST_SETS,
     "tier": TIERS,
     "home-format": FORMATS,
+    "dense-format": FORMATS,
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
 ROOM = ("slots", "vram")  # a grid has only one of them
@@ -78,8 +80,18 @@ def _count(option: str) -> Callable[[str, Value], int]:
     return lambda name, value: whole(f"{name}: {value!r}", value, *COUNTS[option])
 
 
+def _style(name: str, value: Value) -> str:
+    """The whole name of a style; raises InputError for an unknown one."""
+    try:
+        return str(style_of(word(name, value)))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
 AXES: dict[str, Callable[[str, Value], Any]] = {
     **dict.fromkeys(("trace", "policy", "profile", "shape", "format", "link", "host", "tier", "home-format"), word),
+    "dense-format": word,
+    "style": _style,
     **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
     "vram": lambda name, value: int(value),
 }

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.style import RESIDENT
 from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
-from specmoe.sim.timing.bounds import ceiling_of, link_bound_ns, since
+from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
 from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
@@ -31,22 +34,29 @@ class Timed(NamedTuple):
     run_ns: int
 
 
-def timings(decisions: DecisionTable, scenarios: Sequence[Scenario], chosen: Policy | None = None) -> Iterator[Timed]:
+def timings(
+    decisions: DecisionTable,
+    scenarios: Sequence[Scenario],
+    chosen: Policy | None = None,
+    costs: Sequence[Costs] | None = None,
+) -> Iterator[Timed]:
     """Runs of decisions in scenarios that share routing, warm-up, slots, context and number of compressed slots.
 
-    `chosen` is the policy whose predictions are charged. Default: none are. Raises InputError.
+    `chosen` is the policy whose predictions are charged. Default: none are. `costs` are those of each scenario, in
+    styles that launch experts alike. Default: in the style of the policy. Raises InputError.
     """
-    scenario = scenarios[0]
-    workload, first = scenario.routed.workload, decisions.first(scenario.warm_up())
-    part = sample_of(workload, decisions, scenario.config.home, scenario.contexts)
+    if costs is None:
+        costs = [scenario.costs if chosen is None else scenario.costs_of(chosen) for scenario in scenarios]
+    part, first = _sample(decisions, scenarios[0], costs[0]), decisions.first(scenarios[0].warm_up())
     copies = _Copies.of(decisions, part, first)
     many = max(1, MOST_STEPS // decisions.num_steps)
     for start in range(0, len(scenarios), many):
-        some = scenarios[start : start + many]
-        costs = [_cost(scenario, part, chosen) for scenario in some]
-        variants = part.variants([_durations(*pair, part) for pair in zip(some, costs, strict=True)])
-        retimed = timed(actions_of(decisions, bool(variants.predict.values.any())), variants, first)
-        for number, (scenario, cost) in enumerate(zip(some, costs, strict=True)):
+        some, theirs = scenarios[start : start + many], costs[start : start + many]
+        paid = [_cost(scenario, part, chosen) for scenario in some]
+        variants = part.variants([_durations(*each, part) for each in zip(some, theirs, paid, strict=True)])
+        actions = actions_of(decisions, bool(variants.predict.values.any()), variants.launching)
+        retimed = timed(actions, variants, first)
+        for number, (scenario, cost) in enumerate(zip(some, paid, strict=True)):
             yield _timed(retimed, variants, number, first.step, scenario, cost, copies)
 
 
@@ -55,11 +65,14 @@ def compiled() -> bool:
     return find_spec("numba") is not None
 
 
-def durations_in(scenario: Scenario, part: Sample) -> Durations:
+def durations_in(scenario: Scenario, costs: Costs, part: Sample) -> Durations:
     """Durations of the sample's rows, without predictions."""
-    return durations_of(
-        part.workload, part.table, scenario.costs, scenario.config.home, part.context, scenario.config.padded
-    )
+    return durations_of(part.workload, part.table, costs, scenario.config.home, part.context, scenario.config.padded)
+
+
+def _sample(decisions: DecisionTable, scenario: Scenario, costs: Costs) -> Sample:
+    workload, home = scenario.routed.workload, scenario.config.home
+    return sample_of(workload, decisions, home, scenario.contexts, costs.style.launch)
 
 
 def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
@@ -70,8 +83,8 @@ def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
     )
 
 
-def _durations(scenario: Scenario, cost: Charge, part: Sample) -> Durations:
-    return charged(durations_in(scenario, part), cost)
+def _durations(scenario: Scenario, costs: Costs, cost: Charge, part: Sample) -> Durations:
+    return charged(durations_in(scenario, costs, part), cost)
 
 
 class _Copies(NamedTuple):
@@ -122,38 +135,48 @@ def _mean(cost: Charge, events: np.ndarray) -> int:
 
 
 def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
-    """`Scenario.bounds` of scenarios that share routing, warm-up, slots, context and number of compressed slots.
+    """`Scenario.bounds` of scenarios that share routing, warm-up, slots, context, number of compressed slots, and how
+    experts are launched.
 
     The engine computes them where the re-timer cannot run.
     """
     yardsticks = scenarios[0].yardsticks(slots)
     if not compiled():
         return [scenario.bounds_from(yardsticks, slots) for scenario in scenarios]
-    floor, oracle = (_means(table, scenarios) for table in (scenarios[0].routing.all_resident, yardsticks.oracle))
+    oracle = _means(yardsticks.oracle, scenarios)
+    floor = _floors(scenarios)
     return [
         {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
         for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, yardsticks), strict=True)
     ]
 
 
-def _means(decisions: DecisionTable, scenarios: Sequence[Scenario]) -> list[int]:
+def _floors(scenarios: Sequence[Scenario]) -> list[int]:
+    """The floor of each scenario, ns."""
+    decisions = scenarios[0].routing.all_resident
+    usual = [scenario.costs_in(RESIDENT) for scenario in scenarios]
+    return list(map(min, _means(decisions, scenarios), _means(decisions, scenarios, usual)))
+
+
+def _means(decisions: DecisionTable, scenarios: Sequence[Scenario], costs: Sequence[Costs] | None = None) -> list[int]:
     steps = decisions.num_steps - scenarios[0].warm_up()
-    return [round(run.run_ns / steps) for run in timings(decisions, scenarios)]
+    return [round(run.run_ns / steps) for run in timings(decisions, scenarios, costs=costs)]
 
 
 def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple[int, int]]:
     """The ceiling and the link's bound of each scenario, ns."""
     table, scenario = yardsticks.every_miss, scenarios[0]
-    part = sample_of(scenario.routed.workload, table, scenario.config.home, scenario.contexts)
-    paid = [durations_in(scenario, part) for scenario in scenarios]
+    part = _sample(table, scenario, scenario.costs_of_ceiling)
+    paid = [durations_in(scenario, scenario.costs_of_ceiling, part) for scenario in scenarios]
     variants = part.variants(paid)
     first, warm = table.first(scenario.warm_up()), table.since(scenario.warm_up())
     compute = variants.before.since(first.event) + variants.expert.since(first.use) + variants.after.since(first.step)
     work = compute.tolist()
-    steps, events, uses = warm.num_steps, warm.num_steps * warm.num_layers, len(warm.uses.key)
+    launches = groups_of(table, scenario.costs_of_ceiling.style.launch).launches_since(first.use)
+    steps, counts = warm.num_steps, (warm.num_steps, warm.num_steps * warm.num_layers, len(warm.uses.key), launches)
     bounds = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
         copy = copy_ns(scenario.costs, scenario.config.home)
         link = link_bound_ns(yardsticks.fewest, copy, each.read, steps)
-        bounds.append((ceiling_of(total, events, uses, steps, copy, each), link))
+        bounds.append((ceiling_of(Amounts(total, *counts), copy, each), link))
     return bounds

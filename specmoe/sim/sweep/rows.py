@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import SpecmoeError
+from specmoe.hwprofiles.style import words_of
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
@@ -36,12 +37,14 @@ class Outcome(NamedTuple):
 
 def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
     """The row of a run; `warm` are its decisions after the warm-up."""
-    scenario, meta = job.scenario, job.scenario.trace.meta
+    scenario, meta, costs = job.scenario, job.scenario.trace.meta, job.scenario.costs_of(job.chosen)
     row = {
         **_keys_of(job.cell),
         "profile": scenario.profile.name,
         "shape": scenario.shape.name,
         "format": scenario.format,
+        "style": words_of(costs.style, scenario.format),
+        "dense_format": scenario.dense_format,
         "slots": warm.slots,
         "break_even_precision": None,
         **outcome.figures,
@@ -56,7 +59,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "phase": meta.phase,
         "semantics": SEMANTICS,
         "staggered": job.cell.staggered,
-        "evidence": scenario.costs.evidence,
+        "evidence": costs.evidence,
         "assumed": list(scenario.assumed(job.chosen, outcome.cost)),
         "warnings": list(outcome.warnings),
         "timed_by": outcome.timed_by,
@@ -95,7 +98,8 @@ def varied(cell: RunConfig) -> dict[str, Any]:
 def _keys_of(cell: RunConfig) -> Row:
     """The columns `KEYS` that the cell itself has."""
     fields = cell.fields
-    return {name: fields[name] for name in KEYS} | {name: fields[name] or "" for name in ("format", "home_format")}
+    empty = ("format", "style", "dense_format", "home_format")
+    return {name: fields[name] for name in KEYS} | {name: fields[name] or "" for name in empty}
 
 
 def _line(error: Exception) -> str:

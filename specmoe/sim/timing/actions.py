@@ -1,7 +1,8 @@
 """Actions: a `DecisionTable` as one stream of loads and uses whose order does not depend on any clock.
 
 Uses come in the order in which the host launches them. A load stands right behind everything that it waits for: the
-begin of its event and the last use of what its slot held; it may slow whatever is computed after it. Within an event
+begin of its event and the last use of what its slot held; it may slow whatever is computed after it. Behind the last
+use of a launch stands the release of each other slot that the launch has read. Within an event
 the host never waits once it has decided, so its clock at an action is the time of the decision plus what it has issued
 and launched since (`Progress`). So one pass over the actions times everything.
 """
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 
-LOAD, USE, FIRST_USE, FIRST_HIT = range(
-    4
-)  # kinds of actions; a first use waits for its load, which for a hit may have landed already
+# Kinds of actions; a first use waits for its load, which for a hit may have landed already.
+LOAD, USE, FIRST_USE, FIRST_HIT, RELEASE = range(5)
 Codes = NDArray[np.int32]
 EXPERT, COPY, NOTHING = range(3)  # what begins at a point of the host's progress
 Rows = NDArray[np.signedinteger[Any]]
@@ -29,7 +30,7 @@ Rows = NDArray[np.signedinteger[Any]]
 class Actions(NamedTuple):
     """The actions of all events; those of event e are `ends[e - 1]:ends[e]`, from 0 on."""
 
-    kind: NDArray[np.int8]  # [actions], `LOAD` to `FIRST_HIT`
+    kind: NDArray[np.int8]  # [actions], `LOAD` to `RELEASE`
     row: Codes  # [actions], of the table's loads or else uses
     slot: Codes  # [actions], that behind the last one where an expert was there from the start
     predicted: NDArray[np.uint8]  # [actions], whether the host has predicted by then
@@ -39,51 +40,76 @@ class Actions(NamedTuple):
     host: Progress  # [distinct] each
     num_loads: int
     num_uses: int
+    opens: NDArray[np.bool_]  # [uses] in their order, whether a launch begins with the use
     layers: int
     slots: int  # that anything is loaded into
 
 
-def actions_of(table: DecisionTable, predicts: bool = False) -> Actions:
+def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching = "separate") -> Actions:
     """The actions of a table; `predicts` says whether predicting may take the host time.
 
     Raises InputError for decisions that overwrite an expert before its last use.
     """
-    order = host_order(table, predicts)
+    order = host_order(table, predicts, launch)
     settled = _settled(table, order)
-    at = _Places(
-        loads=np.arange(len(settled)) + settled,
-        uses=np.arange(len(order.uses)) + np.searchsorted(settled, np.arange(len(order.uses)), "right"),
-    )
+    at = _places(table, order, settled)
     slots = int(table.loads.slot.max(initial=-1)) + 1
     load_slots = table.loads.slot[order.loads], np.append(table.loads.slot, slots)[table.uses.load[order.uses]]
     host, progress = distinct([issuing(table, order), launching(table, order), all_of_event(order)])
     return Actions(
-        kind=at.merged(np.full(len(settled), LOAD), _kinds(table, order.uses), np.int8),
+        kind=at.merged(np.full(len(settled), LOAD), _kinds(table, order.uses), np.int8, RELEASE),
         row=at.merged(order.loads, order.uses, np.int32),
         slot=at.merged(*load_slots, np.int32),
         predicted=at.merged(*_predicted(table, order), np.uint8),
         progress=at.merged(progress[0], progress[1], np.int32),
-        ends=(order.first_load + order.first_use)[1:].astype(np.int64),
+        ends=(order.first_load + order.first_use + at.released[order.first_use])[1:].astype(np.int64),
         event_progress=progress[2].astype(np.int32),
         host=host,
         num_loads=len(order.loads),
         num_uses=len(order.uses),
+        opens=order.opens,
         layers=table.num_layers,
         slots=slots,
     )
 
 
 class _Places(NamedTuple):
-    """Positions of loads and uses, each in their order, among the actions."""
+    """Positions of loads, uses and releases, each in their order, among the actions."""
 
     loads: Rows
     uses: Rows
+    releases: Rows
+    released_by: Rows  # [releases], positions among the uses, of the use whose slot is released
+    released: Rows  # [uses + 1], number of releases before each use and after the last
 
-    def merged(self, of_loads: NDArray[Any], of_uses: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
-        """A column of the actions from a column of the loads and one of the uses."""
-        column = np.empty(len(self.loads) + len(self.uses), kind)
+    def merged(
+        self, of_loads: NDArray[Any], of_uses: NDArray[Any], kind: type[np.generic], release: int | None = None
+    ) -> NDArray[Any]:
+        """A column of the actions from a column of the loads and one of the uses.
+
+        A release has the value of its use unless `release` gives one.
+        """
+        column = np.empty(len(self.loads) + len(self.uses) + len(self.releases), kind)
         column[self.loads], column[self.uses] = of_loads, of_uses
+        column[self.releases] = of_uses[self.released_by] if release is None else release
         return column
+
+
+def _places(table: DecisionTable, order: HostOrder, settled: Rows) -> _Places:
+    uses, ranks = np.arange(len(order.uses)), _rank(order.uses)
+    last = ranks[order.last[order.uses]]
+    early = np.flatnonzero((last > uses) & (table.uses.load[order.uses] >= 0))
+    behind = np.bincount(last[early], minlength=len(uses))  # releases behind each use
+    released = np.concatenate([[0], np.cumsum(behind)])
+    places = uses + np.searchsorted(settled, uses, "right") + released[:-1]
+    nth = np.arange(len(early)) - released[last[early]]
+    return _Places(
+        loads=np.arange(len(settled)) + settled + released[settled],
+        uses=places,
+        releases=places[last[early]] + 1 + nth,
+        released_by=early,
+        released=released,
+    )
 
 
 def _settled(table: DecisionTable, order: HostOrder) -> Rows:
@@ -131,6 +157,8 @@ class HostOrder(NamedTuple):
     load_offsets: Rows  # [rounds + 1]
     use_offsets: Rows  # [rounds + 1]
     reader: Rows  # [loads] in their order, a row of uses or -1
+    opens: NDArray[np.bool_]  # [uses] in their order, whether a launch begins with the use
+    last: Rows  # [uses] rows, the row of the last use of the same launch
 
     @property
     def first_load(self) -> Rows:
@@ -152,40 +180,46 @@ class HostOrder(NamedTuple):
         """The round of each use, [uses] in their order."""
         return np.repeat(np.arange(len(self.use_offsets) - 1), np.diff(self.use_offsets))
 
+    @property
+    def launches(self) -> Rows:
+        """Number of launches before each use and after the last, [uses + 1]."""
+        return np.concatenate([[0], np.cumsum(self.opens)])
+
 
 class Progress(NamedTuple):
-    """Progress of the host in an event: numbers of loads issued and experts launched since it decided."""
+    """Progress of the host in an event: numbers of loads issued and of launches since it decided."""
 
     issues: Rows
     launches: Rows
     begins: Rows  # `EXPERT`, `COPY` or `NOTHING`
 
 
-def host_order(table: DecisionTable, predicts: bool) -> HostOrder:
+def host_order(table: DecisionTable, predicts: bool, launch: Launching = "separate") -> HostOrder:
     """The host's order of a table; `predicts` says whether predicting may take the host time."""
-    rounds, loads, load_offsets, uses, use_offsets, _, reader = map(np.asarray, program_of(table, predicts))
-    return HostOrder(loads, uses, rounds, load_offsets, use_offsets, reader[loads])
+    columns = map(np.asarray, program_of(table, predicts, launch))
+    rounds, loads, load_offsets, uses, use_offsets, _, reader, opens, last = columns
+    return HostOrder(loads, uses, rounds, load_offsets, use_offsets, reader[loads], opens[uses] > 0, last)
 
 
 def issuing(table: DecisionTable, order: HostOrder) -> Progress:
     """Progress of the host at the issue of each load, [loads] in their order."""
     event = table.loads.event[order.loads]
     issues = np.arange(len(event)) - order.first_load[event] + 1
-    launches = order.use_offsets[order.load_rounds] - order.first_use[event]
+    launches = order.launches[order.use_offsets[order.load_rounds]] - order.launches[order.first_use[event]]
     return Progress(issues, launches, np.full(len(event), COPY))
 
 
 def launching(table: DecisionTable, order: HostOrder) -> Progress:
-    """Progress of the host at the launch of each use, [uses] in their order."""
+    """Progress of the host at the launch that serves each use, [uses] in their order."""
     event = table.uses.event[order.uses]
     issues = order.load_offsets[order.use_rounds + 1] - order.first_load[event]
-    launches = np.arange(len(event)) - order.first_use[event] + 1
+    launches = order.launches[1:] - order.launches[order.first_use[event]]
     return Progress(issues, launches, np.full(len(event), EXPERT))
 
 
 def all_of_event(order: HostOrder) -> Progress:
     """Progress of the host at the end of each event, [events]."""
-    issues, launches = np.diff(order.first_load), np.diff(order.first_use)
+    issues, launches = np.diff(order.first_load), np.diff(order.launches[order.first_use])
     return Progress(issues, launches, np.full(len(issues), NOTHING))
 
 

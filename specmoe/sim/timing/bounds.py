@@ -5,6 +5,9 @@ All are over the steps after the warm-up, as the figures that they stand beside.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Times, simulate
@@ -23,24 +26,45 @@ def since(step_end: Times, warm_up: int) -> int:
     return int(step_end[-1]) - (int(step_end[warm_up - 1]) if warm_up else 0)
 
 
-def ceiling_ns(durations: Durations, copy: int, first: First = NONE) -> int:
+class Amounts(NamedTuple):
+    """What the ceiling counts; all computing takes `work` ns."""
+
+    work: int
+    steps: int
+    events: int
+    uses: int
+    launches: int
+
+
+def at_most(style: Style) -> Style:
+    """The style in which launches are counted for the ceiling.
+
+    What is resident decides how `grouped` splits a round in two, so that the ceiling has a launch for each expert.
+    """
+    return style._replace(launch="separate") if style.launch == "grouped" else style
+
+
+def ceiling_ns(durations: Durations, copy: int, launches: int | None = None, first: First = NONE) -> int:
     """Mean time of a step, ns, with every expert loaded on demand, one after the other, and nothing overlapped.
 
-    `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link.
+    `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link. `launches` is
+    the number of launches that serve its experts (default: one for each).
     """
     rows = (durations.before[first.event :], durations.expert[first.use :], durations.after[first.step :])
     events, uses, steps = map(len, rows)
-    return ceiling_of(sum(map(sum, rows)), events, uses, steps, copy, durations)
+    amounts = Amounts(sum(map(sum, rows)), steps, events, uses, uses if launches is None else launches)
+    return ceiling_of(amounts, copy, durations)
 
 
-def ceiling_of(work: int, events: int, uses: int, steps: int, copy: int, paid: Durations) -> int:
-    """The ceiling where all computing takes `work` ns in total; `paid` has the durations of host and disk."""
+def ceiling_of(amounts: Amounts, copy: int, paid: Durations) -> int:
+    """The ceiling of amounts; `paid` has the durations of host and disk."""
     costs = paid.host
     dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
     layer = dense + costs.sync_ns * paid.sync_each_layer + costs.bookkeeping_ns
     load = costs.issue_ns + costs.begin_copy_ns + copy + paid.read + costs.event_ns
-    use = load + costs.launch_ns + costs.begin_ns
-    return round((work + layer * events + use * uses + dense * steps) / steps)
+    launch = costs.launch_ns + costs.begin_ns
+    waited = layer * amounts.events + load * amounts.uses + launch * amounts.launches + dense * amounts.steps
+    return round((amounts.work + waited) / amounts.steps)
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:

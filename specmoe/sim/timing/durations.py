@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +12,21 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
+from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
+from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
 from specmoe.traces.workload import Workload
 
-UNTIMED = ("sync_each_layer", "interference")  # fields of `Durations` that are not times
+UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
 
 
 class Durations(NamedTuple):
     """Durations of everything in a `DecisionTable`, ns."""
 
     before: Sequence[int]  # [events], compute from the end of the last expert to the router's result
-    expert: Sequence[int]  # [uses], compute of one expert, its expansion included
+    expert: Sequence[int]  # [uses], compute of a launch, expansions included, at its last use; 0 at its others
     after: Sequence[int]  # [steps], compute behind the last MoE layer
     copy: Sequence[int]  # [loads], of one expert over the link
     read: int  # of one expert from NVMe into host memory; 0 where it is there already
@@ -31,6 +34,8 @@ class Durations(NamedTuple):
     sync_each_layer: bool = False  # a runtime that waits for every layer's experts before it goes on
     predict: Sequence[int] = ()  # [events], of the host thread, before prefetches are considered; empty: none
     interference: float = 0.0  # share by which computing takes longer while a copy is under way
+    launching: Launching = "separate"  # how many experts a launch serves
+    runs_ahead: bool = False  # routing stays on the device: the host waits at the end of a step only
 
 
 def durations_of(
@@ -39,7 +44,8 @@ def durations_of(
     """The durations of decisions with a model's costs on a machine; `context` is the positions each step attends to.
 
     `pads`: kernels exist for powers of two of tokens only. Experts that are compressed at home cross the link
-    compressed, and are expanded before the first use of each load.
+    compressed, and are expanded before the first use of each load. Where every expert is resident and launches are
+    grouped, a kernel finds the experts itself, and the host does not wait for the router.
     """
     phase, layers = workload.meta.phase, workload.meta.num_layers
     last = costs.shape.stack(phase).moe_layers - 1
@@ -49,10 +55,6 @@ def durations_of(
         return costs.before_ns(phase, tokens, positions, min(layer, last))
 
     @cache
-    def expert(tokens: int) -> int:
-        return costs.use_ns(tokens)
-
-    @cache
     def head(tokens: int) -> int:
         return costs.head_ns(phase, tokens)
 
@@ -60,10 +62,10 @@ def durations_of(
     steps = list(zip(tokens, map(whole_context, context), strict=True))
     read = costs.load_ns("nvme", home.format) if home.tier == "nvme" else 0
     in_vram = found_compressed(table, home.compressed_slots)
-    counts, place = np.unique(_sizes(table.uses.tokens, pads), return_inverse=True)
-    used = np.array([expert(count) for count in counts.tolist()], np.int64)[place]
+    groups = groups_of(table, costs.style.launch)
+    used = _launches(groups, _sizes(table.uses.tokens, pads), costs)
     if home.format not in (None, costs.format):
-        used[_first_uses(table)] += costs.dequantise_ns(home.format)
+        np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
         before=[before(count, positions, layer) for count, positions in steps for layer in range(layers)],
         expert=packed(used),
@@ -72,7 +74,25 @@ def durations_of(
         read=read,
         host=costs.host,
         interference=costs.profile.interference,
+        launching=costs.style.launch,
+        runs_ahead=table.all_resident and costs.style.launch != "separate",
     )
+
+
+def _launches(groups: Groups, tokens: NDArray[Any], costs: Costs) -> NDArray[np.int64]:
+    """Time of each launch at its last use, 0 at its others, [uses]; `tokens` are those of each use."""
+    if costs.style.launch == "separate":
+        counts, place = np.unique(tokens, return_inverse=True)
+        return np.array([costs.use_ns(count) for count in counts.tolist()], np.int64)[place]
+
+    @cache
+    def launch(members: tuple[int, ...]) -> int:
+        return costs.launch_ns(members)
+
+    in_order, bounds = tokens[groups.order].tolist(), np.append(np.flatnonzero(groups.opens), len(tokens)).tolist()
+    used = np.zeros(len(tokens), np.int64)
+    used[groups.ends] = [launch(tuple(sorted(in_order[start:end]))) for start, end in pairwise(bounds)]
+    return used
 
 
 def require_possible(durations: Durations) -> None:

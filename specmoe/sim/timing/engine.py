@@ -4,6 +4,10 @@ For every event the host launches the dense part and the router and waits for th
 issues loads, predicts and launches experts, none of which it waits for. The compute stream runs what was launched in
 order, each expert when its load has landed. At the end of a step the host waits for the compute stream.
 
+A launch serves a group of experts (`program.groups_of`) and begins when all of them have landed. Its first use pays for
+the launch and its last use takes its time; the others take none, and each waits for its own load. Where the routing
+stays on the device (`runs_ahead`) the host launches layer after layer and waits at the end of a step only.
+
 Within an event the host's clock never depends on a copy, so the host runs ahead in one go (`host`), and what it
 launched is then placed on the compute stream's clock (`compute`). The simulation waits for a copy only if its landing
 cannot be computed beforehand. `program` gives the order of everything, `link` that of copies.
@@ -36,7 +40,7 @@ class Timing(NamedTuple):
     """When everything of a `DecisionTable` happened, ns from the start of the run."""
 
     begin: Times  # [events], the host launches the dense part
-    ready: Times  # [events], the host knows the router's result
+    ready: Times  # [events], the host knows the router's result; where it does not wait for that, the router ends
     host: Times  # [events], time the host thread works; that for the end of a step is in its last event
     stall: Times  # [events], time the compute stream waits for loads
     slowed: Times  # [events], time that its work takes longer because of copies under way
@@ -65,7 +69,7 @@ class Engine:
     def __init__(self, table: DecisionTable, durations: Durations, order: Order, chunk: int | None) -> None:
         self.env = simpy.Environment()
         self.table, self.durations = table, durations
-        self.program = program_of(table, any(durations.predict))
+        self.program = program_of(table, any(durations.predict), durations.launching)
         self.use_start = column(len(table.uses.event))
         self.use_end = column(len(table.uses.event) + 1, NOT_YET)
         self.use_end[-1] = 0  # of no use, -1
@@ -93,7 +97,9 @@ class Engine:
         events = unpacked(self.events).reshape(-1, 6).T  # views: a copy would be a seventh of all memory
         link = self.link
         loads = (link.issued, link.fetched, link.started, link.landed)
-        rest = map(unpacked, (self.step_end, self.use_start, self.use_end[:-1], *loads))
+        last = np.array(self.program.last, np.int64)  # the times of a launch are those of its last use
+        used = (unpacked(times)[last] for times in (self.use_start, self.use_end))
+        rest = (unpacked(self.step_end), *used, *map(unpacked, loads))
         return Timing(*events, *rest)
 
     def steps(self) -> Generator[Any, Any, None]:
@@ -103,16 +109,20 @@ class Engine:
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
         predict = self.durations.predict if any(self.durations.predict) else None
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
-        rounds, loads, load_offsets, uses, use_offsets, _, _ = self.program
-        wait_each_layer = self.durations.sync_each_layer
+        rounds, loads, load_offsets, uses, use_offsets, _, _, opens, _ = self.program
+        wait_each_layer, runs_ahead = self.durations.sync_each_layer, self.durations.runs_ahead
         host = compute = 0
         for event in range(self.table.num_steps * layers):
             begin = host
             start = max(compute, host + launch_dense + begins)
             compute, slowed = self._end(start, before[event])
-            yield env.timeout(compute + sync - env.now)
-            ready = compute + sync
-            host = ready + bookkeeping
+            if runs_ahead:
+                ready, host = compute, host + launch_dense
+                decided = host
+            else:
+                yield env.timeout(compute + sync - env.now)
+                ready = compute + sync
+                decided, host = ready, ready + bookkeeping
             first, last = rounds[event], rounds[event + 1]
             launched = []
             for round_ in range(first, last):
@@ -122,9 +132,10 @@ class Engine:
                     host += issue
                     link.request(load, host + begins_copy)
                 for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
-                    host += launch
+                    if opens[use]:
+                        host += launch
                     launched.append((use, host + begins))
-            worked = launch_dense + host - ready
+            worked = launch_dense + host - decided
             stall = 0
             for use, at in launched:
                 start = compute if compute > at else at

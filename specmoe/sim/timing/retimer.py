@@ -27,7 +27,7 @@ from specmoe.sim.timing.variants import Variants, variants_of
 HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK, STALL, SLOWED, LATE, FREE = range(12)
 # Rows of the costs; the coded ones follow. The kernel is compiled with these numbers and those of `actions`, and numba
 # checks the kernel's file only: after changing a number, change that file too.
-DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER = range(6)
+DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER, LAUNCH_DENSE = range(7)
 Times = NDArray[np.int64]
 Rows = NDArray[np.int32]
 LANES = 64  # machines per pass: enough for vector instructions, few enough for their clocks to stay in the cache
@@ -59,7 +59,7 @@ def retime(table: DecisionTable, variants: Sequence[Durations] | Variants, order
     if order != "fifo":
         raise InputError(f"link order {order}: not supported by the re-timer: fifo expected")
     coded = variants if isinstance(variants, Variants) else variants_of(variants)
-    return timed(actions_of(table, bool(coded.predict.values.any())), coded)
+    return timed(actions_of(table, bool(coded.predict.values.any()), coded.launching), coded)
 
 
 def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
@@ -86,8 +86,8 @@ def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times, wa
     for first in range(0, len(step_end), LANES):
         lanes = slice(first, first + LANES)
         clocks = np.zeros((FREE + actions.slots + 1, len(step_end[lanes])), np.int64)
-        machines = (np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes])
-        walk(*script, clocks, *machines, step_end[lanes], warm_up)
+        some = (np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes], step_end[lanes])
+        walk(*script, clocks, *some, warm_up, variants.runs_ahead)
         sums[:, lanes] = clocks[[STALL, SLOWED, LATE]]
 
 
@@ -112,9 +112,10 @@ def _require_same_rows(actions: Actions, variants: Variants) -> None:
 def _host(actions: Actions, variants: Variants, first: First) -> Times:
     """Time that the host works, ns, [variants]."""
     host, events = HostCosts(*variants.host), len(actions.ends) - first.event
-    loads, uses = actions.num_loads - first.load, actions.num_uses - first.use
+    loads, launches = actions.num_loads - first.load, int(actions.opens[first.use :].sum())
     dense = (events + events // actions.layers) * host.launch_dense_ns
-    rest = events * host.bookkeeping_ns + loads * host.issue_ns + uses * host.launch_ns
+    decided = 0 if variants.runs_ahead else events * host.bookkeeping_ns
+    rest = decided + loads * host.issue_ns + launches * host.launch_ns
     total: Times = dense + rest + variants.predict.since(first.event)
     return total
 
@@ -137,7 +138,7 @@ def script_of(actions: Actions, variants: Variants) -> tuple[Script, Times]:
     is_load = actions.kind == LOAD
     cost = np.empty(len(is_load), np.int32)
     cost[is_load] = copy[actions.row[is_load]]
-    cost[~is_load] = expert[actions.row[~is_load]]
+    cost[~is_load] = expert[actions.row[~is_load]]  # a release's is not read
     decided = np.where(actions.predicted, PREDICTED, DECIDED)
     walked = (actions.kind, actions.slot + FREE, decided, actions.progress + progress, cost)
     events = (before, predict, actions.event_progress + progress)
@@ -149,10 +150,11 @@ def _table(columns: tuple[NDArray[np.signedinteger], ...]) -> Rows:
 
 
 def _fixed(variants: Variants) -> Times:
-    """The rows of costs with a name of their own, [6, variants]."""
+    """The rows of costs with a name of their own, [7, variants]."""
     host = HostCosts(*variants.host)
     dense = host.launch_dense_ns + host.begin_ns  # from the host's launch to the device's begin
-    return np.stack([dense, host.event_ns, host.sync_ns, host.bookkeeping_ns, variants.read, variants.sync_each_layer])
+    waits = (host.event_ns, host.sync_ns, host.bookkeeping_ns, variants.read, variants.sync_each_layer)
+    return np.stack([dense, *waits, host.launch_dense_ns])
 
 
 def _progress(actions: Actions, variants: Variants) -> Times:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from specmoe.sim.timing.actions import FIRST_HIT, LOAD, USE
+from specmoe.sim.timing.actions import FIRST_HIT, LOAD, RELEASE, USE
 from specmoe.sim.timing.retimer import (
     BOOKKEEPING,
     COMPUTE,
@@ -24,6 +24,7 @@ from specmoe.sim.timing.retimer import (
     HANDOVER,
     HOST,
     LATE,
+    LAUNCH_DENSE,
     LINK,
     PREDICTED,
     READ,
@@ -49,11 +50,12 @@ def walk(
     slows: Any,
     step_end: Any,
     warm_up: int,
+    runs_ahead: bool,
 ) -> None:
     """Run a `Script` on clocks that stand at 0, [clocks, lanes]; fill in `step_end`, [lanes, steps].
 
     Sums begin anew after `warm_up` steps. `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow
-    the computing.
+    the computing; `runs_ahead` says that the host does not wait for the router.
     """
     lanes = len(slows)
     layers = len(events) // len(heads)
@@ -65,10 +67,16 @@ def walk(
         _dense(clocks, costs, dense)
         if any_slows:
             _slow(clocks, slows, copies, numbers)
-        _decide(clocks, costs, predicting)
+        if runs_ahead:
+            _go_on(clocks, costs, predicting)
+        else:
+            _decide(clocks, costs, predicting)
         while action < ends[event]:
             kind, slot, decided, progress, cost = actions[action]
             action += 1
+            if kind == RELEASE:
+                _release(clocks, slot)
+                continue
             if kind == LOAD:
                 _load(clocks, costs, slot, decided, progress, cost)
                 if any_slows:
@@ -107,6 +115,16 @@ def _decide(clocks: Any, costs: Any, predicting: int) -> None:
         ready = clocks[COMPUTE, lane] + costs[SYNC, lane]
         decided = ready + costs[BOOKKEEPING, lane]
         clocks[READY, lane] = ready
+        clocks[DECIDED, lane] = decided
+        clocks[PREDICTED, lane] = decided + costs[predicting, lane]
+
+
+@njit(inline="always")
+def _go_on(clocks: Any, costs: Any, predicting: int) -> None:
+    """As `_decide`, where the host does not wait for the router."""
+    for lane in range(clocks.shape[1]):
+        decided = clocks[HOST, lane] + costs[LAUNCH_DENSE, lane]
+        clocks[READY, lane] = clocks[COMPUTE, lane]
         clocks[DECIDED, lane] = decided
         clocks[PREDICTED, lane] = decided + costs[predicting, lane]
 

@@ -51,12 +51,15 @@ def _happened(table: DecisionTable, durations: Durations, timing: Timing, events
     goes_on = np.append(timing.begin[1:], 0)
     goes_on[ends_step] = timing.step_end
     dense_end, head_end = timing.ready - sync, timing.step_end - sync
+    knows = timing.ready
+    if durations.runs_ahead:  # it goes on without the router's result
+        dense_end, knows = timing.ready, timing.begin + launch_dense
     fetches = durations.read * (timing.landed > timing.started)  # what VRAM held compressed is not read
     return Happened(
         begin=timing.begin,
         dense_launched=timing.begin + launch_dense,
-        ready=timing.ready,
-        launched=timing.ready + timing.host - launch_dense * (1 + ends_step),
+        ready=knows,
+        launched=knows + timing.host - launch_dense * (1 + ends_step),
         goes_on=goes_on,
         dense_start=dense_end - np.array(durations.before, np.int64),
         dense_end=dense_end,

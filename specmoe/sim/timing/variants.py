@@ -4,7 +4,7 @@ A run has a hundred thousand rows but few different durations. So each row has a
 code has one value per machine. A `Sample` keeps one example of each distinct row, whose duration is computed for each
 machine:
 
-    part = sample_of(workload, table, home, context)
+    part = sample_of(workload, table, home, context, launching)
     small = [durations_of(part.workload, part.table, costs, home, part.context) for costs in machines]
     retime(table, part.variants(small))
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
+from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.padding import whole_context
 from specmoe.sim.timing.durations import Durations, require_possible
@@ -37,8 +40,8 @@ Timed = Literal["before", "expert", "after", "copy", "predict"]
 class Sample(NamedTuple):
     """A small run with one row of every kind, and for each row of the whole run the row that stands for it (`codes`).
 
-    Steps are of one kind if they have equal tokens and context; uses if they have equal tokens and both or neither are
-    the first of their load; loads if both or neither find their expert compressed in VRAM.
+    Steps are of one kind if they have equal tokens and context; launches if their experts have equal tokens and equally
+    many are the first use of their load; loads if both or neither find their expert compressed in VRAM.
     """
 
     workload: Workload
@@ -51,20 +54,21 @@ class Sample(NamedTuple):
         return by_columns(durations, lambda name, lists: Column(self.codes[name], stacked(lists)))
 
 
-def sample_of(workload: Workload, table: DecisionTable, home: Home, context: list[int]) -> Sample:
+def sample_of(
+    workload: Workload, table: DecisionTable, home: Home, context: list[int], launching: Launching = "separate"
+) -> Sample:
     """The sample of a run; `home` says how many compressed copies VRAM holds, `context` the positions of each step."""
     contexts = np.array(list(map(whole_context, context)))
     first_step, step = _alike(workload.step_tokens, contexts)
     layers = np.arange(table.num_layers)
     event = (step[:, None] * table.num_layers + layers).reshape(-1)
-    is_first = _first_of_load(table)
-    first_use, use = _alike(table.uses.tokens, is_first)
+    uses, use = _uses_alike(table, launching)
     found = found_compressed(table, home.compressed_slots)
     codes: dict[Timed, NDArray[Any]]
     codes = {"before": event, "expert": use, "after": step, "copy": found, "predict": event}
     return Sample(
         _steps(workload, workload.step_tokens[first_step]),
-        _rows(table, table.uses.tokens[first_use], is_first[first_use]),
+        _rows(table, uses),
         contexts[first_step].tolist(),
         {name: code.astype(np.int32) for name, code in codes.items()},
     )
@@ -75,6 +79,48 @@ def _alike(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], N
     pair = one.astype(np.int64) * (int(other.max(initial=0)) + 1) + other
     _, first, code = np.unique(pair, return_index=True, return_inverse=True)
     return first, code
+
+
+class _UseRows(NamedTuple):
+    """Uses of a sample, [uses] each; those of one launch have a common event."""
+
+    event: NDArray[Any]
+    tokens: NDArray[Any]
+    first: NDArray[np.bool_]  # of its load
+
+
+def _uses_alike(table: DecisionTable, launching: Launching) -> tuple[_UseRows, NDArray[np.int64]]:
+    """The uses of one launch of every kind, and the number of the one that stands for each use of the table."""
+    is_first = _first_of_load(table)
+    if launching == "separate":
+        row, use = _alike(table.uses.tokens, is_first)
+        return _UseRows(np.zeros(len(row), np.int32), table.uses.tokens[row], is_first[row]), use
+    groups = groups_of(table, launching)
+    kind, code = _kinds(groups, table.uses.tokens, is_first)
+    members = np.flatnonzero(np.isin(groups.number, kind))
+    event, rows = np.searchsorted(kind, groups.number[members]), groups.order[members]
+    falling = np.lexsort((-table.uses.tokens[rows], event))  # the sample's uses are hits: they are launched so
+    event, rows = event[falling], rows[falling]
+    is_last = np.append(np.diff(event) != 0, True)[: len(event)]
+    use = np.full(len(table.uses.load), np.argmin(is_last) if len(event) else 0)
+    use[groups.ends] = np.flatnonzero(is_last)[code]
+    return _UseRows(event.astype(np.int32), table.uses.tokens[rows], is_first[rows]), use
+
+
+def _kinds(
+    groups: Groups, tokens: NDArray[Any], first: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first group of each kind, rising, and the number of each group's kind, [groups]."""
+    numbers: dict[tuple[tuple[int, ...], int], int] = {}
+    starts = np.flatnonzero(groups.opens)
+    loads = np.add.reduceat(first[groups.order], starts).tolist() if len(starts) else []
+    in_order, bounds = tokens[groups.order].tolist(), [*starts.tolist(), len(tokens)]
+    code = [
+        numbers.setdefault((tuple(sorted(in_order[start:end])), count), len(numbers))
+        for (start, end), count in zip(pairwise(bounds), loads, strict=True)
+    ]
+    codes = np.array(code, np.int64)
+    return np.unique(codes, return_index=True)[1], codes
 
 
 def _first_of_load(table: DecisionTable) -> NDArray[np.bool_]:
@@ -98,12 +144,12 @@ def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
     )
 
 
-def _rows(table: DecisionTable, tokens: NDArray[Any], first: NDArray[Any]) -> DecisionTable:
-    """A table with uses of `tokens` tokens, and one expert that is loaded twice (so the second may be in VRAM)."""
-    uses, loads = np.zeros(len(tokens), np.int32), np.zeros(2, np.int32)
-    load = np.where(first, np.arange(len(tokens)), -1)
+def _rows(table: DecisionTable, of: _UseRows) -> DecisionTable:
+    """A table with these uses, all of them hits, and one expert that is loaded twice (so the second may be in VRAM)."""
+    uses, loads = np.zeros(len(of.tokens), np.int32), np.zeros(2, np.int32)
+    load = np.where(of.first, np.arange(len(of.tokens)), -1)
     return table._replace(
-        uses=Uses(uses, uses, tokens, uses, load, uses > 0, uses),
+        uses=Uses(of.event, uses, of.tokens, uses, load, uses == 0, uses),
         loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads),
     )
 
@@ -137,6 +183,8 @@ class Variants(NamedTuple):
     host: Times  # [costs, variants], in the order of `HostCosts`
     sync_each_layer: NDArray[np.bool_]  # [variants]
     interference: NDArray[np.float64]  # [variants]
+    launching: Launching = "separate"
+    runs_ahead: bool = False
 
 
 def variants_of(durations: Sequence[Durations]) -> Variants:
@@ -145,9 +193,16 @@ def variants_of(durations: Sequence[Durations]) -> Variants:
 
 
 def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], Column]) -> Variants:
-    """Variants whose lists are coded by `column`, given their names; raises InputError for a duration below 0."""
+    """Variants whose lists are coded by `column`, given their names.
+
+    Raises InputError for a duration below 0, and for launches of several kinds.
+    """
     for each in durations:
         require_possible(each)
+    ways = {(each.launching, each.runs_ahead) for each in durations} or {("separate", False)}
+    if len(ways) > 1:
+        raise InputError(f"durations: launches {', '.join(sorted(way for way, _ in ways))}: one kind expected")
+    ((launching, runs_ahead),) = ways
     predict = [each.predict if len(each.predict) else np.zeros(len(each.before), np.int64) for each in durations]
     return Variants(
         before=column("before", [each.before for each in durations]),
@@ -159,6 +214,8 @@ def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], 
         host=np.array([each.host for each in durations], np.int64).reshape(-1, len(HostCosts._fields)).T,
         sync_each_layer=np.array([each.sync_each_layer for each in durations], np.bool_),
         interference=np.array([each.interference for each in durations], np.float64),
+        launching=launching,
+        runs_ahead=runs_ahead,
     )
 
 
