@@ -77,12 +77,18 @@ def _dense(table: DecisionTable, happened: Happened, events: int) -> Iterator[Sp
 
 
 def _experts(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
+    """One span for each launch: its experts start and end together."""
     uses = table.uses
     rows = np.flatnonzero(uses.event < events)
     times = _pairs(happened.use_start[rows], happened.use_end[rows])
+    launches: dict[tuple[int, int, int], list[int]] = {}
     for use, (start, end) in zip(rows.tolist(), times, strict=True):
-        args = {"tokens": int(uses.tokens[use]), "found": "hit" if uses.hit[use] else "miss"}
-        yield Span("compute", _expert(table, int(uses.key[use])), start, end, args)
+        launches.setdefault((int(uses.event[use]), start, end), []).append(use)
+    for (_, start, end), members in launches.items():
+        hits = int(uses.hit[members].sum())
+        found = "hit" if hits == len(members) else "miss" if not hits else f"{hits} of {len(members)} hit"
+        args = {"tokens": int(uses.tokens[members].sum()), "found": found}
+        yield Span("compute", _experts_of(table, uses.key[members].tolist()), start, end, args)
 
 
 def _pairs(start: Times, end: Times) -> Iterable[tuple[int, int]]:
@@ -95,6 +101,11 @@ def _move(table: DecisionTable, lane: str, move: Move) -> Span:
     fate = "useful" if loads.used[load] else "wasted"
     name = f"{_expert(table, int(loads.key[load]))} ({why}, {fate})"
     return Span(lane, name, start, end, {"slot": int(loads.slot[load])})
+
+
+def _experts_of(table: DecisionTable, keys: Sequence[int]) -> str:
+    """`L0 E3`, or `L0 E3 E7` for experts that share a launch; all are of one layer."""
+    return " ".join([f"L{keys[0] // table.num_experts}", *(f"E{key % table.num_experts}" for key in keys)])
 
 
 def _expert(table: DecisionTable, key: int) -> str:

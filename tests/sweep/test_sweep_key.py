@@ -13,6 +13,7 @@ import pytest
 from sweep_cases import BASE, LINK, cell
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.config import Home
 from specmoe.sim.sweep import grid as contents
 from specmoe.sim.sweep.grid import Contents
@@ -35,6 +36,8 @@ CHANGES: dict[str, Any] = {
     "host_set": "eager",
     "padded": True,
     "train": "switch-mini-128/decode/test",
+    "style": Style("fused", "grouped"),
+    "dense_format": "int8",
     "settings": ((LINK, 1e9),),
     "scales": ((LINK, 2.0),),
 }
