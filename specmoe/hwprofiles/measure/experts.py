@@ -8,10 +8,30 @@ import torch
 from torch import Tensor
 
 from specmoe.hwprofiles.measure.bench import Bench, Beside, Effort, Sample, buffers, computing, computing_cold, in_turn
-from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, WIDTH, ExpertKernel, Run, Stand, expand
-from specmoe.hwprofiles.shape import BITS, GROUP, ComputeFormat, Format, ModelShape, Phase, bytes_of, is_compressed
+from specmoe.hwprofiles.measure.layers import (
+    DTYPES,
+    SCALE,
+    WIDTH,
+    ExpertKernel,
+    PackedKernel,
+    Run,
+    Stand,
+    expand,
+)
+from specmoe.hwprofiles.shape import (
+    GROUP,
+    ComputeFormat,
+    Format,
+    ModelShape,
+    Phase,
+    bytes_of,
+    is_compressed,
+    is_expandable,
+)
 
 BESIDE_NS = 2_000_000  # duration of the launch that runs during measured copies
+ALIGNMENT = 256  # bytes, as of slots
+MOST_TOKENS = 64  # of one expert in one entry of a launch of the fused kernel
 ROUTERS = 8  # per graph, so that the launch hardly counts
 
 
@@ -57,6 +77,41 @@ class Experts:
         return Beside(launch, max(1.0, computing(self.bench, [launch], effort).median))
 
 
+class Groups:
+    """Several experts of a shape that the fused kernel reads from their slots."""
+
+    def __init__(self, shape: ModelShape, held: Format, most: int, bench: Bench) -> None:
+        from specmoe.hwprofiles.measure.fused import FusedKernel
+
+        self.bench, size = bench, shape.expert_bytes(held)
+        count = max(most, buffers(size, bench))
+        slots = torch.empty((count, -(-size // ALIGNMENT) * ALIGNMENT), dtype=torch.uint8, device=bench.device)
+        for slot in slots:
+            slot[:size] = made_up(shape.expert_parameters, held, bench.device)
+        self.kernel = FusedKernel(shape, held, slots)
+
+    def sample(self, experts: int, tokens: int, effort: Effort) -> Sample:
+        """Time of one launch of `experts` experts on `tokens` tokens each."""
+        slots = range(len(self.kernel.slots) // experts * experts)
+        self.kernel.prepare([[(slot, tokens) for slot in slots[at : at + experts]] for at in slots[::experts]])
+        entries = experts * -(-tokens // MOST_TOKENS)
+        return computing(self.bench, [self.bench.captured(self.kernel.run(entries, tokens))], effort)
+
+
+class PackedExperts:
+    """Several experts in torch's own int4 layout (q4_0's bits: a scale and a zero for 64 weights), one launch each."""
+
+    def __init__(self, shape: ModelShape, bench: Bench) -> None:
+        self.bench, self.kernel = bench, PackedKernel(shape, bench.device)
+        places = range(buffers(shape.expert_bytes("q4_0"), bench))
+        self.weights = [made_up(shape.expert_parameters, "q4_0", bench.device) for _ in places]
+
+    def sample(self, tokens: int, effort: Effort) -> Sample:
+        """Time of one expert on `tokens` tokens."""
+        runs = [self.kernel.bind(weights, tokens)[0] for weights in self.weights]
+        return computing(self.bench, [self.bench.captured(run) for run in runs], effort)
+
+
 def made_up(parameters: int, held: Format, device: torch.device, seed: int | None = None) -> Tensor:
     """Random bytes as an expert's weights, [expert_bytes]; zeros would run faster."""
     generator = torch.Generator(device)
@@ -64,10 +119,11 @@ def made_up(parameters: int, held: Format, device: torch.device, seed: int | Non
     if not is_compressed(held):
         weights = torch.randn(parameters, device=device, generator=generator) * SCALE
         return weights.to(DTYPES[held]).view(torch.uint8)  # type: ignore[index]  # not compressed
-    bits = int(BITS[held])
+    bits = 8 if held == "int8" else 4
     size, data = bytes_of(parameters, held), -(-parameters * bits // 8)
     packed = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device, generator=generator)
-    packed[data:].view(torch.float16).fill_(SCALE / (1 << bits - 1))
+    scales = packed[-(-data // 2) * 2 : size // 2 * 2].view(torch.float16 if is_expandable(held) else torch.bfloat16)
+    scales.fill_(SCALE / (1 << bits - 1))
     return packed
 
 

@@ -38,6 +38,8 @@ class Plan:
     reads: tuple[int, ...] = DISK_SIZES
     expansions: tuple[int, ...] = tuple(1 << power for power in range(20, 30, 2))  # 1 MiB .. 256 MiB
     expert_tokens: tuple[int, ...] = _powers(1, 1024)
+    group_experts: tuple[int, ...] = _powers(1, 32)
+    group_tokens: tuple[int, ...] = (1, 16, 32, 64)
     dense_tokens: Mapping[Phase, tuple[int, ...]] = field(default_factory=_tokens)
     contexts: Mapping[Phase, tuple[int, ...]] = field(default_factory=_contexts)
     product: int = 8192  # rows and columns of the large matrices

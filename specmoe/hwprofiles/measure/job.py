@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from specmoe.hwprofiles.measure.bench import Bench, Records
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
+from specmoe.hwprofiles.measure.packing import KINDS
 from specmoe.hwprofiles.measure.tasks import full_precision
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.shape import (
@@ -63,7 +65,8 @@ def measure(
     require_measurable(shapes)
     for held in formats:
         require_kernels(held, "measured")
-    todo = tasks(shapes, formats)
+    reads_slots = bench.device.type == "cuda" and find_spec("triton") is not None
+    todo = tasks(shapes, formats, reads_slots)
     facts = bench.facts()
     device = str(facts["device"])
     at = 0
@@ -101,8 +104,11 @@ def require_measurable(shapes: Sequence[ModelShape]) -> None:
             raise InputError(f"{shape.name}: latent attention is not measured or replayed: another shape expected")
 
 
-def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]:
-    """All tasks, each number after those it depends on, and nothing measured twice."""
+def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format], reads_slots: bool = False) -> list[Task]:
+    """All tasks, each number after those it depends on, and nothing measured twice.
+
+    `reads_slots`: kernels that read packed weights from slots can run here, which needs CUDA and triton.
+    """
     first = shapes[0]
     return [
         Task("disk", work.disk_reads),
@@ -111,18 +117,34 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> list[Task]
         *(Task(f"{held} products", partial(work.products, shape=first, computed=held)) for held in WIDTH),
         Task("floors", partial(work.floors, shape=first)),
         *_expert_tasks(shapes, formats),
+        *(_slot_tasks(shapes, formats) if reads_slots else ()),
         *_dense_tasks(shapes, formats),
     ]
 
 
 def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
-    kinds: dict[tuple[int, int, bool], ModelShape] = {}
-    for shape in shapes:
-        kinds.setdefault((shape.d_model, shape.experts.d_ff, shape.experts.gated), shape)
-    for shape in kinds.values():
+    for shape in _kinds(shapes):
         for held in dict.fromkeys(formats):
             run = partial(work.expert_curve, shape=shape, held=held)
             yield Task(f"experts of {shape.name} in {held}", run)
+
+
+def _kinds(shapes: Sequence[ModelShape]) -> Iterable[ModelShape]:
+    """The first shape of each size of experts."""
+    kinds: dict[tuple[int, int, bool], ModelShape] = {}
+    for shape in shapes:
+        kinds.setdefault((shape.d_model, shape.experts.d_ff, shape.experts.gated), shape)
+    return kinds.values()
+
+
+def _slot_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
+    for shape in _kinds(shapes):
+        for held in dict.fromkeys(formats):
+            if held in KINDS:
+                run = partial(work.group_curves, shape=shape, held=held)
+                yield Task(f"groups of {shape.name} in {held}", run)
+        if "int4" in formats:
+            yield Task(f"experts of {shape.name} in q4_0", partial(work.packed_curve, shape=shape))
 
 
 def _dense_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:

@@ -218,6 +218,59 @@ class ExpertKernel:
         return self._made[tokens]
 
 
+class PackedKernel:
+    """One routed expert in torch's int4 layout, multiplied by torch's int4 product, in bf16.
+
+    A slot holds the words of both matrices, then for 64 weights of a row a bf16 scale and zero: 4.5 bits a weight.
+    """
+
+    def __init__(self, shape: ModelShape, device: torch.device) -> None:
+        d_model, d_ff = shape.d_model, shape.experts.d_ff
+        if d_model % GROUP or d_ff % GROUP:
+            raise InputError(f"{shape.name}: torch's int4 needs multiples of {GROUP}, not {d_model} and {d_ff}")
+        self.shape, self.device = shape, device
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def bind(self, weights: Tensor, tokens: int) -> tuple[Run, Tensor]:
+        """Run of the expert on `tokens` tokens, and its output [tokens, d_model]; every run reads `weights`."""
+        gated, d_model, d_ff = self.shape.experts.gated, self.shape.d_model, self.shape.experts.d_ff
+        inner = d_ff * (2 if gated else 1)
+        x, out = self._buffers(tokens)
+        at = -(-self.shape.expert_parameters // 2 // 4) * 4  # of the scales
+        second = inner * d_model // 2
+        up, down = self._words(weights, inner, d_model, 0), self._words(weights, d_model, d_ff, second)
+        up_scales = self._scales(weights, inner, d_model, at)
+        down_scales = self._scales(weights, d_model, d_ff, at + inner * d_model // GROUP * 4)
+        product = torch.ops.aten._weight_int4pack_mm
+
+        def run() -> None:
+            middle = activated(product(x, up, GROUP, up_scales), gated)
+            out.copy_(product(middle, down, GROUP, down_scales))
+
+        return run, out
+
+    def output(self, tokens: int) -> Tensor:
+        """Output buffer of experts on `tokens` tokens, [tokens, d_model]."""
+        return self._buffers(tokens)[1]
+
+    def _words(self, weights: Tensor, rows: int, width: int, begin: int) -> Tensor:
+        tiles = 8 if width % 128 == 0 else 4
+        words = weights[begin : begin + rows * width // 2].view(torch.int32)
+        return words.view(rows // 8, width // (tiles * 16), 32, tiles // 2)
+
+    def _scales(self, weights: Tensor, rows: int, width: int, begin: int) -> Tensor:
+        count = rows * width // GROUP * 4
+        return weights[begin : begin + count].view(torch.bfloat16).view(width // GROUP, rows, 2)
+
+    def _buffers(self, tokens: int) -> tuple[Tensor, Tensor]:
+        if tokens not in self._made:
+            generator = torch.Generator(self.device).manual_seed(tokens)
+            size = tokens, self.shape.d_model
+            x = torch.randn(size, dtype=torch.bfloat16, device=self.device, generator=generator)
+            self._made[tokens] = x, torch.empty_like(x)
+        return self._made[tokens]
+
+
 def activated(inner: Tensor, gated: bool) -> Tensor:
     """Activation: ReLU, in place, or if gated SiLU of the first half times the second half."""
     if not gated:

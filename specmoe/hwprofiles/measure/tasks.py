@@ -19,7 +19,7 @@ from specmoe.hwprofiles.kernels import Rates, roofline_ns
 from specmoe.hwprofiles.measure import host
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing
 from specmoe.hwprofiles.measure.copies import LATENCY_BYTES, Link, fitting, reads
-from specmoe.hwprofiles.measure.experts import DenseParts, Experts, expansion
+from specmoe.hwprofiles.measure.experts import DenseParts, Experts, Groups, PackedExperts, expansion
 from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, WIDTH
@@ -92,6 +92,43 @@ def expert_curve(context: Context, shape: ModelShape, held: Format) -> None:
         points = context.found.records.points(timed, "token", HOW_EXPERT)
         sizes = shape.experts
         context.found.experts.append(ExpertCurve(shape.d_model, sizes.d_ff, sizes.gated, held, points))
+
+
+def group_curves(context: Context, shape: ModelShape, held: Format) -> None:
+    """Measure launches of 1, 2, 4 ... experts with the fused kernel."""
+    what, plan = f"groups of {shape.name} in {held}", context.plan
+    try:
+        groups = Groups(shape, held, plan.group_experts[-1], context.bench)
+    except (InputError, torch.OutOfMemoryError) as error:
+        context.skip(f"{what}: {first_line(error)}")
+        return
+    for number in plan.group_experts:
+        sample = partial(groups.sample, number, effort=plan.effort)
+        timed = as_far_as_memory(context, f"{what}, {number} together", plan.group_tokens, sample)
+        _store(context, shape, held, timed, f"{number} experts in one launch of the fused kernel", number)
+
+
+def packed_curve(context: Context, shape: ModelShape) -> None:
+    """Measure an expert with torch's own int4 product."""
+    what, plan = f"experts of {shape.name} in q4_0", context.plan
+    try:
+        experts = PackedExperts(shape, context.bench)
+    except (InputError, torch.OutOfMemoryError) as error:
+        context.skip(f"{what}: {first_line(error)}")
+        return
+    sample = partial(experts.sample, effort=plan.effort)
+    timed = as_far_as_memory(context, what, (1, 2, 4, 8, 16, 32, 64), sample)
+    _store(context, shape, "q4_0", timed, "one expert with torch's int4 product as a captured graph, back to back", 1)
+
+
+def _store(
+    context: Context, shape: ModelShape, held: Format, timed: list[tuple[int, Sample]], how: str, experts: int
+) -> None:
+    """Store a curve of the kernels that read packed weights."""
+    if timed:
+        points, sizes = context.found.records.points(timed, "token", how), shape.experts
+        curve = ExpertCurve(shape.d_model, sizes.d_ff, sizes.gated, held, points, "fused", experts)
+        context.found.experts.append(curve)
 
 
 def dense_curves(context: Context, shape: ModelShape, phase: Phase, computed: ComputeFormat) -> None:
