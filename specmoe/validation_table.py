@@ -28,7 +28,7 @@ from specmoe.hwprofiles.shape import Format, Phase
 CELLS, STEPS = ".cells.parquet", ".steps.parquet"
 PARTS = ("compute", "stall", "host")
 INTEGERS = ("batch", "steps", "slots", "repeats")
-TEXTS = ("shape", "phase", "format", "home_format", "policy", "role")
+TEXTS = ("shape", "phase", "format", "home_format", "policy", "role", "style")
 A_VALIDATION, JUDGED_CELLS = "a validation of specmoe", "judged cells of specmoe"
 
 Role = Literal["fit", "held_out"]
@@ -47,12 +47,14 @@ class CellKey:
     policy: str
     slots: int
     role: Role  # constants may be fitted on cells of role `fit`; the others are held out
+    style: str = ""  # of the experts' kernels; empty: expanded where compressed, one launch each
 
     @property
     def group(self) -> str:
         """`switch-base-128/decode/fp16/b1`; a home format that differs from the slots' comes first: int8>fp16."""
         stored = self.format if self.home_format is None else f"{self.home_format}>{self.format}"
-        return f"{self.shape}/{self.phase}/{stored}/b{self.batch}"
+        style = f"/{self.style}" if self.style else ""
+        return f"{self.shape}/{self.phase}/{stored}{style}/b{self.batch}"
 
     @property
     def name(self) -> str:
@@ -254,7 +256,8 @@ def read_cells(path: Path) -> tuple[CellFidelity, ...]:
 
 
 def key_of(row: Mapping[str, Any]) -> CellKey:
-    """The cell of a row, which may have more fields; raises KeyError if one is missing."""
+    """The cell of a row, which may have more fields; raises KeyError if one is missing, unless it is the style."""
+    row = {"style": ""} | dict(row)
     return CellKey(**{field.name: row[field.name] for field in dataclasses.fields(CellKey)})
 
 

@@ -34,6 +34,7 @@ Format = Literal[
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 KERNEL_FORMATS: tuple[KernelFormat, ...] = get_args(KernelFormat)  # of which kernels here can be measured and replayed
+PACKED: Format = "q4_0"  # what torch's own int4 product reads: 4 bits, and a scale and a zero for 64 weights
 BITS: dict[Format, float] = {
     "fp32": 32,
     "fp16": 16,

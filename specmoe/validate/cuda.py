@@ -8,7 +8,8 @@ enforces the rule of slot reuse. `CheckedCudaDevice` also sums the bits of every
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.cuda import CUDAGraph, Event, Stream
 
+from specmoe.errors import InputError
 from specmoe.hwprofiles.measure.cuda import captured
-from specmoe.hwprofiles.measure.layers import ExpertKernel, Run, Stand, expand
-from specmoe.hwprofiles.shape import Format, ModelShape, Phase, compute_format
+from specmoe.hwprofiles.measure.layers import ExpertKernel, PackedKernel, Run, Stand, expand
+from specmoe.hwprofiles.shape import PACKED, Format, ModelShape, Phase, compute_format, is_expandable
+from specmoe.hwprofiles.style import Style
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.slots import Arena, Pool, enough_vram
 
+if TYPE_CHECKING:
+    from specmoe.hwprofiles.measure.fused import FusedKernel
+
 CLOCK_TRIES = 20
 TRUTH_SLOT = -1  # the extra slot, which no load uses
+GROUP = "group"  # first part of the key of a group's graph
 BITS = {2: torch.int16, 4: torch.int32}  # integer type by bytes per number
 
 
@@ -53,11 +60,17 @@ class Model(NamedTuple):
     phase: Phase
     format: Format
     home: Format
+    style: Style = Style("expand")
 
     @property
     def expands_on_arrival(self) -> bool:
         """Whether experts are expanded on arrival, because slots have another format than home."""
         return self.home != self.format
+
+    @property
+    def reads_slots(self) -> bool:
+        """Whether experts are computed by the fused kernel, in groups of one or more."""
+        return self.style.launch != "separate" or (self.style.multiply == "fused" and is_expandable(self.format))
 
 
 class CudaDevice:
@@ -67,19 +80,38 @@ class CudaDevice:
         self.model, self.pool = model, pool
         self.device = torch.device("cuda", torch.cuda.current_device())
         self.compute, self.copy = _stream(self.device), _stream(self.device)
-        self.kernel = ExpertKernel(model.shape, model.format, self.device)
         size = model.shape.expert_bytes(model.format)
         if model.expands_on_arrival:
             self.slots = Arena(slots, size, size, self.device)
             self.landing = Arena(slots, pool.size, pool.copied, self.device)
         else:
             self.slots = self.landing = Arena(slots, size, pool.copied, self.device)
+        self.kernel = self._kernel()
+        self._fused: FusedKernel | None = None
+        self.in_groups = False
         self.stand = Stand(model.shape, model.phase, compute_format(model.format), self.device)
         self._graphs: dict[Any, CUDAGraph] = {}
         self._pool_of_graphs = torch.cuda.graph_pool_handle()
         self._events: list[Event] = []
         self._past = self._event()
         self.fill()
+
+    def _kernel(self) -> ExpertKernel | PackedKernel:
+        """Kernel of single experts."""
+        if self.model.format == PACKED:
+            return PackedKernel(self.model.shape, self.device)
+        return ExpertKernel(self.model.shape, self.model.format, self.device)
+
+    @property
+    def groups(self) -> FusedKernel:
+        """Kernel of groups, made on first use; raises InputError without triton."""
+        if self._fused is None:
+            try:
+                from specmoe.hwprofiles.measure.fused import FusedKernel
+            except ModuleNotFoundError:
+                raise InputError("kernels that read slots need triton, which is not installed") from None
+            self._fused = FusedKernel(self.model.shape, self.model.format, self.slots.all)
+        return self._fused
 
     def fill(self) -> None:
         """Fill every slot: key k into slot k."""
@@ -103,8 +135,9 @@ class CudaDevice:
         loads, uses, steps = len(work.table.loads.key), len(work.table.uses.key), work.table.num_steps
         ends = [self._next() for _ in range(uses)]
         self._loads = self._prepare_loads(work, ends)
+        self.in_groups = self.model.reads_slots or not all(work.program.opens)
         with enough_vram():
-            self._uses = self._prepare_uses(work, ends)
+            self._uses = self._prepare_groups(work, ends) if self.in_groups else self._prepare_uses(work, ends)
             self._dense = [self._launch(self._before(dense), self._next()) for dense in work.dense]
             self._heads = [self._launch(self._head(tokens), self._next()) for tokens in work.heads]
         assert (len(self._loads), len(self._uses), len(self._heads)) == (loads, uses, steps)
@@ -132,6 +165,30 @@ class CudaDevice:
             self._launch(self.expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
             for (slot, tokens, expands, load), end in zip(rows, ends, strict=True)
         ]
+
+    def _prepare_groups(self, work: Work, ends: list[Event]) -> list[Launch]:
+        """Prepare the groups, [uses]: the launch of each use's group, which waits for the last of its loads."""
+        members = members_of(work)
+        slots, loads = work.table.uses.slot.tolist(), work.table.uses.load.tolist()
+        launches = [[(slots[use], work.tokens[use]) for use in group] for group in members]
+        if self.groups.prepare(launches):
+            self._graphs = {key: graph for key, graph in self._graphs.items() if key[0] != GROUP}
+        issued = {load: place for place, load in enumerate(work.program.loads)}
+        found: dict[int, Launch] = {}
+        for group, launch in zip(members, launches, strict=True):
+            last = max((loads[use] for use in group if loads[use] >= 0), key=lambda load: issued[load], default=-1)
+            wait = None if last < 0 else self._loads[last].end
+            prepared = self._launch(self._group(launch), ends[group[-1]], wait)
+            found |= dict.fromkeys(group, prepared)
+        return [found[use] for use in range(len(found))]
+
+    def _group(self, launch: Sequence[tuple[int, int]], padded: int = 0) -> CUDAGraph:
+        """Graph of a launch of (slot, tokens), computed for `padded` tokens (default: as many as the most need)."""
+        from specmoe.hwprofiles.measure.fused import entries_of, padded_tokens
+
+        entries, groups = entries_of(launch), self.groups
+        size = padded or padded_tokens(max(entry.tokens for entry in entries))
+        return self._graph((GROUP, len(entries), size), lambda: groups.run(len(entries), size))
 
     def _launch(self, graph: CUDAGraph, end: Event, wait: Event | None = None) -> Launch:
         return Launch(wait or self._past, graph, self._next(), end)
@@ -181,6 +238,8 @@ class CudaDevice:
         """Start a run: wait until the device is idle, and relate its clock to the host's."""
         self._traced = traced
         torch.cuda.set_stream(self.compute)
+        if self.in_groups:
+            self.groups.rewind()
         torch.cuda.synchronize(self.device)
         for _ in range(CLOCK_TRIES):
             self._base = _timed()
@@ -219,7 +278,7 @@ class CudaDevice:
         torch.cuda.set_stream(self.compute)
 
     def launch(self, use: int) -> None:
-        """Launch an expert, which waits for its load."""
+        """Launch the group of experts that ends with `use`; it waits for the loads of all of them."""
         self._run(self._uses[use])
 
     def _run(self, launch: Launch) -> None:
@@ -255,6 +314,16 @@ class CudaDevice:
         return self._base_ns + np.round(np.array(since, np.float64) * 1e6).astype(np.int64)
 
 
+def members_of(work: Work) -> list[list[int]]:
+    """The uses of each launch, in order."""
+    groups: list[list[int]] = []
+    for use in work.program.uses:
+        if work.program.opens[use]:
+            groups.append([])
+        groups[-1].append(use)
+    return groups
+
+
 def _stream(device: torch.device) -> Stream:
     return Stream(device)  # type: ignore[no-untyped-call]  # torch's own gap
 
@@ -273,13 +342,22 @@ class CheckedCudaDevice(CudaDevice):
         resident = uses.load < 0
         for slot, key in sorted(set(zip(uses.slot[resident].tolist(), uses.key[resident].tolist(), strict=True))):
             self.settle(slot, key)
+        self._members = {group[-1]: group for group in members_of(work)}
         self._sums = torch.zeros(len(work.tokens), dtype=torch.int64, device=self.device)
         torch.cuda.synchronize(self.device)
 
     def launch(self, use: int) -> None:
-        """Launch an expert and the sum of its output."""
+        """Launch a group of experts and the sums of their outputs."""
         super().launch(use)
-        torch.sum(self._bits(self.work.tokens[use]), 0, dtype=torch.int64, out=self._sums[use])
+        if not self.in_groups:
+            torch.sum(self._bits(self.kernel.output(self.work.tokens[use])), 0, dtype=torch.int64, out=self._sums[use])
+            return
+        begin = 0
+        for member in self._members[use]:
+            tokens = self.work.tokens[member]
+            rows = self.groups.out[begin : begin + tokens]
+            torch.sum(self._bits(rows), 0, dtype=torch.int64, out=self._sums[member])
+            begin += tokens
 
     def outputs(self) -> NDArray[np.int64]:
         """Checksum of every expert's output in the last run, [uses]."""
@@ -287,19 +365,29 @@ class CheckedCudaDevice(CudaDevice):
 
     def truth(self) -> NDArray[np.int64]:
         """Correct checksums, [uses], computed in the extra slot, which no load uses."""
-        checksums: dict[tuple[int, int], int] = {}
-        pairs = list(zip(self.work.table.uses.key.tolist(), self.work.tokens, strict=True))
-        for key, tokens in sorted(set(pairs)):
-            checksums[key, tokens] = self._alone(key, tokens)
-        return np.array([checksums[pair] for pair in pairs], np.int64)
+        checksums: dict[tuple[int, int, int], int] = {}
+        most = {use: max(self.work.tokens[m] for m in group) for group in self._members.values() for use in group}
+        padded = [most[use] for use in range(len(self.work.tokens))]
+        alone = list(zip(self.work.table.uses.key.tolist(), self.work.tokens, padded, strict=True))
+        for key, tokens, size in sorted(set(alone)):
+            checksums[key, tokens, size] = self._alone(key, tokens, size)
+        return np.array([checksums[each] for each in alone], np.int64)
 
-    def _alone(self, key: int, tokens: int) -> int:
+    def _alone(self, key: int, tokens: int, most: int) -> int:
+        """Checksum of an expert alone, computed by the kernel of a group of which one has `most` tokens."""
         self.settle(TRUTH_SLOT, key)
         torch.cuda.synchronize(self.device)
         with torch.cuda.stream(self.compute):
-            self.expert(TRUTH_SLOT, tokens, False).replay()
-            return int(self._bits(tokens).sum(dtype=torch.int64))
+            if not self.in_groups:
+                self.expert(TRUTH_SLOT, tokens, False).replay()
+                return int(self._bits(self.kernel.output(tokens)).sum(dtype=torch.int64))
+            from specmoe.hwprofiles.measure.fused import MOST_TOKENS, padded_tokens
 
-    def _bits(self, tokens: int) -> Tensor:
-        output = self.kernel.output(tokens)
+            launch = [(len(self.slots), tokens)]
+            graph = self._group(launch, padded_tokens(min(most, MOST_TOKENS)))
+            self.groups.prepare([launch])
+            graph.replay()
+            return int(self._bits(self.groups.out[:tokens]).sum(dtype=torch.int64))
+
+    def _bits(self, output: Tensor) -> Tensor:
         return output.view(BITS[output.itemsize]).view(-1)

@@ -33,6 +33,7 @@ class Work(NamedTuple):
     tokens: Sequence[int]  # [uses], tokens of the expert's kernel
     expands: Sequence[bool]  # [uses], the first use of a load whose format is not the slot's
     predict: Sequence[int] = ()  # [events], ns of the host thread; empty: none
+    runs_ahead: bool = False  # routing stays on the device: the host waits at the end of a step only
 
 
 class DeviceTimes(NamedTuple):
@@ -77,7 +78,7 @@ class Device(Protocol):
         """Issue a load's copy into its slot."""
 
     def launch(self, use: int) -> None:
-        """Launch an expert, which waits for its load."""
+        """Launch the group of experts that ends with `use`; it waits for the loads of all of them."""
 
     def launch_head(self, step: int) -> None:
         """Launch everything after the last MoE layer of a step."""

@@ -6,6 +6,7 @@ A grid is a TOML file; some come with the package.
     shape = "switch-base-128"       # a model shape by name or path
     phase = "decode"
     format = "fp16"                 # of the slots
+    style = "fused/grouped"         # optional: of the experts' kernels, else expand/separate, and separate in 16 bits
     home_format = "int8"            # optional: format of experts on the link, if not that of the slots
     batch = 1
     steps = 150
@@ -26,15 +27,15 @@ from typing import Any, cast, get_args
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
-from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, Phase, can_fill, is_compressed
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, PACKED, Format, Phase, can_fill, is_compressed
+from specmoe.hwprofiles.style import Style, require_expandable, style_of
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
 from specmoe.validation_table import CellKey, Role
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
-_OPTIONAL = ("home_format", "fit")
+_OPTIONAL = ("home_format", "fit", "style")
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,21 @@ class Cell:
         config = self.config
         assert config.shape and config.format and config.steps, "set by `group_of`"
         formats = (config.format, config.home.format)
+        style = "" if config.style in (None, replayed_style(config.format)) else str(config.style)
         return CellKey(
-            config.shape, self.phase, *formats, config.batch, config.steps, self.policy, self.slots, self.role
+            config.shape, self.phase, *formats, config.batch, config.steps, self.policy, self.slots, self.role, style
         )
 
 
-def group_of(shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int) -> Group:
+def group_of(
+    shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int, style: Style | None = None
+) -> Group:
     """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory.
 
-    Every expert is launched by itself, and expanded first if it is compressed.
+    Unless `style` is given, every expert is launched by itself, and expanded first if it is compressed.
     """
     config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=AT_HOME._replace(format=home))
-    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True, style=replayed_style(held))
+    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True, style=style or replayed_style(held))
     return Group(phase, replayed)
 
 
@@ -110,7 +114,8 @@ def replayed_style(held: Format) -> Style:
 
 def cell_of(key: CellKey) -> Cell:
     """The cell that a file describes."""
-    group = group_of(key.shape, key.phase, key.format, key.home_format, key.batch, key.steps)
+    style = style_of(key.style) if key.style else None
+    group = group_of(key.shape, key.phase, key.format, key.home_format, key.batch, key.steps, style)
     return group.cell(key.policy, key.slots, key.role)
 
 
@@ -160,7 +165,10 @@ def _cells(place: Place, table: object) -> Iterator[Cell]:
 
 
 def _group(place: Place, table: dict[str, Any]) -> Group:
-    held = _one_of(place / "format", table["format"], KERNEL_FORMATS)
+    held = _one_of(place / "format", table["format"], (*KERNEL_FORMATS, PACKED))
+    style = _style(place / "style", table["style"], held) if "style" in table else None
+    if held == PACKED and (style is None or style != Style()):
+        raise (place / "style").wrong(f"{PACKED} is replayed by torch's int4 product: fused/separate expected")
     return group_of(
         shape=_shape(place / "shape", table["shape"]),
         phase=_one_of(place / "phase", table["phase"], get_args(Phase)),
@@ -168,7 +176,17 @@ def _group(place: Place, table: dict[str, Any]) -> Group:
         home=_home(place / "home_format", table["home_format"], held) if "home_format" in table else None,
         batch=_count(place / "batch", table["batch"]),
         steps=_count(place / "steps", table["steps"]),
+        style=style,
     )
+
+
+def _style(place: Place, name: object, held: Format) -> Style:
+    try:
+        style = style_of(str(name))
+        require_expandable(style, held)
+    except InputError as error:
+        raise place.wrong(str(error)) from None
+    return style
 
 
 def _shape(place: Place, name: object) -> str:

@@ -8,6 +8,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
+from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.run import Scenario
 from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice, Model
 from specmoe.validate.emulate import stretch
@@ -44,7 +45,8 @@ def checked_device(scenario: Scenario) -> CheckedCudaDevice:
 
 
 def _model(scenario: Scenario) -> Model:
-    return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, _home(scenario))
+    style = scenario.config.style or USUAL
+    return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, _home(scenario), style)
 
 
 def _home(scenario: Scenario) -> Format:

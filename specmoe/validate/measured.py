@@ -113,7 +113,7 @@ def computed_by(work: Work, recording: Recording) -> Computed:
     kinds = np.repeat((DENSE, EXPERT, HEAD), (len(events), len(uses), len(last)))
     event = np.concatenate([events, work.table.uses.event[uses], last])
     called = np.concatenate([recording.begin, recording.called[uses], recording.launched[last]])
-    landed = np.append(device.landed, 0)[work.table.uses.load[uses]]
+    landed = _of_groups(np.append(device.landed, 0)[work.table.uses.load[uses]], np.array(work.program.opens)[uses])
     landed = np.concatenate([np.zeros(len(events), np.int64), landed, np.zeros(len(last), np.int64)])
     ended = np.concatenate([device.dense_end, device.use_end[uses], device.head_end])
     order = np.lexsort((kinds, event))  # stable: experts stay in the program's order
@@ -121,6 +121,13 @@ def computed_by(work: Work, recording: Recording) -> Computed:
     could = np.maximum(called, np.append(0, ended[:-1]))
     stall = np.maximum(landed - could, 0)
     return Computed(event, np.maximum(ended - could - stall, 0), stall)
+
+
+def _of_groups(landed: Times, opens: Times) -> Times:
+    """The time at which the last load of each use's group has landed, [uses] in the order of launches."""
+    first = np.flatnonzero(opens)
+    latest: Times = np.maximum.reduceat(landed, first) if len(first) else landed
+    return np.repeat(latest, np.diff(np.append(first, len(landed))))
 
 
 DEFAULT_SPAN_STEPS = 200  # more steps make a timeline slow to open

@@ -1,8 +1,8 @@
 """Execution of a `DecisionTable` on a device: the twin of `specmoe.sim.timing.engine`, in the same order and words.
 
 The host launches the dense part with the router and waits for the router's result. It looks up the decisions, issues
-the loads, predicts, and launches the experts, without waiting for any of them. At the end of a step it waits for the
-compute stream.
+the loads, predicts, and launches the experts, one or a group at a time, without waiting for any of them. At the end of
+a step it waits for the compute stream.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Recording(NamedTuple):
     launched: Times  # [events], the host has launched and issued everything
     head_launched: Times  # [steps], likewise everything after the last MoE layer
     step_end: Times  # [steps]
-    called: Times  # [uses], the launch has returned
+    called: Times  # [uses], the launch of its group has returned
     issued: Times  # [loads], likewise
     order: Times  # [loads], the event in which the load was issued
     device: DeviceTimes
@@ -33,7 +33,7 @@ class Recording(NamedTuple):
 
 def replay(work: Work, device: Device, traced: bool = False) -> Recording:
     """Execute all steps once on a device that was prepared for this work."""
-    rounds, loads, load_offsets, uses, use_offsets, *_ = work.program
+    rounds, loads, load_offsets, uses, use_offsets, _, _, opens, last = work.program
     layers, predict = work.table.num_layers, work.predict
     now, launch, issue = device.now, device.launch, device.issue
     events, steps = array("q"), array("q")
@@ -43,18 +43,20 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
         begin = now()
         device.launch_dense(event)
         dense_launched = now()
-        device.wait_for_router(event)
+        if not work.runs_ahead:
+            device.wait_for_router(event)
         ready = now()
-        first, last = rounds[event], rounds[event + 1]
-        for round_ in range(first, last):
-            if predict and round_ == last - 1:
+        first, end = rounds[event], rounds[event + 1]
+        for round_ in range(first, end):
+            if predict and round_ == end - 1:
                 device.think(predict[event])
             for load in loads[load_offsets[round_] : load_offsets[round_ + 1]]:
                 issue(load)
                 issued[load] = now()
                 order[load] = event
             for use in uses[use_offsets[round_] : use_offsets[round_ + 1]]:
-                launch(use)
+                if opens[use]:
+                    launch(last[use])
                 called[use] = now()
         events.extend((begin, dense_launched, ready, now()))
         if (event + 1) % layers == 0:

@@ -31,6 +31,11 @@ class Arena:
     def __len__(self) -> int:
         return len(self._bytes) - 1
 
+    @property
+    def all(self) -> Tensor:
+        """Bytes of all slots, [slots + 1, stride]; the extra one is last."""
+        return self._bytes
+
     def __getitem__(self, slot: int) -> Tensor:
         """Bytes of a slot, [size]; -1 is the extra slot, which no load uses."""
         return self._bytes[slot, : self.size]

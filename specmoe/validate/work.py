@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.shape import require_kernels
+from specmoe.hwprofiles.shape import PACKED, require_kernels
+from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
@@ -34,7 +35,10 @@ def work_of(scenario: Scenario, policy: Policy, table: DecisionTable) -> Work:
     home = scenario.config.home.format
     expands = first_uses(table) if home not in (None, scenario.format) else np.zeros(len(table.uses.key), np.bool_)
     uses = padded(table.uses.tokens).tolist()
-    return Work(table, program_of(table, any(predict)), dense, tokens, uses, expands.tolist(), predict)
+    style = scenario.costs_of(policy).style
+    program = program_of(table, any(predict), style.launch)
+    runs_ahead = table.all_resident and style.launch != "separate"
+    return Work(table, program, dense, tokens, uses, expands.tolist(), predict, runs_ahead)
 
 
 def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
@@ -48,7 +52,13 @@ def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
 def require_replayable(scenario: Scenario) -> None:
     """Raise InputError for configurations that the replayer does not support."""
     spec = scenario.config
-    require_kernels(scenario.format, "replayed")
+    if scenario.format != PACKED:
+        require_kernels(scenario.format, "replayed")
+    style = scenario.config.style or USUAL
+    if scenario.format == PACKED and style != USUAL:
+        raise InputError(f"{PACKED} in style {style} cannot be replayed, only by torch's product: fused/separate expected")
+    if style.launch != "separate" and spec.home.format not in (None, scenario.format):
+        raise InputError(f"groups of experts in {spec.home.format} at home cannot be replayed: style separate expected")
     if spec.link != "fifo":
         raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")
     if spec.home.tier != "host-pinned":

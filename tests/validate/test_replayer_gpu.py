@@ -17,7 +17,10 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.errors import InputError
-from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.measure.experts import made_up
+from specmoe.hwprofiles.measure.packing import expert_output, fill
+from specmoe.hwprofiles.style import USUAL, Style, style_of
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import check_policies
@@ -93,7 +96,7 @@ def as_it_was() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
-def scenario(shape: str, phase: Any, held: str = "fp16", home: Any = None) -> Scenario:
+def scenario(shape: str, phase: Any, held: str = "fp16", home: Any = None, style: Style | None = None) -> Scenario:
     """Decoding eight sequences on 12 slots, or a whole sequence on 16, where demand comes in waves."""
     slots, batch, steps = (12, 8, 12) if phase == "decode" else (16, 1, 2)
     at_home = AT_HOME._replace(format=home)
@@ -108,13 +111,14 @@ def scenario(shape: str, phase: Any, held: str = "fp16", home: Any = None) -> Sc
             steps=steps,
             home=at_home,
             padded=True,
+            style=style,
         )
     )
 
 
 def device(kind: type[CudaDevice], of: Scenario, slots: int | None = None) -> Any:
     home = of.config.home.format or of.format
-    model = Model(of.shape, of.trace.meta.phase, of.format, home)
+    model = Model(of.shape, of.trace.meta.phase, of.format, home, of.config.style or USUAL)
     here = torch.device("cuda", torch.cuda.current_device())
     return kind(model, slots or of.slots, Pool(of.shape, home, of.num_keys, here))
 
@@ -176,6 +180,62 @@ def wrong(kind: type[CheckedCudaDevice], of: Scenario, *names: str) -> list[int]
     rows = list(check_policies(of, names, device(kind, of)))
     assert not any(row.problem for row in rows)
     return [row.wrong for row in rows]
+
+
+STYLES = [
+    ("int4", "fused/separate"),
+    ("int8", "fused/grouped"),
+    ("int4", "fused/grouped-wait"),
+    ("fp16", "grouped"),
+    ("bf16", "grouped-wait"),
+]
+
+
+@pytest.mark.parametrize(("held", "style"), STYLES)
+@pytest.mark.parametrize("phase", ["decode", "encode"])
+def test_every_style_computes_what_it_should(phase: str, held: str, style: str, shape: str) -> None:
+    of = scenario(shape, phase, held, style=style_of(style))
+    rows = list(check_policies(of, NAMES, checked_device(of)))
+    assert [(row.policy, row.wrong, row.problem) for row in rows] == [(name, 0, "") for name in NAMES]
+
+
+@pytest.mark.parametrize(("held", "style"), STYLES)
+def test_groups_on_streams_that_are_far_behind_compute_the_same(held: str, style: str, shape: str) -> None:
+    of = scenario(shape, "decode", held, style=style_of(style))
+    assert wrong(SlowCopies, of, "on-demand", "on-demand-lru", "lookahead") == [0, 0, 0]
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 16, 17, 40, 64, 100])
+@pytest.mark.parametrize("held", ["fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("name", ["switch-base-128", "qwen3-30b-a3b"])
+def test_the_fused_kernel_is_near_a_product_in_32_bits(name: str, held: Any, tokens: int) -> None:
+    from specmoe.hwprofiles.measure.fused import FusedKernel, entries_of
+
+    of, here = load_shape(name), torch.device("cuda", torch.cuda.current_device())
+    inner, count = of.experts.d_ff * (2 if of.experts.gated else 1), 3
+    slots = torch.zeros((count, -(-of.expert_bytes(held) // 256) * 256), dtype=torch.uint8, device=here)
+    for slot in slots:
+        first, second = torch.randn(inner, of.d_model) * 0.02, torch.randn(of.d_model, of.experts.d_ff) * 0.02
+        fill(slot, first.to(here), second.to(here), of, held)
+    kernel, launch = FusedKernel(of, held, slots), [(2, tokens), (0, tokens)]
+    kernel.prepare([launch])
+    kernel.out.fill_(float("nan"))
+    kernel.run(len(entries_of(launch)), min(tokens, 64))()
+    for row, (slot, _) in enumerate(launch):
+        right = expert_output(kernel.x[:tokens], slots[slot], of, held)
+        error = (kernel.out[row * tokens : (row + 1) * tokens].float() - right).norm() / right.norm()
+        assert error < 1e-2
+
+
+def test_torchs_int4_product_is_near_a_product_in_32_bits() -> None:
+    from specmoe.hwprofiles.measure.layers import PackedKernel
+
+    of, here = load_shape("switch-base-128"), torch.device("cuda", torch.cuda.current_device())
+    kernel = PackedKernel(of, here)
+    weights = made_up(of.expert_parameters, "q4_0", here, seed=1)
+    run, out = kernel.bind(weights, 4)
+    run()
+    assert out.isfinite().all() and out.float().norm() > 0
 
 
 @pytest.mark.parametrize("kind", [SlowKernels, SlowCopies])
