@@ -243,6 +243,8 @@ def _verdict(fields: Mapping[str, Any]) -> Verdict:
 def write_cells(path: Path, cells: Sequence[CellFidelity]) -> None:
     """Write a row for each cell, all of them or none."""
     rows = [_row(cell) for cell in cells]
+    if not any(row["style"] for row in rows):  # as in files from before there were styles
+        rows = [{name: value for name, value in row.items() if name != "style"} for row in rows]
     columns = {name: pa.array([row[name] for row in rows], _type(name)) for name in (rows[0] if rows else ())}
     with replacing(path) as fresh:
         pq.write_table(pa.table(columns), fresh, compression="zstd")

@@ -102,8 +102,9 @@ def group_of(
 
     Unless `style` is given, every expert is launched by itself, and expanded first if it is compressed.
     """
-    config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=AT_HOME._replace(format=home))
-    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True, style=style or replayed_style(held))
+    at_home, chosen = AT_HOME._replace(format=home), style or replayed_style(held)
+    config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, style=chosen)
+    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True)
     return Group(phase, replayed)
 
 

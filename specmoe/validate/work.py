@@ -56,9 +56,11 @@ def require_replayable(scenario: Scenario) -> None:
         require_kernels(scenario.format, "replayed")
     style = scenario.config.style or USUAL
     if scenario.format == PACKED and style != USUAL:
-        raise InputError(f"{PACKED} in style {style} cannot be replayed, only by torch's product: fused/separate expected")
+        raise InputError(
+            f"{PACKED} in style {style} cannot be replayed, only by torch's product: fused/separate expected"
+        )
     if style.launch != "separate" and spec.home.format not in (None, scenario.format):
-        raise InputError(f"groups of experts in {spec.home.format} at home cannot be replayed: style separate expected")
+        raise InputError(f"groups of experts that are {spec.home.format} at home cannot be replayed: separate expected")
     if spec.link != "fifo":
         raise InputError(f"link order {spec.link} cannot be replayed: fifo expected")
     if spec.home.tier != "host-pinned":

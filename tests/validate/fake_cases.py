@@ -29,12 +29,13 @@ def work_from(table: DecisionTable, durations: Durations) -> Work:
     events = table.num_steps * table.num_layers
     return Work(
         table,
-        program_of(table, any(durations.predict)),
+        program_of(table, any(durations.predict), durations.launching),
         [Dense(0, 1, 1)] * events,
         [1] * table.num_steps,
         table.uses.tokens.tolist(),
         [False] * len(table.uses.key),
         durations.predict,
+        durations.runs_ahead,
     )
 
 

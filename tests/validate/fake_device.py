@@ -106,6 +106,9 @@ class FakeDevice:
     def prepare(self, work: Work) -> None:
         """Ask for the costs of this work."""
         self._work, self._costs = work, self._costs_of(work)
+        self._members: dict[int, list[int]] = {}
+        for use, last in enumerate(work.program.last):
+            self._members.setdefault(last, []).append(use)
 
     def begin(self, traced: bool) -> None:
         """Set all clocks to 0."""
@@ -146,13 +149,15 @@ class FakeDevice:
         self._times.started[load], self._times.landed[load] = start, self._copy
 
     def launch(self, use: int) -> None:
-        """Launch an expert, which waits for its load."""
+        """Launch the group of experts that ends with `use`; it waits for the loads of all of them."""
         host, uses = self._costs.host, self._work.table.uses
-        called, load = self._call(host.launch_ns, host.begin_ns), int(uses.load[use])
-        if load >= 0:
-            called = max(called, int(self._times.landed[load]) + self._vary(host.event_ns))
-        self._times.use_start[use], self._times.use_end[use] = self._run(called, self._costs.expert[use])
-        self._read[int(uses.slot[use])] = self._compute
+        called, members = self._call(host.launch_ns, host.begin_ns), self._members[use]
+        landed = [int(self._times.landed[load]) for load in uses.load[members].tolist() if load >= 0]
+        if landed:
+            called = max(called, max(landed) + self._vary(host.event_ns))
+        self._times.use_start[members], self._times.use_end[members] = self._run(called, self._costs.expert[use])
+        for slot in uses.slot[members].tolist():
+            self._read[slot] = self._compute
 
     def launch_head(self, step: int) -> None:
         """Launch what is behind the last MoE layer."""
