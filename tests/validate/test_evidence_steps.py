@@ -102,7 +102,7 @@ def test_the_footer_tells_nothing_of_held_out_rows(path: Path) -> None:
             assert metadata.row_group(group).column(column).statistics is None
     told = json.loads(metadata.metadata[METADATA_KEY])
     assert set(told[0]) == {
-        *("shape", "phase", "format", "home_format", "batch", "steps", "policy", "slots", "role"),
+        *("shape", "phase", "format", "home_format", "batch", "steps", "policy", "slots", "role", "style"),
         *("repeats", "decisions"),
     }
 

@@ -24,7 +24,7 @@ def in_the_engines_words(recording: Recording, durations: Durations) -> dict[str
     device = recording.device
     return {
         "begin": recording.begin,
-        "ready": recording.ready,
+        "ready": device.dense_end if durations.runs_ahead else recording.ready,
         "step_end": recording.step_end,
         "use_start": device.use_start,
         "use_end": device.use_end,

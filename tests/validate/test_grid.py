@@ -103,7 +103,7 @@ def test_unknown_grids_are_named() -> None:
 
 
 def test_the_shipped_grids() -> None:
-    assert grid_names() == ("emulate", "full", "quick")
+    assert grid_names() == ("emulate", "full", "quick", "styles", "styles-switch")
 
 
 @pytest.mark.parametrize(

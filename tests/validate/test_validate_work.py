@@ -14,6 +14,7 @@ from fake_machine import TRACES, prices
 from timing_cases import table_of
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.run import Scenario
@@ -25,7 +26,7 @@ INT8 = AT_HOME._replace(format="int8")
 
 @cache
 def scenario(phase: Any = "decode", batch: int = 3, steps: int = 4, **changes: Any) -> Scenario:
-    spec = RunConfig(TRACES[phase], format="fp16", slots=40, batch=batch, steps=steps, padded=True)
+    spec = RunConfig(TRACES[phase], format="fp16", slots=40, batch=batch, steps=steps, padded=True, style=USUAL)
     return Scenario(dataclasses.replace(spec, **changes))
 
 
