@@ -356,6 +356,14 @@ def test_a_value_of_the_profile_is_changed_assumed_and_said() -> None:
     assert [found[name] for name in ("hits", "demand_loads")] == [plain[name] for name in ("hits", "demand_loads")]
 
 
+def test_parameters_of_an_eviction_are_changed_and_said() -> None:
+    options = ("--policy", "on-demand-lru", *SMALL[2:], "--set", "eviction=lfu-decayed")
+    short, long = (answer(*options, "--set", f"eviction.half_life={steps}") for steps in ("1", "100"))
+    assert short["parameters"]["eviction_parameters"] == {"half_life": 1}
+    assert short["parameters"]["set"] == ["eviction=lfu-decayed", "eviction.half_life=1"]
+    assert long["parameters"]["eviction_parameters"] == {"half_life": 100}
+
+
 def test_several_values_and_no_prefetch_at_all() -> None:
     found = answer("--policy", "lookahead", *SMALL[2:], "--set", "prefetch.limit=0", "--set", "keep=false")
     assert (found["prefetch_loads"], found["parameters"]["keep"]) == (0, False)
@@ -366,6 +374,10 @@ def test_several_values_and_no_prefetch_at_all() -> None:
     [
         ("prefetch.limt=2", "did you mean 'prefetch.limit'?"),
         ("host.graph.isue=2", "did you mean 'host.graph.issue'?"),
+        ("eviction.half_lif=2", "did you mean 'eviction.half_life'?"),
+        ("eviction.half_life=2", "eviction lru: no parameter 'half_life': it has none"),
+        ("eviction.half_life=long", "a number, 0 or more expected"),
+        ("eviction.half_life=-1", "a number, 0 or more expected"),
         ("evction=lru", "did you mean 'eviction'?"),
         ("eviction=lruu", "did you mean 'lru'?"),
         ("predictor=lokahead", "did you mean 'lookahead'?"),

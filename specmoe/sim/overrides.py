@@ -9,7 +9,7 @@ from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import QUANTITIES
 from specmoe.hwprofiles.what_if import instead, settable
-from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.evictions import EVICTIONS, parameters_of
 from specmoe.sim.decide.policy import Sharing, fields
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.units import Dimension, exact, quantity, within
@@ -30,8 +30,10 @@ def _number(value: Any) -> bool:
 
 COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
 SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 1)
+NUMBER = Kind("a number, 0 or more", lambda value: _number(value) and value >= 0)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 KINDS = {"keep": SWITCH, "prefetch.threshold": SHARE, "prefetch.after_launch": SWITCH}  # a policy's others are counts
+OF_EVICTION = "eviction."  # the prefix of an eviction's parameters
 PREDICT_NS = "assumed_predict_ns"  # of an event, whatever the predictor
 NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTIONS, "sharing": get_args(Sharing)}
 
@@ -49,7 +51,7 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
 
     Raises InputError for an unknown name and for a value that is out of range or of the wrong kind.
     """
-    known = [*names_of_policies(), *settable(profile)]
+    known = [*names_of_policies(), *eviction_parameters(), *settable(profile)]
     for name, value in overrides.items():
         if name.startswith("predictor."):  # which checks them itself
             continue
@@ -57,7 +59,9 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
             raise InputError(
                 f"--set {name}: no setting of a policy or of profile {profile.name}: {instead(name, known)}"
             )
-        if name in NAMES:
+        if name.startswith(OF_EVICTION):
+            _require(name, value, NUMBER)
+        elif name in NAMES:
             _require_name(name, value)
         elif is_of_policy(name):
             _require(name, value, KINDS.get(name, COUNT))
@@ -85,13 +89,18 @@ def pair_of(name: str, value: Any) -> str:
 
 
 def names_of_policies() -> tuple[str, ...]:
-    """Dotted names that change a policy, except `predictor.KEYWORD`."""
+    """Dotted names that change a policy, except `eviction.KEYWORD` and `predictor.KEYWORD`."""
     return (*fields(), PREDICT_NS)
 
 
 def is_of_policy(name: str) -> bool:
     """Whether a dotted name changes a policy (and not a profile)."""
-    return name in names_of_policies() or name.startswith("predictor.")
+    return name in names_of_policies() or name.startswith(("predictor.", OF_EVICTION))
+
+
+def eviction_parameters() -> tuple[str, ...]:
+    """Dotted names of the parameters of all evictions."""
+    return tuple(dict.fromkeys(f"{OF_EVICTION}{keyword}" for name in EVICTIONS for keyword in parameters_of(name)))
 
 
 def _require_name(name: str, value: Any) -> None:

@@ -52,7 +52,15 @@ def test_neither_are_policies_that_keep_nothing_or_ask_a_network() -> None:
 
 
 def test_nothing_predicts_on_drawn_routing() -> None:
-    assert searched(drawn=True) == ["on-demand-lru", "on-demand-lfu", "static"]
+    assert searched(drawn=True) == [
+        "on-demand-lru",
+        "on-demand-lfu",
+        "on-demand-lfu-perfect",
+        "on-demand-lfu-decayed",
+        "on-demand-lfru",
+        "on-demand-least-stale",
+        "static",
+    ]
 
 
 def test_every_allowed_format_and_home_is_tried_with_its_slots() -> None:

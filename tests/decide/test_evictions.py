@@ -13,9 +13,11 @@ from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import NEVER, Context, Eviction, Future
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
-from specmoe.sim.decide.policy import Prefetch
+from specmoe.sim.decide.policy import Policy, Prefetch
+from specmoe.sim.speculate.predictor import no_predictions
 
 KEYS = 8
 STEPS = 40
@@ -136,6 +138,10 @@ def victims_of(accesses: str, slots: int, eviction: str, **parameters: float) ->
         ("lfu", "aabbcd", "c"),
         ("lfu", "abcabd", "c"),
         ("lfu", "abcd", "a"),  # ties: the least recently used
+        ("lfu-perfect", "aabbcd", "c"),
+        ("lfu-perfect", "abcd", "a"),
+        ("lfru", "aabbcd", "a"),  # uses over age: 2/5, 2/3, 1/2
+        ("least-stale", "abcad", "a"),  # one layer, all of earlier passes: first in, first out
         ("static", "dcba", "b"),  # no popularity: the lowest key
         ("belady", "abcdacb", "ba"),
         ("belady", "abcd", "a"),  # nothing comes back: the lowest key
@@ -160,6 +166,74 @@ def test_decayed_counts_outlive_evictions() -> None:
     """When b comes back, its two uses of before count again; in LFU they do not."""
     assert victims_of("aaabbcbd", 2, "lfu-decayed") == "bca"
     assert victims_of("aaabbcbd", 2, "lfu") == "bcb"
+
+
+def test_perfect_counts_outlive_evictions() -> None:
+    """When b comes back, it has three uses in all, as many as a, which is older; the textbook counts one."""
+    assert victims_of("aaabbcbd", 2, "lfu-perfect") == "bca"
+    assert victims_of("aaabbcbd", 2, "lfu") == "bcb"
+
+
+def test_the_textbook_forgets_what_moe_runtimes_remember() -> None:
+    """Skewed routing that repeats: as on gpt-oss-20b, the textbook's LFU is far behind an LRU, Perfect-LFU is not."""
+    demand = skewed_demand(300, layers=12, experts=16)
+    hits = {
+        name: decide(workload_of(demand, 16), no_predictions(3600), Policy(name, "a test", eviction=name), 48).hits
+        for name in ("lfu", "lru", "lfu-perfect")
+    }
+    assert hits["lfu"] < 0.7 * hits["lru"] < hits["lru"] < hits["lfu-perfect"]
+
+
+def skewed_demand(steps: int, layers: int, experts: int) -> list[list[list[int]]]:
+    """Two experts of each layer: each of the last two is kept with 30 %; others are drawn, the first most often."""
+    rng, weights = np.random.default_rng(0), 0.8 ** np.arange(experts)
+    last: list[list[int]] = [[] for _ in range(layers)]
+    demand = []
+    for _ in range(steps):
+        for layer in range(layers):
+            kept = [expert for expert in last[layer] if rng.random() < 0.3]
+            drawn = rng.choice(experts, experts, replace=False, p=weights / weights.sum()).tolist()
+            last[layer] = sorted((kept + [expert for expert in drawn if expert not in kept])[:2])
+        demand.append(list(last))
+    return demand
+
+
+def test_a_half_life_is_in_steps_whatever_the_number_of_layers() -> None:
+    """The same routing in every layer, with slots for each: a deeper model decides as a shallow one does."""
+    rng = np.random.default_rng(1)
+    wanted = [[int(expert)] for expert in rng.integers(0, 4, 200) ** 2 // 4]
+    hits = []
+    for layers in (1, 2, 6):
+        parameters = {"half_life": 3.7}
+        made = decisions(
+            [[experts] * layers for experts in wanted],
+            2 * layers,
+            eviction="lfu-decayed",
+            sharing="per-layer",
+            eviction_parameters=parameters,
+        )
+        hits.append(made.uses.hit.reshape(-1, layers))
+    assert all((columns == hits[0]).all() for columns in hits)
+    assert 0 < hits[0].sum() < 200
+
+
+def test_lfru_weighs_uses_by_age() -> None:
+    """Uses over steps since the last one, and one step more."""
+    assert victims_of("aaabbcd", 3, "lfru") == "c"  # 3/5, 2/3, 1/2
+    assert victims_of("aabbbccd", 3, "lfru") == "a"  # 2/7, 3/4, 2/2
+
+
+def test_least_stale_takes_the_layer_that_has_run_before_those_to_come() -> None:
+    """Three layers, five slots: an LRU evicts what the next layer needs, Least-Stale what this one used last step."""
+    demand = [[[0], [0], [0]], [[1], [1], [1]], [[2], [0], [1]]]
+    assert [row[3] for row in loads_of(decisions(demand, 5, eviction="least-stale"))][5:] == [8, 0]
+    assert [row[3] for row in loads_of(decisions(demand, 5))][5:] == [0, 4, 8]
+
+
+def test_least_stale_spares_what_is_prefetched_for_this_pass() -> None:
+    demand = [[[0], [0]], [[1], [3]]]
+    table = decisions(demand, 3, {2: certain(2)}, eviction="least-stale", prefetch=Prefetch())
+    assert [row[3] for row in loads_of(table)] == [-1, -1, -1, 0, 4]
 
 
 def test_s3fifo_promotes_what_was_used_twice_again_or_came_back_soon() -> None:

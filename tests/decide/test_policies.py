@@ -37,6 +37,12 @@ def test_a_row_is_changed_by_dotted_names() -> None:
         policy("lookahead", {"prefetch.after_lunch": True})
 
 
+def test_parameters_of_an_eviction_are_set_by_name() -> None:
+    changed = policy("lookahead", {"eviction": "lfu-decayed", "eviction.half_life": 3})
+    assert (changed.eviction, changed.eviction_parameters) == ("lfu-decayed", {"half_life": 3})
+    assert POLICIES["lookahead"].eviction_parameters == {}
+
+
 def test_the_order_of_issue_is_part_of_the_decisions_and_changes_no_other() -> None:
     demand, guesses = [[[0], [1]], [[0], [2]]], {0: certain(1), 2: certain(3)}
     early, late = (decisions(demand, 3, guesses, prefetch=Prefetch(after_launch=late)) for late in (False, True))

@@ -137,6 +137,7 @@ def test_memory_is_a_number_that_matters_where_it_decides_the_slots() -> None:
         ({"profile": "rtx309"}, "did you mean 'rtx3090'"),
         ({"shape": "mixtral-8x7"}, "did you mean 'mixtral-8x7b'"),
         ({"set": {"prefetch.limits": 1}}, "^--set prefetch.limits: no such name: did you mean 'prefetch.limit'"),
+        ({"set": {"eviction.half_lif": 1}}, "did you mean 'eviction.half_life'"),
         ({"set": {"host_to_device.pined.bandwidth": 1}}, f"did you mean '{LINK}'"),
         ({"set": {"link.lanes": 8}}, f"^--set link.lanes: .* changes no time: set {LINK}$"),
         ({"scale": {"link.lanes": 2}}, f"^--scale link.lanes: .* changes no time: set {LINK}$"),

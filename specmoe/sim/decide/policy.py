@@ -78,8 +78,33 @@ _ROWS = (
     Policy(
         "on-demand-lfu",
         "least frequently used, textbook",
-        about="Experts are loaded on demand into one LFU cache.",
+        about="Experts are loaded on demand into one LFU cache that forgets counts at eviction.",
         eviction="lfu",
+    ),
+    Policy(
+        "on-demand-lfu-perfect",
+        "LFU of MoE runtimes; Perfect-LFU, Breslau et al. 1999",
+        about="Experts are loaded on demand into one LFU cache; counts outlive eviction.",
+        eviction="lfu-perfect",
+    ),
+    Policy(
+        "on-demand-lfu-decayed",
+        "LRFU, Lee et al. 2001",
+        about="Experts are loaded on demand into one LFU cache; a count halves every 16 steps.",
+        eviction="lfu-decayed",
+    ),
+    Policy(
+        "on-demand-lfru",
+        "vLLM, pull request 37190",
+        about="A cache for each layer keeps the experts with the most uses for their age.",
+        eviction="lfru",
+        sharing="per-layer",
+    ),
+    Policy(
+        "on-demand-least-stale",
+        "Least-Stale, SpecMD (Hoang et al. 2026)",
+        about="Experts not used in this forward pass leave first, those of the layer furthest ahead before others.",
+        eviction="least-stale",
     ),
     Policy(
         "static",
@@ -300,6 +325,8 @@ def fields() -> list[str]:
 
 def _changed(made: Policy, dotted: str, value: Any) -> Policy:
     first, _, second = dotted.partition(".")
+    if first == "eviction" and second:
+        return dataclasses.replace(made, eviction_parameters={**made.eviction_parameters, second: value})
     if first == "predictor" and second:
         return dataclasses.replace(made, predictor_parameters={**made.predictor_parameters, second: value})
     if dotted not in fields():

@@ -11,8 +11,11 @@ from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions.arc import Arc
 from specmoe.sim.decide.evictions.belady import Belady, BeladyBypass
 from specmoe.sim.decide.evictions.fifo import Fifo
+from specmoe.sim.decide.evictions.least_stale import LeastStale
+from specmoe.sim.decide.evictions.lfru import Lfru
 from specmoe.sim.decide.evictions.lfu import Lfu
 from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
+from specmoe.sim.decide.evictions.lfu_perfect import LfuPerfect
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.evictions.predicted import Predicted
 from specmoe.sim.decide.evictions.s3fifo import S3Fifo
@@ -23,7 +26,10 @@ from specmoe.sim.decide.evictions.static import Static
 _BUILT_IN: dict[str, type[Eviction]] = {
     "lru": Lru,
     "lfu": Lfu,
+    "lfu-perfect": LfuPerfect,
     "lfu-decayed": LfuDecayed,
+    "lfru": Lfru,
+    "least-stale": LeastStale,
     "fifo": Fifo,
     "slru": Slru,
     "s3fifo": S3Fifo,
@@ -45,13 +51,19 @@ def _wrong(name: str, value: Any) -> str:
 EVICTIONS: Table[type[Eviction]] = Table("specmoe.evictions", _BUILT_IN, _wrong)
 
 
+def parameters_of(name: str) -> list[str]:
+    """Names of the parameters of an eviction policy."""
+    return list(inspect.signature(EVICTIONS[name]).parameters)[2:]
+
+
 def make_eviction(name: str, context: Context, capacity: int, parameters: dict[str, float]) -> Eviction:
     """The eviction policy `name` for `capacity` slots; raises InputError for an unknown name or parameter."""
     EVICTIONS.require_usable(name)
     if name not in EVICTIONS:
         raise InputError(f"eviction {name!r}: {hint(name, EVICTIONS)}")
-    known = list(inspect.signature(EVICTIONS[name]).parameters)[2:]
+    known = parameters_of(name)
     unknown = [parameter for parameter in parameters if parameter not in known]
     if unknown:
-        raise InputError(f"eviction {name}: no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        has = hint(unknown[0], known) if known else "it has none"
+        raise InputError(f"eviction {name}: no parameter {unknown[0]!r}: {has}")
     return EVICTIONS[name](context, capacity, **parameters)

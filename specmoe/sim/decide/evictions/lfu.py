@@ -8,9 +8,12 @@ from specmoe.sim.decide.eviction import Context, Ranked
 
 
 class Lfu(Ranked):
-    """Evicts the expert with the fewest uses since its load; among equals the least recently used."""
+    """Evicts the expert with the fewest uses since its load; among equals the least recently used.
 
-    source = "textbook"
+    It forgets the count of an expert at its eviction; `lfu-perfect` does not.
+    """
+
+    source = "textbook (In-Cache-LFU)"
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)

@@ -9,19 +9,21 @@ from specmoe.sim.decide.eviction import Context, Ranked
 
 
 class LfuDecayed(Ranked):
-    """Evicts the expert with the smallest sum of uses, where a use halves in weight every `half_life` events.
+    """Evicts the expert with the smallest sum of uses, where a use halves in weight every `half_life` steps.
 
     LRFU (Lee et al., IEEE Transactions on Computers 2001) with lambda = 1 / `half_life`: LFU for a long one, LRU for a
-    short one. Counts outlive evictions: experts are few. Loads do not count, so a key never used goes first.
+    short one. An event is 1 / L of a step, so a half-life means the same whatever the number of layers L. Counts
+    outlive evictions: experts are few. Loads do not count, so a key never used goes first.
     """
 
     source = "textbook; LRFU (Lee et al. 2001) is its general form"
 
-    def __init__(self, context: Context, capacity: int, half_life: float = 100.0) -> None:
+    def __init__(self, context: Context, capacity: int, half_life: float = 16.0) -> None:
         super().__init__(context, capacity)
-        if not half_life >= 1:
-            raise InputError(f"half_life {half_life}: at least one event expected")
-        self._half_life = half_life
+        layers = context.workload.meta.num_layers
+        if not half_life * layers >= 1:
+            raise InputError(f"half_life {half_life}: at least {1 / layers:.3g} steps (one event) expected")
+        self._half_life = half_life * layers  # events
         self._weight: dict[int, float] = {}  # log2 of the sum, seen from event 0: all decay alike, so it ranks them
 
     def insert(self, key: int, event: int) -> None:
