@@ -18,7 +18,7 @@ from specmoe.hwprofiles.catalogue import load_shape, shape_names
 from specmoe.hwprofiles.launches import Anchor, anchored, distance
 from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
 from specmoe.hwprofiles.shape import ComputeFormat, Format, ModelShape, Phase, bytes_of, is_compressed
-from specmoe.hwprofiles.shares import shares_of
+from specmoe.hwprofiles.shares import reading_ns, shares_of
 
 Sizes = dict[tuple[int, int], list[DenseCurve]]
 """Curves by d_model and weights."""
@@ -205,8 +205,12 @@ class DenseTimes:
         return floor_ns + kernels.roofline_ns(self.rates, 0, 2 * parameters * tokens, read)
 
     def _read_bytes(self, parameters: int, held: Format) -> float:
-        """Bytes of weights, more of them if their kernels reach a part of the bandwidth only."""
-        return bytes_of(parameters, held) / (shares_of(held).memory.value if is_compressed(held) else 1)
+        """Bytes of weights, more of them if kernels reach a part of the bandwidth only or take longer to unpack."""
+        if not is_compressed(held):
+            return bytes_of(parameters, held)
+        return (
+            reading_ns(self.profile, parameters, held, shares_of(held)) * self.profile["device.memory_bandwidth"] / 1e9
+        )
 
     def _held_in(self, part: Part) -> Format:
         return self.computed if part.kind == "router" else self.held

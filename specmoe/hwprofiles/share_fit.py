@@ -34,7 +34,8 @@ class Range(NamedTuple):
         return Range(max(self.least, value / step), min(self.most, value * step))
 
 
-MEMORY, ARITHMETIC = Range(0.02, 1.0), Range(0.001, 1.0)  # in which shares are looked for
+READING, ARITHMETIC = Range(0.004, 1.0), Range(0.001, 1.0)  # in which shares are looked for
+NOTHING = Share(0, 0, 0)  # to unpack
 
 
 class Timed(NamedTuple):
@@ -56,71 +57,82 @@ def measured_launches(profiles: Iterable[HardwareProfile]) -> list[Timed]:
     ]
 
 
-def fit_shares(measured: Sequence[Timed], ref: str) -> Shares:
+def fit_shares(measured: Sequence[Timed], ref: str, memory: Share | None = None) -> Shares:
     """Shares that minimise the squares of the relative errors, with the range over each machine and size alone.
 
-    A share on which the times do not depend takes its least value that fits them. Raises InputError without launches.
+    With the share of `memory` given, that of unpacking is fitted in its place; else nothing is unpacked. A share on
+    which the times do not depend takes its least value that fits them. Raises InputError without launches.
     """
     if not measured:
         raise InputError("shares of kernels: at least one measured launch expected")
-    values = _fitted(_Columns(measured))
+    known = None if memory is None else memory.value
+    values = _fitted(_Columns(measured, known))
     alone: dict[object, list[Timed]] = {}
     for one in measured:
         alone.setdefault((one.profile.name, one.launch.size, one.launch.held), []).append(one)
-    single = [_each(_Columns(group), values) for group in alone.values()]
+    single = [_each(_Columns(group, known), values) for group in alone.values()]
     ranges = [
         Share(value, min([value, *(one[at] for one in single)]), max([value, *(one[at] for one in single)]))
         for at, value in enumerate(values)
     ]
-    return Shares.of([Share(*(round(number, 4) for number in one)) for one in ranges], ref)
+    reading, *rest = (Share(*(round(number, 4) for number in one)) for one in ranges)
+    return Shares.of([*((reading, NOTHING) if memory is None else (memory, reading)), *rest], ref)
 
 
 class _Columns:
-    """Measured launches as arrays: [launches] of times and floors, [launches, kernels] of transfers and operations."""
+    """Measured launches as arrays: [launches] of times and floors, [launches, kernels] of transfers and operations.
 
-    def __init__(self, measured: Sequence[Timed]) -> None:
+    `reading` is what the first fitted share divides: reading from memory, or with its share known, unpacking.
+    """
+
+    def __init__(self, measured: Sequence[Timed], memory_share: float | None) -> None:
         work = np.array([list(work_of(one.launch)) for one in measured], np.float64)
         experts = np.array([[one.launch.experts] for one in measured], np.float64)
         memory = np.array([[one.profile["device.memory_bandwidth"]] for one in measured])
         rate = np.array([[one.profile[f"gemm.{compute_format(one.launch.held)}.rate"]] for one in measured])
         self.times = np.array([one.time_ns for one in measured], np.float64)
         self.floors = np.array([2.0 * one.profile.ns("device.kernel_floor") for one in measured])
-        self.reading, self.computing = experts * work[..., 0] / memory * 1e9, experts * work[..., 1] / rate * 1e9
+        read, self.computing = experts * work[..., 1] / memory * 1e9, experts * work[..., 2] / rate * 1e9
+        if memory_share is None:
+            self.reading, self.least = read, np.zeros_like(read)
+        else:
+            fp32 = np.array([[one.profile["gemm.fp32.rate"]] for one in measured])
+            self.reading, self.least = experts * work[..., 0] / fp32 * 1e9, read / memory_share
 
-    def floor(self, memory: Array, arithmetic: Array) -> Array:
+    def floor(self, reading: Array, arithmetic: Array) -> Array:
         """Best floors, in floors of the device, for shares [tried]."""
         share = self.floors / self.times
-        left = 1 - self._beyond(memory, arithmetic) / self.times
+        left = 1 - self._beyond(reading, arithmetic) / self.times
         return np.asarray(np.maximum(0.0, (share * left).sum(axis=-1) / (share**2).sum()))
 
-    def error(self, memory: Array, arithmetic: Array, floor: Array) -> Array:
+    def error(self, reading: Array, arithmetic: Array, floor: Array) -> Array:
         """Mean squares of the relative errors, in steps that count as equal, for shares and floors [tried]."""
-        times = floor[:, None] * self.floors + self._beyond(memory, arithmetic)
+        times = floor[:, None] * self.floors + self._beyond(reading, arithmetic)
         return np.asarray(np.round(((times / self.times - 1) ** 2).mean(axis=-1) / _SAME))
 
-    def _beyond(self, memory: Array, arithmetic: Array) -> Array:
+    def _beyond(self, reading: Array, arithmetic: Array) -> Array:
         """Times without floors, [tried, launches]."""
-        reading = self.reading / memory[:, None, None]
-        return np.asarray(np.maximum(reading, self.computing / arithmetic[:, None, None]).sum(axis=-1))
+        time = np.maximum(self.reading / reading[:, None, None], self.least)
+        return np.asarray(np.maximum(time, self.computing / arithmetic[:, None, None]).sum(axis=-1))
 
 
 def _fitted(columns: _Columns) -> tuple[float, float, float]:
-    memories, arithmetics = MEMORY, ARITHMETIC
+    readings, arithmetics = READING, ARITHMETIC
     for _ in range(_ROUNDS):
-        memory, arithmetic = (part.ravel() for part in np.meshgrid(memories.values(), arithmetics.values()))
-        floor = columns.floor(memory, arithmetic)
-        best = np.lexsort((memory, arithmetic, columns.error(memory, arithmetic, floor)))[0]
-        memories, arithmetics = memories.around(memory[best]), arithmetics.around(arithmetic[best])
-    return float(memory[best]), float(arithmetic[best]), float(floor[best])
+        reading, arithmetic = (part.ravel() for part in np.meshgrid(readings.values(), arithmetics.values()))
+        floor = columns.floor(reading, arithmetic)
+        best = np.lexsort((reading, arithmetic, columns.error(reading, arithmetic, floor)))[0]
+        readings, arithmetics = readings.around(reading[best]), arithmetics.around(arithmetic[best])
+    return float(reading[best]), float(arithmetic[best]), float(floor[best])
 
 
 def _each(columns: _Columns, values: tuple[float, float, float]) -> tuple[float, float, float]:
     """Each share fitted alone while the others stay; a share on which the times do not depend stays."""
-    memory, arithmetic, floor = (np.array([value]) for value in values)
+    reading, arithmetic, floor = (np.array([value]) for value in values)
     return (
-        _alone(MEMORY, values[0], lambda tried: columns.error(tried, arithmetic, floor)),
-        _alone(ARITHMETIC, values[1], lambda tried: columns.error(memory, tried, floor)),
-        float(columns.floor(memory, arithmetic)[0]),
+        _alone(READING, values[0], lambda tried: columns.error(tried, arithmetic, floor)),
+        _alone(ARITHMETIC, values[1], lambda tried: columns.error(reading, tried, floor)),
+        float(columns.floor(reading, arithmetic)[0]),
     )
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.launches import ExpertTimes
 from specmoe.hwprofiles.shape import Format, bytes_of, is_compressed
-from specmoe.hwprofiles.shares import Shares, shares_of
+from specmoe.hwprofiles.shares import Shares, reading_ns, shares_of
 
 
 class Mix(NamedTuple):
@@ -93,9 +93,9 @@ class ResidentModel:
         """Time by which reading dense weights takes longer at an end of the range of its share of bandwidth."""
         if end == "usual" or held is None or not is_compressed(held):
             return 0
-        usual, other = shares_of(held).memory.value, _ends(shares_of(held), end).memory.value
-        alone = bytes_of(parameters, held) / self.costs.profile["device.memory_bandwidth"] * 1e9
-        return round(alone / other - alone / usual)
+        usual, other = shares_of(held), _ends(shares_of(held), end)
+        times = (reading_ns(self.costs.profile, parameters, held, shares) for shares in (other, usual))
+        return round(next(times) - next(times))
 
 
 def _ends(shares: Shares, end: str) -> Shares:

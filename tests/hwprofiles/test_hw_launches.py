@@ -116,7 +116,7 @@ def test_expanded_groups_are_expanded_one_by_one(profile: HardwareProfile, shape
 
 def test_a_derived_launch_by_hand(profile: HardwareProfile) -> None:
     half = Share(0.5, 0.5, 0.5)
-    shares = Shares(half, Share(0.25, 0.25, 0.25), Share(3, 3, 3), "by hand")
+    shares = Shares(half, Share(0, 0, 0), Share(0.25, 0.25, 0.25), Share(3, 3, 3), "by hand")
     # Kernels of 128 weights: 64 bytes and 4 of scales at half of 1 byte a ns; 2 operations a ns, a quarter of them
     assert launch_ns(profile, Launch(Size(8, 16, False), "int4", 1, 1), shares) == 2 * (300 + 512)
     assert launch_ns(profile, Launch(Size(8, 16, False), "q4_k", 3, 0), shares) == 2 * (300 + 3 * 72 * 2)
@@ -365,7 +365,8 @@ def test_every_class_has_shares_with_a_range_and_a_source() -> None:
         shares = kernel_shares()[kind]
         for part in PARTS:
             share = getattr(shares, part)
-            assert 0 < share.low <= share.value <= share.high
+            nothing = kind == "16-bit" and part == "unpack"
+            assert share == (0, 0, 0) if nothing else 0 < share.low <= share.value <= share.high
         assert shares.memory.high <= 1 and shares.arithmetic.high <= 1
         assert "fitted" in shares.ref or "between" in shares.ref
     assert {class_of(held) for held in FORMATS} == set(CLASSES)
@@ -379,9 +380,14 @@ def test_the_ends_of_the_ranges_are_slower_and_faster(profile: HardwareProfile) 
         assert slow >= usual >= fast
 
 
-@pytest.mark.parametrize(("memory", "arithmetic", "floor"), [(0.9, 0.3, 5), (0.5, 0.035, 4.5), (0.3, 0.1, 0.5)])
-def test_a_fit_finds_the_shares_that_made_the_times(memory: float, arithmetic: float, floor: float) -> None:
-    true = Shares.of([Share(one, one, one) for one in (memory, arithmetic, floor)], "true")
+@pytest.mark.parametrize(
+    ("memory", "unpack", "arithmetic", "floor"),
+    [(0.9, 0, 0.3, 5), (0.5, 0, 0.035, 4.5), (0.3, 0, 0.1, 0.5), (0.95, 0.02, 0.3, 5), (0.95, 0.05, 0.1, 7)],
+)
+def test_a_fit_finds_the_shares_that_made_the_times(
+    memory: float, unpack: float, arithmetic: float, floor: float
+) -> None:
+    true = Shares.of([Share(one, one, one) for one in (memory, unpack, arithmetic, floor)], "true")
     launches = [
         Launch(size, "int4", experts, tokens)
         for size in (Size(768, 3072, False), Size(2880, 2880, True), Size(4096, 14336, True))
@@ -389,10 +395,10 @@ def test_a_fit_finds_the_shares_that_made_the_times(memory: float, arithmetic: f
         for tokens in (1, 8, 64, 512)
     ]
     timed = [Timed(profile, one, launch_ns(profile, one, true)) for profile in FITTED for one in launches]
-    found = fit_shares(timed, "fitted")
+    found = fit_shares(timed, "fitted", true.memory if unpack else None)
     for part in PARTS:
         one, other = getattr(found, part), getattr(true, part).value
-        assert one.value == pytest.approx(other, rel=0.03)
+        assert one.value == pytest.approx(other, rel=0.03, abs=1e-4)
         assert one.low <= one.value <= one.high
     errors = [launch_ns(one.profile, one.launch, found) / one.time_ns - 1 for one in timed]
     assert max(map(abs, errors)) < 0.03

@@ -28,7 +28,6 @@ from specmoe.sim.reproduce.public_names import (
     style_of_runtime,
 )
 
-PROVISIONAL = pytest.mark.xfail(strict=False, reason="shares of kernels are provisional until they are measured")
 DOCS = Path(__file__).parents[2] / "docs"
 HEADER = ",".join(NEEDED)
 ROW = dict(zip(NEEDED, ("RTX 4090", "gpt-oss-20b", "mxfp4", "llama.cpp", "resident", "1", "short"), strict=True))
@@ -59,7 +58,6 @@ def one(**changes: str) -> dict[str, Any]:
     return reproduce([ROW | changes])[0]
 
 
-@PROVISIONAL
 def test_resident_quantised_models_are_within_a_quarter(made: list[dict[str, Any]]) -> None:
     rows = [row for row in made if row["error"] is not None and row["policy"] == "resident"]
     errors = [abs(row["error"]) for row in rows if is_compressed(row["format"])]
@@ -67,7 +65,6 @@ def test_resident_quantised_models_are_within_a_quarter(made: list[dict[str, Any
     assert median(errors) <= 0.25
 
 
-@PROVISIONAL
 @pytest.mark.parametrize(("card", "name", "measured", "most"), ISSUE)
 def test_five_well_known_rows(made: list[dict[str, Any]], card: str, name: str, measured: str, most: float) -> None:
     wanted = [row for row in made if (row["gpu"], row["model"], row["measured"]) == (card, name, float(measured))]
@@ -75,13 +72,11 @@ def test_five_well_known_rows(made: list[dict[str, Any]], card: str, name: str, 
     assert abs(wanted[0]["error"]) <= most
 
 
-@PROVISIONAL
 def test_nothing_is_off_by_twice_without_a_reason(made: list[dict[str, Any]]) -> None:
     far = [row for row in made if row["error"] is not None and not 0.5 <= row["error"] + 1 <= 2]
     assert [row for row in far if reason_of(row) is None] == []
 
 
-@PROVISIONAL
 def test_the_page_is_what_the_list_gives(made: list[dict[str, Any]], builder: ModuleType) -> None:
     page = (DOCS / "public.md").read_text()
     assert builder.filled(page, made) == page

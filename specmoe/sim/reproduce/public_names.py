@@ -158,6 +158,14 @@ def style_of_runtime(runtime: str) -> tuple[Style, HostSet]:
     return GRAPH, "graph"
 
 
+def samples_on_host(runtime: str, source: str) -> bool:
+    """Whether a figure includes choosing tokens on the host: runtimes of GGUF files do so, their benchmark does not."""
+    text = f"{runtime} {source}".lower()
+    if re.search(r"llama-bench|\btg ?\d+|\bpp ?\d+", text):
+        return False
+    return bool(re.search(r"llama\.cpp|ollama|lm studio|koboldcpp|not named", runtime.lower()))
+
+
 _ON_CPU = re.compile(r"cpu|ktransformers|fiddler|powerinfer|-ot\b")
 _PARALLEL = re.compile(r"\b(tp|pp|ep) ?=? ?([2-9]|1\d)\b|tensor[- ]parallel|multi[- ]gpu")
 _SPECULATIVE = re.compile(r"speculative|draft|eagle|\bmtp\b|medusa")
