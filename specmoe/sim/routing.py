@@ -24,9 +24,10 @@ from specmoe.provenance import library_versions
 from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed, no_predictions
+from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.speculate.running_time import FREE
 from specmoe.sim.speculate.store import cached, hash_of
@@ -97,10 +98,8 @@ class Routing:
         return decide(workload, self.predictions.of(chosen), chosen, slots, context)
 
     def fewest_loads(self, slots: int, warm_up: int) -> int:
-        """Fewest loads of any policy on `slots` slots after the warm-up, whatever they hold by then: Belady's."""
-        workload = self.routed.workload.since(warm_up)
-        nothing, context = no_predictions(workload.num_events), Context(slots, workload)
-        loads = decide(workload, nothing, POLICIES["belady"], slots, context).demand_loads
+        """Lower bound on the loads of any policy on `slots` slots after the warm-up, whatever they hold by then."""
+        loads = fewest_loads(self.routed.workload.since(warm_up), slots)
         return max(0, loads - slots) if warm_up else loads
 
     @cached_property

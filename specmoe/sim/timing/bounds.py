@@ -68,8 +68,5 @@ def ceiling_of(amounts: Amounts, copy: int, paid: Durations) -> int:
 
 
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
-    """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (Belady's, equal slots).
-
-    Only a pool of slots that is too small for one event's demand may need fewer loads, since that is served in waves.
-    """
+    """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (`decide.fewest`)."""
     return round(fewest_loads * max(copy, read) / steps)
