@@ -1,8 +1,9 @@
 """Expected error of a prediction, from past errors of simulated steps against replayed ones.
 
-`data/accuracy.json` holds the figures of docs/validation.md and is generated with it. An error is that of a cell's
-mean step, simulated / measured - 1, as an absolute share. `data/published_error.json`, if it is there, holds the errors
-of predictions for machines and models that others measured.
+`data/accuracy.json` holds the figures of docs/validation.md and is generated with it, `data/accuracy_styles.json` those
+of docs/styles.md. An error is that of a cell's mean step, simulated / measured - 1, as an absolute share.
+`data/published_error.json`, if it is there, holds the errors of predictions for machines and models that others
+measured.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Expected(NamedTuple):
 @cache
 def accuracies() -> tuple[Accuracy, ...]:
     """All comparisons in the package; raises InputError if the file is damaged."""
-    return _rows("accuracy.json", Accuracy)
+    return (*_rows("accuracy.json", Accuracy), *_rows("accuracy_styles.json", Accuracy))
 
 
 @cache
@@ -119,7 +120,7 @@ def expected_error(
         why = f"style {style} was not replayed in {held}"
     if why:
         return _unvalidated(rows or every, why, experts)
-    if profile.calibration is None:
+    if profile.calibration is None or all(row.constants == UNCALIBRATED for row in rows):
         return _uncalibrated(rows)
     return _calibrated(rows, profile)
 
