@@ -65,7 +65,8 @@ def test_every_policy(name: str, everything: dict[str, Any]) -> None:
     found = everything[name]
     assert types_of(found | {"set.a": 1.0}) == PINNED
     assert (found["policy"], found["trace"], found["phase"]) == (name, TRACE, "decode")
-    assert (found["steps"], found["tokens"], found["batch"]) == (50, 50, 1)
+    assert (found["steps"] + found["warm_up_steps"], found["batch"]) == (50, 1)
+    assert found["tokens"] == found["steps"]
     assert found["floor_ns"] <= found["latency_mean_ns"]
     assert "routing of switch-mini-128 timed with the shape of switch-base-128" in found["warnings"]
 
@@ -566,9 +567,9 @@ def test_the_timeline_is_of_the_fastest_that_copies(tmp_path: Path) -> None:
     path, policies = tmp_path / "t.json", "gpu-only,oracle,on-demand-lru,lookahead"
     command = ["simulate", TRACE, "--policy", policies, "--slots", "40", "--steps", "12", "--timeline", str(path)]
     told = CliRunner().invoke(app, command)
-    assert f"timeline: {path}: lookahead, the first 12 of 12 steps" in told.stdout
-    told = CliRunner().invoke(app, [*command, "--timeline-policy", "on-demand-lru", "--timeline-steps", "5"])
-    assert f"timeline: {path}: on-demand-lru, the first 5 of 12 steps" in told.stdout
+    assert f"timeline: {path}: on-demand-lru, the first 12 of 12 steps" in told.stdout
+    told = CliRunner().invoke(app, [*command, "--timeline-policy", "lookahead", "--timeline-steps", "5"])
+    assert f"timeline: {path}: lookahead, the first 5 of 12 steps" in told.stdout
     told = CliRunner().invoke(app, [*command[:2], "--policy", "gpu-only", *command[4:]])
     assert f"timeline: {path}: gpu-only, the first 12 of 12 steps" in told.stdout
 

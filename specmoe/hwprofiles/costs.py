@@ -222,7 +222,14 @@ class Costs:
         groups += [TILES] if tiled else []
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
-        return (*memory, "device.kernel_floor", *together, *named)
+        unpacking = ("gemm.fp32.rate",) if self._unpacks and self.compute_format != "fp32" else ()
+        return (*memory, *unpacking, "device.kernel_floor", *together, *named)
+
+    @property
+    def _unpacks(self) -> bool:
+        """Whether packed weights are read by kernels that were not measured."""
+        experts = is_compressed(self.format) and self._experts.kernel == "fused" and not self._experts.curves
+        return experts or (self.dense_format is not None and is_compressed(self.dense_format))
 
     @property
     def is_measured(self) -> bool:

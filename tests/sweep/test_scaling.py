@@ -186,7 +186,8 @@ def test_every_scalable_number_matters_and_no_other_does(name: str, held: Any) -
     def matters(each: str) -> bool:
         return everything(dataclasses.replace(known, profile=scaled(profile, {each: 0.5}))) != everything(known)
 
-    assert [each for each in names if not matters(each)] == []
+    unpacking = {"gemm.fp32.rate"}  # of int4 weights, which takes longer than reading them on some machines only
+    assert [each for each in names if not matters(each) and each not in unpacking] == []
     others = set(settable(profile)) - {*names, "gemm.fp16.efficiency"}  # which is its rate's factor
     assert [each for each in sorted(others) if matters(each)] == []
 

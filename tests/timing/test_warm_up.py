@@ -55,7 +55,7 @@ def test_bounds_are_over_the_same_steps(warm_up: int | None) -> None:
     scenario = Scenario(replace(BASE, policy="", warm_up=warm_up))
     rows = {policy: summary(scenario.run(policy).result) for policy in (*POLICIES, "belady", "prefetch-all")}
     first = rows["oracle"]
-    assert first["floor_ns"] == rows["gpu-only"]["latency_mean_ns"]
+    assert first["floor_ns"] <= rows["gpu-only"]["latency_mean_ns"]
     assert first["oracle_ns"] == rows["oracle"]["latency_mean_ns"]
     for row in rows.values():
         assert max(row["floor_ns"], 0 if row["policy"] == "gpu-only" else row["link_ns"]) <= row["latency_mean_ns"]

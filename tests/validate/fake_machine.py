@@ -61,7 +61,17 @@ cells.on-demand-lru = [16]
 def machine_profile(**costs: float) -> HardwareProfile:
     """The RTX 3090's, as if it had been measured on the fake device; costs of the host, ns, may be told."""
     bare = dataclasses.replace(load_profile("rtx3090"), name="fake", machine={"device": NAME})
-    return bare.with_calibrated({f"host.graph.{name}": value for name, value in costs.items()}, "made up")
+    return bare.with_calibrated({f"host.graph.{name}": value for name, value in (HOST | costs).items()}, "made up")
+
+
+HOST = {
+    "launch": 10_000,
+    "launch_dense": 10_000,
+    "issue": 40_000,
+    "event": 5_000,
+    "sync": 25_000,
+    "bookkeeping": 20_000,
+}
 
 
 def grid_file(directory: Path, text: str = GRID) -> Path:
