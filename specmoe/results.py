@@ -68,7 +68,7 @@ class Manifest:
     expert_bytes: int  # in its slot
     vram_peak_bytes: int
     evidence: str
-    yardstick: bool  # no runtime could follow the policy: it holds every expert, peeks, or needs a model made for it
+    yardstick: bool  # no runtime could follow it: it peeks, needs a model made for it, or holds more than fits
     assumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     warm_up_steps: int = 0  # the first steps, which figures and bounds leave out
@@ -79,6 +79,10 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     style: str = ""  # of expert kernels; empty in a file of version 0.1.0
     dense_format: str = ""  # of weights that are no experts; likewise
+    fits: bool = False  # every expert has a slot
+    expected_error: float | None = None  # of the mean step, a share; None in a file of version 0.1.0
+    validated: bool = False  # whether that bounds most runs, or is a lower bound
+    error_basis: str = ""
 
 
 @dataclass(frozen=True)

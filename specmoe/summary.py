@@ -42,7 +42,7 @@ KEYS: dict[str, pa.DataType] = {
 FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("steps", "tokens", "warm_up_steps", "cold_step_ns"), pa.int64()),  # the last empty without warm-up
     **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
-    **dict.fromkeys(("latency_max_ns", "moe_layer_ns"), pa.int64()),
+    **dict.fromkeys(("latency_max_ns", "latency_sem_ns", "moe_layer_ns"), pa.int64()),  # sem: empty of a single step
     "tokens_per_second": pa.float64(),
     **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
     **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
@@ -52,11 +52,15 @@ FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns"), pa.int64()),
     **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
     **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
-    "yardstick": pa.bool_(),  # no runtime could do this with the model: it peeks, holds all, or needs a pre-gated model
+    "yardstick": pa.bool_(),  # no runtime could do this: it peeks, needs a pre-gated model, or holds what does not fit
+    "fits": pa.bool_(),  # every expert has a slot: there is nothing to offload
 }
 ORIGIN: dict[str, pa.DataType] = {
     "cell": pa.string(),  # SHA-256 of all that the row depends on
     **dict.fromkeys(("trace_kind", "phase", "semantics", "evidence"), pa.string()),
+    "expected_error": pa.float64(),  # of the mean step, a share: an upper bound for most runs if `validated`
+    "validated": pa.bool_(),
+    "error_basis": pa.string(),
     "staggered": pa.bool_(),  # a batch of decode sequences started at spread positions
     "assumed": pa.list_(pa.string()),
     "warnings": pa.list_(pa.string()),
@@ -110,6 +114,7 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         "latency_p95_ns": p95,
         "latency_p99_ns": p99,
         "latency_max_ns": int(steps.max()),
+        "latency_sem_ns": round(steps.std(ddof=1) / len(steps) ** 0.5) if len(steps) > 1 else None,
         "moe_layer_ns": round(total / counts.events),
         "tokens_per_second": counts.tokens / (total / 1e9),
         "demands": counts.demands,
@@ -161,10 +166,11 @@ def summary(result: RunResult) -> Row:
     named = ("trace", "policy", "profile", "shape", "format", "style", "dense_format", "slots", "batch")
     sizes = ("vram_peak_bytes", "expert_bytes")
     origin = ("trace_kind", "phase", "semantics", "evidence", "staggered", "num_layers", "break_even_precision")
-    row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin)}
+    judged = ("yardstick", "fits", "expected_error", "validated", "error_basis")
+    row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin, *judged)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
-    row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers), "yardstick": manifest.yardstick}
+    row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
     row |= {"assumed": list(manifest.assumed), "warnings": list(manifest.warnings)}
     row |= {"cell": "", "timed_by": "engine", "error": ""}
     row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))

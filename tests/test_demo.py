@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.commands.simulate import table_rows
+from specmoe.level import real_lead
 from specmoe.sim import demo
 from specmoe.sim.config import RunConfig
 from specmoe.sim.run import Scenario
@@ -20,6 +21,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 def row(policy: str, mean: int, stall: int, hits: float) -> dict[str, Any]:
     return {
+        "yardstick": False,
+        "expected_error": 0.1,
         "policy": policy,
         "latency_mean_ns": mean,
         "stall_ns": stall,
@@ -27,6 +30,12 @@ def row(policy: str, mean: int, stall: int, hits: float) -> dict[str, Any]:
         "hit_rate": hits,
         "oracle_ns": 750_000,
     }
+
+
+def reason(*rows: dict[str, Any]) -> str:
+    lead = real_lead(rows)
+    assert lead is not None
+    return demo.reason(rows, lead)
 
 
 def test_by_hand_slots_are_half_of_what_is_left() -> None:
@@ -49,7 +58,7 @@ def test_the_original_setting_forces_offloading() -> None:
 
 
 def test_by_hand_reason() -> None:
-    told = demo.reason(row("a", 1_000_000, 2_000_000, 0.8), row("b", 1_250_000, 5_000_000, 0.6))
+    told = reason(row("a", 1_000_000, 2_000_000, 0.8), row("b", 1_250_000, 5_000_000, 0.6))
     assert told == (
         "a wins, 25 % faster than b: 80 % hits against 60 %, so compute waits 0.20 ms a step for the link instead of "
         "0.50. Perfect knowledge would take 25 % less."
@@ -57,8 +66,11 @@ def test_by_hand_reason() -> None:
 
 
 def test_a_near_tie_is_called_one() -> None:
-    told = demo.reason(row("a", 1_000_000, 0, 1), row("b", 1_009_000, 0, 1))
-    assert told == "a and b are level. Perfect knowledge would take 25 % less."
+    told = reason(row("a", 1_000_000, 0, 1), row("b", 1_009_000, 0, 1))
+    assert told == (
+        "a and b are level: 1.000 to 1.009 ms a step, within the expected error of ±10 %. "
+        "Perfect knowledge would take 25 % less."
+    )
 
 
 def test_the_winner_is_the_fastest_that_could_be_built() -> None:

@@ -61,6 +61,7 @@ def result(scenario: Scenario) -> RunResult:
 def value_of(formula: str, result: RunResult) -> Any:
     """What a formula of the glossary gives."""
     functions = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min, "percentile": np.percentile, "len": len}
+    functions |= {"std": np.std, "sqrt": np.sqrt}
     warm_up = result.manifest.warm_up_steps
     warm = {name: column[warm_up * result.manifest.num_layers :] for name, column in result.table.items()}
     known = {**warm, **functions, "step_ns": latencies(result)[warm_up:]}

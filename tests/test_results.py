@@ -91,6 +91,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "latency_p95_ns": int,
     "latency_p99_ns": int,
     "latency_max_ns": int,
+    "latency_sem_ns": int,  # or null, of a single step
     "moe_layer_ns": int,
     "tokens_per_second": float,
     "demands": int,
@@ -121,11 +122,15 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "num_layers": int,
     "cliff_slots": int,
     "yardstick": bool,
+    "fits": bool,
     "cell": str,
     "trace_kind": str,
     "phase": str,
     "semantics": str,
     "evidence": str,
+    "expected_error": float,  # or null, in a file of version 0.1.0
+    "validated": bool,
+    "error_basis": str,
     "staggered": bool,
     "assumed": list,
     "warnings": list,
@@ -144,7 +149,7 @@ def result(**changes: list[int]) -> RunResult:
     return RunResult(table, MANIFEST)
 
 
-MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns")
+MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns", "latency_sem_ns", "expected_error")
 
 
 def types_of(value: Any) -> Any:
@@ -183,6 +188,7 @@ def test_summary_by_hand() -> None:
         "latency_p95_ns": 147,
         "latency_p99_ns": 149,
         "latency_max_ns": 150,
+        "latency_sem_ns": 25,  # steps of 100 and 150: a deviation of 35.4, over the root of 2
         "moe_layer_ns": 62,  # 62.5 rounds to even
         "tokens_per_second": 3 / 250e-9,
         "demands": 6,
@@ -213,6 +219,10 @@ def test_summary_by_hand() -> None:
         "num_layers": 2,
         "cliff_slots": 1,  # 6 demands in 4 events
         "yardstick": False,
+        "fits": False,
+        "expected_error": None,
+        "validated": False,
+        "error_basis": "",
         "trace_kind": MANIFEST.trace_kind,
         "phase": MANIFEST.phase,
         "semantics": "event-atomic",

@@ -120,6 +120,8 @@ def simulate(
     if console.printed([*summaries, *failures]):
         return
     show(summaries)
+    if verdict_of_all := lead_told(summaries):
+        console.say(verdict_of_all, fg="green")
     if shape is None:
         console.say_default_shapes([trace])
     for failure in failures:
@@ -216,11 +218,22 @@ def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path |
     return f"prefetching one expert ahead is faster above {100 * found.precision:.0f} % precision {machine}"
 
 
+def lead_told(summaries: list[dict[str, Any]]) -> str:
+    """Who is fastest or level; nothing of fewer than two policies that a runtime could follow."""
+    from specmoe.level import real_lead, sentence
+
+    lead = real_lead(summaries)
+    return "" if lead is None or not (lead.level or lead.behind) else sentence(lead)
+
+
 def show(summaries: list[dict[str, Any]]) -> None:
-    """A table, the bounds, and what to know before believing it."""
+    """Whether everything fits, a table, the bounds, and what to know before believing it."""
+    from specmoe.level import fits
     from specmoe.summary import BOUNDS
 
     first = summaries[0]
+    if everything := fits(first):
+        console.say(everything, bold=True)
     console.table(table_rows(summaries))
     limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in BOUNDS)
     console.note(
@@ -233,6 +246,8 @@ def show(summaries: list[dict[str, Any]]) -> None:
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
     console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")
+    for text in _bands(summaries):
+        console.note(f"expected error: {text}")
     console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
@@ -250,6 +265,18 @@ def _styles(summaries: list[dict[str, Any]]) -> str:
     usual = Counter(row["style"] for row in summaries).most_common(1)[0][0]
     others = [f"{row['policy']}: {row['style']}" for row in summaries if row["style"] != usual]
     return ", ".join([usual, *others])
+
+
+def _bands(summaries: list[dict[str, Any]]) -> list[str]:
+    """The expected error of most policies, and those of the others with their names."""
+    from specmoe.level import band
+
+    policies: dict[str, list[str]] = {}
+    for row in summaries:
+        if text := band(row):
+            policies.setdefault(text, []).append(row["policy"])
+    first, *others = sorted(policies, key=lambda text: -len(policies[text])) or [""]
+    return [text for text in (first, *(f"{', '.join(policies[text])}: {text}" for text in others)) if text]
 
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:

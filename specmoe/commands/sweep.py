@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from specmoe.sim.sweep.workers import Workers
 
 MOST_ROWS = 20  # of the table that is printed
+MOST_BANDS = 3  # expected errors that are printed
 MOST_VARIED = 3  # columns of it for values of machine and policy; of more, one says which differ
 INTERRUPTED = 130  # exit status
 
@@ -171,16 +172,24 @@ def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Wor
 def _show(done: Done, summary: dict[str, Any], out: Path) -> None:
     """The best policy of each setting, the failures, and the evidence."""
     if summary["best"]:
+        rows = _narrow(summary["best"])[:MOST_ROWS]
+        level = [{"level": str(len(row["level"]))} if any(row["level"] for row in rows) else {} for row in rows]
         console.table(
-            [_line(row) for row in _narrow(summary["best"])[:MOST_ROWS]],
+            [_line(row) | others for row, others in zip(rows, level, strict=True)],
             "Fastest policy of each setting (yardsticks excluded)",
         )
         if (more := len(summary["best"]) - MOST_ROWS) > 0:
             console.say(f"and {more} more settings")
+        if any(level):
+            console.note("level: number of other policies that are level with the fastest (--json names them)")
     for error in summary["errors"][:MOST_ROWS]:
         console.say(f"failed: {error}", fg="red")
     for warning in summary["warnings"][:MOST_ROWS]:
         console.say(f"warning: {warning}", fg="yellow")
+    for text in summary["expected_errors"][:MOST_BANDS]:
+        console.note(f"expected error: {text}")
+    if (more := len(summary["expected_errors"]) - MOST_BANDS) > 0:
+        console.note(f"and {more} more expected errors: columns expected_error and error_basis of the table")
     console.say(f"{summary['cells']} cells, {done.computed} computed now, {summary['failed']} failed")
     console.say(f"evidence: {summary['evidence'] or 'none'}; semantics: {summary['semantics'] or 'none'}")
     console.say(f"written: {out}/sweep.parquet, {out}/sweep.json", fg="green")
@@ -206,7 +215,7 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
     """A row for people: what sets it apart, the policy, and figures."""
     from specmoe.sim.sweep.summary import FIGURES
 
-    apart = {name: _short(value) for name, value in row.items() if name not in FIGURES}
+    apart = {name: _short(value) for name, value in row.items() if name not in (*FIGURES, "level")}
     return {
         **apart,
         "step ms": f"{row['latency_mean_ns'] / 1e6:.3f}",

@@ -78,15 +78,15 @@ def about_order(link: str, profile: HardwareProfile) -> Iterator[str]:
         yield f"{profile.name}: kernels take {share} longer beside a copy, which is not simulated on a {link} link"
 
 
-def is_yardstick(chosen: Policy) -> bool:
+def is_yardstick(chosen: Policy, fits: bool = False) -> bool:
     """Whether no runtime could follow the policy with this model.
 
-    True where every expert is resident, or where the eviction or the predictor declares `peeks` (it knows the future,
-    or needs a model that was trained for it). An unknown part counts as no yardstick.
+    True where every expert is resident although not all fit (`fits`), or where the eviction or the predictor declares
+    `peeks` (it knows the future, or needs a model that was trained for it). An unknown part counts as no yardstick.
     """
     predictor = PREDICTORS.get(chosen.predictor)
     parts = EVICTIONS.get(chosen.eviction), getattr(predictor, "func", predictor)  # configured ones are partial
-    return chosen.sharing == "all-resident" or any(getattr(part, "peeks", False) for part in parts)
+    return (chosen.sharing == "all-resident" and not fits) or any(getattr(part, "peeks", False) for part in parts)
 
 
 def plugin_versions(chosen: Policy) -> dict[str, str]:

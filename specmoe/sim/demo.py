@@ -5,12 +5,13 @@ Encoder and decoder share the VRAM; the decoder's experts get half of what is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import specmoe.traces
 from specmoe import results
 from specmoe.hwprofiles.shape import Format
+from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
 from specmoe.sim.memory import DECODER_SHARE
@@ -83,9 +84,9 @@ def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = la
         runs[name] = scenario.run(name, slots)
         on_policy(name)
     summaries = [summary(run.result) for run in runs.values()]
-    real = [row for row in summaries if not row["yardstick"]]
-    best, second = sorted(real, key=lambda row: float(row["latency_mean_ns"]))[:2]
-    return Answer(setting, runs, summaries, reason(best, second), runs[best["policy"]])
+    lead = real_lead(summaries)
+    assert lead is not None, "some of the policies compared are real"
+    return Answer(setting, runs, summaries, reason(summaries, lead), runs[lead.best.policy])
 
 
 def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Iterator[RunResult]:
@@ -108,17 +109,18 @@ def slots_of(scenario: Scenario, expert_bytes: int) -> int:
     return max(1, min(scenario.num_keys, int(expert_bytes * DECODER_SHARE) // scenario.expert_bytes))
 
 
-def reason(best: dict[str, Any], second: dict[str, Any]) -> str:
-    """Which policy wins, by how much, why, and how far it is from perfect knowledge, in a sentence or two."""
-    gain = second["latency_mean_ns"] / best["latency_mean_ns"] - 1
+def reason(summaries: Sequence[dict[str, Any]], lead: Lead) -> str:
+    """Which policy wins or is level, why, and how far it is from perfect knowledge, in a sentence or two."""
+    rows = {row["policy"]: row for row in summaries}
+    best, short = rows[lead.best.policy], 1 - rows[lead.best.policy]["oracle_ns"] / lead.best.mean_ns
+    perfect = f"Perfect knowledge would take {100 * short:.0f} % less."
+    if lead.level:
+        return f"{sentence(lead)}. {perfect}"
+    assert lead.behind is not None, "several real policies were compared"
+    second, gain = rows[lead.behind.policy], lead.behind.mean_ns / lead.best.mean_ns - 1
     stall, other = (row["stall_ns"] / row["steps"] / 1e6 for row in (best, second))
-    short = 1 - best["oracle_ns"] / best["latency_mean_ns"]
-    if gain < 0.01:
-        level = f"{best['policy']} and {second['policy']} are level"
-        return f"{level}. Perfect knowledge would take {100 * short:.0f} % less."
     how = f"{100 * best['hit_rate']:.0f} % hits against {100 * second['hit_rate']:.0f} %"
     return (
         f"{best['policy']} wins, {100 * gain:.0f} % faster than {second['policy']}: {how}, so compute waits "
-        f"{stall:.2f} ms a step for the link instead of {other:.2f}. "
-        f"Perfect knowledge would take {100 * short:.0f} % less."
+        f"{stall:.2f} ms a step for the link instead of {other:.2f}. {perfect}"
     )

@@ -15,6 +15,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
@@ -102,6 +103,7 @@ class Scenario:
         self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
+        self._expected: dict[Style, Expected] = {}
         self._styled: dict[Style, Costs] = {self.costs.style: self.costs}
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
@@ -267,6 +269,18 @@ class Scenario:
             "link_ns": link_bound_ns(yardsticks.fewest, copy, durations.read, steps),
         }
 
+    def fits(self, slots: int) -> bool:
+        """Whether `slots` slots hold every expert, and the machine's VRAM holds them: there is nothing to offload."""
+        return slots >= self.num_keys and self.room.with_slots(slots) <= int(self.profile["device.vram"])
+
+    def expected(self, chosen: Policy) -> Expected:
+        """Expected error of a policy's mean step."""
+        style = self.costs_of(chosen).style
+        if style not in self._expected:
+            held, dense = self.format, self.config.dense_format
+            self._expected[style] = expected_error(self.profile, self.shape, held, style=style, dense_format=dense)
+        return self._expected[style]
+
     @property
     def num_keys(self) -> int:
         """Number of experts of all layers."""
@@ -327,7 +341,7 @@ class Scenario:
         }
         predicting = {"predict_ns": cost.mean_since(warm_up * layers), "predict_on": cost.on, "predict_ref": cost.ref}
         asked = {"style": config.fields["style"], "dense_format": config.dense_format}
-        costs = self.costs_of(chosen)
+        costs, expected = self.costs_of(chosen), self.expected(chosen)
         choices = {
             "link": config.link,
             **home,
@@ -352,7 +366,7 @@ class Scenario:
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(held),
             evidence=costs.evidence,
-            yardstick=is_yardstick(chosen),
+            yardstick=is_yardstick(chosen, self.fits(slots)),
             assumed=self.assumed(chosen, cost),
             warnings=warnings,
             warm_up_steps=warm_up,
@@ -363,6 +377,10 @@ class Scenario:
             versions=library_versions("numpy", "simpy") | plugin_versions(chosen),
             style=words_of(costs.style, self.format),
             dense_format=self.dense_format,
+            fits=self.fits(slots),
+            expected_error=expected.error,
+            validated=expected.validated,
+            error_basis=expected.basis,
         )
 
     @property

@@ -61,7 +61,14 @@ def test_settings_and_homes_are_named() -> None:
 
 
 def test_where_all_fits_nothing_is_offloaded() -> None:
-    assert told(vram=64 * GIB)["Best"] == "no offloading: the whole model in fp32 fits."
+    line = lines(advice(vram=64 * GIB))[0]
+    assert line.startswith("Fits: nothing to offload: the whole model in fp32 takes ")
+    assert line.endswith(" of 64 GiB (gpu-only).")
+
+
+def test_a_lead_within_the_error_is_none() -> None:
+    assert "level with adaptive, the next." in told(expected=Expected(0.42, True, "all"))["Best"]
+    assert "41% faster than adaptive" in told(expected=Expected(0.40, True, "all"))["Best"]
 
 
 def test_a_validated_prediction_has_its_band() -> None:

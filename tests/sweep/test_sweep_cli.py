@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
 from specmoe.commands import console
+from specmoe.level import band
 from specmoe.sim.sweep import workers
 from specmoe.sweep_table import load_sweep
 
@@ -85,6 +86,9 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     (found,) = json.loads(result.stdout)
     known = expected(cell(settings={"prefetch.limit": 1}, steps=10))
     best: dict[str, Any] = found.pop("best")[0]
+    assert {name: best[name] for name in ("expected_error", "validated", "error_basis", "fits")} == {
+        name: known[name] for name in ("expected_error", "validated", "error_basis", "fits")
+    }
     assert best["policy"] == "on-demand-lru"
     assert best["latency_mean_ns"] == known["latency_mean_ns"]
     assert found == {
@@ -94,6 +98,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         "cells": 2,
         "failed": 0,
         "errors": [],
+        "expected_errors": [band(known)],
         "evidence": "assumed",
         "semantics": "event-atomic",
         "warnings": known["warnings"],

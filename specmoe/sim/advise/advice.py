@@ -68,7 +68,7 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
     return Advice(
         setting=setting,
         found=found,
-        expected=expected_error(profile, shape, setting.held(best)),
+        expected=_expected(setting, best),
         levers=tuple(levers(trials, setting, found)),
         reach=None if question.target is None else reach(trials, setting, found, question.target),
         extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),
@@ -76,6 +76,12 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
         runs=trials.runs,
         failures=trials.failures,
     )
+
+
+def _expected(setting: Setting, best: RunConfig) -> Expected:
+    """Expected error of a configuration, in its style."""
+    style, dense = best.style_for(best.policy == EVERYTHING), best.dense_format
+    return expected_error(setting.profile, setting.shape, setting.held(best), style=style, dense_format=dense)
 
 
 def _check(question: Question) -> None:
@@ -106,9 +112,11 @@ def rate(value: float) -> str:
 def _best(advice: Advice) -> str:
     best, setting = advice.found.best, advice.setting
     head = "Best, on drawn routing" if setting.routings.drawn else "Best"
-    share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
     if best.config.policy == EVERYTHING:
-        return f"{head}: no offloading: the whole model in {best.config.format} fits."
+        held = setting.held(best.config)
+        whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
+        return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
+    share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
     return f"{head}: {described(best.config)}{share}: {_why(advice)}."
 
 
@@ -118,13 +126,13 @@ def _why(advice: Advice) -> str:
     hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
     others = (trial for trial in ranking if trial.config.policy != best.config.policy)
     second = next(others, None)
-    return hits if second is None else f"{hits}; {_beside(best, second)}"
+    return hits if second is None else f"{hits}; {_beside(best, second, advice.expected.error)}"
 
 
-def _beside(best: Trial, second: Trial) -> str:
+def _beside(best: Trial, second: Trial, error: float) -> str:
     name, gain = second.config.policy, best.rate / second.rate - 1
-    if gain <= LEVEL:
-        return f"level with {name}"
+    if gain <= max(LEVEL, error):
+        return f"level with {name}, the next"
     return f"{gain:.0%} faster than {name}, the next"
 
 

@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
 def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
     """The row of a run; `warm` are its decisions after the warm-up."""
     scenario, meta, costs = job.scenario, job.scenario.trace.meta, job.scenario.costs_of(job.chosen)
+    expected = scenario.expected(job.chosen)
     row = {
         **_keys_of(job.cell),
         "profile": scenario.profile.name,
@@ -53,13 +54,17 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "expert_bytes": scenario.expert_bytes,
         "num_layers": scenario.num_layers,
         "cliff_slots": warm.cliff_slots,
-        "yardstick": is_yardstick(job.chosen),
+        "yardstick": is_yardstick(job.chosen, scenario.fits(scenario.slots)),
+        "fits": scenario.fits(scenario.slots),
         "cell": job.key,
         "trace_kind": meta.kind,
         "phase": meta.phase,
         "semantics": SEMANTICS,
         "staggered": job.cell.staggered,
         "evidence": costs.evidence,
+        "expected_error": expected.error,
+        "validated": expected.validated,
+        "error_basis": expected.basis,
         "assumed": list(scenario.assumed(job.chosen, outcome.cost)),
         "warnings": list(outcome.warnings),
         "timed_by": outcome.timed_by,

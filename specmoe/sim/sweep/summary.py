@@ -9,17 +9,19 @@ import pandas as pd
 import pyarrow as pa
 
 from specmoe.hwprofiles.quantity import EVIDENCE
+from specmoe.level import band, lead_of, timed
 from specmoe.sim.overrides import is_of_policy
 from specmoe.summary import FIGURES as COLUMNS
 from specmoe.summary import KEYS, SET
 from specmoe.sweep_table import SweepTable
 
 TYPES = KEYS | COLUMNS
-FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns")
+ERROR = ("expected_error", "validated", "error_basis")
+FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns", "fits", *ERROR)
 
 
 def digest(table: SweepTable) -> dict[str, Any]:
-    """Number of rows and failures, each error once, evidence, semantics, warnings, and `best`."""
+    """Number of rows and failures, each error once, evidence, semantics, expected errors, and `best`."""
     good, failed = table.good, table.rows[table.rows["error"] != ""]
     return {
         "cells": len(table.rows),
@@ -28,19 +30,36 @@ def digest(table: SweepTable) -> dict[str, Any]:
         "evidence": max(good["evidence"], key=EVIDENCE.index, default=""),
         "semantics": ", ".join(dict.fromkeys(good["semantics"])),
         "warnings": sorted({warning for lines in good["warnings"] for warning in lines}),
+        "expected_errors": [text for text in dict.fromkeys(map(band, _rows(good))) if text],
         "best": best(table),
     }
 
 
 def best(table: SweepTable) -> list[dict[str, Any]]:
-    """For each setting, the fastest policy that is no yardstick: the varied columns, the policy, its figures."""
+    """For each setting, the fastest policy that is no yardstick, and who is level with it (see `specmoe.level`).
+
+    A row has the varied columns, the policy, its figures, and `level`: names of the policies that are level, the
+    fastest first. Policies are compared with the same values of whatever is no policy's own.
+    """
     good = table.good[~table.good["yardstick"].astype(bool)]
     names = [name for name in (*KEYS, *table.varied) if name != "policy" and not _of_policy(name)]
+    if good.groupby("policy")["style"].nunique().max() < 2:
+        names.remove("style")  # nobody chose it: policies that hold every expert have their own
     apart = [name for name in names if good[name].nunique(dropna=False) > 1]
     own = [name for name in table.varied if _of_policy(name)]
     parts = [part for _, part in good.groupby(apart, sort=False, dropna=False)] if apart else [good]
-    rows = [part.sort_values(["latency_mean_ns", "policy"], kind="stable").iloc[0] for part in parts if len(part)]
-    return [_plain(row[[*apart, "policy", *own, *FIGURES]]) for row in rows]
+    ranked = [part.sort_values(["latency_mean_ns", "policy"], kind="stable") for part in parts if len(part)]
+    return [_plain(part.iloc[0][[*apart, "policy", *own, *FIGURES]]) | {"level": _level(part)} for part in ranked]
+
+
+def _level(part: pd.DataFrame) -> list[str]:
+    """Names of the policies level with that of the first row."""
+    lead = lead_of(map(timed, _rows(part.drop_duplicates("policy"))))
+    return [each.policy for each in lead.level]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _of_policy(name: str) -> bool:
