@@ -1,6 +1,7 @@
 """The answer of a sweep: which policy is fastest, its distance from the bounds, and which lever would help most.
 
-A lever is a neighbouring cell: the next larger number of slots, the next faster link, a smaller format in no more VRAM.
+A lever is a neighbouring cell: the next faster link, a smaller format in no more VRAM; and what the next smaller number
+of slots costs, since the answer is for the largest.
 For better predictions, the oracle gives the bound. Each lever counts with the policy that is fastest there.
 """
 
@@ -11,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from specmoe.analysis.crossover import crossover_of
 from specmoe.analysis.figures.setting import NO_POLICY, Setting, ms, percent, settings_of, times, told
-from specmoe.analysis.point import GIB, Point, bounds_of, ranked, shown, three_digits, winner
+from specmoe.analysis.point import GIB, Point, bounds_of, lead, shown, three_digits, winner
+from specmoe.level import Lead
 from specmoe.summary import SCALE, SET
 from specmoe.sweep_table import SweepTable
 
 LINKS = (SET, SCALE)
-PREDICTOR = "predictor"
+PREDICTOR, FEWER = "predictor", "slots"
 PINNED = "host_to_device.pinned.bandwidth"
 
 
@@ -37,12 +40,14 @@ def levers_of(setting: Setting, best: Point) -> list[Lever]:
 
 
 def _slots(setting: Setting, best: Point) -> Lever | None:
-    found = _next(setting, "slots", best.about.slots)
+    """What the next smaller number of slots costs: the answer is for the largest one."""
+    smaller = [value for value in _values(setting, "slots") if value < setting.main.get("slots", 0)]
+    found = winner([c.point for c in setting.along("slots") if c.where["slots"] == max(smaller, default=None)])
     if found is None:
         return None
-    more = (found.about.slots - best.about.slots) * best.about.expert_bytes / GIB
-    what = f"{found.about.slots} slots instead of {best.about.slots} ({three_digits(more)} GiB more)"
-    return _lever("slots", best, found, what)
+    less = (best.about.slots - found.about.slots) * best.about.expert_bytes / GIB
+    what = f"{found.about.slots} slots instead of {best.about.slots} ({three_digits(less)} GiB less)"
+    return _lever(FEWER, best, found, what)
 
 
 def _link(setting: Setting, best: Point) -> Lever | None:
@@ -118,8 +123,9 @@ class SettingAnswer:
     latency_ns: float
     tokens_per_second: float
     vram_gib: float  # for experts
-    runner_up: str | None
-    ahead: float | None  # share of the runner-up's mean step that the policy saves
+    level: tuple[str, ...]  # policies level with it, the fastest first
+    runner_up: str | None  # the fastest that is not level
+    ahead: float | None  # share of the runner-up's mean step that the policy saves; None where others are level
     of_oracle: float  # mean step in units of the oracle's in the same slots; nan if it is not known
     of_floor: float
     levers: tuple[Lever, ...]  # the one that helps most first
@@ -127,6 +133,10 @@ class SettingAnswer:
     evidence: str
     semantics: str
     warnings: tuple[str, ...]
+    fits: str  # what is said where there is nothing to offload
+    band: str  # expected error and its basis
+    crossover: str  # which policy is fastest where, along the link or the slots; empty where it is always the same
+    headline: str
     sentences: tuple[str, ...]
 
 
@@ -158,7 +168,9 @@ def _of(setting: Setting) -> SettingAnswer | None:
     best = winner(points)
     if best is None:
         return None
-    others = [point for point in ranked(points) if not point.yardstick and point is not best]
+    found = lead(points)
+    assert found is not None, "there is a winner"
+    behind, fits, band, crossover = found.behind, best.about.fits, best.about.band, crossover_of(setting)
     bounds = bounds_of(points)
     levers = tuple(levers_of(setting, best))
     ratios = [best.latency_ns / bounds[name] for name in ("oracle", "floor")]
@@ -168,8 +180,9 @@ def _of(setting: Setting) -> SettingAnswer | None:
         latency_ns=best.latency_ns,
         tokens_per_second=best.tokens_per_second,
         vram_gib=best.vram_gib,
-        runner_up=others[0].about.policy if others else None,
-        ahead=1 - best.latency_ns / others[0].latency_ns if others else None,
+        level=tuple(each.policy for each in found.level),
+        runner_up=None if behind is None else behind.policy,
+        ahead=found.ahead,
         of_oracle=ratios[0],
         of_floor=ratios[1],
         levers=levers,
@@ -177,29 +190,45 @@ def _of(setting: Setting) -> SettingAnswer | None:
         evidence=best.about.evidence,
         semantics=best.about.semantics,
         warnings=best.about.warnings,
-        sentences=(_verdict(setting, best, others, ratios), *_advice(levers)),
+        fits=fits,
+        band=band,
+        crossover=crossover,
+        headline=f"{found.verdict}: {three_digits(best.tokens_per_second)} tokens/s",
+        sentences=tuple(
+            text
+            for text in (
+                fits and f"{fits[0].upper()}{fits[1:]}.",
+                _verdict(setting, best, found, ratios),
+                crossover,
+                band and f"Expected error: {band}.",
+                *_advice(levers),
+            )
+            if text
+        ),
     )
 
 
-def _verdict(setting: Setting, best: Point, others: Sequence[Point], ratios: Sequence[float]) -> str:
-    """One sentence: policy, speed, lead, distance from the bounds."""
+def _verdict(setting: Setting, best: Point, found: Lead, ratios: Sequence[float]) -> str:
+    """One sentence: policies, speed, lead, distance from the bounds."""
     where = setting.told()
     rate = three_digits(best.tokens_per_second)
     text = f"{where}: " if where else ""
-    text += f"{best.about.policy} is fastest, {ms(best.latency_ns)} a step ({rate} tokens/s)"
-    if others:
-        text += f", {percent(1 - best.latency_ns / others[0].latency_ns)} less than {others[0].about.policy}"
+    text += f"{found.verdict}, {ms(best.latency_ns)} a step ({rate} tokens/s)"
+    if found.level:
+        text += f", {found.why_level}"
+    elif found.ahead is not None and found.behind is not None:
+        text += f", {percent(found.ahead)} less than {found.behind.policy}"
     known = [(ratio, name) for ratio, name in zip(ratios, ("oracle", "floor"), strict=True) if not math.isnan(ratio)]
     return text + "".join(f"; {times(ratio)} the {name}" for ratio, name in known) + "."
 
 
 def _advice(levers: Sequence[Lever]) -> list[str]:
     """What can be bought or chosen, the best first; and what predictions could give, which nobody sells."""
-    first, *others = [lever.sentence for lever in levers if lever.name != PREDICTOR] or [""]
-    helps = any(lever.gain > 0 for lever in levers if lever.name != PREDICTOR)
+    first, *others = [lever.sentence for lever in levers if lever.name not in (PREDICTOR, FEWER)] or [""]
+    helps = any(lever.gain > 0 for lever in levers if lever.name not in (PREDICTOR, FEWER))
     what = (
         "Of the next steps in the table, which differ in size and price, most is saved by" if others else "What helps"
     )
     bought = [f"{what if helps else 'Nothing that was tried helps'}: {first}"] if first else []
-    bound = [lever.sentence for lever in levers if lever.name == PREDICTOR]
+    bound = [lever.sentence for name in (FEWER, PREDICTOR) for lever in levers if lever.name == name]
     return [*bought, *(f"{text[0].upper()}{text[1:]}" for text in (*others, *bound))]

@@ -13,6 +13,7 @@ from typing import Any
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.quantity import OPTIONAL, REQUIRED
+from specmoe.level import Lead, Timed, band, fits, lead_of, timed
 from specmoe.results import RunResult
 from specmoe.summary import BOUNDS, CHOICES, SCALE, SET, summary
 
@@ -84,6 +85,8 @@ class About:
     style: str = ""  # in which experts are multiplied and launched; empty where it is not known
     changed: tuple[str, ...] = ()  # values that are not the profile's or the policy's own: name=value
     bounds: Mapping[str, float] = field(default_factory=dict)  # mean step, ns, by `BOUNDS`
+    fits: str = ""  # what is said where every expert has a slot
+    band: str = ""  # the expected error and its basis, where they are known
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Point:
     tokens_per_second: float = math.nan
     bytes_loaded: float = math.nan  # in a step
     tail: Tail = UNKNOWN
+    sem_ns: float = 0.0  # standard error of the mean step
+    error: float = 0.0  # expected, of the mean step: a share
 
     @property
     def latency_ns(self) -> float:
@@ -135,6 +140,16 @@ class Point:
     def all_resident(self) -> bool:
         """Whether no slots were shared, as every expert had one."""
         return self.about.all_resident
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether every expert was in VRAM, in slots that the configuration has or in slots of the policy's own."""
+        return self.all_resident or (self.about.fits != "" and self.bytes_loaded == 0)
+
+    @property
+    def timed(self) -> Timed:
+        """The mean step and what is not known of it."""
+        return Timed(self.about.policy, self.latency_ns, self.sem_ns, self.error)
 
     @property
     def yardstick(self) -> bool:
@@ -164,7 +179,10 @@ def point_of_row(row: Mapping[str, Any]) -> Point:
         cliff_slots=int(row["cliff_slots"]),
         changed=changes(row),
         bounds={name: float(row[name]) for name in BOUNDS},
+        fits=fits(row),
+        band=band(row),
     )
+    judged = timed(row)
     steps, loaded = int(row["steps"]), int(row["bytes_loaded"])
     loads = int(row["prefetch_loads"]) + int(row["demand_loads"])
     prefetched, compute, stall = int(row["prefetch_loads"]), row["compute_ns"] / steps, row["stall_ns"] / steps
@@ -181,6 +199,8 @@ def point_of_row(row: Mapping[str, Any]) -> Point:
         tokens_per_second=float(row["tokens_per_second"]),
         bytes_loaded=loaded / steps,
         tail=Tail(*(float(row[f"latency_{name}_ns"]) for name in ("p50", "p95", "p99", "max"))),
+        sem_ns=judged.sem_ns,
+        error=judged.error,
     )
 
 
@@ -201,6 +221,12 @@ def ranked(points: Sequence[Point]) -> list[Point]:
 def winner(points: Sequence[Point]) -> Point | None:
     """The fastest that is no yardstick."""
     return next((point for point in ranked(points) if not point.yardstick), None)
+
+
+def lead(points: Sequence[Point]) -> Lead | None:
+    """The fastest that is no yardstick, and who is level with it; None if all are yardsticks."""
+    real = [point.timed for point in points if not point.yardstick]
+    return lead_of(real) if real else None
 
 
 def visible_limit(values: Sequence[float]) -> float:

@@ -61,7 +61,11 @@ def row(policy: str = "on-demand-lru", ms: float = 4.0, **changes: Any) -> dict[
         "expert_bytes": 2**24,  # 64 slots are 1 GiB
         "num_layers": 6,
         "cliff_slots": 5,
+        "latency_sem_ns": 0,
         "yardstick": False,
+        "fits": False,
+        "expected_error": math.nan,
+        "validated": False,
         "semantics": "event-atomic",
         "evidence": "assumed",
         "staggered": True,

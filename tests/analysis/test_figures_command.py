@@ -59,7 +59,7 @@ def test_bad_input_is_one_line_and_writes_nothing(swept: Path, tmp_path: Path) -
     for places, told in (
         ([bad], "no cell of the sweep has figures: no room"),
         ([tmp_path / "nowhere"], "not a sweep of specmoe"),
-        ([tmp_path / "old"], "schema 0: 3 expected"),
+        ([tmp_path / "old"], "schema 0: 4 expected"),
         ([swept, tmp_path / "x" / ".." / "one"], "two sweeps have directories of the same name"),
     ):
         done = CliRunner().invoke(app, ["plot", *map(str, places), "--out", str(tmp_path / "figures")])

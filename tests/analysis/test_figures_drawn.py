@@ -183,12 +183,11 @@ def test_warnings_that_hold_for_all_are_in_the_caption() -> None:
 def test_by_hand_latency() -> None:
     one = DRAWN["grid"]["latency"]
     assert one.title == (
-        "lookahead is fastest: 3.50 ms per step, 12 % ahead of on-demand-lru "
-        "(128 slots, host_to_device.pinned.bandwidth=10 GB/s)"
+        "lookahead is fastest: 2.75 ms per step, 8.3 % ahead of on-demand-lru "
+        "(256 slots, host_to_device.pinned.bandwidth=10 GB/s)"
     )
-    assert (
-        one.reading
-        == "lookahead is fastest: 3.50 ms per step, 12 % less than on-demand-lru, and 1.75 times what the oracle needs."
+    assert one.reading == (
+        "lookahead is fastest: 2.75 ms per step, 8.3 % less than on-demand-lru, and 1.38 times what the oracle needs."
     )
     names = [label.get_text() for label in one.figure.axes[0].get_yticklabels()]
     assert names == ["gpu-only", "oracle", "lookahead", "on-demand-lru"]
@@ -258,12 +257,12 @@ def test_an_oracle_that_is_beaten_everywhere() -> None:
 def test_by_hand_speed_up_against_the_link() -> None:
     one = DRAWN["grid"]["link"]
     found = curves(one.figure.axes[0])
-    assert found["lookahead"] == [(10, pytest.approx(4 / 3.5)), (20, pytest.approx(3 / 2.75))]
-    assert found["oracle"] == [(10, 2.0), (20, 1.5)]
-    assert one.title == "lookahead gains most over on-demand-lru: 1.14 times as fast at 10 GB/s (128 slots)"
+    assert found["lookahead"] == [(10, pytest.approx(3 / 2.75)), (20, pytest.approx(2.5 / 2.375))]
+    assert found["oracle"] == [(10, 1.5), (20, 1.25)]
+    assert one.title == "lookahead gains most over on-demand-lru: 1.09 times as fast at 10 GB/s (256 slots)"
     assert one.reading == (
-        "At 10 GB/s lookahead is fastest, 1.14 times as fast as on-demand-lru; "
-        "at 20 GB/s lookahead is fastest, 1.09 times as fast as on-demand-lru."
+        "At 10 GB/s lookahead is fastest, 1.09 times as fast as on-demand-lru; "
+        "at 20 GB/s lookahead is fastest, 1.05 times as fast as on-demand-lru."
     )
 
 

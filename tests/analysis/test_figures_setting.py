@@ -11,6 +11,7 @@ from sweep_rows import LINK, crowd, failed, grid, guess, oracle, resident, row, 
 
 from specmoe.analysis.figures.setting import Setting, settings_of, told
 from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile
 
 ASSUMED = "set.predictor.assumed_precision"
 FLOOR, ISSUE = "scale.dense.layer_floor", "scale.host.graph.issue"
@@ -35,11 +36,38 @@ def test_a_table_without_figures_is_refused_with_the_first_error() -> None:
 def test_by_hand_main_values() -> None:
     rows = [row(slots=s, batch=b, **{LINK: v}) for s in (64, 128, 256, 512) for b in (1, 8) for v in (1e10, 2e10)]
     found = setting(*rows)
-    assert found.main == {LINK: 1e10, "batch": 1, "slots": 128}
-    assert [cell.point.about.slots for cell in found.along()] == [128]
+    assert found.main == {LINK: 1e10, "batch": 1, "slots": 512}
+    assert [cell.point.about.slots for cell in found.along()] == [512]
     assert [cell.point.about.slots for cell in found.along("slots")] == [64, 128, 256, 512]
     assert [cell.where["batch"] for cell in found.along("batch")] == [1, 8]
     assert [cell.where[LINK] for cell in found.along(LINK, slots=64)] == [1e10, 2e10]
+
+
+@pytest.mark.parametrize("profile", ["rtx3090", "h200-sxm-141gb"])
+def test_of_links_the_nearest_to_the_profiles_own_is_the_main_value(profile: str) -> None:
+    known = load_profile(profile)
+    own = known["host_to_device.pinned.bandwidth"] if profile == "rtx3090" else known.plateau("host_to_device.pinned")
+    found = setting(*[row(profile=profile, **{LINK: own * factor}) for factor in (0.3, 0.5, 0.9, 1.2, 2)])
+    assert found.main == {LINK: own * 0.9}
+
+
+def test_the_profiles_own_link_is_the_main_one_where_it_was_run() -> None:
+    found = setting(*[row(profile="rtx3090", **{LINK: rate}) for rate in (1e10, 2e10, 2.5e10)], row(profile="rtx3090"))
+    assert found.main == {LINK: None}
+
+
+def test_who_holds_every_expert_is_a_yardstick_but_where_all_fit() -> None:
+    held: dict[str, Any] = {"slots": 768, "fits": True, "bytes_loaded": 0, "style": "grouped-wait"}
+    found = setting(resident(style="grouped-wait"), row(), row(slots=768), row("gpu-only", **held))
+    assert found.main == {"slots": 768}
+    assert [(cell.policy, cell.point.yardstick) for cell in found.along()] == [
+        ("on-demand-lru", False),
+        ("gpu-only", False),
+    ]
+    assert {cell.policy: cell.point.yardstick for cell in found.along(slots=64)} == {
+        "gpu-only": True,
+        "on-demand-lru": False,
+    }
 
 
 def test_what_most_cells_have_is_the_main_value() -> None:
@@ -66,7 +94,7 @@ def test_an_empty_factor_is_one_and_the_main_value() -> None:
 
 def test_who_holds_every_expert_is_in_every_slice_of_slots_and_moves_no_main_value() -> None:
     found = setting(*[row(slots=s) for s in (64, 128, 256)], *[resident()] * 9)
-    assert found.main == {"slots": 128}
+    assert found.main == {"slots": 256}
     assert [cell.policy for cell in found.along()] == ["on-demand-lru", "gpu-only"]
 
 
@@ -89,7 +117,7 @@ def test_a_number_of_the_machine_is_everybodys() -> None:
 
 def test_the_slice_is_told_in_words() -> None:
     found = setting(*[row(slots=s, batch=b, **{LINK: v}) for s in (64, 128) for b in (1, 8) for v in (1e10, 2e10)])
-    assert found.told() == "64 slots, batch 1, host_to_device.pinned.bandwidth=10 GB/s"
+    assert found.told() == "128 slots, batch 1, host_to_device.pinned.bandwidth=10 GB/s"
     assert found.told("slots", LINK) == "batch 1"
 
 

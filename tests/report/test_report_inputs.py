@@ -95,7 +95,7 @@ def test_another_schema_names_both(tmp_path: Path) -> None:
     sweep_dir(tmp_path)
     manifest = tmp_path / "sweep.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 7}))
-    assert "schema 7: 3 expected" in complaint(tmp_path)
+    assert "schema 7: 4 expected" in complaint(tmp_path)
 
 
 def test_half_a_sweep(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from specmoe.analysis.point import (
     Point,
     bounds_of,
     caption,
+    lead,
     parts_within,
     ranked,
     three_digits,
@@ -228,16 +229,13 @@ def of_copies(setting: Setting) -> Drawn | None:
 
 def headline(points: Sequence[Point]) -> str:
     """The fastest policy and its lead in a title, e.g. lookahead is fastest: 2.51 ms per step, 8 % ahead of static."""
-    best = winner(points)
-    if best is None:
+    found = lead(points)
+    if found is None:
         return NO_POLICY.removesuffix(".")
-    others = [point for point in ranked(points) if not point.yardstick and point is not best]
-    text = f"{best.about.policy} is fastest: {ms(best.latency_ns)} per step"
-    if not others:
+    text = f"{found.verdict}: {ms(found.best.mean_ns)} per step"
+    if found.ahead is None or found.behind is None:
         return text
-    lead = 1 - best.latency_ns / others[0].latency_ns
-    how = f"{percent(lead)} ahead of" if lead else "as fast as"
-    return f"{text}, {how} {others[0].about.policy}"
+    return f"{text}, {percent(found.ahead)} ahead of {found.behind.policy}"
 
 
 def fastest(points: list[Point]) -> str:
@@ -245,10 +243,13 @@ def fastest(points: list[Point]) -> str:
     best = winner(points)
     if best is None:
         return NO_POLICY
-    text = f"{best.about.policy} is fastest: {ms(best.latency_ns)} per step"
-    others = [point for point in ranked(points) if not point.yardstick and point is not best]
-    if others:
-        text += f", {percent(1 - best.latency_ns / others[0].latency_ns)} less than {others[0].about.policy}"
+    found = lead(points)
+    assert found is not None, "there is a winner"
+    text = f"{found.verdict}: {ms(best.latency_ns)} per step"
+    if found.level:
+        text += f", {found.why_level}"
+    elif found.behind is not None and found.ahead is not None:
+        text += f", {percent(found.ahead)} less than {found.behind.policy}"
     ratio = best.latency_ns / best.bound_ns("oracle")
     return f"{text}." if math.isnan(ratio) else f"{text}, and {times(ratio)} what the oracle needs."
 

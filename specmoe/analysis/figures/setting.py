@@ -3,14 +3,17 @@
 A `Setting` holds the rows of one trace on one machine with one model. If more varies than a figure shows, the figure
 shows a slice: each column that is not on its axes keeps its main value. Nothing is averaged over configurations.
 
-The main value of a column is the one in most cells. Ties go to the factor 1, to the value that no row sets, to the
-smallest batch, to the lower median of other numbers, to the first text by alphabet. A parameter that only some policies
+The main value is what was asked for: of slots the largest number, of a number of the machine the profile's own or else
+the nearest to it (by ratio; of two, the lower). Of another column it is the value in most cells. Ties go to the factor
+1, to the value that no row sets, to the smallest batch, to the lower median of other numbers, to the first text by
+alphabet. A parameter that only some policies
 have (e.g. assumed precision) does not exclude the other policies. The slot count and the style do not exclude policies
 that hold every expert.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from specmoe.analysis.lines import Looks, looks
 from specmoe.analysis.point import MS, Point, known, of_machine, point_of_row, shown, three_digits
 from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.summary import KEYS, SCALE, SET
 from specmoe.sweep_table import SweepTable
 
@@ -80,10 +84,15 @@ class Cell(NamedTuple):
 
 def main_value(column: str, cells: Sequence[Cell]) -> Value:
     """The main value of a column among the cells, at least one."""
-    sharing = [cell for cell in cells if not cell.point.all_resident] or cells
+    apart = [c for c in cells if not (c.point.holds_all if column == "style" else c.point.all_resident)]
+    sharing = apart or cells
     found = Counter(cell.where[column] for cell in sharing)
     if column.startswith(SCALE) and 1.0 in found:
         return 1.0
+    if column == "slots":
+        return max(found)
+    if of_machine(column) and (nearest := _nearest(column, found, cells[0])) is not None:
+        return nearest if nearest in found else None
     unset = {cell.policy for cell in sharing if cell.where[column] is None}
     if not of_machine(column) and len(found) > 1 and unset != {cell.policy for cell in sharing}:
         found.pop(None, None)  # a value of some policies' own: the others never set it
@@ -93,26 +102,50 @@ def main_value(column: str, cells: Sequence[Cell]) -> Value:
     return min(most) if column == "batch" else median_low(most)
 
 
+def _nearest(column: str, values: Iterable[Value], cell: Cell) -> Value:
+    """Of a number of the machine, the value nearest to the profile's own; None where that is not known.
+
+    A value that is not among those given stands for cells that leave the profile's own.
+    """
+    name = column.removeprefix(SET)
+    numbers = [value for value in values if isinstance(value, float | int) and value > 0]
+    try:
+        profile = load_profile(cell.where["profile"])
+        own = float(profile[name] if name in profile else profile.plateau(name.removesuffix(".bandwidth")))
+    except (InputError, KeyError):
+        return None
+    if None in values or own <= 0 or not numbers:
+        return own if None in values else None
+    return min(sorted(numbers), key=lambda value: abs(math.log(value / own)))
+
+
 def held(cells: Iterable[Cell], column: str, value: Value) -> list[Cell]:
     """Those at a value, and of policies that have none there those on which the column has no bearing."""
     cells = list(cells)
-    there = {cell.policy for cell in cells if cell.where[column] == value}
-    return [cell for cell in cells if cell.where[column] == value or _unmoved(cell, column, there)]
+    there = {cell.policy for cell in cells if cell.where[column] == value and not cell.point.all_resident}
+    return [
+        cell
+        for cell in cells
+        if _unmoved(cell, column, there)
+        or (cell.where[column] == value and not (cell.point.all_resident and cell.policy in there))
+    ]
 
 
 def _unmoved(cell: Cell, column: str, there: set[str]) -> bool:
     if column == "slots":
-        return cell.point.all_resident
-    if column == "style" and cell.point.all_resident:
+        return cell.point.all_resident and cell.policy not in there
+    if column == "style" and cell.point.holds_all:
         return cell.policy not in there
     return cell.where[column] is None and cell.policy not in there and not of_machine(column)
 
 
 def distinct(cells: Iterable[Cell], free: Sequence[str]) -> list[Cell]:
-    """The first cell of each policy at each value of the free columns."""
+    """The first cell of each policy at each value of the free columns; of one that holds all, the first that fits."""
     found: dict[Any, Cell] = {}
     for cell in cells:
-        found.setdefault((cell.policy, *(cell.where[name] for name in free)), cell)
+        key = (cell.policy, *(cell.where[name] for name in free))
+        if key not in found or (found[key].point.all_resident and not cell.point.yardstick):
+            found[key] = cell
     return list(found.values())
 
 
@@ -137,10 +170,12 @@ class Setting:
     @cached_property
     def varying(self) -> list[str]:
         """Columns that take several values, in the order in which main values are chosen: those of hardware first."""
-        columns = [name for name in reversed(list(self.cells[0].where)) if name not in SETTING]
-        shared = [cell for cell in self.cells if not cell.point.all_resident] or self.cells  # of slots
-        apart = ("slots", "style")  # policies that hold every expert have their own
-        return [name for name in columns if len({c.where[name] for c in (shared if name in apart else self.cells)}) > 1]
+        columns = [name for name in reversed(list(self.cells[0].where)) if name not in (*SETTING, "slots")]
+        apart = {  # policies that hold every expert have their own
+            "slots": [cell for cell in self.cells if not cell.point.all_resident] or self.cells,
+            "style": [cell for cell in self.cells if not cell.point.holds_all] or self.cells,
+        }
+        return [name for name in (*columns, "slots") if len({c.where[name] for c in apart.get(name, self.cells)}) > 1]
 
     @cached_property
     def main(self) -> dict[str, Value]:

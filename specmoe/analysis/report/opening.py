@@ -102,7 +102,7 @@ def _failures(studies: Sequence[Study]) -> Iterator[Note]:
 RIVALS = 4  # policies beside the best that are shown
 BOUNDS = {"floor": "floor: all experts resident", "oracle": "oracle: perfect knowledge"}
 LEVERS = {  # what a lever of the answer is: a thing to buy, or something else
-    "slots": ("Buy next", "more VRAM"),
+    "slots": ("Choose next", "less VRAM"),
     "link": ("Buy next", "a faster link"),
     "format": ("Choose next", "a smaller format"),
     PREDICTOR: ("What could help", "better predictions"),
@@ -134,19 +134,26 @@ def _plain(title: str, *more: Html) -> Opening:
 
 
 def _of_study(table: SweepTable, answer: Answer) -> Opening:
-    """Of its first setting with a policy that could be built."""
+    """Of its first setting with a policy that could be built; of several, each has its headline."""
     if not answer.settings:
         return _plain(NO_POLICY.removesuffix("."))
     first, several = answer.settings[0], len(answer.settings)
     slices = ((setting, [cell.point for cell in setting.along()]) for setting in settings_of(table))
     setting, points = next((setting, points) for setting, points in slices if winner(points) is not None)
     order = [point for point in ranked(points) if not point.yardstick]
-    said = f" is fastest: {three_digits(first.tokens_per_second)} tokens/s"
-    heading = tag("h1", tag("span", first.policy, class_="accent"), said)
+    title, *others = [_headline(each, several > 1) for each in answer.settings]
+    heading = join([tag("h1", title), *(tag("p", tag("strong", other), class_="lead") for other in others)])
+    verdict = tag("p", f"{first.headline}.", class_="lead") if first.fits else None
+    crossover = tag("p", first.crossover, class_="lead") if first.crossover else None
     where = tag("p", _where(order[0], several, bool(setting.varying)), class_="lead")
-    return Opening(
-        first.policy + said, join([heading, where, _facts(first, order[0]), _bars(order, bounds_of(points))])
-    )
+    shown = (heading, verdict, crossover, where, _facts(first, order[0]), _bars(order, bounds_of(points)))
+    return Opening("; ".join([title, *others][:NAMED]), join([part for part in shown if part is not None]))
+
+
+def _headline(setting: SettingAnswer, named: bool) -> str:
+    """What is said first of a setting; `named` where there are others."""
+    text = "Fits: nothing to offload" if setting.fits else setting.headline
+    return f"{setting.where}: {text}" if named else text
 
 
 def _where(best: Point, several: int, varied: bool) -> str:
@@ -164,6 +171,11 @@ def _where(best: Point, several: int, varied: bool) -> str:
 def _facts(answer: SettingAnswer, best: Point) -> Html:
     """The answer in numbers, each with a remark."""
     facts: list[Fact] = [("A step takes", ms(answer.latency_ns), f"one in a hundred {ms(best.tail.p99)} or more")]
+    if answer.level:
+        facts.append(("Level with", listed(answer.level), "not told apart by the expected error or the noise"))
+    if answer.band:
+        error, _, basis = answer.band.partition(": ")
+        facts.append(("Expected error", error, basis))
     if answer.ahead is not None:
         facts.append(("Ahead of the next by", percent(answer.ahead), f"of the time that {answer.runner_up} takes"))
     if not math.isnan(answer.of_oracle):

@@ -14,6 +14,7 @@ from specmoe.analysis.report.html import Column, Html, Row, join, plain_table, t
 from specmoe.analysis.report.inputs import Study
 from specmoe.analysis.report.opening import distinct
 from specmoe.analysis.report.svg import inline_svg
+from specmoe.level import band
 from specmoe.validation_table import Validation
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def evidence(studies: Sequence[Study]) -> Html:
         found = distinct(studies, column)
         if found:
             parts += [tag("h3", title), tag("ul", *(tag("li", text) for text in found), class_=column)]
+    rows_of_all = (row for study in studies for row in study.table.good.to_dict("records"))
+    bands = sorted({band({str(name): value for name, value in row.items()}) for row in rows_of_all} - {""})
+    if bands:
+        parts += [tag("h3", "Expected errors"), tag("ul", *(tag("li", text) for text in bands), class_="bands")]
     return join(parts)
 
 
