@@ -6,8 +6,6 @@ A policy is level with the fastest if its mean step is longer by no more than th
 - `NOISE` standard errors of the difference of the two means, that of routing as the steps show it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

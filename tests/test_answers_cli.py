@@ -1,7 +1,5 @@
 """What commands say where everything fits, where policies are level, and of the error to expect."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Who is level with the fastest, by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

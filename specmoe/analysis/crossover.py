@@ -4,8 +4,6 @@ A crossing lies between two neighbouring cells with different winners. Its place
 taken as linear in between, are equal: linear in the time of a byte along a link, in the number along slots.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -63,8 +61,8 @@ def told(places: Sequence[At], column: str) -> str:
     if len(level) == len(places):
         return f"{listed(winners)} are level {_span(places, column)}."
     if len(steps) > MOST:
-        ends = (f"{at.best} at {_value(at.value, column)}" for at in (places[0], places[-1]))
-        return f"The fastest policy changes {len(steps)} times {_span(places, column)}: {' and '.join(ends)}."
+        outer = (f"{at.best} at {_value(at.value, column)}" for at in (places[0], places[-1]))
+        return f"The fastest policy changes {len(steps)} times {_span(places, column)}: {' and '.join(outer)}."
     ends = [_value(crossing(one, other, column), column) for one, other in steps]
     parts = [f"{steps[0][0].best} is fastest below {ends[0]}"]
     parts += [f"{one.best} up to {end}" for (one, _), end in zip(steps[1:], ends[1:], strict=True)]

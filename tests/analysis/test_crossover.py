@@ -1,7 +1,5 @@
 """Where another policy becomes the fastest: the sentence, by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
