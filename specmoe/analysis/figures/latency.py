@@ -110,7 +110,7 @@ def end_text(point: Point, limit: float, best: bool) -> str:
     text = f"{three_digits(point.latency_ns / MS)} ms"
     ratio = point.latency_ns / point.bound_ns("oracle")
     if best and not math.isnan(ratio):
-        text += f", fastest: {three_digits(ratio)} x the oracle"
+        text += f", {three_digits(ratio)} x the oracle"
     if point.latency_ns > limit:
         text += f" ({100 * point.stall_ns / point.latency_ns:.0f} % stall)"
     return text
