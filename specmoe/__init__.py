@@ -7,8 +7,6 @@ To read the code, start with three files: `sim/decide/director.py` (what is load
 (when everything happens) and `sim/run.py` (how the two become a result). `docs/design.md` says why.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

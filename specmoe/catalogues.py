@@ -1,7 +1,5 @@
 """What specmoe ships and plug-ins bring, as DataFrames: policies, evictions, predictors, machines, model shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from typing import Any

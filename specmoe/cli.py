@@ -1,7 +1,5 @@
 """The `specmoe` command."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -7,8 +7,6 @@ SpecmoeError            anything a user can put right; the CLI prints it in one 
 └── MissingExtraError   an optional dependency is not installed; the message says how to get it
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

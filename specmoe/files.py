@@ -4,8 +4,6 @@ Every reader goes through `parsing`, which makes one InputError of all that a pa
 it. Only regular files are read: a FIFO or a device would be waited for without end.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -5,8 +5,6 @@ are asked for, or one that is not built in: a plug-in may use built-in ones whil
 used is left out; asking for it by name says why.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from importlib.metadata import EntryPoint, entry_points

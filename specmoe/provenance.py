@@ -1,7 +1,5 @@
 """Where a file or a result comes from: versions of the libraries that made it, and the date."""
 
-from __future__ import annotations
-
 import os
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version

@@ -4,8 +4,6 @@ Decision columns (`DECISIONS`) do not depend on hardware; two runs of the same d
 in them exactly. Timing columns (`TIMES`) are integer nanoseconds.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass, field
@@ -100,7 +98,7 @@ class RunResult:
             pq.write_table(table, fresh, compression="zstd")
 
     @classmethod
-    def load(cls, path: Path) -> RunResult:
+    def load(cls, path: Path) -> "RunResult":
         """Read what `save` wrote; raises InputError for anything else."""
         require_regular(path, "a result of specmoe")
         with parsing(path, "a result of specmoe"):

@@ -3,8 +3,6 @@
 Nothing here fails because a part is missing: an absent part is reported with its reason.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -44,11 +42,11 @@ class Inventory(NamedTuple):
     version: str
     python: str
     required: dict[str, str | None]
-    extras: tuple[Extra, ...]
-    traces: tuple[TraceEntry, ...]
-    profiles: tuple[ProfileEntry, ...]
+    extras: "tuple[Extra, ...]"
+    traces: "tuple[TraceEntry, ...]"
+    profiles: "tuple[ProfileEntry, ...]"
     shapes: tuple[str, ...]
-    predictors: tuple[PredictorEntry, ...]
+    predictors: "tuple[PredictorEntry, ...]"
     validations: tuple[Accuracy, ...]
     gpu: Usable
     matches: tuple[str | None, ...]

@@ -7,8 +7,6 @@ of parts (`compute_ns`, `stall_ns`, ...) are sums over all steps. "All steps" ar
 is a figure of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 

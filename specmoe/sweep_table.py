@@ -4,8 +4,6 @@ A cell is a configuration that was simulated. A cell that failed is a row too: i
 empty.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +62,7 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str | bool)
 
 
-def _words(column: pd.Series[Any]) -> pd.Series[Any]:
+def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """As the command line has them; nothing stays nothing."""
     return column.map(
         lambda value: None if pd.isna(value) else str(value).lower() if value in (True, False) else str(value)

@@ -1,7 +1,5 @@
 """Texts for people: what was read from files or options made visible, how an extra is installed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Runs as timelines: Chrome's trace event format, which ui.perfetto.dev opens."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,17 +1,13 @@
 """Reading TOML strictly: every complaint is one line naming file, field and what would be right."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from specmoe.errors import InputError, hint
 
 Record = TypeVar("Record")
-
-_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 class Place(NamedTuple):
@@ -23,7 +19,7 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return ": ".join(part for part in self if part)
 
-    def __truediv__(self, name: str) -> Place:
+    def __truediv__(self, name: str) -> "Place":
         return Place(self.file, f"{self.field}.{name}" if self.field else name)
 
     def wrong(self, complaint: str) -> InputError:
@@ -56,8 +52,9 @@ def read_record(cls: type[Record], place: Place, table: object, parts: Mapping[s
     fields = {field.name: field for field in dataclasses.fields(cls) if field.name not in parts}  # type: ignore[arg-type]
     needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
     found = require_names(place, table, needed, fields)
+    types = get_type_hints(cls)
     for name, value in found.items():
-        wanted = _TYPES.get(str(fields[name].type), str)
+        wanted = types[name] if types[name] in (int, float, bool) else str
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise (place / name).wrong(f"{value!r}: {_article(wanted)} expected")
         if isinstance(value, int | float) and not 0 <= value < math.inf:

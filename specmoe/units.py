@@ -6,8 +6,6 @@ exactly; people may write any case, a space before the unit, `8G` for `8GB`, and
 refused, as it means bits. A quantity that has a unit is never a bare number.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, Literal, NamedTuple
 

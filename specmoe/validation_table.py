@@ -8,8 +8,6 @@ Errors are shares. The JSON's `files` holds the SHA-256 of the other two, so fil
 mixed. Reports read these files with the classes that write them, and need no device.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -5,8 +5,6 @@ of slots costs, since the answer is for the largest.
 For better predictions, the oracle gives the bound. Each lever counts with the policy that is fastest there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Labels beside points, placed so that none covers a point or another label; equal inputs give equal places."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,16 +16,16 @@ class Box(NamedTuple):
     right: float
     top: float
 
-    def overlaps(self, other: Box) -> bool:
+    def overlaps(self, other: "Box") -> bool:
         """Whether they share more than an edge."""
         beside = self.right <= other.left or other.right <= self.left
         return not (beside or self.top <= other.bottom or other.top <= self.bottom)
 
-    def within(self, other: Box) -> bool:
+    def within(self, other: "Box") -> bool:
         """Whether no part is outside the other."""
         return self.left >= other.left and self.right <= other.right and self._rows_within(other)
 
-    def _rows_within(self, other: Box) -> bool:
+    def _rows_within(self, other: "Box") -> bool:
         return self.bottom >= other.bottom and self.top <= other.top
 
 
@@ -71,7 +69,7 @@ XY = tuple[float, float]
 
 
 def name_points(
-    chart: Figure, axes: Axes, names: Sequence[str], at: Sequence[XY], unnamed: Sequence[XY] = (), **look: Any
+    chart: "Figure", axes: "Axes", names: Sequence[str], at: Sequence[XY], unnamed: Sequence[XY] = (), **look: Any
 ) -> None:
     """Name each point where nothing else is, the `unnamed` points neither; a short line leads there.
 

@@ -3,8 +3,6 @@
 More than `TOLD_APART` lines nobody can follow: the others are thin and grey, under one name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +59,7 @@ def looks(points: Sequence[Point]) -> Looks:
     return dict(zip(sorted(chosen), LOOKS, strict=False))
 
 
-def draw(axes: Axes, lines: Sequence[Line], told_apart: Looks) -> None:
+def draw(axes: "Axes", lines: Sequence[Line], told_apart: Looks) -> None:
     """Each line in its look; those without one in grey, under one entry of the legend, which is the last."""
     others = [line for line in lines if line.name not in told_apart]
     for line in lines:
@@ -79,12 +77,12 @@ def split_far(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     return near, [line for line in lines if line not in near]
 
 
-def legend_beside(axes: Axes) -> None:
+def legend_beside(axes: "Axes") -> None:
     """At the right of the axes, from their top."""
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8)
 
 
-def scale(axes: Axes) -> None:
+def scale(axes: "Axes") -> None:
     """Logarithmic where a decade or more is spanned, with plain numbers at the ticks."""
     ends = axes.dataLim
     for axis, low, high in (("x", ends.x0, ends.x1), ("y", ends.y0, ends.y1)):
@@ -92,7 +90,7 @@ def scale(axes: Axes) -> None:
             logarithmic(axes, axis)
 
 
-def logarithmic(axes: Axes, axis: str) -> None:
+def logarithmic(axes: "Axes", axis: str) -> None:
     """1, 2, 5, 10, ... at the ticks of an axis, `x` or `y`."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

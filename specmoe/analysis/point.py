@@ -3,8 +3,6 @@
 A point comes from a row of `specmoe.summary`, that of a sweep or of a single result.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Titles and captions are broken into lines as wide as the figure. No display is needed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +29,7 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> tuple[Figure, Any]:
+def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> "tuple[Figure, Any]":
     """A figure of `rows` by `columns` panels, each `width` by `height` inches with its axes, as `subplots`."""
     import matplotlib as mpl
     from cycler import cycler
@@ -48,7 +46,7 @@ def figure(rows: int, columns: int, width: float = 5.0, height: float = 3.4) -> 
         return chart, chart.subplots(rows, columns)
 
 
-def panel(ax: Axes | None, width: float, height: float) -> Any:
+def panel(ax: "Axes | None", width: float, height: float) -> Any:
     """The Axes to draw on. Default: those of a new figure, in inches.
 
     The result is typed Any, since matplotlib's types lack some methods of Axes.
@@ -56,7 +54,7 @@ def panel(ax: Axes | None, width: float, height: float) -> Any:
     return figure(1, 1, width, height)[1] if ax is None else ax
 
 
-def describe(chart: Figure, title: str, caption: str) -> None:
+def describe(chart: "Figure", title: str, caption: str) -> None:
     """Write a title above all panels and a caption in small print below them."""
     chart.suptitle(title, fontsize=11, weight="bold")
     chart.supxlabel(caption, fontsize=7, color="0.35", linespacing=1.4)
@@ -71,7 +69,7 @@ def legend_below(axes: Any, inches: float = 0.42) -> None:
     axes.legend(frameon=False, ncols=5, fontsize=9, **below)
 
 
-def save(chart: Figure, png: Path) -> None:
+def save(chart: "Figure", png: Path) -> None:
     """Write a PNG of 120 dpi, whole or not at all."""
     with replacing(png) as fresh:
         chart.savefig(fresh, format="png", dpi=120)
@@ -81,7 +79,7 @@ KEPT = "\N{NO-BREAK SPACE}"
 CAPTION, TITLE = 17.5, 10.5  # characters an inch, of the widths that `describe` writes in
 
 
-def finish(chart: Figure, title: str, caption: str) -> None:
+def finish(chart: "Figure", title: str, caption: str) -> None:
     """`describe` with both texts broken to the figure's width; their own line breaks stay."""
     inches = float(chart.get_figwidth())
     describe(chart, broken(title, int(TITLE * inches)), broken(caption, int(CAPTION * inches)))

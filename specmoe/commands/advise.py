@@ -1,7 +1,5 @@
 """`specmoe advise`."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -112,13 +110,13 @@ def parse_rate(text: str) -> float:
     return quantity(f"--target {text}", "the target", text, "token/s")
 
 
-def _formats(option: str, names: list[str] | None) -> tuple[Format, ...]:
+def _formats(option: str, names: list[str] | None) -> "tuple[Format, ...]":
     from specmoe.hwprofiles.shape import FORMATS
 
     return tuple(dict.fromkeys(choice(option, name, FORMATS) for name in several(names)))
 
 
-def _plain(advice: Advice) -> dict[str, Any]:
+def _plain(advice: "Advice") -> dict[str, Any]:
     """The advice as plain values for programs; rates are tokens a second."""
     best, setting = advice.found.best, advice.setting
     row, low_high = best.row, advice.expected.rates(best.rate)
@@ -143,17 +141,17 @@ def _plain(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(trial: "Trial") -> dict[str, Any]:
     """A configuration and its figures, under the names of a sweep's columns."""
     figures = ("tokens_per_second", "hit_rate", "latency_mean_ns", "floor_ns", "oracle_ns", "vram_peak_bytes")
     return trial.config.fields | {name: trial.row[name] for name in figures}
 
 
-def _lever(lever: Lever) -> dict[str, Any]:
+def _lever(lever: "Lever") -> dict[str, Any]:
     return lever._asdict() | {"best": None if lever.best is None else lever.best.fields}
 
 
-def _reach(advice: Advice) -> dict[str, Any] | None:
+def _reach(advice: "Advice") -> dict[str, Any] | None:
     found = advice.reach
     if found is None:
         return None

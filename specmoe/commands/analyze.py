@@ -1,7 +1,5 @@
 """`specmoe analyze`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +54,7 @@ def _numbers(texts: list[str]) -> list[int]:
     return [whole(f"--batch {text}", scalar(text), *COUNTS["batch"]) for text in texts]
 
 
-def show(analysis: Analysis) -> None:
+def show(analysis: "Analysis") -> None:
     """Print a row per layer, what the columns mean, and the findings."""
     facts = analysis.facts
     trace = facts["trace"]

@@ -1,7 +1,5 @@
 """`specmoe collect`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +80,7 @@ def collect(
     _report(_run(job))
 
 
-def _run(job: CollectJob) -> dict[Any, Path]:
+def _run(job: "CollectJob") -> dict[Any, Path]:
     from specmoe.traces.collect import collect, quieten
 
     quieten()

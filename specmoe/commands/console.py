@@ -1,7 +1,5 @@
 """What all commands share: one-line errors, tables for people and programs, progress bars."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import io
@@ -223,7 +221,7 @@ def table(rows: list[dict[str, Any]], title: str | None = None) -> None:
         console.print()  # which is an edge of the roomy one
 
 
-def _table(rows: list[dict[str, Any]], title: str | None, tight: bool) -> Table:
+def _table(rows: list[dict[str, Any]], title: str | None, tight: bool) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -243,7 +241,7 @@ def _table(rows: list[dict[str, Any]], title: str | None, tight: bool) -> Table:
     return out
 
 
-def _plain(value: object, style: str = "") -> Text:
+def _plain(value: object, style: str = "") -> "Text":
     """A value as text in which nothing is markup."""
     from rich.text import Text
 
@@ -286,17 +284,17 @@ def note(text: str, *, head: str = "", **style: Any) -> None:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Progress]:
+def progress(unit: str) -> "Iterator[Progress]":
     """Progress on standard error: a bar with rate and time left on a terminal, a line every few seconds elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 
     class Name(ProgressColumn):
-        def render(self, task: Task) -> Text:
+        def render(self, task: Task) -> "Text":
             return _plain(task.description)
 
     class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
+        def render(self, task: Task) -> "Text":
             speed = task.finished_speed or task.speed or 0
             return _plain(f"{speed:,.{0 if speed >= SLOW else 1}f} {unit}/s")
 
@@ -311,7 +309,7 @@ def progress(unit: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def _lines(bar: Progress, unit: str) -> Iterator[None]:
+def _lines(bar: "Progress", unit: str) -> Iterator[None]:
     """A line about each unfinished task every PERIOD."""
     over = Event()
 

@@ -1,7 +1,5 @@
 """`specmoe demo`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +53,7 @@ def demo(
     console.say(f"report on one page: {page}", bold=True)
 
 
-def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path) -> list[Path]:
+def _plots(answers: "list[Answer]", sweep: "list[RunResult]", cliff: int, out: Path) -> list[Path]:
     from specmoe.analysis.figures.latency import headline, plot_bandwidth, plot_latency
     from specmoe.analysis.figures.memory import plot_memory
     from specmoe.analysis.figures.setting import titled
@@ -70,7 +68,7 @@ def _plots(answers: list[Answer], sweep: list[RunResult], cliff: int, out: Path)
     return files
 
 
-def _report(results: list[RunResult], steps: int, out: Path) -> Path:
+def _report(results: "list[RunResult]", steps: int, out: Path) -> Path:
     """All runs as one study, each once: two of the settings share some."""
     from specmoe.analysis.report import Inputs, Study, table_of, write_report
 

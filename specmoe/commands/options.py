@@ -1,7 +1,5 @@
 """Options that commands share, with their help and completion, and what their values mean."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 LINKS, TIERS, HOSTS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
 
 
-def home_of(tier: str, held: str | None, compressed_slots: int) -> Home:
+def home_of(tier: str, held: str | None, compressed_slots: int) -> "Home":
     """Where experts live; raises InputError for an unknown tier and for compressed slots without a format of theirs."""
     from specmoe.sim.config import Home
 
@@ -125,7 +123,7 @@ def _styles() -> Iterable[str]:
     return (*MULTIPLY, *LAUNCHING, *(f"{multiply}/{launch}" for multiply in MULTIPLY for launch in LAUNCHING))
 
 
-def style_named(name: str | None) -> KernelStyle | None:
+def style_named(name: str | None) -> "KernelStyle | None":
     """A style by its name, and none of none; raises InputError."""
     from specmoe.hwprofiles.style import style_of
 

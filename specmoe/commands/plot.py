@@ -1,7 +1,5 @@
 """`specmoe plot` and `specmoe report`: figures of sweeps, and one page about any results."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +54,7 @@ def _places(directories: list[Path], out: Path) -> dict[Path, Path]:
     return places
 
 
-def _drawn(table: SweepTable, place: Path) -> list[dict[str, str]]:
+def _drawn(table: "SweepTable", place: Path) -> list[dict[str, str]]:
     from specmoe.analysis.figures import each_figure
     from specmoe.analysis.style import save
     from specmoe.files import make_directory
@@ -110,7 +108,7 @@ def report(
     console.say(f"written: {out}")
 
 
-def _show_report(written: Report) -> None:
+def _show_report(written: "Report") -> None:
     console.say(written.title, bold=True)
     for name, answer in written.answers.items():
         console.say(f"\n{name}", bold=True)

@@ -1,7 +1,5 @@
 """`specmoe policies`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from specmoe.commands import console

@@ -1,7 +1,5 @@
 """`specmoe profile ...`: machines and models that are shipped, and the measurement of this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +53,7 @@ def measure(
     with console.progress("parts") as bar:
         task = bar.add_task("measure", total=None)
 
-        def on_progress(at: Progress) -> None:
+        def on_progress(at: "Progress") -> None:
             bar.update(task, completed=at.done, total=at.total, description=at.what)
             if at.skipped:
                 skipped.append(at.what)
@@ -65,7 +63,7 @@ def measure(
     _report(profile, out, skipped, perf_counter() - began)
 
 
-def _formats(names: list[str]) -> list[Format]:
+def _formats(names: list[str]) -> "list[Format]":
     from specmoe.errors import InputError, hint
     from specmoe.hwprofiles.shape import KERNEL_FORMATS
 
@@ -94,7 +92,7 @@ def _require_torch() -> None:
         raise MissingExtraError("torch", "torch")
 
 
-def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: float) -> None:
+def _report(profile: "HardwareProfile", out: Path, skipped: list[str], seconds: float) -> None:
     from specmoe.hwprofiles.measure.bench import unstable
 
     shaky = unstable(profile)
@@ -110,7 +108,7 @@ def _report(profile: HardwareProfile, out: Path, skipped: list[str], seconds: fl
     console.say(f"{out}: measured in {seconds:.0f} s{flagged}")
 
 
-def _rows(profile: HardwareProfile, shaky: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(profile: "HardwareProfile", shaky: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every number, and every curve by its ends."""
     from specmoe.hwprofiles.measure.bench import named_points
     from specmoe.units import shown
@@ -225,7 +223,7 @@ def shapes(
         console.table([{"field": name, "value": str(value)} for name, value in facts.items()])
 
 
-def _overview(profile: HardwareProfile) -> dict[str, Any]:
+def _overview(profile: "HardwareProfile") -> dict[str, Any]:
     return {
         "name": profile.name,
         "title": profile.title,
@@ -242,11 +240,11 @@ def _show_facts(title: str, facts: Mapping[str, Any]) -> None:
         console.table([{"fact": name, "value": str(value)} for name, value in facts.items()], title=title)
 
 
-def _calibration(profile: HardwareProfile) -> dict[str, Any] | None:
+def _calibration(profile: "HardwareProfile") -> dict[str, Any] | None:
     return None if profile.calibration is None else dataclasses.asdict(profile.calibration)
 
 
-def _shape_overview(shape: ModelShape) -> dict[str, Any]:
+def _shape_overview(shape: "ModelShape") -> dict[str, Any]:
     stacks = [shape.encoder, shape.decoder] if shape.encoder else [shape.decoder]
     return {
         "name": shape.name,
@@ -260,7 +258,7 @@ def _shape_overview(shape: ModelShape) -> dict[str, Any]:
     }
 
 
-def _shape_facts(shape: ModelShape) -> dict[str, Any]:
+def _shape_facts(shape: "ModelShape") -> dict[str, Any]:
     from specmoe.hwprofiles.shape import FORMATS
 
     counts = ("expert_parameters", "router_parameters", "resident_parameters", "total_parameters", "routed_experts")
@@ -288,18 +286,18 @@ def _share_row(row: Mapping[str, Any]) -> dict[str, str]:
     return shown | {"source": row["source"], "ref": row["ref"]}
 
 
-def _quantity_row(name: str, quantity: Quantity) -> dict[str, str]:
+def _quantity_row(name: str, quantity: "Quantity") -> dict[str, str]:
     value, unit = _shown(quantity.value, quantity.unit)
     return {"name": name, "value": value, "unit": unit, "source": quantity.source, "ref": quantity.ref}
 
 
-def _shown(value: float | None, unit: Dimension) -> tuple[str, str]:
+def _shown(value: float | None, unit: "Dimension") -> tuple[str, str]:
     from specmoe.units import shown
 
     return ("-", "") if value is None else shown(value, unit)
 
 
-def _joined(value: float | None, unit: Dimension) -> str:
+def _joined(value: float | None, unit: "Dimension") -> str:
     return " ".join(_shown(value, unit)).rstrip()
 
 
@@ -318,7 +316,7 @@ def _diff_row(row: dict[str, Any], first: str, second: str) -> dict[str, str]:
     return {"name": row["name"], **values, "ratio": "-" if row["ratio"] is None else f"{row['ratio']:.3g}"}
 
 
-def _refit_row(profile: HardwareProfile, name: str, value: float) -> dict[str, str]:
+def _refit_row(profile: "HardwareProfile", name: str, value: float) -> dict[str, str]:
     unit = profile.quantities[name].unit
     both = {"file": profile[name], "fitted": value}
     return {"name": name} | {place: _joined(number, unit) for place, number in both.items()}

@@ -1,7 +1,5 @@
 """`specmoe simulate`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,12 +131,12 @@ def simulate(
 
 
 def _summaries(
-    scenario: Scenario,
+    scenario: "Scenario",
     names: list[str],
     lenient: bool,
     on_policy: Callable[[str], None],
     out: Path | None,
-    timeline: _Timeline | None,
+    timeline: "_Timeline | None",
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Simulate the policies and write what is wanted; a row for each, and why others could not run."""
     from specmoe.files import make_directory
@@ -167,10 +165,10 @@ class _Timeline:
     path: Path
     policy: str | None
     steps: int
-    run: Run | None = None
+    run: "Run | None" = None
     rank: tuple[bool, bool, int] = (True, True, 0)
 
-    def consider(self, run: Run, figures: dict[str, Any]) -> None:
+    def consider(self, run: "Run", figures: dict[str, Any]) -> None:
         """Keep the run if it is the policy's, or better: no yardstick before one, loads before none, then the time."""
         if self.policy not in (None, figures["policy"]):
             return
@@ -203,7 +201,7 @@ def _timeline(path: Path | None, policy: str | None, steps: int | None, names: l
     return None if path is None else _Timeline(path, policy, steps or STEPS)
 
 
-def _break_even(scenario: Scenario, summaries: list[dict[str, Any]], out: Path | None) -> str:
+def _break_even(scenario: "Scenario", summaries: list[dict[str, Any]], out: Path | None) -> str:
     """In words; with `out`, as a picture too."""
     from specmoe.analysis.figures.precision import plot_break_even
     from specmoe.sim.break_even import curve

@@ -1,7 +1,5 @@
 """`specmoe status`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +43,7 @@ def status(
         console.say(f"  {step}")
 
 
-def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
+def _plain(found: "Inventory", steps: list[str]) -> dict[str, Any]:
     """The inventory as plain values for programs."""
     rows = {name: [entry._asdict() for entry in getattr(found, name)] for name in ("traces", "profiles", "predictors")}
     devices = [
@@ -64,13 +62,13 @@ def _plain(found: Inventory, steps: list[str]) -> dict[str, Any]:
     }
 
 
-def _show_installed(found: Inventory) -> None:
+def _show_installed(found: "Inventory") -> None:
     console.say(f"specmoe {found.version}, Python {found.python}", bold=True)
     console.say(f"  {_listed(found.required)}")
     console.table([_extra_row(extra) for extra in found.extras], title="Extras")
 
 
-def _show_gpu(found: Inventory) -> None:
+def _show_gpu(found: "Inventory") -> None:
     for device, name in zip(found.gpu.devices, found.matches, strict=True):
         known = f"profile {name}" if name else "no shipped profile is of this card"
         memory = f"{device.free_bytes / GIB:.1f} of {device.vram_bytes / GIB:.1f} GiB free"
@@ -83,7 +81,7 @@ def _listed(libraries: dict[str, str | None]) -> str:
     return ", ".join(f"{name} {found or '(missing)'}" for name, found in libraries.items())
 
 
-def _extra_row(extra: Extra) -> dict[str, str]:
+def _extra_row(extra: "Extra") -> dict[str, str]:
     state = f"missing: {', '.join(extra.missing)}" if extra.missing else "installed"
     return {"extra": extra.name, "state": state, "libraries": _listed(extra.libraries), "for": extra.purpose}
 

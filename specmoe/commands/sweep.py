@@ -1,7 +1,5 @@
 """`specmoe sweep`."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys
@@ -129,7 +127,7 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, values
 
 
-def _asked(file: Path | None, choices: dict[str, Any]) -> Asked:
+def _asked(file: Path | None, choices: dict[str, Any]) -> "Asked":
     from specmoe.sim.sweep.grid import cells_of
     from specmoe.sim.sweep.job import Asked
     from specmoe.sim.sweep.question import merged, read_grid, read_question
@@ -139,7 +137,7 @@ def _asked(file: Path | None, choices: dict[str, Any]) -> Asked:
     return Asked(cells_of(question), question, shlex.join(["specmoe", *sys.argv[1:]]))
 
 
-def _staff(number: int | None, address: str | None) -> Callable[[], AbstractContextManager[Workers]]:
+def _staff(number: int | None, address: str | None) -> "Callable[[], AbstractContextManager[Workers]]":
     from specmoe.sim.sweep.workers import dask_workers, processes
 
     if number is not None and (number < 1 or address is not None):
@@ -147,7 +145,7 @@ def _staff(number: int | None, address: str | None) -> Callable[[], AbstractCont
     return partial(processes, number or os.cpu_count() or 1) if address is None else partial(dask_workers, address)
 
 
-def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Workers]]) -> Done:
+def _run(asked: "Asked", out: Path, staff: "Callable[[], AbstractContextManager[Workers]]") -> "Done":
     from specmoe.sim.sweep.job import run_sweep
 
     console.tell_if_slow()
@@ -169,7 +167,7 @@ def _run(asked: Asked, out: Path, staff: Callable[[], AbstractContextManager[Wor
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _show(done: Done, summary: dict[str, Any], out: Path) -> None:
+def _show(done: "Done", summary: dict[str, Any], out: Path) -> None:
     """The best policy of each setting, the failures, and the evidence."""
     if summary["best"]:
         rows = _narrow(summary["best"])[:MOST_ROWS]

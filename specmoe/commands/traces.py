@@ -1,7 +1,5 @@
 """`specmoe traces ...`: list, check, cut, convert and make traces."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -237,13 +235,13 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise InputError(f"{text!r}: numbers separated by commas expected, such as 0.8,0.1,0.1") from None
 
 
-def warn(meta: TraceMeta) -> None:
+def warn(meta: "TraceMeta") -> None:
     """Say on standard error what every result made from the trace must repeat."""
     for warning in meta.warnings:
         console.say(f"WARNING: {warning}", err=True, fg="red", bold=True)
 
 
-def print_info(trace: Trace, summary: Summary) -> None:
+def print_info(trace: "Trace", summary: "Summary") -> None:
     """Three tables: metadata, tokens by text domain, use of experts by layer."""
     warn(trace.meta)
     facts = {name: value for name, value in vars(trace.meta).items() if name != "sources"}

@@ -1,7 +1,5 @@
 """`specmoe validate`, `calibrate` and `checksums`: compare the simulator with a CUDA device."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from datetime import date
@@ -50,8 +48,8 @@ SHOWN, SHOWN_STEP = "lookahead", 5  # what the timelines show
 class _Held(NamedTuple):
     """What is needed to draw timelines; nothing is measured where replays were read."""
 
-    plan: Plan
-    measured: dict[Cell, Measured]
+    plan: "Plan"
+    measured: "dict[Cell, Measured]"
 
 
 def validate(
@@ -184,8 +182,8 @@ def checksums(
 
 
 def _replay(
-    traces: list[str], profile: HardwareProfile, grid_name: str, repeats: int, emulate: str | None, force: bool
-) -> tuple[Plan, list[CellFidelity], dict[Cell, Measured], Facts]:
+    traces: list[str], profile: "HardwareProfile", grid_name: str, repeats: int, emulate: str | None, force: bool
+) -> "tuple[Plan, list[CellFidelity], dict[Cell, Measured], Facts]":
     """Plan, run and judge."""
     _require_torch()
     import dataclasses
@@ -216,8 +214,8 @@ def _replay(
 
 
 def _judge_again(
-    traces: list[str], profile: HardwareProfile, replayed: Path
-) -> tuple[Plan, list[CellFidelity], dict[Cell, Steps], Facts]:
+    traces: list[str], profile: "HardwareProfile", replayed: Path
+) -> "tuple[Plan, list[CellFidelity], dict[Cell, Steps], Facts]":
     """Judge a profile by stored replays; the device is what the JSON beside them says."""
     from specmoe.validate.store import load, read_steps
     from specmoe.validate.validation import plan, rejudged, traces_by_phase
@@ -230,7 +228,7 @@ def _judge_again(
     return planned, rejudged(steps, planned), {cell: steps[cell] for cell in planned.cells}, device
 
 
-def _circumstances(plan: Plan, name: str, device: Facts, seconds: float) -> Circumstances:
+def _circumstances(plan: "Plan", name: str, device: Facts, seconds: float) -> "Circumstances":
     from specmoe.provenance import library_versions
     from specmoe.validate.validation import circumstances
 
@@ -244,7 +242,7 @@ def _require_torch() -> None:
         raise MissingExtraError("torch", "torch")
 
 
-def _pictures(out: Path, about: Circumstances, cells: list[CellFidelity], held: _Held) -> list[Path]:
+def _pictures(out: Path, about: "Circumstances", cells: "list[CellFidelity]", held: _Held) -> list[Path]:
     """Plots of all cells; and where runs were made here, both timelines of one cell's."""
     from specmoe.analysis.figures.fidelity import about_of, headline, plot_errors, plot_parts, plot_prediction
 
@@ -257,7 +255,7 @@ def _pictures(out: Path, about: Circumstances, cells: list[CellFidelity], held: 
     return [*paths.values(), *(_timelines(out, about, held) if held.measured else [])]
 
 
-def _timelines(out: Path, about: Circumstances, held: _Held) -> list[Path]:
+def _timelines(out: Path, about: "Circumstances", held: _Held) -> list[Path]:
     """A step of one cell as a picture, and the whole run for ui.perfetto.dev."""
     from specmoe.analysis.figures.timeline import plot_timelines
     from specmoe.sim.timing.timeline import simulated_spans
@@ -281,7 +279,7 @@ def _timelines(out: Path, about: Circumstances, held: _Held) -> list[Path]:
     return [png, timeline]
 
 
-def _show(cells: list[CellFidelity], about: Circumstances) -> None:
+def _show(cells: "list[CellFidelity]", about: "Circumstances") -> None:
     from specmoe.validate.fidelity import rows
 
     shown = [{title: row[name] for title, name in COLUMNS.items()} for row in rows(cells)]
@@ -292,7 +290,7 @@ def _show(cells: list[CellFidelity], about: Circumstances) -> None:
         console.say(f"note: {note}", fg="yellow")
 
 
-def _verdict(cells: list[CellFidelity]) -> None:
+def _verdict(cells: "list[CellFidelity]") -> None:
     """What the held-out cells say, and which targets they miss."""
     from specmoe.validate.fidelity import failed, overall
 
@@ -308,7 +306,7 @@ def _verdict(cells: list[CellFidelity]) -> None:
         console.say("all targets met", fg="green")
 
 
-def _in_words(found: Overall) -> str:
+def _in_words(found: "Overall") -> str:
     tau = "-" if found.kendall_tau is None else f"{found.kendall_tau:.3f}"
     correlation = "-" if found.median_step_correlation is None else f"{found.median_step_correlation:.4f}"
     errors = (found.median_abs_error, found.p95_abs_error, found.worst_abs_error)

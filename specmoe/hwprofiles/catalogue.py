@@ -1,7 +1,5 @@
 """Lookup of profiles and model shapes: bundled ones by name, others by the path of a TOML file."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

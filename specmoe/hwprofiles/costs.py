@@ -1,7 +1,5 @@
 """Costs of one model on one machine, the only interface of the timing stage: pure functions, whole nanoseconds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property

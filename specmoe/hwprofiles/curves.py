@@ -6,8 +6,6 @@ points, starting at (0, latency), and the last segment continues beyond them unl
 as sizes grow; times of kernels may fall from one number of tokens to the next, where a library switches kernels.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise

@@ -6,8 +6,6 @@ layers, shared experts and the head read, at the share of bandwidth that fused k
 are multiplied as in the compute format.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property

@@ -6,8 +6,6 @@ of docs/styles.md. An error is that of a cell's mean step, simulated / measured 
 measured.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

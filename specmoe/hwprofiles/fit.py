@@ -21,8 +21,6 @@ from a sister card, because all copies have one size. `device_copy.bandwidth` in
 (issue, event).
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How long kernels take: a roofline where nothing was measured, and interpolation in measured curves elsewhere."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate

@@ -10,8 +10,6 @@ sizes, the roofline is anchored to them: it is multiplied by measured time / roo
 inverse square of their distance. So a size close to a measured one takes about the measured time.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping

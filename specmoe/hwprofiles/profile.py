@@ -4,8 +4,6 @@
 runs, which the fit did not use.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -159,7 +157,7 @@ class HardwareProfile:
         points = self.points[f"{copy}.points"]
         return points.amounts[-1] / points.times_ns[-1] * 1e9
 
-    def with_plateau(self, copy: str, rate: float) -> HardwareProfile:
+    def with_plateau(self, copy: str, rate: float) -> "HardwareProfile":
         """Copy of the profile with another bandwidth for large copies, which becomes `assumed`; the latency stays.
 
         All times above the latency are multiplied by one factor, so a measured curve keeps its form; no time falls
@@ -197,7 +195,7 @@ class HardwareProfile:
     def _origin(self, name: str) -> Quantity | Points:
         return self.quantities[name] if name in self.quantities else self.points[name]
 
-    def with_overrides(self, values: Mapping[str, float]) -> HardwareProfile:
+    def with_overrides(self, values: Mapping[str, float]) -> "HardwareProfile":
         """Copy of the profile with values set by the user, in base units (bytes, bytes/s, ns, flop/s).
 
         They become `assumed`. Raises InputError for an unknown name, suggesting the nearest, or a bad value.
@@ -218,7 +216,7 @@ class HardwareProfile:
             raise InputError(f"profile {self.name}: {name}: {value}: 1 or more expected")
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
-    def with_calibrated(self, values: Mapping[str, float], ref: str) -> HardwareProfile:
+    def with_calibrated(self, values: Mapping[str, float], ref: str) -> "HardwareProfile":
         """Copy of the profile with host costs, contention or interference derived from whole runs; `ref` says how.
 
         Optional quantities may be added; an interference of 0 is dropped. Raises InputError for any other name,

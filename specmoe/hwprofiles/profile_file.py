@@ -4,8 +4,6 @@ Writing keeps all digits: a number, or a column of points, is written in the uni
 `read_profile` restores the same profile.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

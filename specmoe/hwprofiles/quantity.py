@@ -58,8 +58,6 @@ fitted_by                       one of SYSTEM_FITS
 A curve takes precedence over the roofline for its shape, and corrects the roofline of other shapes (`launches`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Shapes are TOML files (hwprofiles/shapes); `read_shape` checks one, field by field.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fit of the shares that fused kernels reach to the machines that were measured; docs/build_shares.py repeats it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -28,7 +26,7 @@ class Range(NamedTuple):
         """Values across the range, ends included."""
         return np.geomspace(self.least, self.most, _COARSE)
 
-    def around(self, value: float) -> Range:
+    def around(self, value: float) -> "Range":
         """Two steps about a value, within the range."""
         step = (self.most / self.least) ** (2 / (_COARSE - 1))
         return Range(max(self.least, value / step), min(self.most, value * step))

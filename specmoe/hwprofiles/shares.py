@@ -16,8 +16,6 @@ The shares belong to a class of formats. `data/kernel_shares.json` holds them, w
 single sizes on single machines give; `share_fit` and docs/build_shares.py make it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -62,20 +60,20 @@ class Shares(NamedTuple):
     ref: str
 
     @classmethod
-    def of(cls, ranges: Sequence[Share], ref: str) -> Shares:
+    def of(cls, ranges: Sequence[Share], ref: str) -> "Shares":
         """Shares of ranges in the order of PARTS."""
         memory, unpack, arithmetic, floor = ranges
         return cls(memory, unpack, arithmetic, floor, ref)
 
-    def slowest(self) -> Shares:
+    def slowest(self) -> "Shares":
         """The end of every range that takes longest."""
         return self._with(self.memory.low, self.unpack.low, self.arithmetic.low, self.floor.high)
 
-    def fastest(self) -> Shares:
+    def fastest(self) -> "Shares":
         """The end of every range that takes least."""
         return self._with(self.memory.high, self.unpack.high, self.arithmetic.high, self.floor.low)
 
-    def _with(self, *values: float) -> Shares:
+    def _with(self, *values: float) -> "Shares":
         ranges = (self.memory, self.unpack, self.arithmetic, self.floor)
         return self.of([one._replace(value=value) for one, value in zip(ranges, values, strict=True)], self.ref)
 

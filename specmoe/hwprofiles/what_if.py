@@ -13,8 +13,6 @@ times above the latency. The floor of kernels changes no curve of experts or den
 number becomes `assumed`. `DESCRIPTIVE` names change no time and are refused.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping

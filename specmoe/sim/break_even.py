@@ -5,8 +5,6 @@ on demand. What counts is the precision of the resulting prefetches, since a gue
 Decisions do not depend on the machine, so each is made once and timed on every link.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,7 +53,7 @@ class CurvePoint(NamedTuple):
     at: BreakEven
 
 
-def sweep(scenario: Scenario, slots: int) -> Sweep:
+def sweep(scenario: "Scenario", slots: int) -> Sweep:
     """Decide once for each assumed precision."""
     trials = []
     for assumed in ASSUMED:
@@ -68,7 +66,7 @@ def sweep(scenario: Scenario, slots: int) -> Sweep:
     return Sweep(scenario.warm_up(slots), scenario.decide(POLICIES["on-demand-lru"], slots), trials)
 
 
-def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> BreakEven:
+def break_even(scenario: "Scenario", swept: Sweep, costs: Costs | None = None) -> BreakEven:
     """Time a sweep and find where it crosses loading on demand. `costs` default to the scenario's."""
     cost = scenario.charge(POLICIES["noisy-oracle"])
     plain = _mean_ns(scenario, swept, swept.on_demand, NO_CHARGE, costs)
@@ -76,7 +74,7 @@ def break_even(scenario: Scenario, swept: Sweep, costs: Costs | None = None) -> 
     return crossing([trial.precision for trial in swept.trials], gains)
 
 
-def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) -> list[CurvePoint]:
+def curve(scenario: "Scenario", swept: Sweep, factors: Sequence[float] = FACTORS) -> list[CurvePoint]:
     """Break-even precision over the link's bandwidth; by default from a quarter to four times the machine's own."""
     copy = link_name(scenario)
     own = scenario.profile.plateau(copy)
@@ -88,7 +86,7 @@ def curve(scenario: Scenario, swept: Sweep, factors: Sequence[float] = FACTORS) 
     return points
 
 
-def link_name(scenario: Scenario) -> str:
+def link_name(scenario: "Scenario") -> str:
     """Name of the profile's bandwidth curve of the copies that bring experts to the GPU."""
     tier = scenario.config.home.tier
     return CURVE_OF["host-pageable" if tier == "host-pageable" else "host-pinned"]
@@ -108,6 +106,6 @@ def crossing(precisions: Sequence[float], gains: Sequence[float]) -> BreakEven:
     return BreakEven(float(precisions[last] + part * (precisions[last + 1] - precisions[last])), "")
 
 
-def _mean_ns(scenario: Scenario, swept: Sweep, decisions: DecisionTable, cost: Charge, costs: Costs | None) -> float:
+def _mean_ns(scenario: "Scenario", swept: Sweep, decisions: DecisionTable, cost: Charge, costs: Costs | None) -> float:
     durations = charged(scenario.durations(decisions, costs), cost)
     return since(scenario.time(decisions, durations).step_end, swept.warm_up) / (decisions.num_steps - swept.warm_up)

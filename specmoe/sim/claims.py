@@ -4,8 +4,6 @@ The warnings are about the model, the number of slots, VRAM and the link. `is_ya
 follow the policy at all, and `plugin_versions` which plug-ins the policy's parts come from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from specmoe.hwprofiles.catalogue import is_of_model, shape_of_model

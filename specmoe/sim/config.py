@@ -1,7 +1,5 @@
 """The configuration of a run: one dataclass for `simulate`, `sweep`, `advise`, `validate` and the Python API."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +92,7 @@ class RunConfig:
         """The fields that decide the workload."""
         return RoutingKey(self.trace, self.batch, self.steps, self.train, self.staggered, self.shape, self.truncated)
 
-    def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> RunConfig:
+    def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> "RunConfig":
         """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""
         pairs = tuple((dict(self.settings) | dict(settings or {})).items())
         return dataclasses.replace(self, settings=pairs, **changes)

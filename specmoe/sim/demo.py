@@ -3,8 +3,6 @@
 Encoder and decoder share the VRAM; the decoder's experts get half of what is left for experts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 

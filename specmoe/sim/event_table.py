@@ -1,7 +1,5 @@
 """The table of a run: its decisions and times as the columns of `specmoe.results`, one row per event."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

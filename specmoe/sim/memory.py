@@ -1,7 +1,5 @@
 """What fits into VRAM: dense weights that always stay, experts kept compressed, and slots for experts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

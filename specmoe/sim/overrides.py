@@ -1,7 +1,5 @@
 """Values set by dotted name (`--set`): whether each belongs to the policy or the profile, and whether it is valid."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, get_args
 

@@ -1,7 +1,5 @@
 """Padding: sizes are rounded up to a few, for which costs are computed and kernels are captured."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

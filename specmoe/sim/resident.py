@@ -7,8 +7,6 @@
 are chosen does not matter, only how many a batch needs. That number is the mean of independent, even choices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,7 +109,7 @@ class ResidentStep(NamedTuple):
     total_ns: int
 
     @classmethod
-    def of(cls, model: ResidentModel, batch: int, context: int, end: str = "usual") -> ResidentStep:
+    def of(cls, model: ResidentModel, batch: int, context: int, end: str = "usual") -> "ResidentStep":
         """The step at a batch and a context, at an `end` (slowest, fastest) of what kernels were seen to reach."""
         before = model.before_ns(batch, context, end)
         launches, head = model.experts_ns(batch, end), model.head_ns(batch, end)

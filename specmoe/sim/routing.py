@@ -4,8 +4,6 @@ Nothing here depends on the machine, and many simulations share one `Routing`. P
 memory and, if a directory is given, on disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,7 +106,7 @@ class Routing:
         return self.decide(POLICIES["gpu-only"], self.num_keys)
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> "Predictions":
         """Predictions for the workload, by policy."""
         train = None if self._train_trace is None else self._train_trace.path
         return Predictions(self.trace.path, self.routed, self._batching, lambda: self.train, train, self._directory)

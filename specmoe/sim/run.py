@@ -1,7 +1,5 @@
 """From a trace, a policy, a machine and a model's shape to a result: speculate, decide, time."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Timeline spans of a `DecisionTable`: simulated and measured runs use the same lanes and names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ class it is (logits, weights, indices) over [batch * tokens, ...]. Layers are fo
 counting from the configuration. A new class is one line in `ADAPTERS`. Source: transformers 5.18 to 5.23.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,17 +26,17 @@ class Choice(NamedTuple):
     `probs` covers all experts, before any scaling over the chosen ones; it rises with the logits.
     """
 
-    chosen: Tensor  # [n, k] int64: experts that the router chose
-    dropped: Tensor  # [n] bool: the chosen expert was full
-    logits: Tensor  # [n, E] float32
-    probs: Tensor  # [n, E] float32
+    chosen: "Tensor"  # [n, k] int64: experts that the router chose
+    dropped: "Tensor"  # [n] bool: the chosen expert was full
+    logits: "Tensor"  # [n, E] float32
+    probs: "Tensor"  # [n, E] float32
 
 
 class MoeLayer(NamedTuple):
     """Modules of one sparse layer; `norm` receives the hidden state that enters the feed-forward part."""
 
-    norm: Module
-    router: Module
+    norm: "Module"
+    router: "Module"
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,11 @@ class Adapter:
     blocks: dict[Phase, str]
     norm: str
     router: str
-    read: Callable[[Output], Choice]
+    read: "Callable[[Output], Choice]"
     d_ff: str
     has_capacity: bool = False
 
-    def layers(self, model: Module, phase: Phase) -> list[MoeLayer]:
+    def layers(self, model: "Module", phase: Phase) -> list[MoeLayer]:
         """Sparse layers of a phase, in order; raises ModelError if there is none."""
         layers = [
             MoeLayer(_descend(block, self.norm), router)
@@ -63,7 +61,7 @@ class Adapter:
             raise ModelError(f"{type(model).__name__}: no layer of its {phase} phase has a router")
         return layers
 
-    def routers(self, model: Module) -> list[Any]:
+    def routers(self, model: "Module") -> list[Any]:
         """All routers of the model, each once."""
         blocks = [block for path in dict.fromkeys(self.blocks.values()) for block in _descend(model, path)]
         return [router for block in blocks if (router := _descend(block, self.router)) is not None]
@@ -76,7 +74,7 @@ def adapter_for(model_type: str) -> Adapter:
     return ADAPTERS[model_type]
 
 
-def candidates(choice: Choice, width: int) -> Tensor:
+def candidates(choice: Choice, width: int) -> "Tensor":
     """The `width` best experts of each token, [n, width] int64: the chosen ones, then the others.
 
     Both parts are ordered by falling logit; of equal logits the lower id comes first. Anything else that
@@ -89,7 +87,7 @@ def candidates(choice: Choice, width: int) -> Tensor:
     return order.gather(-1, is_chosen.byte().argsort(dim=-1, descending=True, stable=True)[:, :width])
 
 
-def with_drops(ids: Tensor, probs: Tensor, choice: Choice) -> tuple[Tensor, Tensor]:
+def with_drops(ids: "Tensor", probs: "Tensor", choice: Choice) -> "tuple[Tensor, Tensor]":
     """Shift the candidates of dropped tokens by k places and put expert -1 with probability 0 there."""
     import torch
 
@@ -109,7 +107,7 @@ def _descend(module: Any, path: str) -> Any:
     return module
 
 
-def _read_switch(output: Output) -> Choice:
+def _read_switch(output: "Output") -> Choice:
     import torch
 
     dispatch, _, logits = (tensor.flatten(0, -2) for tensor in output)
@@ -118,17 +116,17 @@ def _read_switch(output: Output) -> Choice:
     return Choice(chosen[:, None], dropped, logits.float(), logits.float().softmax(dim=-1))
 
 
-def _read_softmax(output: Output) -> Choice:
+def _read_softmax(output: "Output") -> Choice:
     logits, _, chosen = output
     return Choice(chosen, _none_dropped(chosen), logits.float(), logits.float().softmax(dim=-1))
 
 
-def _read_sigmoid(output: Output) -> Choice:
+def _read_sigmoid(output: "Output") -> Choice:
     logits, _, chosen = output
     return Choice(chosen, _none_dropped(chosen), logits.float(), logits.float().sigmoid())
 
 
-def _none_dropped(chosen: Tensor) -> Tensor:
+def _none_dropped(chosen: "Tensor") -> "Tensor":
     import torch
 
     return torch.zeros_like(chosen[:, 0], dtype=torch.bool)

@@ -3,8 +3,6 @@
 Both return rows like those of a trace, so that everything behind them (workload, predictors, times) sees one trace.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

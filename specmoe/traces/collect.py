@@ -5,8 +5,6 @@ finished part, merge the parts. In Python: `collect(CollectJob("switch-mini-16",
 text=(Path("README.md"),)))`. A killed collection resumes only if its `settings` are the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Turning text into what a model reads: its input ids and, for an encoder-decoder, the target ids of its decoder."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ A part is renamed into place when it is complete, so every part that exists is f
 first and removed first: parts without a record belong to no job and are removed before a collection starts.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

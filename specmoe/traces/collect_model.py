@@ -1,7 +1,5 @@
 """Loading and preparing a checkpoint: routers in float32, dropless or with a capacity, and nothing unpickled."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +41,7 @@ class Checkpoint:
         return bool(self.model.config.is_encoder_decoder)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Device that holds the model."""
         device: torch.device = self.model.device
         return device
@@ -97,7 +95,7 @@ def locate(name: str) -> Path | str:
     return name
 
 
-def pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> "torch.device":
     """Device by name; `auto` is CUDA if available, else the CPU. Raises InputError for an unavailable device."""
     import torch
 
@@ -160,7 +158,7 @@ def _auto_class(config: Any) -> Any:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
-def _place(model: Any, adapter: Adapter, device: torch.device, dtype: str) -> None:
+def _place(model: Any, adapter: Adapter, device: "torch.device", dtype: str) -> None:
     """Cast router weights from their stored precision to float32, all other weights to `dtype`.
 
     Buffers stay as they are, because rotary frequencies in half precision would shift positions.

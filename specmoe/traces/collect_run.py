@@ -8,8 +8,6 @@ Attention in a decoder is causal and no token is dropped, so one pass over given
 generation does. Generated text is therefore generated first and recorded afterwards.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,7 +50,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._probs: list[Tensor] = []
         self._lookahead: list[list[Tensor]] = []  # by layer, then depth
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> "Recorder":
         for number, layer in enumerate(self._layers, start=1):
             following = self._layers[number : number + self._depth]
             hook = layer.norm.register_forward_pre_hook(lambda _, args, to=following: self._look_ahead(to, args[0]))
@@ -64,7 +62,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
 
-    def take(self, mask: Tensor) -> Routing:
+    def take(self, mask: "Tensor") -> Routing:
         """Routing, on the CPU, of the tokens for which the flat `mask` [batch * tokens] is true.
 
         Raises ModelError if a router's probability is not finite (half precision overflows in some models).
@@ -80,10 +78,10 @@ class Recorder(AbstractContextManager["Recorder"]):
             raise ModelError("a router's probabilities are not finite: try --dtype float32 or bfloat16")
         return Routing(experts, probs, lookahead)
 
-    def _look_ahead(self, following: list[MoeLayer], hidden: Tensor) -> None:
+    def _look_ahead(self, following: list[MoeLayer], hidden: "Tensor") -> None:
         self._lookahead.append([self._foresee(layer, hidden) for layer in following])
 
-    def _foresee(self, layer: MoeLayer, hidden: Tensor) -> Tensor:
+    def _foresee(self, layer: MoeLayer, hidden: "Tensor") -> "Tensor":
         # `forward` instead of a call, so that the hooks of the later layer do not fire early.
         normed = layer.norm.forward(hidden).float().flatten(0, -2)
         choice = self._adapter.read(layer.router.forward(normed))
@@ -139,7 +137,7 @@ class Runner:
             blocks["decode"] = self._block(decoder_recorder, fed, _whole(fed), examples, first)
         return blocks
 
-    def _decode(self, fed: list[Ids], hidden: Tensor, mask: Tensor) -> None:
+    def _decode(self, fed: list[Ids], hidden: "Tensor", mask: "Tensor") -> None:
         ids, fed_mask = self._padded(fed)
         self.checkpoint.model.get_decoder()(
             input_ids=ids,
@@ -149,7 +147,7 @@ class Runner:
             use_cache=False,
         )
 
-    def _decoder_inputs(self, examples: Sequence[Example], ids: Tensor, mask: Tensor) -> list[Ids]:
+    def _decoder_inputs(self, examples: Sequence[Example], ids: "Tensor", mask: "Tensor") -> list[Ids]:
         """Decoder input of each sequence: the start token, then all but the last target or generated token."""
         start = np.array([self.checkpoint.model.config.decoder_start_token_id], np.int32)
         if self.generate is None:
@@ -179,7 +177,7 @@ class Runner:
         rows = self._generated(ids, mask, self.generate + 1, skip=ids.shape[1])
         return [row[: self.generate] for row in rows]
 
-    def _generated(self, ids: Tensor, mask: Tensor, tokens: int, skip: int) -> list[Ids]:
+    def _generated(self, ids: "Tensor", mask: "Tensor", tokens: int, skip: int) -> list[Ids]:
         """Greedily generated tokens of each sequence, after its first `skip` tokens and before its end token."""
         model = self.checkpoint.model
         ids_out = model.generate(
@@ -200,7 +198,7 @@ class Runner:
             adapter, adapter.layers(model, phase), self.metas[phase].candidates, self.metas[phase].lookahead_depth
         )
 
-    def _padded(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    def _padded(self, sequences: Sequence[Ids]) -> "tuple[Tensor, Tensor]":
         """Ids and attention mask, [batch, longest], padded at the end."""
         import torch
 

@@ -6,8 +6,6 @@ is no padding. AdamW with one learning rate for all tensors of T5 diverges or st
 tensor's initial scale. bf16 autocast rounds router logits; here routers compute in float32.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -87,7 +85,7 @@ class _Run:
     corpus: Corpus
     measured: Sequence[Batch]
 
-    def train(self, trainer: Trainer, on_progress: OnProgress | None) -> History:
+    def train(self, trainer: "Trainer", on_progress: OnProgress | None) -> "History":
         """Run the remaining steps, recording losses and saving at the job's intervals; always measure the last one."""
         history = trainer.resume(self.job.partial, self.identity)
         if trainer.step == 0:
@@ -105,7 +103,7 @@ class _Run:
                 trainer.save(self.job.partial, self.identity, history)
         return history
 
-    def finish(self, trainer: Trainer, history: History) -> dict[str, Any]:
+    def finish(self, trainer: "Trainer", history: "History") -> dict[str, Any]:
         """Write the checkpoint to a temporary directory, then move its files to `out`, the weights last."""
         written = self.job.partial / "checkpoint"
         written.mkdir(exist_ok=True)
@@ -119,7 +117,7 @@ class _Run:
         shutil.rmtree(self.job.partial)
         return card
 
-    def _card(self, history: History) -> dict[str, Any]:
+    def _card(self, history: "History") -> dict[str, Any]:
         loss = {name: value for name, value in history["held_out"][-1].items() if name != "step"}
         return {
             "kind": "trained-here",

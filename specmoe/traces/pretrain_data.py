@@ -6,8 +6,6 @@ end with `eos`. Kept and noise runs alternate, starting with a kept run; their l
 ways to cut the counts into runs (as in T5's `random_spans_noise_mask`). Every epoch corrupts the windows anew.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A pretraining job: its options and their checks, and the settings that a resumed run must share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace

@@ -1,7 +1,5 @@
 """The training loop: optimizer steps, measured losses, saving and resuming. Importing this module imports torch."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ once is several times faster. Parameters convert to the library's layout and bac
 saved model is an ordinary checkpoint. Importing this module imports torch.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

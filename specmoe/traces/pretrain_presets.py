@@ -1,7 +1,5 @@
 """Presets of `specmoe pretrain`: Switch Transformers with the topology of published ones at reduced width."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -15,8 +15,6 @@ The first `top_k` of a layer's M experts are the demand. If a full expert droppe
 ran, and the candidates follow from index `top_k` on. Rows are ordered by sequence, then position.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -124,7 +122,7 @@ class TraceMeta:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> TraceMeta:
+    def from_json(cls, text: str | bytes) -> "TraceMeta":
         """Metadata from the JSON that `to_json` writes; raises TraceError for missing, unknown or mistyped fields."""
         try:
             raw: dict[str, Any] = json.loads(text)
@@ -134,10 +132,9 @@ class TraceMeta:
             raise
         except Exception as error:  # a file of unknown origin may hold any JSON
             raise TraceError(f"trace metadata: {reason(error)}") from None
-        for name in get_type_hints(cls):
-            kind = cls.__dataclass_fields__[name].type
-            if kind in ("int", "bool", "str") and type(getattr(meta, name)).__name__ != kind:
-                raise TraceError(f"trace metadata: {name} is {getattr(meta, name)!r}: {kind} expected")
+        for name, kind in get_type_hints(cls).items():
+            if kind in (int, bool, str) and type(getattr(meta, name)) is not kind:
+                raise TraceError(f"trace metadata: {name} is {getattr(meta, name)!r}: {kind.__name__} expected")
         return meta
 
 

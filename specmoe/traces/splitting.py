@@ -7,8 +7,6 @@ numbers: split with equal seeds, both assign the same sequences to the same spli
 `train_beside` and `open_train` find the train split of a trace, on which predictors and popularity are trained.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path

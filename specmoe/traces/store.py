@@ -6,8 +6,6 @@ codes ids by their frequencies: 24,209 tokens of gpt-oss-20b take 4.2 MB, agains
 reading speed. Bundled traces are `specmoe/bundled/<model>/<phase>/<split>.parquet`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -33,7 +31,7 @@ _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED
 }
 
 
-def open(name_or_path: str | Path) -> Trace:
+def open(name_or_path: str | Path) -> "Trace":
     """Open a trace file by its path, or a bundled trace by its name, e.g. `switch-mini-128/decode/test`.
 
     Raises InputError if neither exists, TraceError if the file is not a trace.

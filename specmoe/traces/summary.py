@@ -1,7 +1,5 @@
 """What a trace looks like: its summary, and its tokens as tables for people and for other tools."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ draws. Layers are independent of each other, unlike in real models. The other ca
 the counts without replacement (Gumbel top-k, Kool et al., 2019). There are no probabilities, look-ahead or tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple

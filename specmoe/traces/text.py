@@ -8,8 +8,6 @@ answer) pairs in the formats of Raffel et al. 2020, appendix D, on which T5-styl
 without an answer gives plain text.
 """
 
-from __future__ import annotations
-
 import lzma
 import re
 import zlib

@@ -7,8 +7,6 @@ Decoding restores any text, except that ▁ (U+2581), which stands for a space i
 that spells the name of pad, end, a sentinel or a byte does not yield its id.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +88,7 @@ def _learn(texts: Iterable[str], pieces: int) -> list[tuple[str, float]]:
     return [(piece, score) for piece, score in vocab if piece != UNKNOWN]
 
 
-def _with_white_space(tokenizer: Tokenizer) -> Tokenizer:
+def _with_white_space(tokenizer: "Tokenizer") -> "Tokenizer":
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -99,7 +97,7 @@ def _with_white_space(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _wrap(tokenizer: Tokenizer) -> Any:
+def _wrap(tokenizer: "Tokenizer") -> Any:
     from transformers import PreTrainedTokenizerFast
 
     sentinels = [f"<extra_id_{i}>" for i in reversed(range(SENTINELS))]

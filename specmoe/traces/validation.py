@@ -4,8 +4,6 @@ Rows and layers are numbered from 0, look-ahead depths from 1. A rule is a mask 
 their field, and the expected value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple

@@ -8,8 +8,6 @@ An *event* is one (step, layer), numbered `step * L + layer`. Its demand is the 
 ascending, each with its number of tokens. Dropped tokens demand nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,7 +71,7 @@ class Workload:
         layer = (self.events % self.meta.num_layers).astype(np.int32)
         return layer * np.int32(self.meta.num_experts) + self.experts
 
-    def since(self, step: int) -> Workload:
+    def since(self, step: int) -> "Workload":
         """The demand of a step and of all later ones."""
         event, row = step * self.meta.num_layers, int(self.row_offsets[step])
         first = int(self.offsets[event])

@@ -1,7 +1,5 @@
 """Calibration of a profile on the `fit` cells of a validation, judged on the others; and transfer to other machines."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Check that every policy computes the same outputs as a model with all its experts in VRAM."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 

@@ -5,8 +5,6 @@ too (of its load, or one long past), and each records one. The wait of a copy, s
 enforces the rule of slot reuse. `CheckedCudaDevice` also sums the bits of every expert's output.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -103,7 +101,7 @@ class CudaDevice:
         return ExpertKernel(self.model.shape, self.model.format, self.device)
 
     @property
-    def groups(self) -> FusedKernel:
+    def groups(self) -> "FusedKernel":
         """Kernel of groups, made on first use; raises InputError without triton."""
         if self._fused is None:
             try:

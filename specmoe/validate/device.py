@@ -1,7 +1,5 @@
 """Interface between the replayer and a device; `cuda` implements it on a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 

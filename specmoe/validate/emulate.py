@@ -4,8 +4,6 @@ The time to copy one expert from pinned host memory and the VRAM for slots are e
 machine: kernels, memory bandwidth, host thread, and delays of the copy engine.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

@@ -8,8 +8,6 @@ Errors are shares: simulated / measured - 1 of a latency, and (simulated - measu
 so that the errors of the parts add up to the error of the mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 

@@ -15,8 +15,6 @@ separate two constants only if these change the cells differently. `Fitted.warni
 separated; they stay near the microbenchmarks. `Resimulation` decides each cell once and only repeats its timing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -114,13 +112,13 @@ class Resimulation:
             self._runs[cell] = self.scenario(cell.group).run(cell.policy, cell.slots)
         return self._runs[cell]
 
-    def constants(self, group: Group) -> Constants:
+    def constants(self, group: Group) -> "Constants":
         """Constants of the profile itself."""
         costs = self.scenario(group).costs
         shares = (costs.profile.contention, costs.profile.interference)
         return Constants(costs.host, *(round(share * MILLION) for share in shares))
 
-    def steps(self, cell: Cell, constants: Constants) -> Steps:
+    def steps(self, cell: Cell, constants: "Constants") -> Steps:
         """Steps of a cell with the given constants, as one repeat."""
         result, decisions, durations, own = self.run(cell)
         longer = constants.contention / self.constants(cell.group).contention
@@ -134,7 +132,7 @@ class Resimulation:
         compute, stall = (_by_step(column, layers) for column in (computed, timing.stall))
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
 
-    def all_steps(self, cells: Iterable[Cell], constants: Constants) -> dict[Cell, Steps]:
+    def all_steps(self, cells: Iterable[Cell], constants: "Constants") -> dict[Cell, Steps]:
         """Steps of several cells with the given constants, as `fit` requires."""
         return {cell: self.steps(cell, constants) for cell in cells}
 

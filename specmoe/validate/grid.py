@@ -16,8 +16,6 @@ A grid is a TOML file; some come with the package.
 All cells of a group without `fit` are held out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -50,7 +48,7 @@ class Group:
         """Name, e.g. `switch-base-128/decode/fp16/b1`; a different format at home is written before it: int8>fp16."""
         return self.cell("", 0, "held_out").key.group
 
-    def cell(self, policy: str, slots: int, role: Role) -> Cell:
+    def cell(self, policy: str, slots: int, role: Role) -> "Cell":
         """Cell of this group."""
         return Cell(self.phase, replace(self.config, policy=policy, slots=slots), role)
 

@@ -1,7 +1,5 @@
 """This machine's CUDA device, for replays."""
 
-from __future__ import annotations
-
 import torch
 
 from specmoe.errors import InputError

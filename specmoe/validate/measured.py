@@ -4,8 +4,6 @@ Decisions are counted from what was executed. `measured_spans` is the twin of `s
 same lanes and words.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -5,8 +5,6 @@ the loads, predicts, and launches the experts, one or a group at a time, without
 a step it waits for the compute stream.
 """
 
-from __future__ import annotations
-
 from array import array
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Memory of a replay: an arena of slots in VRAM, a pool of pinned experts at home, and checks of free VRAM."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager

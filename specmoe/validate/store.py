@@ -5,8 +5,6 @@ describes the cells and their roles, so a fit of constants reads the row groups 
 no statistics of held-out rows are stored. The other files, cells and JSON, are those of `specmoe.validation_table`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ Cells of one group share an arena. Each is replayed once to warm up, then all in
 traced.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

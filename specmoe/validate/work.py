@@ -1,7 +1,5 @@
 """Work of a replay: a policy's decisions with the sizes of their kernels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -4,8 +4,6 @@ Start with `setting` (which rows a figure shows), `latency` (a typical figure) a
 functions, which draw a panel on given Axes, and `*_figure` functions, which add title and caption.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from specmoe.analysis.figures.batch import of_batch

@@ -1,7 +1,5 @@
 """Throughput and latency against batch size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -48,7 +46,7 @@ def _reading(cells: Sequence[Cell], small: int, large: int) -> str:
     )
 
 
-def _figure(setting: Setting, cells: Sequence[Cell], title: str) -> Figure:
+def _figure(setting: Setting, cells: Sequence[Cell], title: str) -> "Figure":
     near, far = split_far([_line(cells, name, by_time=True) for name in sorted({cell.policy for cell in cells})])
     told = "; ".join(f"{line.name}, {three_digits(min(line.y))} ms and more" for line in far)
     note = f"\nToo slow to draw: {told}." if far else ""
@@ -61,7 +59,7 @@ def _figure(setting: Setting, cells: Sequence[Cell], title: str) -> Figure:
     return chart
 
 
-def draw_batch(setting: Setting, cells: Sequence[Cell], by_time: bool, ax: Axes | None = None) -> Axes:
+def draw_batch(setting: Setting, cells: Sequence[Cell], by_time: bool, ax: "Axes | None" = None) -> "Axes":
     """Throughput, or the time per step, of each policy against the batch; on new Axes by default."""
     axes = panel(ax, 4.6, 4.2)
     names = sorted({cell.policy for cell in cells})

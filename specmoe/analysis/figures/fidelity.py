@@ -3,8 +3,6 @@
 All of them draw the cells of `specmoe.validation_table`, by group, the largest error of a group first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -99,7 +97,7 @@ def plot_errors(cells: Sequence[CellFidelity], png: Path, title: str, about: Abo
     save(errors_figure(cells, title, about), png)
 
 
-def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
+def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -> "Figure":
     """Simulated against measured mean step, a mark for each cell, colour and shape by group."""
     described = f"{caption(cells, about)}\nLine: as measured; band: within {BAND} %. {FILLED}"
     chart, axes = figure(1, 1, width=8.2, height=5.2)
@@ -108,7 +106,7 @@ def prediction_figure(cells: Sequence[CellFidelity], title: str, about: About) -
     return chart
 
 
-def draw_prediction(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+def draw_prediction(cells: Sequence[CellFidelity], ax: "Axes | None" = None) -> "Axes":
     """The marks of `prediction_figure` on Axes, without title and caption; on new Axes by default."""
     from matplotlib.ticker import LogLocator
 
@@ -130,13 +128,13 @@ def draw_prediction(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Ax
     return cast("Axes", axes)
 
 
-def errors_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
+def errors_figure(cells: Sequence[CellFidelity], title: str, about: About) -> "Figure":
     """The error of each cell, sorted within its group, with a bar as wide as the spread of its repeats."""
     described = f"{caption(cells, about)}\nBars: spread of the repeats. Dotted: 1 %, dashed: {BAND} %. {FILLED}"
     return _described(draw_errors(cells), title, described)
 
 
-def draw_errors(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+def draw_errors(cells: Sequence[CellFidelity], ax: "Axes | None" = None) -> "Axes":
     """The rows of `errors_figure` on Axes, without title and caption; on new Axes by default."""
     axes = _rows(cells, ax)
     looks = _looks(cells)
@@ -152,13 +150,13 @@ def draw_errors(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
     return cast("Axes", axes)
 
 
-def _described(axes: Axes, title: str, caption: str) -> Figure:
+def _described(axes: "Axes", title: str, caption: str) -> "Figure":
     chart = cast("Figure", axes.figure)
     describe(chart, title, caption)
     return chart
 
 
-def _rows(cells: Sequence[CellFidelity], ax: Axes | None) -> Any:
+def _rows(cells: Sequence[CellFidelity], ax: "Axes | None") -> Any:
     """Axes whose rows are those of `laid_out`, with their names."""
     rows = list(laid_out(cells))
     axes = panel(ax, 7.4, 1.6 + ROW * len(rows))
@@ -197,13 +195,13 @@ def plot_parts(cells: Sequence[CellFidelity], png: Path, title: str, about: Abou
     save(parts_figure(cells, title, about), png)
 
 
-def parts_figure(cells: Sequence[CellFidelity], title: str, about: About) -> Figure:
+def parts_figure(cells: Sequence[CellFidelity], title: str, about: About) -> "Figure":
     """Two bars for each cell, the measured one above the simulated, as shares of the measured mean step."""
     described = f"{caption(cells, about)}\nUpper bar: measured; lower bar: simulated. {NOTE}"
     return _described(draw_parts(cells), title, described)
 
 
-def draw_parts(cells: Sequence[CellFidelity], ax: Axes | None = None) -> Axes:
+def draw_parts(cells: Sequence[CellFidelity], ax: "Axes | None" = None) -> "Axes":
     """The bars of `parts_figure` on Axes, without title and caption; on new Axes by default."""
     axes = _rows(cells, ax)
     rows = [(row, cell) for row, _, cell in laid_out(cells) if cell is not None]

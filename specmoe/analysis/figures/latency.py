@@ -1,7 +1,5 @@
 """Latency by policy: mean steps beside the bounds, slow steps (p95, p99), and copies that hits cost."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +46,7 @@ def plot_latency(points: Sequence[Point], png: Path, title: str) -> None:
     save(latency_figure(points, title), png)
 
 
-def latency_figure(points: Sequence[Point], title: str) -> Figure:
+def latency_figure(points: Sequence[Point], title: str) -> "Figure":
     """A bar for each policy, fastest first: compute, stall and host, beside the bounds.
 
     Bars of policies much slower than the rest (`visible_limit`) are cut; the numbers at their ends are not.
@@ -62,7 +60,7 @@ def latency_figure(points: Sequence[Point], title: str) -> Figure:
     return chart
 
 
-def draw_latency(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+def draw_latency(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     """The bars and bounds of `latency_figure` on Axes, without title and caption; on new Axes by default."""
     order = ranked(points)
     bounds = bounds_of(order)
@@ -142,7 +140,7 @@ def plot_bandwidth(points: Sequence[Point], png: Path, title: str) -> None:
     save(bandwidth_figure(points, title), png)
 
 
-def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
+def bandwidth_figure(points: Sequence[Point], title: str) -> "Figure":
     """A labelled point for each policy: its hits against the share of the loaded bytes that served a demand.
 
     Low at the right, a policy waits for its loads; high at the left, it pays for its hits with wasted copies.
@@ -155,7 +153,7 @@ def bandwidth_figure(points: Sequence[Point], title: str) -> Figure:
     return chart
 
 
-def draw_copies(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+def draw_copies(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     """The labelled points of `bandwidth_figure` on Axes, without title and caption; on new Axes by default."""
     axes = panel(ax, 7.4, 4.8)
     _copies(points, axes)
@@ -295,7 +293,7 @@ def _headline(points: Sequence[Point]) -> str:
     return f"{steady.about.policy} has the lowest p99: {ms(steady.tail.p99)} per step"
 
 
-def _figure(points: Sequence[Point], title: str) -> Figure:
+def _figure(points: Sequence[Point], title: str) -> "Figure":
     chart, axes = figure(1, 1, width=7.4, height=1.9 + TAIL_ROW * len(points))
     draw_tail(points, axes)
     steps = min(point.steps for point in points)
@@ -304,7 +302,7 @@ def _figure(points: Sequence[Point], title: str) -> Figure:
     return chart
 
 
-def draw_tail(points: Sequence[Point], ax: Axes | None = None) -> Axes:
+def draw_tail(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     """Median, p95, p99 and maximum of each policy's steps, a row each, in the order of the points; on new Axes by
     default."""
     limit = 1.05 * visible_limit([point.tail.max for point in points]) / MS

@@ -1,7 +1,5 @@
 """Speed-up over a plain cache against the link's bandwidth."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -84,7 +82,7 @@ def _told(value: float, column: str) -> str:
     return f"at {value:.4g} times the link's own bandwidth" if column.startswith(SCALE) else f"at {value:.4g} GB/s"
 
 
-def _figure(setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], column: str, title: str) -> Figure:
+def _figure(setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], column: str, title: str) -> "Figure":
     slow = [line for line in lines if max(line.y) < 1 / FAR]
     told = "; ".join(f"{line.name}, at most {three_digits(max(line.y))} times as fast" for line in slow)
     note = f"\nToo slow to draw: {told}." if slow else ""
@@ -95,8 +93,8 @@ def _figure(setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], colu
 
 
 def draw_speed_up(
-    setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], column: str, ax: Axes | None = None
-) -> Axes:
+    setting: Setting, cells: Sequence[Cell], lines: Sequence[Line], column: str, ax: "Axes | None" = None
+) -> "Axes":
     """The lines of `speed_ups` on Axes, without title and caption; on new Axes by default."""
     slow = [line for line in lines if max(line.y) < 1 / FAR]
     axes = panel(ax, 8.2, 4.6)

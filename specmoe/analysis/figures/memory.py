@@ -1,7 +1,5 @@
 """How much VRAM a policy needs: latency, hit rate and distance from the oracle against VRAM."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +23,7 @@ def plot_memory(points: Sequence[Point], png: Path, title: str, cliff_slots: int
     save(memory_figure(points, title, cliff_slots), png)
 
 
-def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
+def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> "Figure":
     """A line for each policy that is no yardstick, in the legend slowest first at its least VRAM; floor and oracle.
 
     Up to `cliff_slots`, (layers - 1) * top_k * batch, an LRU over all layers hits nothing at batch 1, decoding, and
@@ -38,8 +36,8 @@ def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_ap
 
 
 def draw_memory(
-    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
-) -> Axes:
+    points: Sequence[Point], cliff_slots: int, ax: "Axes | None" = None, told_apart: Looks | None = None
+) -> "Axes":
     """The lines of `memory_figure` on Axes, without title and caption; on new Axes by default."""
     axes = _lines(points, split_far(_latencies(points))[0], told_apart, ax)
     for name, style in BOUNDS.items():
@@ -54,14 +52,14 @@ def _latencies(points: Sequence[Point]) -> list[Line]:
     return policy_lines(points, lambda point: point.latency_ns / MS)
 
 
-def hit_rate_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
+def hit_rate_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> "Figure":
     """The share of demands that found their expert resident, landed or not, over VRAM; a line for each real policy."""
     return _finished(draw_hit_rate(points, cliff_slots, told_apart=told_apart), title, caption(points))
 
 
 def draw_hit_rate(
-    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
-) -> Axes:
+    points: Sequence[Point], cliff_slots: int, ax: "Axes | None" = None, told_apart: Looks | None = None
+) -> "Axes":
     """The lines of `hit_rate_figure` on Axes, without title and caption; on new Axes by default."""
     axes = _lines(points, policy_lines(points, lambda point: 100 * point.hit_rate), told_apart, ax)
     scale(axes)
@@ -69,7 +67,7 @@ def draw_hit_rate(
     return _labelled(axes, points, cliff_slots)
 
 
-def distance_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> Figure:
+def distance_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> "Figure":
     """Mean step in units of the oracle's on the same slots, over VRAM; 1 is perfect knowledge."""
     beyond = split_far(_distances(points))[1]
     least = "; ".join(f"{line.name}, at least {three_digits(min(line.y))} times" for line in beyond)
@@ -78,8 +76,8 @@ def distance_figure(points: Sequence[Point], title: str, cliff_slots: int, told_
 
 
 def draw_distance(
-    points: Sequence[Point], cliff_slots: int, ax: Axes | None = None, told_apart: Looks | None = None
-) -> Axes:
+    points: Sequence[Point], cliff_slots: int, ax: "Axes | None" = None, told_apart: Looks | None = None
+) -> "Axes":
     """The lines of `distance_figure` on Axes, without title and caption; on new Axes by default."""
     axes = _lines(points, split_far(_distances(points))[0], told_apart, ax)
     axes.axhline(1, linestyle=BOUNDS["oracle"], color="black", label="oracle", zorder=1)
@@ -107,7 +105,7 @@ def policy_lines(points: Sequence[Point], value: Callable[[Point], float]) -> li
     return sorted(lines, key=lambda line: -line.y[0])
 
 
-def _lines(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | None, ax: Axes | None) -> Any:
+def _lines(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | None, ax: "Axes | None") -> Any:
     axes = panel(ax, 8.2, 4.6)
     axes.grid(color="0.93")
     axes.set_axisbelow(True)
@@ -115,14 +113,14 @@ def _lines(points: Sequence[Point], lines: Sequence[Line], told_apart: Looks | N
     return axes
 
 
-def _labelled(axes: Any, points: Sequence[Point], cliff_slots: int) -> Axes:
+def _labelled(axes: Any, points: Sequence[Point], cliff_slots: int) -> "Axes":
     axes.set(xlabel="VRAM for experts, GiB")
     _cliff(axes, cliff_slots, points[0].about.expert_bytes)
     legend_beside(axes)
     return cast("Axes", axes)
 
 
-def _finished(axes: Axes, title: str, described: str) -> Figure:
+def _finished(axes: "Axes", title: str, described: str) -> "Figure":
     chart = cast("Figure", axes.figure)
     finish(chart, title, described)
     return chart

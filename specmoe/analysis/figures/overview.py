@@ -1,7 +1,5 @@
 """Policies side by side where something else than a number varies: machines, models, traces, formats, tiers, links."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,7 +87,7 @@ def _reading(rows: Sequence[Row]) -> str:
     return f"{text}." if len(work) == 1 else f"{text}: steps of different work."
 
 
-def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence[str]) -> Figure:
+def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence[str]) -> "Figure":
     chart, axes = figure(1, 1, width=8.2, height=1.7 + ROW * len(rows))
     shown = [point for point in _all(rows) if not point.yardstick]
     for place, (name, look) in enumerate(told_apart.items()):

@@ -1,7 +1,5 @@
 """Pareto fronts: configurations that no other beats in both latency and VRAM, or latency and bytes moved."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,7 +82,7 @@ def _moved(cell: Cell) -> float:
     return cell.point.bytes_loaded / MB
 
 
-def _figure(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, title: str) -> Figure:
+def _figure(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, title: str) -> "Figure":
     """The front as steps, named; the rest as dots and yardsticks as diamonds, those that are too slow left out."""
     limit, groups = _visible(cells, cost)
     hidden = len(cells) - sum(map(len, groups.values()))
@@ -96,7 +94,7 @@ def _figure(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, tit
     return chart
 
 
-def draw_pareto(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, ax: Axes | None = None) -> Axes:
+def draw_pareto(setting: Setting, cells: Sequence[Cell], cost: Cost, label: str, ax: "Axes | None" = None) -> "Axes":
     """The front of cost and latency with the other cells, named, without title and caption; on new Axes by default.
 
     `label` is that of the horizontal axis, which shows the cost.

@@ -1,7 +1,5 @@
 """The precision from which prefetching pays: against the link's bandwidth, and from a sweep of the noisy oracle."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +32,7 @@ def plot_break_even(points: CurvePoints, own: float | None, summaries: Summaries
     save(break_even_figure(points, own, summaries), png)
 
 
-def break_even_figure(points: CurvePoints, own: float | None, summaries: Summaries) -> Figure:
+def break_even_figure(points: CurvePoints, own: float | None, summaries: Summaries) -> "Figure":
     """Break-even precision over the link's bandwidth, B/s; `points` are evenly spaced around the machine's own.
 
     `own` is that of the machine. Horizontal marks are the precisions that policies reached, of `summaries`. Where
@@ -49,7 +47,7 @@ def break_even_figure(points: CurvePoints, own: float | None, summaries: Summari
     return chart
 
 
-def draw_break_even(points: CurvePoints, own: float | None, summaries: Summaries, ax: Axes | None = None) -> Axes:
+def draw_break_even(points: CurvePoints, own: float | None, summaries: Summaries, ax: "Axes | None" = None) -> "Axes":
     """The curve of `break_even_figure` on Axes, without title and caption; on new Axes by default."""
     middle = points[len(points) // 2][0] / GB
     ends = points[0][0] / GB, points[-1][0] / GB
@@ -199,7 +197,7 @@ def _reading(lines: Sequence[Line]) -> str:
     return f"Prefetching one expert ahead pays {'; '.join(said)}."
 
 
-def _figure(setting: Setting, lines: Sequence[Line], column: str | None, base: Point, title: str) -> Figure:
+def _figure(setting: Setting, lines: Sequence[Line], column: str | None, base: Point, title: str) -> "Figure":
     drawn = min(len(lines), len(LOOKS))
     note = "\nLines: prefetches of an assumed precision, one expert ahead, in the same LRU slots. Rings: break-even."
     note += f" Shown: {drawn} of {len(lines)} links." * (drawn < len(lines))
@@ -214,8 +212,8 @@ def _figure(setting: Setting, lines: Sequence[Line], column: str | None, base: P
 
 
 def draw_precision(
-    setting: Setting, lines: Sequence[Line], column: str | None, base: Point, ax: Axes | None = None
-) -> Axes:
+    setting: Setting, lines: Sequence[Line], column: str | None, base: Point, ax: "Axes | None" = None
+) -> "Axes":
     """Speed-up over `base` against precision, a line for each link, without title and caption; on new Axes by
     default."""
     axes = panel(ax, 7.4, 4.6)

@@ -1,7 +1,5 @@
 """Figures of predictors (accuracy by layer and depth, reliability of confidences) and of training runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,12 +36,12 @@ def best(rows: Sequence[Row]) -> list[Row]:
     return sorted(scored, key=lambda row: (row["peeks"], -row["top1"]))[:SHOWN]
 
 
-def accuracy_figure(rows: Sequence[Row]) -> Figure:
+def accuracy_figure(rows: Sequence[Row]) -> "Figure":
     """Top-1 accuracy one layer ahead, by target layer; layer 0 is the next token's."""
     return _figure(draw_accuracy(rows), best(rows), "one layer ahead", NOTE)
 
 
-def draw_accuracy(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+def draw_accuracy(rows: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
     """The lines of `accuracy_figure` on Axes, without title and caption; on new Axes by default."""
     shown, axes = best(rows), panel(ax, 7.4, 4.4)
     layers = range(shown[0]["layers"] if shown else 1)
@@ -60,12 +58,12 @@ def draw_accuracy(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
     return _with_legend(axes, shown)
 
 
-def depth_figure(rows: Sequence[Row]) -> Figure:
+def depth_figure(rows: Sequence[Row]) -> "Figure":
     """Top-1 accuracy within the step, by how many layers ahead."""
     return _figure(draw_depth(rows), best(rows), "one layer ahead; more layers ahead within the step", NOTE)
 
 
-def draw_depth(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+def draw_depth(rows: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
     """The lines of `depth_figure` on Axes, without title and caption; on new Axes by default."""
     shown, axes = best(rows), panel(ax, 7.4, 4.4)
     for row, look in zip(shown, _looks(shown), strict=True):
@@ -79,7 +77,7 @@ def draw_depth(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
     return _with_legend(axes, shown)
 
 
-def reliability_figure(rows: Sequence[Row]) -> Figure:
+def reliability_figure(rows: Sequence[Row]) -> "Figure":
     """How often the best candidate came true, against its confidence; a calibrated predictor lies on the diagonal."""
     shown = _confident(rows)
     note = (
@@ -93,7 +91,7 @@ def reliability_figure(rows: Sequence[Row]) -> Figure:
     return _described(draw_reliability(rows), shown, title, note)
 
 
-def draw_reliability(rows: Sequence[Row], ax: Axes | None = None) -> Axes:
+def draw_reliability(rows: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
     """The lines of `reliability_figure` on Axes, without title and caption; on new Axes by default."""
     shown, axes = _confident(rows), panel(ax, 7.4, 5.0)
     axes.plot([0, 100], [0, 100], **CHANCE | {"label": "calibrated"})
@@ -144,13 +142,13 @@ def _layer_name(layer: float) -> str:
     return "0, next\ntoken" if layer == 0 else f"{layer:g}"
 
 
-def _with_legend(axes: Any, shown: Sequence[Row]) -> Axes:
+def _with_legend(axes: Any, shown: Sequence[Row]) -> "Axes":
     if shown:
         axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return cast("Axes", axes)
 
 
-def _figure(axes: Axes, shown: Sequence[Row], where: str, note: str) -> Figure:
+def _figure(axes: "Axes", shown: Sequence[Row], where: str, note: str) -> "Figure":
     """A figure whose title is the most accurate predictor, among those that do not know the future if there are any."""
     title = "No predictor was scored"
     if shown:
@@ -158,7 +156,7 @@ def _figure(axes: Axes, shown: Sequence[Row], where: str, note: str) -> Figure:
     return _described(axes, shown, title, note)
 
 
-def _described(axes: Axes, shown: Sequence[Row], title: str, note: str) -> Figure:
+def _described(axes: "Axes", shown: Sequence[Row], title: str, note: str) -> "Figure":
     first = shown[0] if shown else {}
     where = f"{first.get('trace')}, {first.get('tokens', 0):,} tokens of {first.get('sequences')} sequences"
     dashed = PEEKING * any(row["peeks"] for row in shown)

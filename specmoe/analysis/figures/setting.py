@@ -11,8 +11,6 @@ have (e.g. assumed precision) does not exclude the other policies. The slot coun
 that hold every expert.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +39,7 @@ class Drawn(NamedTuple):
     name: str
     title: str
     reading: str
-    figure: Figure
+    figure: "Figure"
 
 
 def ms(nanoseconds: float) -> str:

@@ -1,7 +1,5 @@
 """One step, measured and simulated: what host, compute stream and copy engine do, one below the other."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,7 @@ def plot_timelines(runs: Mapping[str, Sequence[Span]], step: int, png: Path, tit
     save(timelines_figure(runs, step, title, about), png)
 
 
-def timelines_figure(runs: Mapping[str, Sequence[Span]], step: int, title: str, about: str) -> Figure:
+def timelines_figure(runs: Mapping[str, Sequence[Span]], step: int, title: str, about: str) -> "Figure":
     """A panel for each of two runs or more, by their names, on one axis of time that begins with the step in each.
 
     `about` is the caption. Raises InputError if a run has no such step.
@@ -83,7 +81,7 @@ def _bars(spans: Sequence[Span], kind: str, begin: int, end: int) -> dict[str, l
     return bars
 
 
-def _legend(chart: Figure) -> None:
+def _legend(chart: "Figure") -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(edgecolor="white", label=kind, **look) for kind, look in KINDS.items()]

@@ -1,7 +1,5 @@
 """Sensitivity to the machine: one number of the profile is changed at a time, all by the same factors."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -106,7 +104,7 @@ def _signed(share: float) -> str:
     return f"{'+' if share > 0 else ''}{percent(share)}"
 
 
-def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[float, float], title: str) -> Figure:
+def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[float, float], title: str) -> "Figure":
     names = _names(list(swings.values()))
     most = max(swing.width for found in swings.values() for swing in found)
     chart, panels = figure(1, len(swings), width=2.3 + 5.4 / len(swings), height=1.7 + 0.3 * len(names))
@@ -128,10 +126,10 @@ def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[flo
 def draw_tornado(
     swings: Sequence[Swing],
     factors: tuple[float, float],
-    ax: Axes | None = None,
+    ax: "Axes | None" = None,
     names: Sequence[str] | None = None,
     most: float | None = None,
-) -> Axes:
+) -> "Axes":
     """The swings of one policy, a row for each of `names`, up to a change of `most`; on new Axes by default.
 
     Default: the names that matter most, and the largest change of the swings.

@@ -1,7 +1,5 @@
 """HTML of the report: text that cannot become markup, tables that sort, the table of a study, and the page."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -5,8 +5,6 @@ What lies in the directories that a report is made of, each thing known by what 
 A directory may hold a sweep, results of single runs, timelines, validations and an analysis of a trace, in any mixture.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shlex

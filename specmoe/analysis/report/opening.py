@@ -1,7 +1,5 @@
 """The first screen of a page: warnings, which policy is fastest, its distance from the bounds, next steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

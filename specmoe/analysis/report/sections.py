@@ -1,7 +1,5 @@
 """The parts of a page below its figures: evidence, how to repeat the results, timelines, and validations."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -39,7 +37,7 @@ def section(key: str, title: str, *children: object) -> Html:
     return tag("section", heading, *children, id=key, aria_labelledby=f"{key}-title")
 
 
-def plot(key: str, title: str, reading: str, chart: Figure) -> Html:
+def plot(key: str, title: str, reading: str, chart: "Figure") -> Html:
     """A figure, and above it its sentence, if there is one; its title and small print are in it."""
     drawn = inline_svg(chart, key, f"{title}. {reading}".strip())
     frame = tag("div", drawn, class_="plot", tabindex="0", role="group", aria_label=title)

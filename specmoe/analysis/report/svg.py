@@ -1,7 +1,5 @@
 """A matplotlib figure as SVG inside a page: text stays text, greys follow the page's light or dark scheme."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator
@@ -26,7 +24,7 @@ FONT = re.compile(r"font-family: [^;]*(; |$)")
 UNTURNED = re.compile(r"^rotate\(-?0 [^)]*\)$")
 
 
-def inline_svg(chart: Figure, key: str, label: str) -> Html:
+def inline_svg(chart: "Figure", key: str, label: str) -> Html:
     """The figure as an element with an accessible name. `key` is unique in the page. Equal input gives equal text."""
     root = ElementTree.fromstring(_drawn(chart, key))
     box = root.attrib["viewBox"]
@@ -40,7 +38,7 @@ def inline_svg(chart: Figure, key: str, label: str) -> Html:
     return Html(f"{opened}<title>{html(label)}</title>{inner}</svg>")
 
 
-def _drawn(chart: Figure, key: str) -> str:
+def _drawn(chart: "Figure", key: str) -> str:
     import matplotlib as mpl
 
     page = io.StringIO()

@@ -3,8 +3,6 @@
 What loading a batch's experts once saves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -73,7 +71,7 @@ NOTE = (
 )
 
 
-def deduplication_figure(analysis: Analysis) -> Figure:
+def deduplication_figure(analysis: Analysis) -> "Figure":
     """The batch's union and what it saves against batch, beside what independent tokens would want."""
     chart, (left, right) = figure(1, 2, width=4.4, height=3.6)
     table, experts = analysis.tables["deduplication"], analysis.facts["trace"]["num_experts"]

@@ -3,8 +3,6 @@
 How differently text domains use the experts.
 """
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -99,7 +97,7 @@ MOST = 20  # domains in the figure
 NOTE = "Total variation between two domains' use of experts, mean over layers, %: 0 alike, 100 no expert in common."
 
 
-def domains_figure(analysis: Analysis) -> Figure:
+def domains_figure(analysis: Analysis) -> "Figure":
     """A heat map of the domains with the most uses, each against each."""
     uses = analysis.tables["domains"].groupby("source")["uses"].sum().sort_values(ascending=False, kind="stable")
     names = sorted(map(str, uses.index[:MOST]))

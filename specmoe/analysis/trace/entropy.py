@@ -3,8 +3,6 @@
 A plug-in entropy of m distinct values seen n times is too low by about (m - 1) / 2n nats, which is added.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 The few numbers and sentences that an analysis comes to: what analysis.json holds.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -192,5 +190,5 @@ def _records(frame: pd.DataFrame) -> list[Facts]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _column_mean(column: pd.Series[Any]) -> float:
+def _column_mean(column: "pd.Series[Any]") -> float:
     return float(column.mean()) if len(column) else math.nan

@@ -1,7 +1,5 @@
 """All studies of one trace, and what they come to."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ A layer in numbers, above all how evenly it uses its experts: moments, quantiles
 How often each expert is used: by rank in each layer, and layer by expert.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -137,7 +135,7 @@ def relative_use(analysis: Analysis) -> Floats:
     return even
 
 
-def frequency_figure(analysis: Analysis) -> Figure:
+def frequency_figure(analysis: Analysis) -> "Figure":
     """A panel for each of some layers: experts by rank of use."""
     use = relative_use(analysis)
     layers = range(len(use))
@@ -156,7 +154,7 @@ def frequency_figure(analysis: Analysis) -> Figure:
     return chart
 
 
-def usage_figure(analysis: Analysis) -> Figure:
+def usage_figure(analysis: Analysis) -> "Figure":
     """A heat map of layers by experts."""
     use = relative_use(analysis)
     chart, axes = figure(1, 1, width=9.0, height=2.0 + ROW * len(use))

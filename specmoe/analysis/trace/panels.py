@@ -1,7 +1,5 @@
 """What the figures of a trace share: what is said below them, which layers are shown, and how panels are laid out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ COLOURS = "cividis"  # of heat maps: read alike by the colour-blind, and in grey
 Facts = dict[str, Any]
 
 
-def told(chart: Figure, facts: Facts, title: str, note: str) -> None:
+def told(chart: "Figure", facts: Facts, title: str, note: str) -> None:
     """Title and caption: the note, the trace and its kind, the semantics, and that no hardware is involved."""
     trace = facts["trace"]
     routing = f"Routing: {trace['name']} ({trace['kind']}), {trace['phase']}, {facts['tokens']:,} tokens of "
@@ -49,7 +47,7 @@ def cut(tokens: float, facts: Facts) -> str:
     return f" Of the first {tokens:,.0f} tokens." if tokens < facts["tokens"] else ""
 
 
-def grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+def grid(count: int, columns: int, width: float, height: float) -> "tuple[Figure, list[Any]]":
     """A figure of `count` panels in rows of at most `columns`; the last row's empty places stay blank."""
     across = min(count, columns)
     chart, axes = figure(-(-count // across), across, width=width, height=height)
@@ -59,7 +57,9 @@ def grid(count: int, columns: int, width: float, height: float) -> tuple[Figure,
     return chart, flat[:count]
 
 
-def matrix(rows: pd.Series[Any], columns: pd.Series[Any], values: pd.Series[Any], shape: Any) -> NDArray[np.float64]:
+def matrix(
+    rows: "pd.Series[Any]", columns: "pd.Series[Any]", values: "pd.Series[Any]", shape: Any
+) -> NDArray[np.float64]:
     """A dense matrix from its cells; 0 where there is none."""
     dense = np.zeros(shape)
     dense[rows.to_numpy(), columns.to_numpy()] = values.to_numpy()

@@ -10,8 +10,6 @@ How many bits are left once something is known.
 The simplest predictor there is: a table from what is known to the expert seen with it most often.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -69,7 +67,7 @@ NOTE = (
 )
 
 
-def predictability_figure(analysis: Analysis) -> Figure:
+def predictability_figure(analysis: Analysis) -> "Figure":
     """Bits of surprise by layer: with nothing known, and given each context."""
     chart, axes = figure(1, 1, width=7.4, height=3.8)
     table = analysis.tables["predictability"]

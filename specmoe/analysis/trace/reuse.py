@@ -3,8 +3,6 @@
 All are event-atomic, over one pool of slots for all layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -231,7 +229,7 @@ NOTE = (
 )
 
 
-def miss_ratio_figure(analysis: Analysis) -> Figure:
+def miss_ratio_figure(analysis: Analysis) -> "Figure":
     """An LRU's curve, the optimum's and the cliff for each batch."""
     chart, axes = figure(1, 1, width=7.4, height=4.6)
     for place, study in enumerate(analysis.facts["reuse"]):

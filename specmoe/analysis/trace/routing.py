@@ -1,7 +1,5 @@
 """The part of a trace that studies read: experts used, demand streams of any batch, how sure routers are."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

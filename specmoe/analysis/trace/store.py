@@ -3,8 +3,6 @@
 An analysis on disk: analysis.json and a Parquet file for each table.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +34,7 @@ class Drawing(NamedTuple):
     name: str  # of the PNG
     title: str
     table: str
-    draw: Callable[[Analysis], Figure]
+    draw: "Callable[[Analysis], Figure]"
 
 
 DRAWINGS = (
@@ -53,7 +51,7 @@ DRAWINGS = (
 )
 
 
-def figures(analysis: Analysis) -> list[tuple[str, str, Figure]]:
+def figures(analysis: Analysis) -> "list[tuple[str, str, Figure]]":
     """Name, title and figure of all that there is something to draw for; none of a trace without uses."""
     if not analysis.facts["uses"]:
         return []

@@ -1,7 +1,5 @@
 """The tables of an analysis: every column with its type and what it means."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 Use of experts over time.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +42,7 @@ def _slice(routing: Routing, number: int, begin: int, end: int) -> pd.DataFrame:
     return pd.DataFrame({**same, "layer": layer, "expert": expert, "uses": uses[layer, expert]})
 
 
-def timeline_figure(analysis: Analysis) -> Figure:
+def timeline_figure(analysis: Analysis) -> "Figure":
     """A panel for each of some layers: experts against the trace's tokens in their order."""
     layers = range(analysis.facts["trace"]["num_layers"])
     chart, panels = grid(len(some_of(layers)), 3, width=3.6, height=2.6)

@@ -7,8 +7,6 @@ The ways of a few tokens through the layers, to be looked at.
 The ways of a few tokens through the layers.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +54,7 @@ NOTE = (
 )
 
 
-def transitions_figure(analysis: Analysis) -> Figure:
+def transitions_figure(analysis: Analysis) -> "Figure":
     """A panel for each of some pairs of layers."""
     table, experts = analysis.tables["transitions"], analysis.facts["trace"]["num_experts"]
     pairs = sorted(table["layer"].unique().tolist())
@@ -107,7 +105,7 @@ def sample_paths(routing: Routing) -> pd.DataFrame:
 PATHS_NOTE = "First-choice experts of the first tokens of a few sequences; a gap: the token was dropped."
 
 
-def paths_figure(analysis: Analysis) -> Figure:
+def paths_figure(analysis: Analysis) -> "Figure":
     """A panel for each sequence, a line for each token, the later the lighter."""
     import matplotlib as mpl
 

@@ -9,8 +9,6 @@ How many different experts a sequence wants, and a run of consecutive tokens of 
 Working sets: of windows of tokens, and of whole sequences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,7 +136,7 @@ def by_layer(routing: Routing) -> Iterator[Uses]:
 NOTE = "Distinct experts of all layers. Windows lie one after the other in a sequence; band: 10th to 90th percentile."
 
 
-def working_set_figure(analysis: Analysis) -> Figure:
+def working_set_figure(analysis: Analysis) -> "Figure":
     """Distinct experts against the window's tokens, and of each sequence against its length."""
     chart, (left, right) = figure(1, 2, width=4.4, height=3.6)
     sets, sequences = analysis.tables["working-set"], analysis.tables["sequences"]

@@ -3,8 +3,6 @@
 Each measurement is a distribution: warm-up runs are dropped, and median and interquartile range are kept.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -151,13 +149,13 @@ class Effort(NamedTuple):
     samples: int = REPEATS
 
 
-def computing(bench: Bench, launches: Sequence[Run], effort: Effort) -> Sample:
+def computing(bench: "Bench", launches: Sequence[Run], effort: Effort) -> Sample:
     """Time of one launch on the compute stream, ns; the launches alternate."""
     turn = in_turn(launches)
     return _timed(lambda times: bench.queued_ns(turn, times), len(launches), effort)
 
 
-def computing_cold(bench: Bench, runs: Sequence[Run], effort: Effort) -> Sample:
+def computing_cold(bench: "Bench", runs: Sequence[Run], effort: Effort) -> Sample:
     """Time of one of several runs, ns, each after reads of other data that fill the device's last cache."""
     other = torch.ones(2 * bench.l2_bytes // WORD_BYTES, dtype=torch.int64, device=bench.device)
 
@@ -174,14 +172,14 @@ def computing_cold(bench: Bench, runs: Sequence[Run], effort: Effort) -> Sample:
 
 
 def copying(
-    bench: Bench, copies: Sequence[Run], effort: Effort, ahead: bool = True, beside: Beside | None = None
+    bench: "Bench", copies: Sequence[Run], effort: Effort, ahead: bool = True, beside: "Beside | None" = None
 ) -> Sample:
     """Time of one copy among others back to back, ns; the copies alternate."""
     turn = in_turn(copies)
     return _timed(lambda times: bench.copied_ns(turn, times, ahead, beside), len(copies), effort)
 
 
-def copying_alone(bench: Bench, copies: Sequence[Run], effort: Effort, ahead: bool = True) -> Sample:
+def copying_alone(bench: "Bench", copies: Sequence[Run], effort: Effort, ahead: bool = True) -> Sample:
     """Time of one copy, ns, if the host waits for each before the next."""
     turn = in_turn(copies)
     return sampled(lambda: bench.copied_ns(turn, 1, ahead), effort.samples)
@@ -193,7 +191,7 @@ def in_turn(launches: Sequence[Run]) -> Run:
     return lambda: next(turn)()
 
 
-def buffers(size: int, bench: Bench) -> int:
+def buffers(size: int, bench: "Bench") -> int:
     """Number of alternating buffers of a size that exceeds the device's last cache: twice its capacity."""
     return min(max(MIN_BUFFERS, math.ceil(2 * bench.l2_bytes / size)), MAX_BUFFERS)
 

@@ -1,7 +1,5 @@
 """Copies by size, over the link and inside VRAM; allocation; and disk reads that bypass the page cache if possible."""
 
-from __future__ import annotations
-
 import errno
 import mmap
 import os

@@ -1,7 +1,5 @@
 """The current CUDA device as a `Bench`, and capturing of CUDA graphs."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import sys
@@ -57,7 +55,7 @@ def captured(run: Run, stream: Stream, pool: Any = None) -> Graph:
     return graph
 
 
-def cuda_bench() -> CudaBench:
+def cuda_bench() -> "CudaBench":
     """Bench on the current CUDA device; raises InputError if there is none."""
     if not torch.cuda.is_available():
         raise InputError(f"no CUDA device: torch {torch.__version__} finds none, and measuring needs one")

@@ -1,7 +1,5 @@
 """Experts and dense parts as a replay runs them: captured as graphs, with weights in several alternating places."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import torch

@@ -1,7 +1,5 @@
 """The plan of a measurement, and the results collected so far on their way to a profile."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

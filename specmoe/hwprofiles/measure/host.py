@@ -1,7 +1,5 @@
 """Costs of the host thread, and the delays between host and device, measured on an undisturbed thread."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Iterator

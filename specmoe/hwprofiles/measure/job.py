@@ -1,7 +1,5 @@
 """The whole measurement: all tasks in order, and the profile made of their results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec

@@ -4,8 +4,6 @@ Every part is bound to its inputs once. It is then a function without arguments 
 so it can be timed, run eagerly or captured in a CUDA graph. Each part owns its buffers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -27,7 +25,7 @@ SCALE = 0.02  # standard deviation of random weights, as in initialisers
 class Attention:
     """One attention of a layer: norm, projections, softmax over cached positions, projection, residual."""
 
-    def __init__(self, model: Stand) -> None:
+    def __init__(self, model: "Stand") -> None:
         sizes, d_model = model.shape.attention, model.shape.d_model
         self.heads, self.kv_heads, self.head_dim = sizes.heads, sizes.kv_heads, sizes.head_dim
         self.query = model.weight(d_model, self.heads * self.head_dim)
@@ -58,7 +56,7 @@ class Attention:
 class FeedForward:
     """A dense feed-forward part of width `d_ff`: norm, products, residual."""
 
-    def __init__(self, model: Stand, d_ff: int) -> None:
+    def __init__(self, model: "Stand", d_ff: int) -> None:
         d_model = model.shape.d_model
         self.gated = model.shape.experts.gated
         self.up = model.weight(d_model, d_ff * (2 if self.gated else 1))
@@ -74,7 +72,7 @@ class FeedForward:
 class DenseLayer:
     """Attentions of a layer, and its dense feed-forward part if it has one."""
 
-    def __init__(self, model: Stand, d_ff: int) -> None:
+    def __init__(self, model: "Stand", d_ff: int) -> None:
         self.attentions = [Attention(model) for _ in range(model.shape.attentions(model.phase))]
         self.feed_forward = FeedForward(model, d_ff) if d_ff else None
 
@@ -88,7 +86,7 @@ class DenseLayer:
 class Layer:
     """Everything before one router: dense layers, then the MoE layer's own attentions and shared experts."""
 
-    def __init__(self, model: Stand, ordinal: int) -> None:
+    def __init__(self, model: "Stand", ordinal: int) -> None:
         shape, stack = model.shape, model.shape.stack(model.phase)
         dense = stack.dense_before(min(ordinal, stack.moe_layers - 1))
         widths = [stack.dense_d_ff] * dense + [shape.experts.shared_d_ff]

@@ -1,7 +1,5 @@
 """Facts about the measured machine, as far as driver and system report them."""
 
-from __future__ import annotations
-
 import platform
 import re
 import subprocess

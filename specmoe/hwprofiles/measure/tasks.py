@@ -4,8 +4,6 @@ Each task measures on `Context.bench` and stores its results in `Context.found`.
 its roofline.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Detection of GPUs for measuring, replaying and training, and the reason if there is none."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The answer of `advise`: from a question to the best configuration and its levers, and their wording in five lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Kinds are compared by doubling (or halving) one thing at a time, from the mildes
 same slots bounds what any predictor can give.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

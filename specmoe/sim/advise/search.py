@@ -4,8 +4,6 @@ Each configuration is simulated once; configurations whose rates differ by less 
 that takes the least effort to build wins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -43,28 +41,28 @@ LEVEL = 0.01  # rates that differ by less count as equal: the error of a predict
 class Found(NamedTuple):
     """The best trial of a search, and the best trial of each policy, the fastest first."""
 
-    best: Trial
-    ranking: list[Trial]
+    best: "Trial"
+    ranking: "list[Trial]"
 
     @property
-    def contenders(self) -> list[Trial]:
+    def contenders(self) -> "list[Trial]":
         """Trials that may win when something changes: the best, the fastest few and the simplest."""
         every = (self.best, *self.ranking[:RIVALS], self.simplest)
         return list({trial.config: trial for trial in every}.values())
 
     @property
-    def few(self) -> list[Trial]:
+    def few(self) -> "list[Trial]":
         """The best, the simplest and the contender with the highest hit rate."""
         hits = max(self.contenders, key=lambda trial: float(trial.row["hit_rate"]))
         return list({trial.config: trial for trial in (self.best, self.simplest, hits)}.values())
 
     @property
-    def simplest(self) -> Trial:
+    def simplest(self) -> "Trial":
         """The trial of loading on demand into an LRU; the best trial if there is none."""
         return next((trial for trial in self.ranking if trial.config.policy == BASE), self.best)
 
 
-def search(trials: Trials, setting: Setting) -> Found:
+def search(trials: "Trials", setting: Setting) -> Found:
     """Try all policies, then tune the best; raises InputError if nothing can be simulated."""
     first = trials.run(screened(setting))
     every = [*first, *trials.run(tuned(first))]
@@ -112,7 +110,7 @@ def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]
             yield replace(one, slots=slots)
 
 
-def tuned(trials: Sequence[Trial]) -> Iterator[RunConfig]:
+def tuned(trials: "Sequence[Trial]") -> Iterator[RunConfig]:
     """The best prefetching policies with every limit and depth, and with an LRU for each layer."""
     prefetching = [trial.config for trial in by_policy(trials) if chosen(trial.config).prefetch]
     rules = (zip(("prefetch.limit", "prefetch.depth"), pair, strict=True) for pair in product(LIMITS, DEPTHS))

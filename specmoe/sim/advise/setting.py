@@ -7,8 +7,6 @@ switch-mini-128 4 %. So the answer is computed for `LIKELY` and its rate also fo
 independently, so no predictor can be judged on drawn routing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +65,7 @@ class Setting(NamedTuple):
     question: Question
     shape: ModelShape
     profile: HardwareProfile
-    routings: Routings
+    routings: "Routings"
 
     @property
     def phase(self) -> Phase:

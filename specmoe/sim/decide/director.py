@@ -11,8 +11,6 @@ A policy only ranks victims and proposes keys to prefetch. For every event, in o
 An expert is resident from the moment its load is issued, so no decision depends on a clock.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -76,13 +74,13 @@ class Director:
         shape = (self._workload.num_steps, meta.num_layers, meta.num_experts)
         return self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
 
-    def _fill(self, pool: Pool) -> None:
+    def _fill(self, pool: "Pool") -> None:
         """Make every expert resident from the start."""
         for key in range(self._slots):
             self._slot[key] = pool.free.pop()
             pool.eviction.insert(key, -1)
 
-    def _serve(self, pool: Pool, event: int, keys: list[int], tokens: list[int]) -> None:
+    def _serve(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
         loads_before = self._recorder.num_loads
         for wave, (members, counts) in enumerate(_waves(keys, tokens, self._slot, pool.capacity)):
             missing = [key for key in members if key not in self._slot]
@@ -105,7 +103,7 @@ class Director:
             if key not in self._slot:
                 self._bring(self._pools[key // experts], event, key, pinned, demand=False, wave=0)
 
-    def _bring(self, pool: Pool, event: int, key: int, pinned: set[int], *, demand: bool, wave: int) -> None:
+    def _bring(self, pool: "Pool", event: int, key: int, pinned: set[int], *, demand: bool, wave: int) -> None:
         """Load a key; a prefetch is dropped if it may not take any slot."""
         evicted = -1
         if not pool.free:
@@ -123,7 +121,7 @@ class Director:
         self._unused.add(key)
         pool.eviction.insert(key, event)
 
-    def _evict(self, pool: Pool, key: int) -> None:
+    def _evict(self, pool: "Pool", key: int) -> None:
         pool.eviction.remove(key)
         pool.free.append(self._slot.pop(key))
         self._load.pop(key, None)

@@ -6,8 +6,6 @@ experts takes them from the `Context` that it is built with.
 The base of eviction policies that rank a key by numbers.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable
@@ -37,7 +35,7 @@ class Eviction(ABC):
     source: ClassVar[str] = ""  # the paper or program it comes from
 
     @abstractmethod
-    def __init__(self, context: Context, capacity: int) -> None: ...
+    def __init__(self, context: "Context", capacity: int) -> None: ...
 
     @abstractmethod
     def insert(self, key: int, event: int) -> None:
@@ -78,7 +76,7 @@ class Context:
         return self.learn_popularity()
 
     @cached_property
-    def future(self) -> Future:
+    def future(self) -> "Future":
         """The events of the workload's demand, by key."""
         return Future.of(self.workload)
 
@@ -90,7 +88,7 @@ class Future:
     events: dict[int, list[int]]
 
     @classmethod
-    def of(cls, workload: Workload) -> Future:
+    def of(cls, workload: Workload) -> "Future":
         """The events of a workload's demand, by key."""
         order = np.argsort(workload.keys, kind="stable")
         keys, starts = np.unique(workload.keys[order], return_index=True)

@@ -1,7 +1,5 @@
 """The fewest loads that serve a workload, whatever the policy, its prefetches and the order within an event."""
 
-from __future__ import annotations
-
 from heapq import heappop, heappush
 from itertools import pairwise
 

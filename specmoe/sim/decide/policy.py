@@ -3,8 +3,6 @@
 `POLICIES` lists the named ones: published systems and yardsticks, one row each, and those of plug-ins.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field

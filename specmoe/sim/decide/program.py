@@ -14,8 +14,6 @@ host predicts:
     after the launch    ..., demand loads and experts of the last wave | predict, prefetches
 """
 
-from __future__ import annotations
-
 from array import array
 from typing import Any, NamedTuple
 
@@ -37,15 +35,15 @@ class Program(NamedTuple):
     such thing.
     """
 
-    rounds: array[int]
-    loads: array[int]
-    load_offsets: array[int]
-    uses: array[int]
-    use_offsets: array[int]
-    previous: array[int]  # [loads], a row of loads
-    reader: array[int]  # [loads], a row of uses
-    opens: array[int]  # [uses], whether a launch begins with this use
-    last: array[int]  # [uses], the row of the last use of the same launch
+    rounds: "array[int]"
+    loads: "array[int]"
+    load_offsets: "array[int]"
+    uses: "array[int]"
+    use_offsets: "array[int]"
+    previous: "array[int]"  # [loads], a row of loads
+    reader: "array[int]"  # [loads], a row of uses
+    opens: "array[int]"  # [uses], whether a launch begins with this use
+    last: "array[int]"  # [uses], the row of the last use of the same launch
 
 
 class Groups(NamedTuple):
@@ -136,5 +134,5 @@ def _last_uses(load: Rows, order: Rows, loads: int) -> NDArray[np.int64]:
     return last
 
 
-def _offsets(group: Rows, groups: int) -> array[int]:
+def _offsets(group: Rows, groups: int) -> "array[int]":
     return packed_rows(np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]))

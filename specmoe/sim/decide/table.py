@@ -10,8 +10,6 @@ a compressed copy there, the least recently loaded copy is dropped first, and a 
 expands it. Decisions of the first tier do not depend on the second, which is a pure function of the loads.
 """
 
-from __future__ import annotations
-
 from array import array
 from typing import Any, NamedTuple
 
@@ -78,7 +76,7 @@ class DecisionTable(NamedTuple):
         event = step * self.num_layers
         return First(step, event, *(int(np.searchsorted(rows.event, event)) for rows in (self.uses, self.loads)))
 
-    def since(self, step: int) -> DecisionTable:
+    def since(self, step: int) -> "DecisionTable":
         """The decisions of a step and of all later ones, to be counted: numbers of events and loads stay the same."""
         first = self.first(step)
         uses = Uses._make(column[first.use :] for column in self.uses)
@@ -149,26 +147,26 @@ class Recorder:
         return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch, all_resident)
 
 
-def _columns(rows: array[int], width: int) -> list[Ints]:
+def _columns(rows: "array[int]", width: int) -> list[Ints]:
     return list(np.array(rows, np.int32).reshape(-1, width).T.copy())
 
 
-def packed(values: NDArray[Any]) -> array[int]:
+def packed(values: NDArray[Any]) -> "array[int]":
     """The same integers as an `array` of 8 bytes each, for times; Python loops read it faster than numpy."""
     return array("q", np.ascontiguousarray(values, np.int64).tobytes())
 
 
-def packed_rows(values: NDArray[Any]) -> array[int]:
+def packed_rows(values: NDArray[Any]) -> "array[int]":
     """The same integers as an `array` of 4 bytes each, for numbers of rows."""
     return array("i", np.ascontiguousarray(values, np.int32).tobytes())
 
 
-def column(length: int, value: int = 0) -> array[int]:
+def column(length: int, value: int = 0) -> "array[int]":
     """An `array` of `length` equal values."""
     return packed(np.full(length, value))
 
 
-def unpacked(values: array[int]) -> NDArray[np.int64]:
+def unpacked(values: "array[int]") -> NDArray[np.int64]:
     """The same integers as a numpy array that shares their memory."""
     return np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
 

@@ -21,8 +21,6 @@ as each layer then needs one expert; the encoder's does. Their FasterTransformer
 All runs are in fp32, and the decoder attends to `CONTEXT` positions in every step, which is their mean.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -102,7 +100,7 @@ def switch_shapes() -> list[str]:
     return [name for name in shape_names() if name.startswith("switch-")]
 
 
-def simulated(runtime: Runtime, prompt: Routed, answer: Routed) -> Figures:
+def simulated(runtime: "Runtime", prompt: Routed, answer: Routed) -> Figures:
     """All three figures."""
     runs = {method: runtime.run(method, answer) for method in METHODS}
     resident, fetched = (runtime.run(method, prompt).wall_ns for method in ("gpu-only", "on-demand"))
@@ -115,7 +113,7 @@ def simulated(runtime: Runtime, prompt: Routed, answer: Routed) -> Figures:
     )
 
 
-def cache_line(runtime: Runtime, answer: Routed) -> CacheLine:
+def cache_line(runtime: "Runtime", answer: Routed) -> CacheLine:
     """The straight line through runs with caches of several sizes."""
     keys = runtime.costs.shape.stack("decode").moe_layers * runtime.costs.shape.experts.number
     runs = [runtime.run("on-demand-lru", answer, round(share * keys)) for share in CACHED]
@@ -124,7 +122,7 @@ def cache_line(runtime: Runtime, answer: Routed) -> CacheLine:
     return CacheLine(round(float(intercept), 6), round(float(slope), 6))
 
 
-def _forced_ms(runtime: Runtime, active: int) -> Methods:
+def _forced_ms(runtime: "Runtime", active: int) -> Methods:
     """One bar of figure 14 for each method; one step, since all are alike."""
     routed = forced(runtime.costs.shape, active, SEQUENCES, steps=1)
     return {method: runtime.block_ms(runtime.run(method, routed), SEQUENCES) for method in METHODS}

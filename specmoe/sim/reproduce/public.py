@@ -7,8 +7,6 @@ The list is data/public_tokens_per_second.csv; none of it decides a number here.
 mean. A resident model is timed by `sim.resident`, one that loads experts by the engine on drawn routing.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import math

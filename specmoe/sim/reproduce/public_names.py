@@ -4,8 +4,6 @@ Each function returns what is simulated, or raises `UnpredictableError` with a p
 in many ways ("NVIDIA GeForce RTX 4090", "openai/gpt-oss-20b", "Qwen3-30B-A3B-Instruct-2507").
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

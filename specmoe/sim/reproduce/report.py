@@ -5,8 +5,6 @@ hwprofiles/data. By their own repeated runs a block latency is accurate to 3 or 
 printed as a whole number).
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from importlib.resources import files
@@ -93,7 +91,7 @@ def _verdict(off: Figures) -> str:
     return "\n".join([f"Errors of ratios, figure 10: {ratios}.", "", *map(_target, targets(off))])
 
 
-def _target(target: Target) -> str:
+def _target(target: "Target") -> str:
     verdict = "met" if target.met else "MISSED"
     return (
         f"- {target.what}: worst error {100 * target.worst:.1f} %, at most {100 * target.limit:.0f} % wanted: {verdict}"

@@ -1,7 +1,5 @@
 """Routing that no model produced, as experiments on unloaded or forced models have it; top-1, held in memory."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -5,8 +5,6 @@ after it. Memory starts empty or, `warm`, as the train split left it; with `rese
 afresh; without `online` nothing is learnt but from the train split.
 """
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ A predictor guesses experts for every token (`Guess`). Guesses of the tokens of 
 the event (`PredictionTable`), since tokens of a batch share their experts.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,14 +38,14 @@ class Predictor(ABC):
             raise InputError(f"depth {depth}: at least 1 layer expected")
         self.depth = depth
 
-    def fit(self, train: Routed) -> None:  # noqa: B027  # learning is optional
+    def fit(self, train: "Routed") -> None:  # noqa: B027  # learning is optional
         """Learn from the train split; many learn nothing."""
 
     @abstractmethod
-    def guess(self, routed: Routed) -> Guess:
+    def guess(self, routed: "Routed") -> "Guess":
         """Guesses for every row and layer."""
 
-    def predict(self, routed: Routed) -> PredictionTable:
+    def predict(self, routed: "Routed") -> "PredictionTable":
         """The guesses of an event's tokens, pooled."""
         return PredictionTable(*pool(routed.workload, *self.guess(routed)), peeks=self.peeks)
 
@@ -56,7 +54,7 @@ class Predictor(ABC):
         """Memory that a runtime needs for what was learnt."""
         return 0
 
-    def event_seconds(self, routed: Routed) -> float:
+    def event_seconds(self, routed: "Routed") -> float:
         """Seconds that it takes for one (step, layer), measured here and now, one step after the other."""
         start = perf_counter()
         self.guess(routed)

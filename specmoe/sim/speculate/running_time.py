@@ -5,8 +5,6 @@ here, on the CPU that the reference names; a native one would be faster, a weake
 of the model, or know by definition, take none.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from functools import cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 A file says of which trace and by which predictor it is; it is read for no other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Cells of one routing share predictions. Of these, cells of one policy and number
 machine, with whatever shape and format.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ OUT/parts/predictions/         predictions, shared by all units
 OUT/sweep.parquet, sweep.json  the finished sweep, which replaces all of the above
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

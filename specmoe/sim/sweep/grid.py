@@ -3,8 +3,6 @@
 `Contents` reads each file that cells name once: profiles, and hashes of everything that a cell's key depends on.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

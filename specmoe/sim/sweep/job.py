@@ -4,8 +4,6 @@ A unit holds cells that share decisions and bounds, as far as all workers are ke
 predictions share them through a directory.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence

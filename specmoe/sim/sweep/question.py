@@ -24,8 +24,6 @@ one end to the other, and `6GB/s..50GB/s:8log` has equal ratios between them; be
 there are enough. Quantities are written with their unit (`specmoe.units`) and held in base units.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Runs of one decision table in many scenarios, and their bounds, in one pass of the re-timer (FIFO links only)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -96,7 +94,7 @@ class _Copies(NamedTuple):
     events: np.ndarray  # number of events of each code of predictions
 
     @classmethod
-    def of(cls, decisions: DecisionTable, part: Sample, first: First) -> _Copies:
+    def of(cls, decisions: DecisionTable, part: Sample, first: First) -> "_Copies":
         codes, loads = part.codes["copy"][first.load :], decisions.since(first.step).loads
         ahead = ~loads.demand
         return cls(

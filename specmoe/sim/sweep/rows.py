@@ -1,7 +1,5 @@
 """The row of a cell (see `specmoe.sweep_table`): its configuration, its figures, and how good the evidence is."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import SpecmoeError

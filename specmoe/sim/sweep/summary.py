@@ -1,7 +1,5 @@
 """The summary of a sweep in a few lines: the fastest policy of each setting, and which cells failed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -66,7 +64,7 @@ def _of_policy(name: str) -> bool:
     return name.startswith(SET) and is_of_policy(name.removeprefix(SET))
 
 
-def _plain(row: pd.Series[Any]) -> dict[str, Any]:
+def _plain(row: "pd.Series[Any]") -> dict[str, Any]:
     """A row as plain Python values; None for a missing value."""
     return {str(name): None if pd.isna(value) else _own(str(name), value) for name, value in row.items()}
 

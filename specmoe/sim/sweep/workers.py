@@ -4,8 +4,6 @@ A worker process ends with the process that started it, however that ends: it wa
 end only that process holds.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

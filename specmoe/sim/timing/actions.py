@@ -7,8 +7,6 @@ the host never waits once it has decided, so its clock at an action is the time 
 and launched since (`Progress`). So one pass over the actions times everything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,7 +35,7 @@ class Actions(NamedTuple):
     progress: Codes  # [actions], a row of `host`
     ends: NDArray[np.int64]  # [events]
     event_progress: Codes  # [events], a row of `host`: all that it does in the event
-    host: Progress  # [distinct] each
+    host: "Progress"  # [distinct] each
     num_loads: int
     num_uses: int
     opens: NDArray[np.bool_]  # [uses] in their order, whether a launch begins with the use
@@ -95,7 +93,7 @@ class _Places(NamedTuple):
         return column
 
 
-def _places(table: DecisionTable, order: HostOrder, settled: Rows) -> _Places:
+def _places(table: DecisionTable, order: "HostOrder", settled: Rows) -> _Places:
     uses, ranks = np.arange(len(order.uses)), _rank(order.uses)
     last = ranks[order.last[order.uses]]
     early = np.flatnonzero((last > uses) & (table.uses.load[order.uses] >= 0))
@@ -112,7 +110,7 @@ def _places(table: DecisionTable, order: HostOrder, settled: Rows) -> _Places:
     )
 
 
-def _settled(table: DecisionTable, order: HostOrder) -> Rows:
+def _settled(table: DecisionTable, order: "HostOrder") -> Rows:
     """Number of uses before each load, [loads] in their order: those of earlier events and of its slot's readers."""
     event, rank = table.loads.event[order.loads], _rank(order.uses)
     settled: Rows = np.maximum.accumulate(np.maximum(order.first_use[event], rank[order.reader] + 1))
@@ -141,7 +139,7 @@ def _kinds(table: DecisionTable, uses: Rows) -> Rows:
     return kinds
 
 
-def _predicted(table: DecisionTable, order: HostOrder) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _predicted(table: DecisionTable, order: "HostOrder") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether each load and use is of its event's last round, at whose beginning the host predicts."""
     last = order.rounds[1:] - 1
     load_event, use_event = table.loads.event[order.loads], table.uses.event[order.uses]

@@ -3,8 +3,6 @@
 All are over the steps after the warm-up, as the figures that they stand beside.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from specmoe.hwprofiles.style import Style

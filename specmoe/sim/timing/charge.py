@@ -5,8 +5,6 @@ On the GPU, guesses reach the host together with the router's result. A guess `d
 router beyond the last layer runs.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import numpy as np

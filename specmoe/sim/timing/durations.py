@@ -1,7 +1,5 @@
 """Durations: how long each part of a run takes, in integer nanoseconds. The engine knows nothing else of hardware."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise

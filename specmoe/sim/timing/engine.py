@@ -16,8 +16,6 @@ Computing beside a copy takes longer by a share of that time (`interference`), b
 the copies beside a kernel are not known when it starts.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Generator
 from typing import Any, NamedTuple

@@ -7,8 +7,6 @@ no events are needed. In the other orders it depends on what is waiting when the
 process.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any

@@ -6,8 +6,6 @@ loop with arrays of clocks, a lane for each machine (`retimer_kernel`). In the o
 events depends on the machine, so the engine times them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

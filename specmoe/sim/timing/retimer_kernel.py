@@ -7,8 +7,6 @@ Everything is compiled as one function at its first call and cached beside this 
 module only where it is used, since it needs numba.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

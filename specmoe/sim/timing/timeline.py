@@ -1,7 +1,5 @@
 """The timeline of a simulated run, with the lanes host, compute, copy and disk, for ui.perfetto.dev."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

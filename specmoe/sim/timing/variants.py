@@ -11,8 +11,6 @@ machine:
 Predictions are charged to the small durations in the same way, for the small workload.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -49,7 +47,7 @@ class Sample(NamedTuple):
     context: list[int]
     codes: dict[Timed, Codes]
 
-    def variants(self, durations: Sequence[Durations]) -> Variants:
+    def variants(self, durations: Sequence[Durations]) -> "Variants":
         """Variants of the whole run from the durations of the small one on each machine."""
         return by_columns(durations, lambda name, lists: Column(self.codes[name], stacked(lists)))
 

@@ -5,8 +5,6 @@ tables); `columns.py` holds the checks of single columns. The candidates of a la
 names; the first `top_k` of them are used (default: all).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

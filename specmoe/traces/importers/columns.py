@@ -1,7 +1,5 @@
 """Checked conversion of the columns of a foreign table to numpy arrays; errors name the wrong row."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NoReturn
 

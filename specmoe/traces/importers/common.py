@@ -1,7 +1,5 @@
 """The interface of every importer, and packing of tables with a row per (token, layer) into rows per token."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +88,7 @@ class _Keys(NamedTuple):
     position: NDArray[np.int64]
     layer: NDArray[np.int64]
 
-    def take(self, rows: NDArray[np.int64]) -> _Keys:
+    def take(self, rows: NDArray[np.int64]) -> "_Keys":
         return _Keys._make(column[rows] for column in self)
 
 

@@ -6,8 +6,6 @@ Metadata: `origin` (text) and `sequences` (a JSON list of {"seq", "dataset", "ca
 weights of gpt-oss: a softmax over the four chosen experts.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

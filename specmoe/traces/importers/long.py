@@ -4,8 +4,6 @@
 column `token` holds them. If there is a column `phase`, only rows of the requested phase are read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

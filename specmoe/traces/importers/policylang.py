@@ -5,8 +5,6 @@ long names and no header, so `options` must give the number of experts. Layer nu
 belong to phase `encode`.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A .npy file is one sequence; each array of a .npz file is one sequence, in the f
 each array. There are no probabilities and no tokens. Source: docs.vllm.ai, "Routed Experts Return".
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The eviction policies by name, including those of plug-ins; one file each."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ARC: balances recency and frequency by what was evicted too early."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from itertools import chain
 

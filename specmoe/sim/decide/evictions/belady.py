@@ -1,7 +1,5 @@
 """Belady's optimum, which peeks: the fewest loads without prefetching, and its variant that may bypass the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 
 from specmoe.sim.decide.eviction import Context, Ranked

@@ -1,7 +1,5 @@
 """Least-Stale: experts of earlier forward passes first."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from itertools import chain
 

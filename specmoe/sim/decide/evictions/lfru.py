@@ -1,7 +1,5 @@
 """Least frequently and recently used: frequency over age."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 
 from specmoe.sim.decide.eviction import Context

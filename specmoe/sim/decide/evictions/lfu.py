@@ -1,7 +1,5 @@
 """Least frequently used."""
 
-from __future__ import annotations
-
 from itertools import count
 
 from specmoe.sim.decide.eviction import Context, Ranked

@@ -1,7 +1,5 @@
 """Least frequently used, where old uses count less."""
 
-from __future__ import annotations
-
 from math import inf, log2
 
 from specmoe.errors import InputError

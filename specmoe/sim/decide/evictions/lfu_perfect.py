@@ -1,7 +1,5 @@
 """Least frequently used, with counts that outlive eviction."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import count
 

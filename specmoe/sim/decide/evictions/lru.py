@@ -1,7 +1,5 @@
 """Least recently used."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 
 from specmoe.sim.decide.eviction import Context, Eviction, first_unpinned

@@ -1,7 +1,5 @@
 """Eviction by predicted next use."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable
 
 from specmoe.sim.decide.eviction import Context

@@ -1,7 +1,5 @@
 """S3-FIFO: a small queue on trial, a main queue with second chances, and a memory of what failed the trial."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from itertools import chain, takewhile
 

@@ -1,7 +1,5 @@
 """SIEVE: a FIFO queue with a hand that spares what was used again."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from itertools import chain, takewhile
 

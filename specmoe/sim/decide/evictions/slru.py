@@ -1,7 +1,5 @@
 """Segmented LRU: what was used once cannot displace what was used twice."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from itertools import chain
 

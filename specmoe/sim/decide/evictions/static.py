@@ -1,7 +1,5 @@
 """Static placement: popularity that is known beforehand."""
 
-from __future__ import annotations
-
 from specmoe.sim.decide.eviction import Context, Ranked
 
 

@@ -4,8 +4,6 @@ A trained network is `model.safetensors` and `predictor.json`. Matrices are held
 row (`NAME.scale`), other weights as float16. A training run is saved between epochs as one file, so that it can resume.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

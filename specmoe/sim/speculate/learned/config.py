@@ -1,7 +1,5 @@
 """What a network is made for and how large it is; what is written beside its weights."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any
@@ -57,7 +55,7 @@ class NetConfig:
         return asdict(self) | {"features": list(self.features)}
 
     @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> NetConfig:
+    def from_json(cls, raw: dict[str, Any]) -> "NetConfig":
         """Inverse of `to_json`; raises TypeError for unknown or missing fields."""
         return cls(**raw | {"features": tuple(raw["features"])})
 

@@ -4,8 +4,6 @@ The tables have one row more than the trace, for a token that does not exist. Ex
 embeddings without a special case.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ A table of counts holds the most frequent experts of each key. A row that was co
 table, so `leave_out` subtracts it before the table is used in training.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +43,7 @@ class Tables(NamedTuple):
     following: Tensor
 
     @classmethod
-    def of(cls, columns: Columns, device: torch.device) -> Tables:
+    def of(cls, columns: Columns, device: torch.device) -> "Tables":
         """Copy to the device."""
         return cls._make(torch.from_numpy(column).to(device) for column in columns)
 

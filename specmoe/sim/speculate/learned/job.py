@@ -1,7 +1,5 @@
 """One training run from a trace to a checkpoint. Import only where torch is wanted."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

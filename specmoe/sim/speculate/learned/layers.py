@@ -1,7 +1,5 @@
 """What the networks share: embeddings of what is seen, heads that score experts. Import only where torch is wanted."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

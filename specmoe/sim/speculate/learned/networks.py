@@ -1,7 +1,5 @@
 """The predictor networks by name: contextual (an MLP), transformer, hierarchical (cluster first), fusion."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A trained network as a predictor. Needs torch only once it is asked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +62,7 @@ class Learned(Predictor):
 
         return event_seconds(trained.net, self._tables(routed, trained), routed.workload)
 
-    def _probabilities(self, trained: Checkpoint, tables: Tables, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _probabilities(self, trained: "Checkpoint", tables: "Tables", rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[B, L, D, E], of the depths asked for."""
         import torch
 
@@ -77,14 +75,14 @@ class Learned(Predictor):
             likely: NDArray[np.float32] = logits.softmax(-1).cpu().numpy()
         return likely
 
-    def _tables(self, routed: Routed, trained: Checkpoint) -> Tables:
+    def _tables(self, routed: Routed, trained: "Checkpoint") -> "Tables":
         from specmoe.sim.speculate.learned.data import columns_of
         from specmoe.sim.speculate.learned.inputs import Tables
 
         device = next(trained.net.parameters()).device
         return Tables.of(columns_of(routed.block, trained.config, trained.vocabulary), device)
 
-    def _load(self, routed: Routed) -> Checkpoint:
+    def _load(self, routed: Routed) -> "Checkpoint":
         """The network, which must fit the trace."""
         meta = routed.workload.meta
         directory = self.directory(meta.model, meta.phase)
@@ -114,7 +112,7 @@ class Learned(Predictor):
         )
 
 
-def _load(directory: Path, device: str) -> Checkpoint:
+def _load(directory: Path, device: str) -> "Checkpoint":
     try:
         import torch  # noqa: F401
     except ImportError:

@@ -3,8 +3,6 @@
 Import only where torch is wanted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """Training of a network on a trace: loop, loss, accuracy and calibration. Import only where torch is wanted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from math import ceil, cos, inf, pi
 from time import perf_counter
@@ -68,7 +66,7 @@ class Run:
         done = len(self.history)
         return done >= self.recipe.epochs or done - 1 - self.best_epoch >= self.recipe.patience
 
-    def train(self, material: Material, after_epoch: Callable[[Run], None]) -> None:
+    def train(self, material: Material, after_epoch: "Callable[[Run], None]") -> None:
         """Go on until it is over, then take the best weights."""
         while not self.is_over:
             self.epoch(material)

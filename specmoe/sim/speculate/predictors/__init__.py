@@ -1,7 +1,5 @@
 """All predictors by name, plug-ins included. A new one is one file and one line here, and is then tested."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from inspect import isabstract, signature

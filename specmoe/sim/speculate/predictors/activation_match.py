@@ -3,8 +3,6 @@
 A collection keeps a few representative matrices of many, chosen by k-means.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -42,7 +40,7 @@ class ActivationMatch(Online):
             raise InputError(f"capacity {capacity}: at least 1 matrix expected")
         self.capacity, self.seed = capacity, seed
 
-    def memory(self, layers: int, experts: int) -> Collection:
+    def memory(self, layers: int, experts: int) -> "Collection":
         """An empty collection."""
         return Collection(layers, experts, self.depth, self.capacity)
 

@@ -1,7 +1,5 @@
 """specMoE's `adaptive`: transitions, and the more candidates the better its last guesses were."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The experts used most so far: what MoE-Infinity's and every LFU's popularity assumption comes down to."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 They read one event or the event before it; `by_rank` and `within_step` turn router candidates into guesses.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The truth, spoilt to an assumed precision: what would prefetching gain if a predictor were so good?"""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Experts by the token's id: ProMoE's baseline (Song et al. 2024), and what SiDA (Du et al., MLSys'24) hashes from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Counts of rare contexts are smoothed by those of wider contexts (Witten & Bell 1
 that a token uses are combined into one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A confidence is calibrated if 70 % of the guesses with confidence 0.7 come true 
 sequences and not tokens, since tokens of one text are alike.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -16,8 +16,6 @@ Of the first-choice expert at a layer (1 to L - 1), given a context that is know
 They are ceilings of the context, not of routing: who knows hidden states or longer histories may do better.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import log2
 from typing import Any, NamedTuple

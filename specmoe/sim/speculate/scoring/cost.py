@@ -1,7 +1,5 @@
 """Cost of predictions (time on CPU and GPU, bytes) and of prefetching by them, and which predictors are scored."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median

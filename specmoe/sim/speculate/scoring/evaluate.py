@@ -1,7 +1,5 @@
 """Scores of predictors on a held-out trace, one JSON object per predictor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
