@@ -12,6 +12,8 @@ those of the command's options, but for `machine` (`--profile`), `model` (`--sha
 (`--scale`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -74,7 +76,7 @@ class Simulation:
         """One row per policy and step: `latency_ns`, and sums over the layers of the run's columns."""
         return pd.concat([_steps(name, run.result) for name, run in self.runs.items()], ignore_index=True)
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw a bar for each policy, fastest first, and the bounds; on new Axes by default."""
         from specmoe.analysis.figures.latency import draw_latency
         from specmoe.analysis.point import point
@@ -99,7 +101,7 @@ class Simulation:
 class Sweep:
     """A grid of simulated configurations."""
 
-    sweep: "SweepTable"
+    sweep: SweepTable
 
     @property
     def table(self) -> pd.DataFrame:
@@ -113,7 +115,7 @@ class Sweep:
 
         return pd.DataFrame(best(self.sweep))
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the mean step of every policy in the fastest setting, fastest first; on new Axes by default."""
         from specmoe.analysis.figures.latency import draw_latency
         from specmoe.analysis.figures.setting import settings_of
@@ -128,7 +130,7 @@ class Sweep:
 class Advice:
     """What to run on a machine, how fast it will be, and what would help."""
 
-    found: "Found"
+    found: Found
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
