@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.files import parsing, replacing, require_regular
 
+OF_MISSES = (
+    "cpu_uses",  # demanded experts that the CPU computes
+    "cpu_tokens",  # of these experts
+    "later_loads",  # of experts that the CPU computed, for later events, and of those
+    "later_useful",
+)
 DECISIONS = (
     "step",
     "layer",
@@ -28,6 +34,7 @@ DECISIONS = (
     "prefetch_loads",  # issued in this event, and of those
     "prefetch_useful",
     "prefetch_wasted",
+    *OF_MISSES,  # all 0 where every miss is loaded
 )
 TIMES = (
     "begin_ns",  # the host launches the dense part
@@ -40,7 +47,7 @@ TIMES = (
 OTHERS = (
     "late_hits",  # resident, but had not landed
     "bytes_loaded",  # over the link, by the loads issued in this event, and of those
-    "bytes_wasted",  # by prefetches that nobody used
+    "bytes_wasted",  # by loads that nobody waited for or used
 )
 COLUMNS = (*DECISIONS, *OTHERS, *TIMES)
 METADATA_KEY = b"specmoe"
@@ -104,10 +111,18 @@ class RunResult:
         with parsing(path, "a result of specmoe"):
             table = pq.read_table(path)
             raw: dict[str, Any] = json.loads((table.schema.metadata or {})[METADATA_KEY])
-            columns = {name: table[name].to_numpy().astype(np.int64, casting="safe") for name in COLUMNS}
+            columns = {name: _column(table, name) for name in COLUMNS}
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             fields.setdefault("yardstick", _was_yardstick(fields["parameters"]))
             return cls(columns, Manifest(**fields))
+
+
+def _column(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """A column; 0 throughout where a file of version 0.1.0, whose misses are all loaded, lacks it."""
+    if name in OF_MISSES and name not in table.column_names:
+        return np.zeros(len(table), np.int64)
+    column: NDArray[np.int64] = table[name].to_numpy().astype(np.int64, casting="safe")
+    return column
 
 
 def _was_yardstick(parameters: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import RunResult, cliff_slots, latencies
+from specmoe.results import OF_MISSES, RunResult, cliff_slots, latencies
 from specmoe.units import quantity
 
 Row = dict[str, Any]
@@ -44,6 +44,8 @@ FIGURES: dict[str, pa.DataType] = {
     "tokens_per_second": pa.float64(),
     **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
     **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
+    **dict.fromkeys(("cpu_uses", "cpu_tokens", "later_loads", "later_useful"), pa.int64()),
+    "cpu_share": pa.float64(),  # of demanded experts
     **dict.fromkeys(
         ("hit_rate", "precision", "recall", "break_even_precision"), pa.float64()
     ),  # the latter empty where there were none
@@ -80,6 +82,10 @@ class Counts(NamedTuple):
     demand_loads: int
     prefetch_loads: int
     prefetch_useful: int
+    cpu_uses: int
+    cpu_tokens: int
+    later_loads: int
+    later_useful: int
 
 
 class Sums(NamedTuple):
@@ -125,6 +131,8 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         "prefetch_wasted": fetched - useful,
         "bytes_loaded": sums.bytes_loaded,
         "bytes_wasted": sums.bytes_wasted,
+        **{name: getattr(counts, name) for name in OF_MISSES},
+        "cpu_share": counts.cpu_uses / counts.demands if counts.demands else 0.0,
         "hit_rate": counts.hits / counts.demands if counts.demands else 1.0,
         "precision": useful / fetched if fetched else None,
         "recall": useful / (useful + needed) if useful + needed else None,
@@ -152,6 +160,7 @@ def summary(result: RunResult) -> Row:
         events=len(table["step"]),
         tokens=int(table["tokens"][::layers].sum()),
         **{name: total[name] for name in ("demands", "hits", "demand_loads", "prefetch_loads", "prefetch_useful")},
+        **{name: total[name] for name in OF_MISSES},
     )
     sums = Sums(
         cold=cold,

@@ -15,7 +15,7 @@ import pytest
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import profile_names
-from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, Manifest, RunResult, latencies, same_decisions
+from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, OF_MISSES, Manifest, RunResult, latencies, same_decisions
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
@@ -57,6 +57,10 @@ TABLE = {  # two steps of two layers
     "prefetch_loads": [1, 2, 0, 0],
     "prefetch_useful": [1, 1, 0, 0],
     "prefetch_wasted": [0, 1, 0, 0],
+    "cpu_uses": [0, 0, 0, 0],
+    "cpu_tokens": [0, 0, 0, 0],
+    "later_loads": [0, 0, 0, 0],
+    "later_useful": [0, 0, 0, 0],
     "late_hits": [0, 1, 0, 0],
     "bytes_loaded": [300, 300, 0, 100],
     "bytes_wasted": [0, 100, 0, 0],
@@ -104,6 +108,11 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "prefetch_wasted": int,
     "bytes_loaded": int,
     "bytes_wasted": int,
+    "cpu_uses": int,
+    "cpu_tokens": int,
+    "later_loads": int,
+    "later_useful": int,
+    "cpu_share": float,
     "hit_rate": float,
     "precision": float,  # or null, as the next two
     "recall": float,
@@ -204,6 +213,11 @@ def test_summary_by_hand() -> None:
         "recall": 2 / 6,
         "bytes_loaded": 700,
         "bytes_wasted": 100,
+        "cpu_uses": 0,
+        "cpu_tokens": 0,
+        "later_loads": 0,
+        "later_useful": 0,
+        "cpu_share": 0.0,
         "predict_ns": 9,
         "compute_ns": 106,
         "stall_ns": 12,
@@ -244,6 +258,14 @@ def test_summary_of_steps_without_any_demand() -> None:
     assert (found["hit_rate"], found["misses"]) == (1.0, 0)
 
 
+def test_uses_on_the_cpu_are_misses_that_are_not_loaded() -> None:
+    found = summary(
+        result(cpu_uses=[1, 0, 0, 1], cpu_tokens=[3, 0, 0, 1], demand_loads=[1, 1, 0, 0], later_loads=[1, 0, 0, 1])
+    )
+    assert (found["hits"], found["demand_loads"], found["cpu_uses"], found["misses"]) == (2, 2, 2, 4)
+    assert (found["cpu_tokens"], found["cpu_share"], found["later_loads"]) == (4, 2 / 6, 2)
+
+
 def test_no_prefetches_have_no_precision_and_no_loads_no_recall() -> None:
     nothing = [0] * 4
     found = summary(result(prefetch_loads=nothing, prefetch_useful=nothing, prefetch_wasted=nothing))
@@ -282,9 +304,13 @@ def test_figures_leave_the_warm_up_out() -> None:
 )
 def test_a_result_of_the_first_version_is_read(tmp_path: Path, parameters: dict[str, str], expected: bool) -> None:
     old = {k: v for k, v in dataclasses.asdict(MANIFEST).items() if k != "yardstick"} | {"parameters": parameters}
-    table = pa.table(result().table).replace_schema_metadata({b"specmoe": json.dumps(old).encode()})
+    table = pa.table({name: column for name, column in result().table.items() if name not in OF_MISSES})
+    table = table.replace_schema_metadata({b"specmoe": json.dumps(old).encode()})
     pq.write_table(table, tmp_path / "old.parquet")
-    assert RunResult.load(tmp_path / "old.parquet").manifest.yardstick is expected
+    loaded = RunResult.load(tmp_path / "old.parquet")
+    assert loaded.manifest.yardstick is expected
+    assert list(loaded.table) == list(COLUMNS)
+    assert not any(loaded.table[name].any() for name in OF_MISSES)
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import CPU, DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
 from specmoe.traces.workload import Workload
@@ -38,7 +38,7 @@ def event_table(
 def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, Column]:
     """The columns `DECISIONS` of `specmoe.results`, [events] each."""
     uses, loads, events = decisions.uses, decisions.loads, workload.num_events
-    layers, prefetched = decisions.num_layers, ~decisions.loads.demand
+    layers, prefetched, on_cpu = decisions.num_layers, loads.prefetch, uses.where == CPU
     return {
         "step": np.repeat(np.arange(workload.num_steps), layers),
         "layer": np.tile(np.arange(layers), workload.num_steps),
@@ -49,11 +49,15 @@ def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, 
         "prefetch_loads": summed(loads.event, prefetched, events),
         "prefetch_useful": summed(loads.event, prefetched & loads.used, events),
         "prefetch_wasted": summed(loads.event, prefetched & ~loads.used, events),
+        "cpu_uses": summed(uses.event, on_cpu, events),
+        "cpu_tokens": summed(uses.event, on_cpu * uses.tokens, events),
+        "later_loads": summed(loads.event, loads.later, events),
+        "later_useful": summed(loads.event, loads.later & loads.used, events),
     }
 
 
 def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int) -> dict[str, Column]:
-    """Bytes of the loads that cross the link, and of the prefetches that were never used; `crosses` is [loads]."""
+    """Bytes of the loads that cross the link, and of those that nobody waited for or used; `crosses` is [loads]."""
     loads, events = decisions.loads, decisions.num_steps * decisions.num_layers
     return {
         "bytes_loaded": summed(loads.event, crosses, events) * copied,

@@ -122,7 +122,7 @@ class Scenario:
         table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
         warm, warm_up = decisions.since(self.warm_up(slots)), self.warm_up(slots)
         copies = np.array(durations.copy, np.int64)[len(durations.copy) - len(warm.loads.key) :]
-        prefetching, run_ns = int(copies[~warm.loads.demand].sum()), since(timing.step_end, warm_up)
+        prefetching, run_ns = int(copies[warm.loads.prefetch].sum()), since(timing.step_end, warm_up)
         warnings = self.warnings(chosen, warm, slots, prefetching, run_ns)
         manifest = self._manifest(chosen, cost, decisions.slots, slots, warnings)
         return Run(RunResult(table, manifest), decisions, durations, timing)

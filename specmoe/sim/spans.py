@@ -95,7 +95,7 @@ def _pairs(start: Times, end: Times) -> Iterable[tuple[int, int]]:
 
 def _move(table: DecisionTable, lane: str, move: Move) -> Span:
     (load, start, end), loads = move, table.loads
-    why = "demand" if loads.demand[load] else "prefetch"
+    why = "demand" if loads.demand[load] else "later" if loads.later[load] else "prefetch"
     fate = "useful" if loads.used[load] else "wasted"
     name = f"{_expert(table, int(loads.key[load]))} ({why}, {fate})"
     return Span(lane, name, start, end, {"slot": int(loads.slot[load])})

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.results import DECISIONS, RunResult, Table, latencies, same_decisions
+from specmoe.results import DECISIONS, OF_MISSES, RunResult, Table, latencies, same_decisions
 from specmoe.sim.event_table import byte_columns, decision_columns, ends, late_hits, summed
 from specmoe.sim.spans import Happened, moved, spans
 from specmoe.timeline import Span
@@ -47,8 +47,9 @@ def steps_of(runs: Sequence[RunResult]) -> Steps:
 
 
 def hash_of_decisions(table: Table) -> str:
-    """SHA-256 of the columns that comparable runs share."""
-    columns = [np.ascontiguousarray(table[name], "<i8").tobytes() for name in DECISIONS]
+    """SHA-256 of the columns that comparable runs share, without those of experts on the CPU where there are none."""
+    names = [name for name in DECISIONS if name not in OF_MISSES or table[name].any()]
+    columns = [np.ascontiguousarray(table[name], "<i8").tobytes() for name in names]
     return hashlib.sha256(b"".join(columns)).hexdigest()
 
 

@@ -7,7 +7,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import PACKED, require_kernels
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.program import program_of
+from specmoe.sim.decide.program import program_of, require_gpu
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.run import Scenario
@@ -18,6 +18,7 @@ from specmoe.validate.device import Dense, Work
 def work_of(scenario: Scenario, policy: Policy, table: DecisionTable) -> Work:
     """Work of a replay of `table`; raises InputError if it cannot be replayed."""
     require_replayable(scenario)
+    require_gpu(table, "replayed")
     workload, cost = scenario.routed.workload, scenario.charge(policy)
     if cost.on == "gpu" and policy.predictor not in ON_THE_DEVICE:
         raise InputError(f"{policy.name}: a network on the device is not replayed: predictor.device=cpu expected")

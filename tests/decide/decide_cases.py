@@ -71,13 +71,13 @@ def decisions(
 
 
 def uses_of(table: DecisionTable) -> list[tuple[int | bool, ...]]:
-    """(event, key, tokens, slot, load, hit, wave) of every use."""
-    return list(zip(*(column.tolist() for column in table.uses), strict=True))
+    """(event, key, tokens, slot, load, hit, wave) of every use; `where` aside."""
+    return list(zip(*(column.tolist() for column in table.uses[:7]), strict=True))
 
 
 def loads_of(table: DecisionTable) -> list[tuple[int | bool, ...]]:
-    """(event, key, slot, evicted, demand, used, wave) of every load."""
-    return list(zip(*(column.tolist() for column in table.loads), strict=True))
+    """(event, key, slot, evicted, demand, used, wave) of every load; `later` aside."""
+    return list(zip(*(column.tolist() for column in table.loads[:7]), strict=True))
 
 
 def accesses_of(accesses: Sequence[int]) -> Workload:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
-from specmoe.results import COLUMNS, DECISIONS, Table
+from specmoe.results import COLUMNS, DECISIONS, OF_MISSES, Table
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.durations import Durations
@@ -122,6 +122,7 @@ def test_a_table_by_hand() -> None:
         "prefetch_loads": [1, 0],
         "prefetch_useful": [1, 0],
         "prefetch_wasted": [0, 0],
+        **dict.fromkeys(OF_MISSES, [0, 0]),
         "bytes_loaded": [2000, 0],
         "bytes_wasted": [0, 0],
         "late_hits": [0, 1],  # landed at 66, the router's result is there at 64

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.table import DecisionTable, packed_rows
 
@@ -76,7 +77,8 @@ class Groups(NamedTuple):
 
 
 def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups:
-    """Which uses a launch serves."""
+    """Which uses a launch serves; raises InputError where the CPU computes any."""
+    require_gpu(table, "timed")
     uses = table.uses
     weight = np.where(uses.hit, -uses.tokens, 0)
     order = np.lexsort((weight, ~uses.hit, uses.wave, uses.event))  # stable: else in the order of the rows
@@ -85,6 +87,14 @@ def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups
         columns = [uses.event, uses.wave, *((uses.hit,) if launching == "grouped" else ())]
         opens[1:] = np.any([np.diff(column[order].astype(np.int64)) != 0 for column in columns], axis=0)
     return Groups(order, np.cumsum(opens) - 1, opens)
+
+
+def require_gpu(table: DecisionTable, done: str) -> None:
+    """Raise InputError if the CPU computes any expert; `done` is what cannot be done to such decisions yet."""
+    if table.cpu_uses:
+        raise InputError(
+            f"the CPU computes {table.cpu_uses} experts: not {done} yet: a policy that loads them expected"
+        )
 
 
 def program_of(table: DecisionTable, predicts: bool = False, launching: Launching = "separate") -> Program:

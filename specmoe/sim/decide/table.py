@@ -5,6 +5,11 @@ A decision table is two tables of parallel arrays, uses and loads. A key names a
 issued in the order of their rows, demand loads of the first wave first; uses run in the order of their rows. Prefetches
 are predicted and issued before the experts of the event's last wave are launched or, with `after_launch`, behind them.
 
+An expert is used where its weights are: in a slot of the GPU, or on the CPU, which reads them from host memory. A use
+on the CPU has no slot (-1) and no load (-1), is no hit, and belongs to the first wave. An expert that the CPU computed
+may be loaded for later events (`later`): no use of its own event waits for such a load, and no prediction asked for it.
+It is issued in the last round of its event, ahead of the prefetches.
+
 VRAM may hold compressed experts in a second tier behind the slots (`found_compressed`). Every load from the host leaves
 a compressed copy there, the least recently loaded copy is dropped first, and a load that finds its expert there only
 expands it. Decisions of the first tier do not depend on the second, which is a pure function of the loads.
@@ -19,6 +24,7 @@ from numpy.typing import NDArray
 from specmoe.results import cliff_slots
 
 Ints = NDArray[np.int32]
+GPU, CPU = 0, 1  # where an expert is used
 
 
 class Uses(NamedTuple):
@@ -27,10 +33,11 @@ class Uses(NamedTuple):
     event: Ints
     key: Ints
     tokens: Ints  # tokens the expert serves
-    slot: Ints  # where its weights are
-    load: Ints  # row of `Loads` that brought it there; -1 if it was there from the start
+    slot: Ints  # that its weights are in; -1 on the CPU
+    load: Ints  # row of `Loads` that brought it there; -1 if it was there from the start, and on the CPU
     hit: NDArray[np.bool_]  # resident when asked for, landed or not
     wave: Ints  # 0, unless the demand did not fit the slots at once
+    where: NDArray[np.int8]  # `GPU` or `CPU`
 
 
 class Loads(NamedTuple):
@@ -40,9 +47,15 @@ class Loads(NamedTuple):
     key: Ints
     slot: Ints
     evicted: Ints  # the key that left the slot; -1 if it was free
-    demand: NDArray[np.bool_]  # asked for by the router, or else predicted
+    demand: NDArray[np.bool_]  # asked for by the router and waited for
     used: NDArray[np.bool_]  # before it was evicted
-    wave: Ints  # of the uses it is issued for; prefetches come after the last
+    wave: Ints  # of the uses it is issued for; others come after the last
+    later: NDArray[np.bool_]  # asked for by the router, computed on the CPU and kept for later events
+
+    @property
+    def prefetch(self) -> NDArray[np.bool_]:
+        """Whether a prediction asked for the load, [loads]."""
+        return ~(self.demand | self.later)
 
 
 class First(NamedTuple):
@@ -89,19 +102,39 @@ class DecisionTable(NamedTuple):
         return int(self.uses.hit.sum())
 
     @property
+    def cpu_uses(self) -> int:
+        """Number of demanded experts that the CPU computes; with hits and demand loads they are all demands."""
+        return int((self.uses.where == CPU).sum())
+
+    @property
+    def cpu_tokens(self) -> int:
+        """Number of tokens of these experts."""
+        return int(self.uses.tokens[self.uses.where == CPU].sum())
+
+    @property
     def demand_loads(self) -> int:
-        """Number of loads that a router demanded."""
+        """Number of loads that a router demanded and waits for."""
         return int(self.loads.demand.sum())
 
     @property
     def prefetch_loads(self) -> int:
         """Number of prefetches."""
-        return len(self.loads.demand) - self.demand_loads
+        return int(self.loads.prefetch.sum())
 
     @property
     def prefetch_useful(self) -> int:
         """Number of prefetched experts that were used before they were evicted."""
-        return int((self.loads.used & ~self.loads.demand).sum())
+        return int((self.loads.used & self.loads.prefetch).sum())
+
+    @property
+    def later_loads(self) -> int:
+        """Number of loads of experts that the CPU computed, for later events."""
+        return int(self.loads.later.sum())
+
+    @property
+    def later_useful(self) -> int:
+        """Number of these experts that were used before they were evicted."""
+        return int((self.loads.used & self.loads.later).sum())
 
 
 class Recorder:
@@ -117,15 +150,17 @@ class Recorder:
         """Number of loads so far."""
         return len(self._used)
 
-    def use(self, event: int, key: int, tokens: int, slot: int, load: int, hit: bool, wave: int) -> None:
+    def use(
+        self, event: int, key: int, tokens: int, slot: int, load: int, hit: bool, wave: int, where: int = GPU
+    ) -> None:
         """Add a use, and mark its load as used."""
-        self._uses.extend((event, key, tokens, slot, load, hit, wave))
+        self._uses.extend((event, key, tokens, slot, load, hit, wave, where))
         if load >= 0:
             self._used[load] = True
 
-    def load(self, event: int, key: int, slot: int, evicted: int, demand: bool, wave: int) -> int:
+    def load(self, event: int, key: int, slot: int, evicted: int, demand: bool, wave: int, later: bool = False) -> int:
         """Add a load and return its row."""
-        self._loads.extend((event, key, slot, evicted, demand, wave))
+        self._loads.extend((event, key, slot, evicted, demand, wave, later))
         self._used.append(False)
         return len(self._used) - 1
 
@@ -139,11 +174,11 @@ class Recorder:
         all_resident: bool = False,
     ) -> DecisionTable:
         """The decision table of all rows added."""
-        event, key, tokens, slot, load, hit, wave = _columns(self._uses, 7)
-        uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave)
-        event, key, slot, evicted, demand, wave = _columns(self._loads, 6)
+        event, key, tokens, slot, load, hit, wave, where = _columns(self._uses, 8)
+        uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave, where.astype(np.int8))
+        event, key, slot, evicted, demand, wave, later = _columns(self._loads, 7)
         used = np.array(self._used, np.bool_)
-        loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), used, wave)
+        loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), used, wave, later.astype(np.bool_))
         return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch, all_resident)
 
 

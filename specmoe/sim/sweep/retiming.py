@@ -86,7 +86,7 @@ def _durations(scenario: Scenario, costs: Costs, cost: Charge, part: Sample) -> 
 
 
 class _Copies(NamedTuple):
-    """Number of loads after the warm-up of each code: all, prefetches, and prefetches that were never used."""
+    """Number of loads after the warm-up of each code: all, prefetches, and loads that nobody waited for or used."""
 
     all: np.ndarray
     prefetched: np.ndarray
@@ -96,10 +96,10 @@ class _Copies(NamedTuple):
     @classmethod
     def of(cls, decisions: DecisionTable, part: Sample, first: First) -> "_Copies":
         codes, loads = part.codes["copy"][first.load :], decisions.since(first.step).loads
-        ahead = ~loads.demand
+        ahead, prefetch = ~loads.demand, loads.prefetch
         return cls(
             all=np.bincount(codes, minlength=2),
-            prefetched=np.bincount(codes[ahead], minlength=2),
+            prefetched=np.bincount(codes[prefetch], minlength=2),
             wasted=np.bincount(codes[ahead & ~loads.used], minlength=2),
             events=np.bincount(part.codes["predict"][first.event :], minlength=part.workload.num_events),
         )

@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import SpecmoeError
 from specmoe.hwprofiles.style import words_of
+from specmoe.results import OF_MISSES
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
@@ -90,6 +91,7 @@ def counts_of(workload: Workload, warm: DecisionTable) -> Counts:
         demand_loads=warm.demand_loads,
         prefetch_loads=warm.prefetch_loads,
         prefetch_useful=warm.prefetch_useful,
+        **{name: getattr(warm, name) for name in OF_MISSES},
     )
 
 

@@ -147,8 +147,8 @@ def _rows(table: DecisionTable, of: _UseRows) -> DecisionTable:
     uses, loads = np.zeros(len(of.tokens), np.int32), np.zeros(2, np.int32)
     load = np.where(of.first, np.arange(len(of.tokens)), -1)
     return table._replace(
-        uses=Uses(of.event, uses, of.tokens, uses, load, uses == 0, uses),
-        loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads),
+        uses=Uses(of.event, uses, of.tokens, uses, load, uses == 0, uses, uses.astype(np.int8)),
+        loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads, loads > 0),
     )
 
 
