@@ -122,7 +122,7 @@ def test_a_table_by_hand() -> None:
         "prefetch_loads": [1, 0],
         "prefetch_useful": [1, 0],
         "prefetch_wasted": [0, 0],
-        **dict.fromkeys(OF_MISSES, [0, 0]),
+        **{name: [0, 0] for name in OF_MISSES},
         "bytes_loaded": [2000, 0],
         "bytes_wasted": [0, 0],
         "late_hits": [0, 1],  # landed at 66, the router's result is there at 64
