@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent
 FUNCTIONS = ("simulate", "sweep", "advise")
 RESULTS = ("Simulation", "Sweep", "Advice")
 STYLES = ("help", "as_json", "as_csv", "as_markdown")  # which every command has
-CATALOGUES = ("policies", "evictions", "predictors", "profiles", "shapes")
+CATALOGUES = ("policies", "evictions", "misses", "predictors", "profiles", "shapes")
 
 
 def api_page() -> str:
@@ -66,9 +66,10 @@ def _examples(epilog: str) -> list[str]:
 
 
 def policies_page() -> str:
-    """Every policy, eviction and predictor."""
-    parts = ["# Policies, evictions, predictors", "", "`specmoe policies` prints these tables.", ""]
-    for name, title in (("policies", "Policies"), ("evictions", "Evictions"), ("predictors", "Predictors")):
+    """Every policy, eviction, miss rule and predictor."""
+    parts = ["# Policies, evictions, miss rules, predictors", "", "`specmoe policies` prints these tables.", ""]
+    titles = {"policies": "Policies", "evictions": "Evictions", "misses": "Miss rules", "predictors": "Predictors"}
+    for name, title in titles.items():
         parts += [f"## {title}", "", *_table(getattr(api, name)()), ""]
     return "\n".join(parts)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from specmoe.catalogues import evictions, policies, predictors, profiles, shapes
+from specmoe.catalogues import evictions, misses, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
 from specmoe.hwprofiles.style import style_of
 from specmoe.results import RunResult, latencies
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from specmoe.sim.advise.advice import Advice as Found
     from specmoe.sweep_table import SweepTable
 
-__all__ = ["advise", "evictions", "policies", "predictors", "profiles", "shapes", "simulate", "sweep"]
+__all__ = ["advise", "evictions", "misses", "policies", "predictors", "profiles", "shapes", "simulate", "sweep"]
 
 Name = str | Path
 Names = str | Sequence[str]

@@ -1,4 +1,4 @@
-"""What specmoe ships and plug-ins bring, as DataFrames: policies, evictions, predictors, machines, model shapes."""
+"""What specmoe ships and plug-ins bring, as DataFrames: policies and their parts, machines, model shapes."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +9,7 @@ import pandas as pd
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.misses import ALWAYS_LOAD, MISSES
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.summary import Row
@@ -20,6 +21,7 @@ def policies() -> pd.DataFrame:
     def rows() -> Iterator[Row]:
         for name, known in POLICIES.items():
             parts = {"predictor": known.predictor, "eviction": known.eviction, "sharing": known.sharing}
+            parts |= {"miss": known.miss, "placement": known.placement}
             yield {
                 "name": name,
                 "about": known.about,
@@ -34,6 +36,12 @@ def policies() -> pd.DataFrame:
 def evictions() -> pd.DataFrame:
     """Every eviction by name, plug-ins' too: what it evicts, and its source."""
     return _frame({"name": name, **_about(known), "peeks": known.peeks} for name, known in EVICTIONS.items())
+
+
+def misses() -> pd.DataFrame:
+    """Every miss rule by name: what a demanded expert gets that is in no slot, and its source."""
+    always = {"name": ALWAYS_LOAD, "about": "Every miss is loaded, and its use waits for it.", "source": "textbook"}
+    return _frame(iter([always, *({"name": name, **_about(known)} for name, known in MISSES.items())]))
 
 
 def predictors() -> pd.DataFrame:

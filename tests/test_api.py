@@ -14,6 +14,7 @@ import specmoe
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.misses import MISSES
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.speculate.predictors import PREDICTORS
 
@@ -131,6 +132,7 @@ def test_advice_is_that_of_the_command() -> None:
 def test_catalogues_have_a_row_for_each_name() -> None:
     assert specmoe.policies()["name"].tolist() == list(POLICIES)
     assert specmoe.evictions()["name"].tolist() == list(EVICTIONS)
+    assert specmoe.misses()["name"].tolist() == ["load", *MISSES]
     assert specmoe.predictors()["name"].tolist() == list(PREDICTORS)
     assert "rtx3090" in specmoe.profiles()["name"].tolist()
     assert (specmoe.profiles()["vram_bytes"] > 2**30).all()
@@ -139,7 +141,7 @@ def test_catalogues_have_a_row_for_each_name() -> None:
     assert TRACE in traces["name"].tolist() and (traces["tokens"] > 0).all()
 
 
-@pytest.mark.parametrize("table", ["policies", "evictions", "predictors"])
+@pytest.mark.parametrize("table", ["policies", "evictions", "misses", "predictors"])
 def test_everything_says_what_it_does_and_where_it_comes_from(table: str) -> None:
     rows = getattr(specmoe, table)()
     assert (rows["about"].str.len() > 10).all() and rows["about"].str.endswith(".").all()
@@ -149,4 +151,4 @@ def test_everything_says_what_it_does_and_where_it_comes_from(table: str) -> Non
 def test_the_command_lists_them_all() -> None:
     rows = printed("policies")
     assert [row["name"] for row in rows if row["kind"] == "policies"] == list(POLICIES)
-    assert {row["kind"] for row in rows} == {"policies", "evictions", "predictors"}
+    assert {row["kind"] for row in rows} == {"policies", "evictions", "misses", "predictors"}

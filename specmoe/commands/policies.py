@@ -6,10 +6,11 @@ from specmoe.commands import console
 
 
 def policies() -> None:
-    """List every policy, eviction and predictor: its name, what it does, and its source."""
+    """List every policy, eviction, miss rule and predictor: its name, what it does, and its source."""
     from specmoe import api
 
-    tables = {"policies": api.policies(), "evictions": api.evictions(), "predictors": api.predictors()}
+    names = ("policies", "evictions", "misses", "predictors")
+    tables = {name: getattr(api, name)() for name in names}
     if console.printed([{"kind": kind, **row} for kind, table in tables.items() for row in _rows(table)]):
         return
     for kind, table in tables.items():

@@ -10,6 +10,7 @@ from specmoe.hwprofiles.catalogue import is_of_model, shape_of_model
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictors import PREDICTORS
@@ -43,6 +44,15 @@ def about_slots(decisions: DecisionTable) -> Iterator[str]:
         yield (
             f"{decisions.slots} slots are fewer than the {demand:.4g} experts that one step uses: up to "
             f"{decisions.cliff_slots} slots (its cliff) an LRU over all layers evicts each expert before its next use"
+        )
+
+
+def about_placement(chosen: Policy, layers: int) -> Iterator[str]:
+    """Warn about more layers in RAM than there are."""
+    name, number = named(chosen.placement)
+    if name.startswith("cpu-") and number and int(number) > layers:
+        yield (
+            f"{chosen.name}: the model has only {layers} MoE layers: all their experts are in RAM, as under cpu-experts"
         )
 
 

@@ -8,6 +8,7 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import QUANTITIES
 from specmoe.hwprofiles.what_if import instead, settable
 from specmoe.sim.decide.evictions import EVICTIONS, parameters_of
+from specmoe.sim.decide.misses import MISSES, keywords_of
 from specmoe.sim.decide.policy import Sharing, fields
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.units import Dimension, exact, quantity, within
@@ -30,8 +31,17 @@ COUNT = Kind("a whole number, 0 or more", lambda value: type(value) is int and v
 SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 1)
 NUMBER = Kind("a number, 0 or more", lambda value: _number(value) and value >= 0)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
-KINDS = {"keep": SWITCH, "prefetch.threshold": SHARE, "prefetch.after_launch": SWITCH}  # a policy's others are counts
+WORDS = Kind("a name, or a name and a number (cpu-below:10)", lambda value: isinstance(value, str))
+KINDS = {
+    "miss": WORDS,
+    "placement": WORDS,
+    "keep": SWITCH,
+    "prefetch.threshold": SHARE,
+    "prefetch.after_launch": SWITCH,
+}  # a policy's others are counts
 OF_EVICTION = "eviction."  # the prefix of an eviction's parameters
+OF_MISS = "miss."  # of a miss rule's
+TABLE = "miss.table"  # the parameter that is text
 PREDICT_NS = "assumed_predict_ns"  # of an event, whatever the predictor
 NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTIONS, "sharing": get_args(Sharing)}
 
@@ -49,7 +59,7 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
 
     Raises InputError for an unknown name and for a value that is out of range or of the wrong kind.
     """
-    known = [*names_of_policies(), *eviction_parameters(), *settable(profile)]
+    known = [*names_of_policies(), *eviction_parameters(), *miss_parameters(), *settable(profile)]
     for name, value in overrides.items():
         if name.startswith("predictor."):  # which checks them itself
             continue
@@ -57,8 +67,8 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
             raise InputError(
                 f"--set {name}: no setting of a policy or of profile {profile.name}: {instead(name, known)}"
             )
-        if name.startswith(OF_EVICTION):
-            _require(name, value, NUMBER)
+        if name.startswith((OF_EVICTION, OF_MISS)):
+            _require(name, value, WORDS if name == TABLE else NUMBER)
         elif name in NAMES:
             _require_name(name, value)
         elif is_of_policy(name):
@@ -93,12 +103,17 @@ def names_of_policies() -> tuple[str, ...]:
 
 def is_of_policy(name: str) -> bool:
     """Whether a dotted name changes a policy (and not a profile)."""
-    return name in names_of_policies() or name.startswith(("predictor.", OF_EVICTION))
+    return name in names_of_policies() or name.startswith(("predictor.", OF_EVICTION, OF_MISS))
 
 
 def eviction_parameters() -> tuple[str, ...]:
     """Dotted names of the parameters of all evictions."""
     return tuple(dict.fromkeys(f"{OF_EVICTION}{keyword}" for name in EVICTIONS for keyword in parameters_of(name)))
+
+
+def miss_parameters() -> tuple[str, ...]:
+    """Dotted names of the parameters of all miss rules."""
+    return tuple(dict.fromkeys(f"{OF_MISS}{keyword}" for name in MISSES for keyword in keywords_of(name)))
 
 
 def _require_name(name: str, value: Any) -> None:
@@ -109,5 +124,5 @@ def _require_name(name: str, value: Any) -> None:
 def _require(name: str, value: Any, kind: Kind) -> None:
     if not kind.fits(value):
         raise InputError(f"--set {name}={value}: {kind.expected} expected")
-    if value > MOST_COUNT:
+    if kind is not WORDS and value > MOST_COUNT:
         raise InputError(f"--set {name}: at most {MOST_COUNT:,} expected")

@@ -27,6 +27,7 @@ from specmoe.sim.claims import (
     about_memory,
     about_model,
     about_order,
+    about_placement,
     about_slots,
     about_warm_up,
     default_shape,
@@ -410,6 +411,7 @@ class Scenario:
         yield from self.trace.meta.warnings
         yield from about_model(self.trace.meta, self.shape)
         yield from self.routing.assumed
+        yield from about_placement(chosen, self.num_layers)
         if chosen.sharing != "all-resident":
             yield from about_slots(decisions)
             yield from about_warm_up(self._warm_up(slots), slots)
@@ -447,5 +449,7 @@ def each_run(
 
 def _parameters(chosen: Policy) -> dict[str, Any]:
     return {
-        name: value for name, value in dataclasses.asdict(chosen).items() if name not in ("name", "source", "about")
+        name: value
+        for name, value in dataclasses.asdict(chosen).items()
+        if name not in ("name", "source", "about", "number")
     }

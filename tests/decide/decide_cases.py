@@ -12,6 +12,8 @@ from random_traces import META
 
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.misses import MISSES, Rates, filled
+from specmoe.sim.decide.placement import PLACEMENTS
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
@@ -149,6 +151,28 @@ def cases(draw: st.DrawFn, prefetch: bool = True) -> Case:
         "prefetch": draw(st.none() | PREFETCHES | PREFETCHES) if prefetch else None,
     }
     return Case(demand, experts, slots, guesses, depth, fields)
+
+
+RATES = Rates(copy_ns=100, cpu_ns=40, both_ns=35, cpu_token_ns=15, gpu_ns=3)
+RULES: list[dict[str, Any]] = [
+    {"miss": "load"},
+    {"miss": "cpu"},
+    {"miss": "cpu-and-load"},
+    {"miss": "cpu-below:2"},
+    {"miss": "split", "miss_parameters": {"table": "0/1/1/2"}},
+    {"miss": "admit-after:2"},
+    *({"miss": name, "miss_parameters": filled(name, {}, RATES)} for name in MISSES if filled(name, {}, RATES)),
+]
+PLACEMENTS_DRAWN = ["", "", *PLACEMENTS]
+
+
+@st.composite
+def cpu_cases(draw: st.DrawFn, prefetch: bool = True) -> Case:
+    """Anything in which the CPU may compute experts."""
+    case, rule = draw(cases(prefetch)), draw(st.sampled_from(RULES))
+    fits = case.fields["sharing"] != "all-resident"
+    placement = draw(st.sampled_from(PLACEMENTS_DRAWN)) if fits else ""
+    return dataclasses.replace(case, fields={**case.fields, **rule, "placement": placement})
 
 
 SURE = (0.25, 0.5, 1.0)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.decide.misses import Rates
+from specmoe.sim.decide.policy import POLICIES, with_rates
 from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.rows import counts_of
 from specmoe.summary import summary
 
 RECORDED = Path(__file__).with_name("golden.json")
@@ -28,7 +30,11 @@ FIGURES = (
     "compute_ns",
     "link_busy_ns",
 )
-RUNNABLE = [name for name, policy in POLICIES.items() if not policy.predictor.startswith("learned-")]  # no checkpoint
+RUNNABLE = [  # no network was trained, and no use on the CPU is timed
+    name for name, row in POLICIES.items() if not row.predictor.startswith("learned-") and not row.uses_cpu
+]
+ON_CPU = [name for name, row in POLICIES.items() if row.uses_cpu]  # decisions, which are not timed yet
+RATES = Rates(copy_ns=400_000, cpu_ns=150_000, both_ns=120_000, cpu_token_ns=30_000, gpu_ns=20_000)  # made up
 CASES = {"b1-77": {"slots": 77}, "b4-40-priority": {"slots": 40, "batch": 4, "link": "priority"}}
 CASES["b4-40-steady"] = {"slots": 40, "batch": 4, "warm_up": None, "staggered": True}
 
@@ -45,7 +51,15 @@ def table() -> dict[str, dict[str, Any]]:
             found[f"{case} {name}"] = {"mean_step_ns": figures["latency_mean_ns"]} | {
                 figure: figures[figure] for figure in FIGURES
             }
+        for name in ON_CPU:
+            found[f"{case} {name}"] = decisions(scenario, name)
     return found
+
+
+def decisions(scenario: Scenario, name: str) -> dict[str, int]:
+    """Counts of a policy's decisions after the warm-up."""
+    decided = scenario.decide(with_rates(scenario.policy(name), RATES), scenario.slots)
+    return counts_of(scenario.routed.workload, decided.since(scenario.warm_up()))._asdict()
 
 
 def main() -> None:

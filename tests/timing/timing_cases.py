@@ -21,7 +21,9 @@ from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.timing.durations import Durations
 
-RUNNABLE = [name for name, policy in POLICIES.items() if not policy.predictor.startswith("learned-")]  # untrained
+RUNNABLE = [  # no network was trained, and no use on the CPU is timed
+    name for name, row in POLICIES.items() if not row.predictor.startswith("learned-") and not row.uses_cpu
+]
 HOST = HostCosts(launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4)
 Load = tuple[int, int, int, bool, int]  # event, key, slot, demand, wave
 Use = tuple[int, int, int, int, int, bool, int]  # event, key, tokens, slot, load, hit, wave

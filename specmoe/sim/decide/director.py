@@ -2,11 +2,15 @@
 
 A policy only ranks victims and proposes keys to prefetch. For every event, in order:
 
-1. The demand of the routers is served as a whole: none of its experts may evict another. If it does not fit into the
+1. The CPU computes the experts that the policy's placement or its miss rule gives it. They need no slots.
+2. The rest of the demand is served as a whole: none of its experts may evict another. If it does not fit into the
    slots it is served in waves, resident experts first, and later waves take the slots of earlier ones.
-2. Experts that are predicted for later events are prefetched, unless that evicts an expert of this event's demand or
+3. Experts that the CPU computed and that the miss rule wants for later are loaded, as prefetches are.
+4. Experts that are predicted for later events are prefetched, unless that evicts an expert of this event's demand or
    of its predictions.
-3. A policy without a cache gives up the experts of this event's layer, used or not, except those just predicted.
+5. A policy without a cache gives up the experts of this event's layer, used or not, except those just predicted.
+
+Experts that a placement puts into slots are there from the start and never leave.
 
 An expert is resident from the moment its load is issued, so no decision depends on a clock.
 """
@@ -22,8 +26,10 @@ import numpy as np
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions import make_eviction
+from specmoe.sim.decide.misses import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss, Misses, make_miss
+from specmoe.sim.decide.placement import Model, Placed, placed
 from specmoe.sim.decide.policy import Policy, Prefetch
-from specmoe.sim.decide.table import DecisionTable, Recorder
+from specmoe.sim.decide.table import CPU, DecisionTable, Recorder
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
@@ -52,9 +58,12 @@ class Director:
         self._keep = policy.keep or self._all_resident
         self._after_launch = policy.prefetch is not None and policy.prefetch.after_launch
         self._recorder = Recorder()
-        self._pools = _pools(policy, self._slots, meta.num_layers, context)
+        self._miss = make_miss(policy.miss, policy.miss_parameters, meta.num_experts)
+        fixed, self._in_ram = _placed(policy, self._slots, self._miss, context)
+        self._fixed = dict(zip(fixed, range(len(fixed)), strict=True))  # slots of keys that never leave
+        self._pools = _pools(policy, range(len(fixed), self._slots), meta.num_layers, context)
         self._proposals: Proposals = proposals_of(policy, predictions, workload)
-        self._slot: dict[int, int] = {}  # of each resident key
+        self._slot: dict[int, int] = dict(self._fixed)  # of each resident key
         self._load: dict[int, int] = {}  # the row that brought it
         self._unused: set[int] = set()  # since their loads
 
@@ -81,16 +90,50 @@ class Director:
             pool.eviction.insert(key, -1)
 
     def _serve(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
+        if self._in_ram or self._miss is not None:
+            self._share(pool, event, keys, tokens)
+        else:
+            self._use(pool, event, keys, tokens)
+
+    def _share(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
+        """Serve a demand of which the CPU computes a part."""
+        chosen = self._choices(event, keys, tokens)
+        for key, count, choice in zip(keys, tokens, chosen, strict=True):
+            if choice != LOAD:
+                self._recorder.use(event, key, count, -1, -1, False, 0, CPU)
+        places = [place for place, choice in enumerate(chosen) if choice == LOAD]
+        self._use(pool, event, [keys[place] for place in places], [tokens[place] for place in places])
+        pinned = set(keys)
+        for key, choice in zip(keys, chosen, strict=True):
+            if choice == COMPUTE_AND_LOAD:
+                self._bring(pool, event, key, pinned, demand=False, wave=0, later=True)
+
+    def _choices(self, event: int, keys: list[int], tokens: list[int]) -> list[int]:
+        """What each demanded expert gets; `LOAD` for those in slots."""
+        if event % self._workload.meta.num_layers in self._in_ram:
+            return [COMPUTE] * len(keys)
+        missing = [place for place, key in enumerate(keys) if key not in self._slot]
+        choices = [LOAD] * len(keys)
+        if missing and self._miss is not None:
+            hits = [count for key, count in zip(keys, tokens, strict=True) if key in self._slot]
+            misses = Misses([keys[place] for place in missing], [tokens[place] for place in missing], hits)
+            for place, choice in zip(missing, self._miss.choose(misses), strict=True):
+                choices[place] = choice
+        return choices
+
+    def _use(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
+        """Serve a demand from slots."""
         loads_before = self._recorder.num_loads
-        for wave, (members, counts) in enumerate(_waves(keys, tokens, self._slot, pool.capacity)):
+        for wave, (members, counts) in enumerate(_waves(keys, tokens, self._slot, pool.capacity, self._fixed)):
             missing = [key for key in members if key not in self._slot]
             if missing:
                 pinned = set(members)
                 for key in missing:
                     self._bring(pool, event, key, pinned, demand=True, wave=wave)
             for key, count in zip(members, counts, strict=True):
-                pool.eviction.use(key, event, key not in self._unused)
-                self._unused.discard(key)
+                if key not in self._fixed:
+                    pool.eviction.use(key, event, key not in self._unused)
+                    self._unused.discard(key)
                 load = self._load.get(key, -1)
                 self._recorder.use(event, key, count, self._slot[key], load, load < loads_before, wave)
 
@@ -100,11 +143,13 @@ class Director:
         for key in proposed:
             if len(self._unused) >= self._proposals.backlog:
                 return
-            if key not in self._slot:
+            if key not in self._slot and key // experts not in self._in_ram:
                 self._bring(self._pools[key // experts], event, key, pinned, demand=False, wave=0)
 
-    def _bring(self, pool: "Pool", event: int, key: int, pinned: set[int], *, demand: bool, wave: int) -> None:
-        """Load a key; a prefetch is dropped if it may not take any slot."""
+    def _bring(
+        self, pool: "Pool", event: int, key: int, pinned: set[int], *, demand: bool, wave: int, later: bool = False
+    ) -> None:
+        """Load a key; one that nobody waits for is dropped if it may not take any slot."""
         evicted = -1
         if not pool.free:
             victim = pool.eviction.victim(key, pinned, event)
@@ -117,7 +162,7 @@ class Director:
             evicted = victim
             self._evict(pool, victim)
         slot = self._slot[key] = pool.free.pop()
-        self._load[key] = self._recorder.load(event, key, slot, evicted, demand, wave)
+        self._load[key] = self._recorder.load(event, key, slot, evicted, demand, wave, later)
         self._unused.add(key)
         pool.eviction.insert(key, event)
 
@@ -130,6 +175,7 @@ class Director:
     def _give_up(self, layer: int, proposed: list[int]) -> None:
         """Empty the slots of a layer that has run, except those of proposed experts."""
         experts, wanted = self._workload.meta.num_experts, set(proposed)
+        wanted.update(self._fixed)
         for key in [key for key in self._slot if key // experts == layer and key not in wanted]:
             self._evict(self._pools[layer], key)
 
@@ -151,24 +197,43 @@ def _demands(workload: Workload) -> Iterator[tuple[int, list[int], list[int]]]:
 
 
 def _waves(
-    keys: list[int], tokens: list[int], resident: Container[int], capacity: int
+    keys: list[int], tokens: list[int], resident: Container[int], capacity: int, fixed: Container[int] = ()
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Split a demand into waves: all keys at once if they fit, else the resident keys first."""
+    """Split a demand into waves: all keys at once if they fit, else the resident keys first.
+
+    `capacity` slots are left for keys that are not `fixed`; these belong to the first wave.
+    """
     if len(keys) <= capacity:
         yield keys, tokens
         return
-    order = sorted(range(len(keys)), key=lambda place: keys[place] not in resident)
-    for start in range(0, len(order), capacity):
-        part = order[start : start + capacity]
+    order = sorted(range(len(keys)), key=lambda place: (keys[place] not in fixed, keys[place] not in resident))
+    end = sum(key in fixed for key in keys) + capacity
+    waves = [order[:end], *(order[start : start + capacity] for start in range(end, len(order), max(1, capacity)))]
+    for part in waves:
         yield [keys[place] for place in part], [tokens[place] for place in part]
 
 
-def _pools(policy: Policy, slots: int, layers: int, context: Context) -> list[Pool]:
+def _placed(policy: Policy, slots: int, miss: Miss | None, context: Context) -> Placed:
+    """What the policy's placement keeps in slots and in RAM; pools keep a slot each if misses may be loaded."""
+    if policy.placement and policy.sharing == "all-resident":
+        raise InputError(f"placement {policy.placement!r}: every expert is resident (all-resident): none expected")
+    meta = context.workload.meta
+    reserve = _num_pools(policy, meta.num_layers) if miss is None or miss.loads else 0
+    return placed(
+        policy.placement, Model(meta.num_layers, meta.num_experts), slots, reserve, lambda: context.popularity
+    )
+
+
+def _num_pools(policy: Policy, layers: int) -> int:
+    return layers if policy.sharing == "per-layer" else 1
+
+
+def _pools(policy: Policy, slots: range, layers: int, context: Context) -> list[Pool]:
     """The pool of each layer; all layers share one unless slots are per layer."""
-    parts = layers if policy.sharing == "per-layer" else 1
-    if slots < parts:
-        raise InputError(f"{slots} slots: at least {parts} expected, one for each pool of slots")
-    edges = [slots * part // parts for part in range(parts + 1)]
+    parts = _num_pools(policy, layers)
+    if not policy.placement and len(slots) < parts:
+        raise InputError(f"{len(slots)} slots: at least {parts} expected, one for each pool of slots")
+    edges = [slots.start + len(slots) * part // parts for part in range(parts + 1)]
     pools = [_pool(policy, range(start, end), context) for start, end in pairwise(edges)]
     return pools * (layers // parts)
 

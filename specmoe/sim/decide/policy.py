@@ -1,4 +1,4 @@
-"""Policies: a policy is a choice of predictor, prefetch rule, eviction, sharing of slots, and whether there is a cache.
+"""Policies: a policy is a choice of predictor, prefetch rule, eviction, sharing of slots, placement and miss rule.
 
 `POLICIES` lists the named ones: published systems and yardsticks, one row each, and those of plug-ins.
 """
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
+from specmoe.sim.decide.misses import ALWAYS_LOAD, Rates, filled, named
 
 Sharing = Literal["shared", "per-layer", "all-resident"]
 EVERY = 1 << 30
@@ -38,8 +39,10 @@ class Prefetch:
 class Policy:
     """A policy: which experts stay, which are prefetched, and which layers share slots.
 
-    With `keep` false every expert is given up after its use (no cache). `source` names the paper or program that the
-    policy comes from, and `about` says in a sentence what it does.
+    With `keep` false every expert is given up after its use (no cache). `miss` says what a demanded expert gets that is
+    in no slot (see `misses.py`), and `placement` which experts hold slots from the start (see `placement.py`). A name
+    may end with a number, e.g. `n-cpu-moe:20`: that of the field `number`. `source` names the paper or program that
+    the policy comes from, and `about` says in a sentence what it does.
     """
 
     name: str
@@ -49,16 +52,98 @@ class Policy:
     prefetch: Prefetch | None = None
     sharing: Sharing = "shared"
     keep: bool = True
+    miss: str = ALWAYS_LOAD
+    placement: str = ""
+    number: Literal["", "miss", "placement"] = ""  # the field that a number behind the policy's name completes
     eviction_parameters: dict[str, float] = field(default_factory=dict)
+    miss_parameters: dict[str, Any] = field(default_factory=dict)
     predictor_parameters: dict[str, Any] = field(
         default_factory=dict
     )  # keywords except the depth, which is that of `prefetch`
     about: str = ""
 
+    @property
+    def uses_cpu(self) -> bool:
+        """Whether the CPU may compute experts."""
+        return self.miss != ALWAYS_LOAD or self.placement.startswith("cpu-")
+
 
 ONE = Prefetch(1)
 LATE = Prefetch(1, after_launch=True)  # for slow predictors: they run while the experts do
 SURE = Prefetch(1, threshold=0.3, after_launch=True)  # a lower threshold costs more than it gains (validation split)
+# Experts on the CPU. Numbers that are no rates: Fiddler's threshold of 10 tokens and FreeToken's of twice the link.
+ON_THE_CPU = (
+    Policy(
+        "cpu-experts",
+        "llama.cpp, --cpu-moe (pull request 15077)",
+        about="The CPU computes every expert and none is in VRAM.",
+        placement="cpu-all",
+    ),
+    Policy(
+        "n-cpu-moe",
+        "llama.cpp, --n-cpu-moe N (pull request 15077)",
+        about="The CPU computes the experts of the first N layers (n-cpu-moe:N); default: as few as let others fit.",
+        placement="cpu-first",
+        number="placement",
+    ),
+    Policy(
+        "llama-fit",
+        "llama.cpp, --fit (common/fit.cpp)",
+        about="The CPU computes the experts of the last N layers (llama-fit:N); default: as few as let others fit.",
+        placement="cpu-last",
+        number="placement",
+    ),
+    Policy(
+        "ktransformers",
+        "KTransformers at 95009ea6, uniform placement",
+        about="A share of each layer's experts stays in VRAM (ktransformers:0.3); the CPU computes the others.",
+        placement="gpu-uniform",
+        miss="cpu",
+        number="placement",
+    ),
+    Policy(
+        "ktransformers-popular",
+        "KTransformers at 95009ea6, placement by frequency",
+        about="The most popular experts stay in VRAM (ktransformers-popular:0.3); the CPU computes the others.",
+        placement="gpu-popular",
+        miss="cpu",
+        number="placement",
+    ),
+    Policy(
+        "fiddler",
+        "Fiddler (Kamahori et al. 2024) at 227715b",
+        about="The most popular experts stay; others run on the CPU below 10 tokens, else are copied and not kept.",
+        placement="gpu-popular",
+        miss="cpu-below",
+        keep=False,
+        number="miss",
+    ),
+    Policy(
+        "freetoken",
+        "FreeToken at 0ab982f1",
+        about="An LRU; link and CPU share the misses by their rates if the CPU is twice as fast, else all are loaded.",
+        miss="freetoken",
+    ),
+    Policy(
+        "law-split",
+        "moe-speed-of-light",
+        about="An LRU; link and CPU share the misses so that a law of both rates gives the shortest time.",
+        miss="law-split",
+    ),
+    Policy(
+        "lru-cpu",
+        "caches in forks of llama.cpp, e.g. pull request 24524",
+        about="An LRU; the CPU computes every miss, which is loaded for later as well.",
+        miss="cpu-and-load",
+    ),
+    Policy(
+        "hybrimoe",
+        "HybriMoE (Zhong et al. 2025) at 508a85b9, without its prefetching",
+        about="A cache by decayed counts; GPU and CPU take misses in turn, whichever would end one earlier.",
+        eviction="lfu-decayed",
+        miss="greedy",
+    ),
+)
 _ROWS = (
     Policy(
         "gpu-only",
@@ -253,6 +338,7 @@ _ROWS = (
         predictor="pregated",
         prefetch=Prefetch(EVERY),
     ),
+    *ON_THE_CPU,
     Policy(
         "noisy-oracle",
         "what-if",
@@ -288,14 +374,32 @@ POLICIES: Table[Policy] = Table("specmoe.policies", {row.name: row for row in _R
 
 
 def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
-    """A named policy, with fields changed by dotted name (`prefetch.limit`, `eviction`); raises InputError."""
+    """A named policy, with fields changed by dotted name (`prefetch.limit`, `eviction`); raises InputError.
+
+    A name may end with a number (`n-cpu-moe:20`).
+    """
     POLICIES.require_usable(name)
-    if name not in POLICIES:
-        raise InputError(f"policy {name!r}: {hint(name, POLICIES)}")
-    changed = POLICIES[name]
+    changed = POLICIES[name] if name in POLICIES else _numbered(name)
     for dotted, value in (overrides or {}).items():
         changed = _changed(changed, dotted, value)
     return changed
+
+
+def _numbered(name: str) -> Policy:
+    """The policy of a name with a number; raises InputError."""
+    plain, number = named(name)
+    if plain not in POLICIES:
+        raise InputError(f"policy {name!r}: {hint(plain, POLICIES)}")
+    made = POLICIES[plain]
+    if not made.number:
+        raise InputError(f"policy {name!r}: {plain} takes no number: {plain} expected")
+    completed = f"{named(getattr(made, made.number))[0]}:{number}"
+    return _changed(dataclasses.replace(made, name=name), made.number, completed)
+
+
+def with_rates(chosen: Policy, rates: Rates) -> Policy:
+    """A policy whose miss rule is given the times of a machine that it takes and that were not set."""
+    return dataclasses.replace(chosen, miss_parameters=filled(chosen.miss, chosen.miss_parameters, rates))
 
 
 def chosen_names(names: Sequence[str]) -> list[str]:
@@ -316,7 +420,7 @@ def fields() -> list[str]:
     own = [
         f.name
         for f in dataclasses.fields(Policy)
-        if f.name not in ("name", "source", "about", "prefetch", "eviction_parameters", "predictor_parameters")
+        if f.name not in ("name", "source", "about", "prefetch", "number") and not f.name.endswith("_parameters")
     ]
     return [*own, *(f"prefetch.{f.name}" for f in dataclasses.fields(Prefetch))]
 
@@ -325,6 +429,8 @@ def _changed(made: Policy, dotted: str, value: Any) -> Policy:
     first, _, second = dotted.partition(".")
     if first == "eviction" and second:
         return dataclasses.replace(made, eviction_parameters={**made.eviction_parameters, second: value})
+    if first == "miss" and second:
+        return dataclasses.replace(made, miss_parameters={**made.miss_parameters, second: value})
     if first == "predictor" and second:
         return dataclasses.replace(made, predictor_parameters={**made.predictor_parameters, second: value})
     if dotted not in fields():

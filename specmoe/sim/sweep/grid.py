@@ -23,7 +23,7 @@ from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy, policy
-from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, names_of_policies
+from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
@@ -172,7 +172,10 @@ def _check(grid: Question) -> None:
     for name in grid.get("shape", ()):
         load_shape(name)
     known = {part for name in grid["profile"] for part in settable(load_profile(name))}
-    allowed = {"set": {*known, *names_of_policies(), *eviction_parameters()}, "scale": {*known, *SPEEDS}}
+    allowed = {
+        "set": {*known, *names_of_policies(), *eviction_parameters(), *miss_parameters()},
+        "scale": {*known, *SPEEDS},
+    }
     for part in BY_NAME:
         for dotted in grid.get(part, {}):
             if dotted not in allowed[part] and not (part == "set" and dotted.startswith("predictor.")):

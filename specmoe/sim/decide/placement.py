@@ -1,0 +1,109 @@
+"""Placement: experts that hold slots from the start and never give them up, and layers whose experts stay in RAM.
+
+A placement is text, `NAME` or `NAME:NUMBER`:
+
+    cpu-all         no expert is ever in VRAM
+    cpu-first:20    the experts of the first 20 layers stay in RAM, all others are in VRAM
+    cpu-last:20     likewise of the last 20
+    gpu-uniform:0.3 the first experts of each layer are in VRAM, 30 % of all experts
+    gpu-popular:0.3 the most popular experts of the train split are in VRAM, of all layers alike
+
+Without its number a placement fills the slots: as few layers as possible stay in RAM, as many experts as fit are in
+VRAM.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError, hint
+from specmoe.sim.decide.misses import named, whole
+
+PLACEMENTS = ("cpu-all", "cpu-first", "cpu-last", "gpu-uniform", "gpu-popular")
+Popularity = Callable[[], NDArray[np.int64] | None]
+
+
+class Model(NamedTuple):
+    """What is placed."""
+
+    layers: int
+    experts: int  # of each layer
+
+    @property
+    def keys(self) -> int:
+        """Number of experts of all layers."""
+        return self.layers * self.experts
+
+
+class Placed(NamedTuple):
+    """Keys that are resident throughout, and layers whose experts never are."""
+
+    resident: list[int]
+    in_ram: frozenset[int]
+
+
+def placed(text: str, model: Model, slots: int, reserve: int, popularity: Popularity) -> Placed:
+    """The placement of a model on `slots` slots, of which `reserve` are left for loads where experts of any layer may
+    be loaded; raises InputError where slots are too few, and for wrong text.
+    """
+    name, number = named(text)
+    if not text:
+        return Placed([], frozenset())
+    if name not in PLACEMENTS or (name == "cpu-all" and number):
+        raise InputError(f"placement {text!r}: {hint(text, PLACEMENTS)}")
+    if name.startswith("cpu-"):
+        return _by_layers(text, model, slots)
+    if slots < reserve:
+        raise InputError(f"{slots} slots: at least {reserve} expected, for misses that are loaded")
+    count = _share(text, number, model.keys, slots - reserve)
+    counts = popularity() if name == "gpu-popular" else None
+    if counts is not None or name == "gpu-popular":
+        known = np.zeros(model.keys, np.int64) if counts is None else counts.reshape(-1)
+        return Placed(np.argsort(-known, kind="stable")[:count].tolist(), frozenset())
+    turn = np.arange(model.keys).reshape(model.layers, model.experts).T.reshape(-1)  # an expert of each layer in turn
+    return Placed(turn[:count].tolist(), frozenset())
+
+
+def layers_in_ram(text: str, model: Model, slots: int) -> int:
+    """Number of layers whose experts a placement by layers leaves in RAM: at most all."""
+    name, number = named(text)
+    if name == "cpu-all":
+        return model.layers
+    if not number:
+        return max(0, model.layers - slots // model.experts)
+    return min(model.layers, whole(f"placement {text!r}", number))
+
+
+def _by_layers(text: str, model: Model, slots: int) -> Placed:
+    count = layers_in_ram(text, model, slots)
+    needed = (model.layers - count) * model.experts
+    if needed > slots:
+        fewest = layers_in_ram(named(text)[0], model, slots)
+        raise InputError(
+            f"placement {text!r}: the experts of {model.layers - count} layers need {needed} slots: there are {slots}: "
+            f"{fewest} or more layers in RAM expected"
+        )
+    first = 0 if named(text)[0] != "cpu-last" else model.layers - count
+    in_ram = frozenset(range(first, first + count))
+    return Placed([key for key in range(model.keys) if key // model.experts not in in_ram], in_ram)
+
+
+def _share(text: str, number: str, keys: int, slots: int) -> int:
+    """Number of experts in VRAM; as many as there are slots without a number."""
+    if not number:
+        return min(slots, keys)
+    try:
+        share = float(number)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InputError(f"placement {text!r}: a share of all experts, 0 to 1, expected behind the colon")
+    count = int(share * keys)
+    if count > slots:
+        raise InputError(
+            f"placement {text!r}: {count} experts need as many slots: there are {slots}: a share of at most "
+            f"{1000 * slots // keys / 1000} expected"
+        )
+    return count
