@@ -104,6 +104,23 @@ class DenseCurve:
 
 
 @dataclass(frozen=True)
+class CpuCurve:
+    """Measured (tokens, ns) of an expert that a number of the CPU's threads compute, between waits for the device."""
+
+    d_model: int
+    d_ff: int
+    gated: bool
+    format: Format
+    threads: int
+    points: Points
+
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field."""
+        return _named(self)
+
+
+@dataclass(frozen=True)
 class HardwareProfile:
     """Speeds and durations of one machine."""
 
@@ -118,6 +135,7 @@ class HardwareProfile:
     machine: Mapping[str, Fact] = field(default_factory=dict)  # facts about the measured machine
     expert_speed: float = 1.0  # multiplies the roofline rates of experts; measured curves have it already
     dense_speed: float = 1.0  # likewise, of everything except experts
+    cpu_curves: tuple[CpuCurve, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         """Value of a quantity in base units by dotted name; raises KeyError for an absent optional one."""
@@ -243,8 +261,8 @@ class HardwareProfile:
         points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
         curves = sorted(json.dumps(curve.named | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
-        # Hash dense curves only if present, so that hashes of older profiles stay the same.
-        dense = [sorted(map(_identity, self.dense_curves))] if self.dense_curves else []
+        # Hash other curves only if present, so that hashes of older profiles stay the same.
+        dense = [sorted(map(_identity, curves)) for curves in (self.dense_curves, self.cpu_curves) if curves]
         speeds = [self.expert_speed, self.dense_speed] if (self.expert_speed, self.dense_speed) != (1, 1) else []
         text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -254,11 +272,11 @@ def _beyond(what: str, error: float, most: float) -> str:
     return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
 
 
-def _named(curve: ExpertCurve | DenseCurve) -> dict[str, Fact | bool]:
+def _named(curve: ExpertCurve | DenseCurve | CpuCurve) -> dict[str, Fact | bool]:
     usual = {field.name: field.default for field in dataclasses.fields(curve)}
     return {name: value for name, value in vars(curve).items() if name != "points" and value != usual[name]}
 
 
-def _identity(curve: DenseCurve) -> str:
+def _identity(curve: DenseCurve | CpuCurve) -> str:
     points = curve.points
     return json.dumps(dataclasses.asdict(curve) | {"points": [points.amounts, points.times_ns, points.source]})

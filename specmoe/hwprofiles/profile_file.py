@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 from specmoe.errors import hint
 from specmoe.files import read_toml, replacing
 from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
-from specmoe.hwprofiles.profile import Calibration, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.profile import Calibration, CpuCurve, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import (
     COPIES,
     OPTIONAL,
@@ -34,7 +34,7 @@ from specmoe.toml import Place, read_record, require_names
 from specmoe.units import SHOWN, UNITS, Dimension
 
 Kind = Literal["size", "size or 0", "switch"]
-Curve = TypeVar("Curve", ExpertCurve, DenseCurve)
+Curve = TypeVar("Curve", ExpertCurve, DenseCurve, CpuCurve)
 
 _EXPECTED: dict[Kind, str] = {
     "size": "a whole number above 0",
@@ -48,6 +48,7 @@ _EXPERT: dict[str, Kind | tuple[str, ...]] = {
     "format": FORMATS,
 }
 _LAUNCH: dict[str, Kind | tuple[str, ...]] = {"kernel": get_args(Kernel), "experts": "size"}  # optional
+_CPU: dict[str, Kind | tuple[str, ...]] = {**_EXPERT, "threads": "size"}
 _DENSE: dict[str, Kind | tuple[str, ...]] = {
     "part": get_args(DensePart),
     "phase": get_args(Phase),
@@ -59,7 +60,7 @@ _DENSE: dict[str, Kind | tuple[str, ...]] = {
 
 
 _TEXTS = ("name", "title")
-_NOT_LEAVES = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve")
+_NOT_LEAVES = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve", "cpu_curve")
 _LEAVES = {**QUANTITIES, **POINTS}
 
 
@@ -80,6 +81,7 @@ def read_profile(path: Path) -> HardwareProfile:
         dense_curves=read_dense_curves(place / "dense_curve", table.get("dense_curve", [])),
         calibration=_calibration(place, table),
         machine=_machine(place / "machine", table.get("machine", {})),
+        cpu_curves=_read_curves(CpuCurve, _CPU, place / "cpu_curve", table.get("cpu_curve", [])),
     )
 
 
@@ -165,6 +167,8 @@ def _quantity(place: Place, table: object) -> Quantity:
 
 def _points(place: Place, name: str, table: object) -> Points:
     points = read_points(place / name, table, POINTS[name])
+    if name.endswith(".by_threads"):
+        return require_distinct(place / name, points)
     return require_rising(place / name, points) if name.endswith(".points") else points
 
 
@@ -186,6 +190,24 @@ def _require_complete(
     for name in tiles:
         if name not in quantities and any(other in quantities for other in tiles):
             raise (place / name).wrong(f"missing: all of {TILES} or none expected")
+    _require_whole_cpu(place, quantities, points)
+
+
+def _require_whole_cpu(place: Place, quantities: dict[str, Quantity], points: dict[str, Points]) -> None:
+    """Raise InputError for a part of a CPU's numbers without those that every expert on it needs."""
+    if not any(name.startswith("cpu.") for name in (*quantities, *points)):
+        return
+    for name in ("cpu.threads", "cpu.start", "cpu.join"):
+        if name not in quantities:
+            raise (place / name).wrong("missing: all of cpu.threads, cpu.start, cpu.join and cpu.read or none expected")
+    if quantities["cpu.threads"].value % 1:
+        raise (place / "cpu.threads").wrong(f"{quantities['cpu.threads'].value}: a whole number expected")
+    for group in ("read", *FORMATS):
+        rate, curve = f"cpu.{group}.{'bandwidth' if group == 'read' else 'rate'}", f"cpu.{group}.by_threads"
+        if (rate in quantities) + (curve in points) not in ((1,) if group == "read" else (0, 1)):
+            raise (place / f"cpu.{group}").wrong(
+                f"either {rate.rpartition('.')[2]} or by_threads expected, one of the two"
+            )
 
 
 def _calibration(place: Place, table: dict[str, Any]) -> Calibration | None:
@@ -222,6 +244,7 @@ def to_toml(profile: HardwareProfile) -> str:
         parts += _group(profile, group)
     parts += [_curve_text("expert_curve", curve) for curve in profile.expert_curves]
     parts += [_curve_text("dense_curve", curve) for curve in profile.dense_curves]
+    parts += [_curve_text("cpu_curve", curve) for curve in profile.cpu_curves]
     if profile.calibration is not None:
         parts.append(_table("calibration", dataclasses.asdict(profile.calibration)))
     return "\n".join(parts)
@@ -247,7 +270,7 @@ def _group(profile: HardwareProfile, group: str) -> Iterator[str]:
             yield f"[{name}]\n{_points_text(points)}"
 
 
-def _curve_text(name: str, curve: ExpertCurve | DenseCurve) -> str:
+def _curve_text(name: str, curve: ExpertCurve | DenseCurve | CpuCurve) -> str:
     return f"[[{name}]]\n{_lines(curve.named)}\n[{name}.points]\n{_points_text(curve.points)}"
 
 

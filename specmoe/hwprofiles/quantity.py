@@ -39,6 +39,17 @@ host.<set>.sync                 from the router's end until the host has its res
 host.<set>.bookkeeping          the policy's own work, each MoE layer
 host.<set>.begin                optional: from the end of the host's call until an idle device begins what it launched
 host.<set>.begin_copy           optional: likewise, until an idle link begins a copy
+cpu.threads                     optional, as all of cpu: threads that compute experts, one expert at a time
+cpu.read.bandwidth              bytes a second that these threads read from memory
+cpu.read.by_threads             instead of it: points (threads, time of reading 10^9 bytes)
+cpu.<format>.rate               weights, in bytes a second, that the format's kernel reads for one token
+cpu.<format>.by_threads         instead of it: points (threads, time of 10^9 bytes)
+cpu.<format>.arithmetic         operations a second of the format's kernel at many tokens
+cpu.call                        starting one expert
+cpu.start                       of the host thread: handing an event's experts to the CPU's threads
+cpu.join                        of the host thread: from their end until it has issued the result's copy and addition
+cpu.slowed_by_copy              share by which an expert on the CPU takes longer during a copy from the host's memory
+cpu.slows_copy                  share by which such a copy takes longer while the CPU computes an expert
 <copy or gemm>.fitted_to        points (bytes or flop, time) to which the line, or the efficiency, was fitted
 <copy>.held_out                 points held out of all fits, for judging them
 
@@ -54,6 +65,8 @@ fitted_by                       one of SYSTEM_FITS
 [[dense_curve]]                 part (before: everything up to the router's result in host memory, or head), phase,
                                 d_model, parameters (`ModelShape.dense_parameters` or `.head_parameters`), format,
                                 context (positions attended to; 0 for a head) and points (tokens, time)
+[[cpu_curve]]                   d_model, d_ff, gated, format, threads and points (tokens, time) of experts on the CPU as
+                                a run meets them: out of memory, between waits for the device
 
 A curve takes precedence over the roofline for its shape, and corrects the roofline of other shapes (`launches`).
 """
@@ -64,6 +77,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from specmoe.errors import hint
+from specmoe.hwprofiles.shape import FORMATS
 from specmoe.toml import Place, require_names
 from specmoe.units import KIND, UNITS, WHOLE, Dimension
 
@@ -86,6 +100,8 @@ HOST_SETS = ("graph", "eager")
 HOST_COSTS = ("launch", "launch_dense", "issue", "event", "sync", "bookkeeping")
 CONTENTION, INTERFERENCE = "link.contention", "link.interference"
 OPTIONAL_HOST_COSTS = ("begin", "begin_copy")
+CPU_TIMES = ("cpu.call", "cpu.start", "cpu.join")
+SLOWED_BY_COPY, SLOWS_COPY = "cpu.slowed_by_copy", "cpu.slows_copy"
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
 SYSTEM_FITS = ("isca24",)  # values of `fitted_by`: see `fit`
 SHARES = "efficiency"  # suffix of names whose values are at most 1
@@ -110,6 +126,13 @@ OPTIONAL: dict[str, Dimension] = {
     INTERFERENCE: "1",
     **dict.fromkeys((f"{copy}.bandwidth" for copy in COPIES), "B/s"),
     **dict.fromkeys((f"host.{kind}.{cost}" for kind in HOST_SETS for cost in OPTIONAL_HOST_COSTS), "ns"),
+    "cpu.threads": "1",
+    "cpu.read.bandwidth": "B/s",
+    **dict.fromkeys((f"cpu.{held}.rate" for held in FORMATS), "B/s"),
+    **dict.fromkeys((f"cpu.{held}.arithmetic" for held in FORMATS), "flop/s"),
+    **dict.fromkeys(CPU_TIMES, "ns"),
+    SLOWED_BY_COPY: "1",
+    SLOWS_COPY: "1",
     **dict.fromkeys((f"{TILES}.{part}" for part in ("rows", "columns", "multiprocessors", "efficiency")), "1"),
 }
 
@@ -117,6 +140,7 @@ POINTS: dict[str, Dimension] = {
     **dict.fromkeys((f"{copy}.{role}" for copy in COPIES for role in COPY_ROLES), "B"),
     **dict.fromkeys((f"{kind}.points" for kind in EXPANSIONS), "B"),
     **dict.fromkeys((f"{gemm}.fitted_to" for gemm in GEMMS), "flop"),
+    **dict.fromkeys((f"cpu.{kind}.by_threads" for kind in ("read", *FORMATS)), "1"),
 }
 
 QUANTITIES: dict[str, Dimension] = {**REQUIRED, **OPTIONAL}
