@@ -12,7 +12,7 @@ from specmoe.commands import console, options
 from specmoe.commands.options import several
 
 if TYPE_CHECKING:
-    from specmoe.hwprofiles import Format, HardwareProfile, ModelShape, Quantity
+    from specmoe.hwprofiles import Format, HardwareProfile, ModelShape
     from specmoe.hwprofiles.measure.job import Progress
     from specmoe.units import Dimension
 
@@ -36,6 +36,10 @@ def measure(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the profile. Default: made from the device's name.")] = None,
+    visits: Annotated[
+        int, typer.Option(help="Measure this many times; values are medians, ranges hold all visits.", min=1)
+    ] = 1,
+    apart: Annotated[float, typer.Option(help="Seconds between one visit and the next.", min=0)] = 300,
 ) -> None:
     """Measure this machine's CUDA device, PCIe link, disk and host (about 3 minutes; stop other work first)."""
     _require_torch()
@@ -43,6 +47,7 @@ def measure(
     from specmoe.hwprofiles.measure import job
     from specmoe.hwprofiles.measure.cuda import cuda_bench
     from specmoe.hwprofiles.measure.findings import SHAPES
+    from specmoe.hwprofiles.measure.visits import over_visits
     from specmoe.hwprofiles.profile_file import write_profile
 
     shapes, formats = [load_shape(one) for one in several(shape) or SHAPES], _formats(several(held))
@@ -58,9 +63,10 @@ def measure(
             if at.skipped:
                 skipped.append(at.what)
 
-        profile = job.measure(shapes, formats, on_progress, cuda_bench(), name)
+        bench = cuda_bench()
+        profile = over_visits(lambda: job.measure(shapes, formats, on_progress, bench, name), visits, apart)
     write_profile(profile, out)
-    _report(profile, out, skipped, perf_counter() - began)
+    _report(profile, out, list(dict.fromkeys(skipped)), perf_counter() - began)
 
 
 def _formats(names: list[str]) -> "list[Format]":
@@ -110,15 +116,27 @@ def _report(profile: "HardwareProfile", out: Path, skipped: list[str], seconds: 
 
 def _rows(profile: "HardwareProfile", shaky: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every number, and every curve by its ends."""
-    from specmoe.hwprofiles.measure.bench import named_points
     from specmoe.units import shown
 
     values = {name: " ".join(shown(q.value, q.unit)).rstrip() for name, q in profile.quantities.items()}
-    for name, points in named_points(profile).items():
+    for name, points in profile.named_points.items():
         first, last = ((points.amounts[at], points.times_ns[at]) for at in (0, -1))
         ends = (f"{' '.join(shown(ns, 'ns'))} for {' '.join(shown(n, points.unit))}" for n, ns in (first, last))
         values[name] = " .. ".join(ends)
-    return [{"name": name, "measured": value, "": "unstable" * (name in shaky)} for name, value in values.items()]
+    return [
+        {"name": name, "measured": value, "range": _range(profile, name), "": "unstable" * (name in shaky)}
+        for name, value in values.items()
+    ]
+
+
+def _range(profile: "HardwareProfile", name: str) -> str:
+    """Range of a number in its unit, or factors of a curve's times; empty if none is known."""
+    if name not in profile.ranges:
+        return ""
+    low, high = profile.ranges[name]
+    if name not in profile:
+        return f"times {low:.3g} .. {high:.3g}"
+    return " .. ".join(_joined(end, profile.quantities[name].unit) for end in (low, high))
 
 
 app = console.group("Show, compare and measure hardware profiles; show model shapes.")
@@ -156,13 +174,17 @@ def show(name: ProfileName) -> None:
     fits = [row._asdict() | {"error": row.error} for row in fit_rows(profile)]
     quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
     facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
-    parts = {"machine": dict(profile.machine), "calibration": _calibration(profile)}
+    ranges = {name: list(bounds) for name, bounds in profile.ranges.items()}
+    parts = {"machine": dict(profile.machine), "calibration": _calibration(profile), "ranges": ranges}
     shares = _share_rows()
     whole = facts | parts | {"quantities": quantities, "kernel_shares": shares, "fits": fits}
     if console.printed([whole], [{"name": name, **quantity} for name, quantity in quantities.items()]):
         return
-    rows = [_quantity_row(name, quantity) for name, quantity in profile.quantities.items()]
+    rows = [_quantity_row(profile, name) for name in profile.quantities]
     console.table(rows, title=f"{profile.name}: {profile.title}")
+    factors = [{"curve": name, "range": _range(profile, name)} for name in profile.ranges if name not in profile]
+    if factors:
+        console.table(factors, title="Ranges of measured curves, as factors of all their times")
     console.table([_share_row(row) for row in shares], title="Shares of these numbers that fused kernels reach")
     _show_facts("Machine", profile.machine)
     _show_facts("Calibration", _calibration(profile) or {})
@@ -286,9 +308,11 @@ def _share_row(row: Mapping[str, Any]) -> dict[str, str]:
     return shown | {"source": row["source"], "ref": row["ref"]}
 
 
-def _quantity_row(name: str, quantity: "Quantity") -> dict[str, str]:
+def _quantity_row(profile: "HardwareProfile", name: str) -> dict[str, str]:
+    quantity = profile.quantities[name]
     value, unit = _shown(quantity.value, quantity.unit)
-    return {"name": name, "value": value, "unit": unit, "source": quantity.source, "ref": quantity.ref}
+    shown = {"name": name, "value": value, "unit": unit, "range": _range(profile, name)}
+    return shown | {"source": quantity.source, "ref": quantity.ref}
 
 
 def _shown(value: float | None, unit: "Dimension") -> tuple[str, str]:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from specmoe.hwprofiles.quantity import OF_SOURCE, Evidence, Source, in_base, read_number, read_origin, read_scale
+from specmoe.hwprofiles.quantity import (
+    BOUNDS,
+    OF_SOURCE,
+    Bounds,
+    Evidence,
+    Source,
+    in_base,
+    read_bounds,
+    read_number,
+    read_origin,
+    read_scale,
+)
 from specmoe.toml import Place, require_names
 from specmoe.units import Dimension, shown
 
@@ -35,6 +46,13 @@ class Points:
     unit: Dimension
     source: Source
     ref: str
+    low: float | None = None  # factor of all times; None if no range is known
+    high: float | None = None
+
+    @property
+    def factors(self) -> Bounds | None:
+        """Least and largest plausible factor of all times; None if no range is known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def evidence(self) -> Evidence:
@@ -102,9 +120,9 @@ def extrapolation(curve: Curve, amount: int, name: str, unit: Dimension) -> str 
 def read_points(place: Place, table: object, unit: Dimension) -> Points:
     """Read points from {unit = [of amounts, of times], source, ref, values = [[amount, time], ...]}.
 
-    Raises InputError for anything else and for amounts that fall.
+    Factors low and high are optional. Raises InputError for anything else and for amounts that fall.
     """
-    fields = require_names(place, table, ("unit", "source", "ref", "values"))
+    fields = require_names(place, table, ("unit", "source", "ref", "values"), BOUNDS)
     units, values = fields["unit"], fields["values"]
     if not isinstance(units, list) or len(units) != 2:
         raise (place / "unit").wrong(f"{units!r}: two units, of the amounts and of the times, expected")
@@ -116,7 +134,7 @@ def read_points(place: Place, table: object, unit: Dimension) -> Points:
         if after[0] < before[0]:
             raise (place / f"values[{at}]").wrong(f"{values[at]}: rising amounts expected")
     amounts, times = zip(*pairs, strict=True)
-    return Points(amounts, times, unit, *read_origin(place, fields))
+    return Points(amounts, times, unit, *read_origin(place, fields), *read_bounds(place, fields, 1))
 
 
 def require_rising(place: Place, points: Points) -> Points:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
@@ -21,12 +21,14 @@ from specmoe.hwprofiles.quantity import (
     QUANTITIES,
     SHARES,
     TILES,
+    Bounds,
     Evidence,
     Quantity,
     weakest,
 )
 from specmoe.hwprofiles.shape import ComputeFormat, Format, Phase
 from specmoe.hwprofiles.style import Kernel
+from specmoe.units import WHOLE
 
 TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
 TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells
@@ -118,6 +120,11 @@ class CpuCurve:
     def named(self) -> dict[str, Fact | bool]:
         """What it is a curve of, by field."""
         return _named(self)
+
+
+AnyCurve = ExpertCurve | DenseCurve | CpuCurve
+Timed = TypeVar("Timed", ExpertCurve, DenseCurve, CpuCurve)
+CURVE_TABLES = {ExpertCurve: "expert_curve", DenseCurve: "dense_curve", CpuCurve: "cpu_curve"}  # in a file
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,40 @@ class HardwareProfile:
             raise InputError(f"profile {self.name}: {name}: {value}: 1 or more expected")
         return Quantity(round(value) if is_time else value, old.unit, "assumed", "set by the user")
 
+    @property
+    def named_points(self) -> dict[str, Points]:
+        """All points by name; those of curves under `curve_name`."""
+        curves: tuple[AnyCurve, ...] = (*self.expert_curves, *self.dense_curves, *self.cpu_curves)
+        return {**self.points, **{curve_name(curve): curve.points for curve in curves}}
+
+    @property
+    def ranges(self) -> dict[str, Bounds]:
+        """Least and largest plausible value of each quantity with a range, and factor of each curve, by name."""
+        numbers = {name: quantity.range for name, quantity in self.quantities.items()}
+        known = {**numbers, **{name: points.factors for name, points in self.named_points.items()}}
+        return {name: bounds for name, bounds in known.items() if bounds is not None}
+
+    def with_values(self, values: Mapping[str, float]) -> "HardwareProfile":
+        """One machine out of `ranges`: quantities in base units and factors of curves, by name.
+
+        Sources stay, and what is set has no range any more. Raises InputError for a name without a range.
+        """
+        for name in values:
+            if name not in (known := self.ranges):
+                raise InputError(f"profile {self.name}: {name}: no range is known: {hint(name, known)}")
+        drawn = {
+            name: _drawn(self.quantities[name], value) for name, value in values.items() if name in self.quantities
+        }
+        machine = dataclasses.replace(self, quantities={**self.quantities, **drawn})
+        points = {name: _stretched(self.points[name], values.get(name, 1)) for name in self.points}
+        return dataclasses.replace(
+            machine,
+            points={name: _not_below(machine, name, points[name]) for name in points},
+            expert_curves=tuple(_with_factor(curve, values) for curve in self.expert_curves),
+            dense_curves=tuple(_with_factor(curve, values) for curve in self.dense_curves),
+            cpu_curves=tuple(_with_factor(curve, values) for curve in self.cpu_curves),
+        )
+
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> "HardwareProfile":
         """Copy of the profile with host costs, contention or interference derived from whole runs; `ref` says how.
 
@@ -259,12 +300,13 @@ class HardwareProfile:
         """SHA-256 of everything that determines a cost or its evidence, independent of wording, units and layout."""
         numbers = {name: (f"{q.value:.12g}", q.source) for name, q in self.quantities.items()}
         points = {name: (p.amounts, p.times_ns, p.source) for name, p in self.points.items()}
+        ranges = [{name: [f"{end:.12g}" for end in ends] for name, ends in self.ranges.items()}] if self.ranges else []
         curves = sorted(json.dumps(curve.named | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
-        # Hash other curves only if present, so that hashes of older profiles stay the same.
+        # Hash other curves and ranges only if present, so that hashes of older profiles stay the same.
         dense = [sorted(map(_identity, curves)) for curves in (self.dense_curves, self.cpu_curves) if curves]
         speeds = [self.expert_speed, self.dense_speed] if (self.expert_speed, self.dense_speed) != (1, 1) else []
-        text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds], sort_keys=True)
+        text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds, *ranges], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -275,6 +317,37 @@ def _beyond(what: str, error: float, most: float) -> str:
 def _named(curve: ExpertCurve | DenseCurve | CpuCurve) -> dict[str, Fact | bool]:
     usual = {field.name: field.default for field in dataclasses.fields(curve)}
     return {name: value for name, value in vars(curve).items() if name != "points" and value != usual[name]}
+
+
+def curve_name(curve: AnyCurve) -> str:
+    """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
+    facts = (value for name, value in curve.named.items() if name != "gated")
+    return " ".join([CURVE_TABLES[type(curve)], *map(str, facts)])
+
+
+def _drawn(quantity: Quantity, value: float) -> Quantity:
+    whole = round(value) if quantity.unit in WHOLE else value
+    return dataclasses.replace(quantity, value=whole, low=None, high=None)
+
+
+def _stretched(points: Points, factor: float) -> Points:
+    if factor == 1:
+        return points
+    times = tuple(max(1, round(time * factor)) for time in points.times_ns)
+    return dataclasses.replace(points, times_ns=times, low=None, high=None)
+
+
+def _not_below(profile: HardwareProfile, name: str, points: Points) -> Points:
+    """Points of a copy's curve, none below its latency, which may be drawn too."""
+    latency = f"{name.removesuffix('.points')}.latency"
+    if not name.endswith(".points") or latency not in profile or points.times_ns[0] >= profile[latency]:
+        return points
+    times = tuple(max(profile.ns(latency), time) for time in points.times_ns)
+    return dataclasses.replace(points, times_ns=times)
+
+
+def _with_factor(curve: Timed, values: Mapping[str, float]) -> Timed:
+    return dataclasses.replace(curve, points=_stretched(curve.points, values.get(curve_name(curve), 1)))
 
 
 def _identity(curve: DenseCurve | CpuCurve) -> str:

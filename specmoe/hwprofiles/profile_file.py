@@ -16,6 +16,7 @@ from specmoe.files import read_toml, replacing
 from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
 from specmoe.hwprofiles.profile import Calibration, CpuCurve, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import (
+    BOUNDS,
     COPIES,
     OPTIONAL,
     POINTS,
@@ -160,8 +161,9 @@ def _leaves(place: Place, table: dict[str, Any], prefix: str = "") -> Iterator[t
 
 def _quantity(place: Place, table: object) -> Quantity:
     quantity = read_quantity(place, table, QUANTITIES[place.field])
-    if place.field.endswith(SHARES) and quantity.value > 1:
-        raise (place / "value").wrong(f"{quantity.value}: a share, at most 1, expected")
+    for name in ("value", "high"):
+        if place.field.endswith(SHARES) and (getattr(quantity, name) or 0) > 1:
+            raise (place / name).wrong(f"{getattr(quantity, name)}: a share, at most 1, expected")
     return quantity
 
 
@@ -275,8 +277,9 @@ def _curve_text(name: str, curve: ExpertCurve | DenseCurve | CpuCurve) -> str:
 
 
 def _quantity_text(quantity: Quantity) -> str:
-    unit, (value,) = _shortest([quantity.value], quantity.unit)
-    return f"{{ value = {value}, unit = {_plain(unit)}, {_origin(quantity, ', ')} }}"
+    unit, numbers = _shortest([quantity.value, *(quantity.range or ())], quantity.unit)
+    bounds = "".join(f", {name} = {number}" for name, number in zip(BOUNDS, numbers[1:], strict=False))
+    return f"{{ value = {numbers[0]}, unit = {_plain(unit)}{bounds}, {_origin(quantity, ', ')} }}"
 
 
 def _points_text(points: Points) -> str:
@@ -284,7 +287,8 @@ def _points_text(points: Points) -> str:
     time_unit, times = _shortest(points.times_ns, "ns")
     rows = "".join(f"    [{amount}, {time}],\n" for amount, time in zip(amounts, times, strict=True))
     units = f"unit = [{_plain(amount_unit)}, {_plain(time_unit)}]"
-    return f"{units}\n{_origin(points, chr(10))}\nvalues = [\n{rows}]\n"
+    bounds = "".join(f"{name} = {_plain(end)}\n" for name, end in zip(BOUNDS, points.factors or (), strict=False))
+    return f"{units}\n{_origin(points, chr(10))}\n{bounds}values = [\n{rows}]\n"
 
 
 def _origin(known: Quantity | Points, between: str) -> str:

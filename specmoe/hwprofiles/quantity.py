@@ -53,6 +53,9 @@ cpu.slows_copy                  share by which such a copy takes longer while th
 <copy or gemm>.fitted_to        points (bytes or flop, time) to which the line, or the efficiency, was fitted
 <copy>.held_out                 points held out of all fits, for judging them
 
+A quantity may have `low` and `high` in its unit, low <= value <= high: what disagreeing sources, an unknown host or
+repeated measurements leave open. Points and curves may have them as factors of all their times, low <= 1 <= high.
+
 A profile also has `name` and `title`, and optionally
 
 fitted_by                       one of SYSTEM_FITS
@@ -92,6 +95,8 @@ OF_SOURCE: dict[Source, Evidence] = {
 }
 
 
+Bounds = tuple[float, float]
+
 COPIES = ("host_to_device.pinned", "host_to_device.pageable", "device_to_host", "device_copy", "allocation", "nvme")
 GEMMS = ("gemm.fp32", "gemm.fp16", "gemm.bf16")
 EXPANSIONS = ("dequantise.int8", "dequantise.int4")
@@ -104,6 +109,7 @@ CPU_TIMES = ("cpu.call", "cpu.start", "cpu.join")
 SLOWED_BY_COPY, SLOWS_COPY = "cpu.slowed_by_copy", "cpu.slows_copy"
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
 SYSTEM_FITS = ("isca24",)  # values of `fitted_by`: see `fit`
+BOUNDS = ("low", "high")
 SHARES = "efficiency"  # suffix of names whose values are at most 1
 
 REQUIRED: dict[str, Dimension] = {
@@ -154,6 +160,13 @@ class Quantity:
     unit: Dimension
     source: Source
     ref: str
+    low: float | None = None  # in the base unit; None if no range is known
+    high: float | None = None
+
+    @property
+    def range(self) -> Bounds | None:
+        """Least and largest plausible value, in the base unit; None if no range is known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def evidence(self) -> Evidence:
@@ -168,10 +181,29 @@ def weakest(evidence: Iterable[Evidence]) -> Evidence:
 
 def read_quantity(place: Place, table: object, dimension: Dimension) -> Quantity:
     """Read a quantity of the given dimension from {value, unit, source, ref}; raises InputError for anything else."""
-    fields = require_names(place, table, ("value", "unit", "source", "ref"))
+    fields = require_names(place, table, ("value", "unit", "source", "ref"), BOUNDS)
     scale = read_scale(place / "unit", fields["unit"], dimension)
-    value = in_base(place / "value", read_number(place / "value", fields["value"], dimension), scale, dimension)
-    return Quantity(value, dimension, *read_origin(place, fields))
+    read_bounds(place, fields, fields["value"])
+    numbers = {
+        name: in_base(place / name, read_number(place / name, fields[name], dimension), scale, dimension)
+        for name in ("value", *BOUNDS)
+        if name in fields
+    }
+    source, ref = read_origin(place, fields)
+    return Quantity(numbers.pop("value"), dimension, source, ref, **numbers)
+
+
+def read_bounds(place: Place, fields: dict[str, Any], value: float) -> tuple[float | None, float | None]:
+    """Read `low` and `high` of a table, both or neither, around a value; raises InputError for anything else."""
+    given = [name for name in BOUNDS if name in fields]
+    if not given:
+        return None, None
+    if len(given) == 1:
+        raise place.wrong(f"{given[0]} alone: both low and high, or neither, expected")
+    low, high = (read_number(place / name, fields[name], "ns") for name in BOUNDS)
+    if not low <= read_number(place / "value", value, "ns") <= high:
+        raise place.wrong(f"low {low:g}, value {value:g}, high {high:g}: low <= value <= high expected")
+    return low, high
 
 
 def read_origin(place: Place, fields: dict[str, Any]) -> tuple[Source, str]:

@@ -52,6 +52,8 @@ def test_show() -> None:
         "unit": "B/s",
         "source": "published",
         "ref": profile.quantities["device.memory_bandwidth"].ref,
+        "low": None,
+        "high": None,
     }
     assert {row["source"] for row in told["kernel_shares"]} == {"derived"}
     assert all(row["low"] <= row["value"] <= row["high"] for row in told["kernel_shares"])

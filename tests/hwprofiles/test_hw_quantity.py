@@ -78,7 +78,7 @@ def test_more_inputs_never_make_it_stronger(some: Any, more: Any) -> None:
         ({"value": 1, "source": "measured", "ref": "x"}, "p.toml: some.number.unit: missing"),
         ({"unit": "us", "source": "measured", "ref": "x"}, "p.toml: some.number.value: missing"),
         (quantity(1, "us") | {"uint": 1}, "p.toml: some.number.uint: unknown field: did you mean 'unit'?"),
-        (quantity(1, "us") | {"x": 1}, "x: unknown field: one of ref, source, unit, value expected"),
+        (quantity(1, "us") | {"x": 1}, "x: unknown field: one of high, low, ref, source, unit, value expected"),
         (quantity(1, "usec"), "some.number.unit: 'usec': unknown unit: did you mean 'us'?"),
         (quantity(1, "fortnight"), "unknown unit: one of ms, ns, s, us expected"),
         (quantity(1, "GB/s"), "unit: 'GB/s' is not a time: one of ns, us, ms, s expected"),

@@ -27,7 +27,6 @@ from specmoe.hwprofiles.measure.bench import (
     computing,
     copying_alone,
     in_turn,
-    named_points,
     rounded,
     sampled,
     unstable,
@@ -558,7 +557,7 @@ def test_links_and_facts() -> None:
 
 def test_times_rates_and_shares_say_how() -> None:
     time = RECORDS.time(steady(1234.4), "a launch")
-    assert time == Quantity(1234, "ns", "measured", "a launch; median of 4, IQR 0.0 %; 2026-01-02, A card")
+    assert time == Quantity(1234, "ns", "measured", "a launch; median of 4, IQR 0.0 %; 2026-01-02, A card", 1234, 1234)
     assert RECORDS.time(steady(100.0), "a", less=30.2).value == 70
     assert RECORDS.time(steady(100.0), "a", less=130).value == 0
     rate = RECORDS.rate(1000, steady(3.0), "B/s", "r")
@@ -594,7 +593,7 @@ def test_what_a_profile_calls_unstable() -> None:
     curve = ExpertCurve(8, 16, True, "int8", RECORDS.points([(1, shaky)], "token", "a"))
     profile = HardwareProfile("p", "t", numbers, points, (curve,))
     assert unstable(profile) == ("nvme.latency", "expert_curve 8 16 int8")
-    assert set(named_points(profile)) == {"nvme.points", "expert_curve 8 16 int8"}
+    assert set(profile.named_points) == {"nvme.points", "expert_curve 8 16 int8"}
 
 
 def test_digits() -> None:

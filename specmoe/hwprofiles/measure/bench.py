@@ -15,7 +15,7 @@ from torch import Tensor
 
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
 from specmoe.units import Dimension, shown
 
@@ -41,6 +41,12 @@ class Sample(NamedTuple):
         """Interquartile range, ns."""
         low, high = np.percentile(self.raw, (25, 75))
         return float(high - low)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """5th and 95th percentile, ns: the range that is kept."""
+        low, high = np.percentile(self.raw, (5, 95))
+        return float(low), float(high)
 
     @property
     def spread(self) -> float:
@@ -72,11 +78,13 @@ class Records(NamedTuple):
 
     def time(self, sample: Sample, how: str, less: float = 0) -> Quantity:
         """Quantity of the median, ns, minus a known part `less`; at least 0."""
-        return Quantity(max(0, round(sample.median - less)), "ns", "measured", self.ref(how, [(None, sample)]))
+        value, low, high = (max(0, round(time - less)) for time in (sample.median, *sample.ends))
+        return Quantity(value, "ns", "measured", self.ref(how, [(None, sample)]), low, high)
 
     def rate(self, amount: float, sample: Sample, unit: Dimension, how: str) -> Quantity:
         """Quantity of a rate per second: `amount` in the median time."""
-        return Quantity(rounded(amount / sample.median * 1e9), unit, "measured", self.ref(how, [(None, sample)]))
+        value, high, low = (rounded(amount / time * 1e9) for time in (sample.median, *sample.ends))
+        return Quantity(value, unit, "measured", self.ref(how, [(None, sample)]), low, high)
 
     def given(self, value: float, unit: Dimension, how: str) -> Quantity:
         """Quantity that was read, or computed from measurements, and has no spread of its own."""
@@ -86,7 +94,7 @@ class Records(NamedTuple):
         """Points of the medians."""
         medians = tuple(max(1, round(sample.median)) for _, sample in timed)
         ref = self.ref(how, [(f"at {' '.join(shown(amount, unit))}", sample) for amount, sample in timed])
-        return Points(tuple(amount for amount, _ in timed), medians, unit, "measured", ref)
+        return Points(tuple(amount for amount, _ in timed), medians, unit, "measured", ref, *factors(timed))
 
     def rising(self, timed: Timed, unit: Dimension, how: str) -> Points:
         """Points of the medians, each raised to at least that of smaller amounts, because no larger copy is faster."""
@@ -106,6 +114,13 @@ class Records(NamedTuple):
         return f"{how}; median of {times}, IQR {most}{percent(widest)}{warning}; {self.date}, {self.device}"
 
 
+def factors(timed: Timed) -> tuple[float, float]:
+    """Factors of a curve's times: medians over the amounts of the ends of their samples over their medians."""
+    ends = [[end / sample.median for end in sample.ends] for _, sample in timed if sample.median]
+    low, high = np.median(ends, axis=0) if ends else (1.0, 1.0)
+    return rounded(float(low)), rounded(float(high))
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share in percent, as text."""
     return f"{share * 100:.{digits}f} %"
@@ -119,21 +134,8 @@ def rounded(value: float) -> float:
 def unstable(profile: HardwareProfile) -> tuple[str, ...]:
     """Names of the numbers and points that a measured profile marks as unstable."""
     refs = {name: quantity.ref for name, quantity in profile.quantities.items()}
-    refs |= {name: points.ref for name, points in named_points(profile).items()}
+    refs |= {name: points.ref for name, points in profile.named_points.items()}
     return tuple(name for name, ref in refs.items() if UNSTABLE_MARK in ref)
-
-
-def named_points(profile: HardwareProfile) -> dict[str, Points]:
-    """All points of a profile by name; those of curves under `curve_name`."""
-    curves: list[ExpertCurve | DenseCurve] = [*profile.expert_curves, *profile.dense_curves]
-    return dict(profile.points) | {curve_name(curve): curve.points for curve in curves}
-
-
-def curve_name(curve: ExpertCurve | DenseCurve) -> str:
-    """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
-    kind = "expert_curve" if isinstance(curve, ExpertCurve) else "dense_curve"
-    facts = (value for name, value in curve.named.items() if name != "gated")
-    return " ".join([kind, *map(str, facts)])
 
 
 WORD_BYTES = 8  # read at once

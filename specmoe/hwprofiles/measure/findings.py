@@ -1,7 +1,7 @@
 """The plan of a measurement, and the results collected so far on their way to a profile."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from specmoe.hwprofiles.curves import Points
@@ -67,10 +67,11 @@ class Findings:
         self.quantities[name] = self.records.given(value, QUANTITIES[name], how)
 
     def share(self, name: str, value: float, sample: Sample, how: str) -> None:
-        """Store a share derived from a time, at most 1."""
-        self.quantities[name] = Quantity(
-            rounded(min(1.0, value)), "1", "measured", self.records.ref(how, [(None, sample)])
-        )
+        """Store a share, at most 1, that is inversely proportional to a time."""
+        times = (sample.median, *reversed(sample.ends))
+        shares = [rounded(min(1.0, value * sample.median / time)) for time in times]
+        ref = self.records.ref(how, [(None, sample)])
+        self.quantities[name] = Quantity(shares[0], "1", "measured", ref, *shares[1:])
 
     def guessed(self, name: str, value: float, why: str) -> None:
         """Store an assumed number that could not be measured."""
@@ -87,7 +88,8 @@ class Findings:
         quantity = self.quantities[f"{group}.latency"]
         if quantity.value > first:
             lowered = f"{quantity.ref}; lowered to the first point"
-            self.quantities[f"{group}.latency"] = Quantity(first, quantity.unit, quantity.source, lowered)
+            low = min(first, quantity.low or 0)
+            self.quantities[f"{group}.latency"] = replace(quantity, value=first, ref=lowered, low=low, high=first)
 
     def profile(self, name: str, title: str, machine: Mapping[str, Fact]) -> HardwareProfile:
         """Profile of all results, with quantities in the order of `quantity.QUANTITIES`."""
