@@ -87,6 +87,8 @@ def latencies(slots: int) -> Iterator[dict[str, Any]]:
     """Mean step of every policy, ns, with its predictions charged and free; the learned ones also on a GPU."""
     scenario = Scenario(RunConfig(TRACES["decode"], format="fp16", slots=slots, steps=STEPS))
     for name, chosen in POLICIES.items():
+        if chosen.uses_cpu:
+            continue
         yield {"policy": name, **timed(scenario, chosen, slots)}
         if name in ON_GPU:
             yield {"policy": f"{name}, on a GPU", **timed(scenario, on_gpu(chosen), slots)}

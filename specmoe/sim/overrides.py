@@ -32,6 +32,7 @@ SHARE = Kind("a number, 0 .. 1", lambda value: _number(value) and 0 <= value <= 
 NUMBER = Kind("a number, 0 or more", lambda value: _number(value) and value >= 0)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 WORDS = Kind("a name, or a name and a number (cpu-below:10)", lambda value: isinstance(value, str))
+LOADS = Kind("loads of 1, 2, ... misses, e.g. 0/1/1/2,", lambda value: isinstance(value, str) or type(value) is int)
 KINDS = {
     "miss": WORDS,
     "placement": WORDS,
@@ -41,7 +42,7 @@ KINDS = {
 }  # a policy's others are counts
 OF_EVICTION = "eviction."  # the prefix of an eviction's parameters
 OF_MISS = "miss."  # of a miss rule's
-TABLE = "miss.table"  # the parameter that is text
+TABLE = "miss.table"  # the parameter that is no number
 PREDICT_NS = "assumed_predict_ns"  # of an event, whatever the predictor
 NAMES: dict[str, Collection[str]] = {"predictor": PREDICTORS, "eviction": EVICTIONS, "sharing": get_args(Sharing)}
 
@@ -68,7 +69,7 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
                 f"--set {name}: no setting of a policy or of profile {profile.name}: {instead(name, known)}"
             )
         if name.startswith((OF_EVICTION, OF_MISS)):
-            _require(name, value, WORDS if name == TABLE else NUMBER)
+            _require(name, value, LOADS if name == TABLE else NUMBER)
         elif name in NAMES:
             _require_name(name, value)
         elif is_of_policy(name):
@@ -124,5 +125,5 @@ def _require_name(name: str, value: Any) -> None:
 def _require(name: str, value: Any, kind: Kind) -> None:
     if not kind.fits(value):
         raise InputError(f"--set {name}={value}: {kind.expected} expected")
-    if kind is not WORDS and value > MOST_COUNT:
+    if _number(value) and value > MOST_COUNT:
         raise InputError(f"--set {name}: at most {MOST_COUNT:,} expected")

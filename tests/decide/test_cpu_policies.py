@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,3 +143,30 @@ def test_more_layers_than_there_are_is_said() -> None:
 
 def test_no_rule_needs_more_than_its_keywords() -> None:
     assert all(make_miss(name, filled(name, {"table": "0"} if name == "split" else {}, RATES), 4) for name in MISSES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"miss": 3}, r"--set miss=3: a name, or a name and a number \(cpu-below:10\) expected"),
+        ({"miss.table": True}, "--set miss.table=True: loads of 1, 2, ... misses"),
+        ({"miss.copy_ns": -1}, "--set miss.copy_ns=-1: a number, 0 or more expected"),
+        ({"miss.copy": 1}, "did you mean 'miss.copy_ns'"),
+        ({"placement": 1}, "--set placement=1: a name"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Scenario(RunConfig("switch-mini-128/decode/test", steps=2, slots=9, settings=tuple(settings.items())))
+
+
+def test_settings_change_the_rule_and_the_placement() -> None:
+    settings = (("miss", "split"), ("miss.table", 0), ("placement", "gpu-uniform:0.01"))
+    changed = Scenario(RunConfig("switch-mini-128/decode/test", steps=2, slots=9, settings=settings))
+    table = changed.decide(changed.policy("on-demand-lru"), 9)
+    assert table.cpu_uses and not len(table.loads.key)
+
+
+def test_a_placement_that_does_not_fit_names_the_policy() -> None:
+    with pytest.raises(InputError, match=r"policy n-cpu-moe:3: .* need 384 slots: there are 40: 6 or more layers"):
+        scenario(1).decide(policy("n-cpu-moe:3"), 40)

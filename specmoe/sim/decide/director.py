@@ -219,9 +219,11 @@ def _placed(policy: Policy, slots: int, miss: Miss | None, context: Context) -> 
         raise InputError(f"placement {policy.placement!r}: every expert is resident (all-resident): none expected")
     meta = context.workload.meta
     reserve = _num_pools(policy, meta.num_layers) if miss is None or miss.loads else 0
-    return placed(
-        policy.placement, Model(meta.num_layers, meta.num_experts), slots, reserve, lambda: context.popularity
-    )
+    model = Model(meta.num_layers, meta.num_experts)
+    try:
+        return placed(policy.placement, model, slots, reserve, lambda: context.popularity)
+    except InputError as error:
+        raise InputError(f"policy {policy.name}: {error}") from None
 
 
 def _num_pools(policy: Policy, layers: int) -> int:

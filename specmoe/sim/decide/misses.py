@@ -107,11 +107,11 @@ class Split(Miss):
 
     source = "a table"
 
-    def __init__(self, most: int, table: str | Sequence[int] | None = None) -> None:
+    def __init__(self, most: int, table: str | int | Sequence[int] | None = None) -> None:
         super().__init__(most)
         if table is None:
             raise InputError("miss split: miss.table expected: loads of 1, 2, ... misses, e.g. miss.table=0/1/1/2")
-        self._table = loads_from(table) if isinstance(table, str) else list(table)
+        self._table = loads_from(str(table)) if isinstance(table, str | int) else list(table)
 
     def loads_of(self, misses: int) -> int:
         """Number of misses that are loaded."""

@@ -180,6 +180,9 @@ class Offload(NamedTuple):
     slots_a_layer: int | None
 
 
+ON_THE_CPU = "experts on the CPU are not simulated"
+
+
 def policy_of(policy: str, runtime: str) -> Offload | None:
     """The policy that a list's row means; None if the model is resident."""
     text, program = " ".join(policy.lower().split()), runtime.lower()
@@ -187,11 +190,13 @@ def policy_of(policy: str, runtime: str) -> Offload | None:
         if pattern.search(f"{text} {program}"):
             raise UnpredictableError(f"{what} not simulated")
     if _ON_CPU.search(text) or (_ON_CPU.search(program) and not _RESIDENT.match(text)):
-        raise UnpredictableError("experts on the CPU are not simulated")
+        raise UnpredictableError(ON_THE_CPU)
     if slots := _SLOTS.search(text):
         return Offload("mixtral-offloading", int(slots[1]))
     if _RESIDENT.match(text):
         return None
+    if text in POLICIES and POLICIES[text].uses_cpu:
+        raise UnpredictableError(ON_THE_CPU)
     if text in POLICIES:
         return Offload(text, None)
     if "offload" in text or "moe-infinity" in text or "on demand" in text:
