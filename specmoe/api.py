@@ -236,8 +236,8 @@ def advise(
     """Search for the fastest configuration of a model on a machine, and for what would make it faster.
 
     `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `batch`,
-    `formats`, `home_formats`, `dense_format`, `style` and `steps`; without a `trace`, a bundled one of the same model
-    is used or one is drawn.
+    `formats`, `home_formats`, `dense_format`, `style`, `steps` and `warm_up`; without a `trace`, a bundled one of the
+    same model is used or one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
     from specmoe.sim.advise.setting import Question

@@ -66,6 +66,7 @@ def advise(
             "slots 12 times."
         ),
     ] = None,
+    warm_up: options.WarmUp = None,
 ) -> None:
     """Recommend a policy and a configuration for a VRAM budget: how fast it is, and what would make it faster."""
     from specmoe.sim.advise.advice import advise as answer
@@ -83,6 +84,7 @@ def advise(
         formats=_formats("format", format),
         home_formats=_formats("home-format", home_format),
         steps=steps,
+        warm_up=warm_up,
         style=style_named(style),
         dense_format=format_named("dense-format", dense_format),
     )

@@ -65,12 +65,28 @@ class Run(NamedTuple):
     timing: Timing
 
 
-class Yardsticks(NamedTuple):
-    """What bounds are computed from: decisions of perfect knowledge, the fewest loads, and every expert a miss."""
+@dataclasses.dataclass(frozen=True)
+class Yardsticks:
+    """What bounds for `slots` slots are computed from, each once; it does not depend on the machine."""
 
-    oracle: DecisionTable
-    fewest: int
-    every_miss: DecisionTable
+    scenario: "Scenario"
+    slots: int
+
+    @cached_property
+    def oracle(self) -> DecisionTable:
+        """Decisions of perfect knowledge."""
+        return self.scenario.decide(POLICIES["oracle"], self.slots)
+
+    @cached_property
+    def fewest(self) -> int:
+        """The fewest loads of any policy after the warm-up."""
+        scenario, compressed = self.scenario, self.scenario.config.home.compressed_slots
+        return scenario.routing.fewest_loads(self.slots + compressed, scenario.warm_up(self.slots))
+
+    @cached_property
+    def every_miss(self) -> DecisionTable:
+        """Decisions by which every expert is a miss."""
+        return self.scenario.decide(POLICIES["on-demand"], self.slots)
 
 
 class Scenario:
@@ -248,12 +264,8 @@ class Scenario:
         self._bounds[slots] = bounds
 
     def yardsticks(self, slots: int) -> Yardsticks:
-        """Decisions that the bounds for `slots` slots are computed from; they do not depend on the machine."""
-        return Yardsticks(
-            oracle=self.decide(POLICIES["oracle"], slots),
-            fewest=self.routing.fewest_loads(slots + self.config.home.compressed_slots, self.warm_up(slots)),
-            every_miss=self.decide(POLICIES["on-demand"], slots),
-        )
+        """What the bounds for `slots` slots are computed from."""
+        return Yardsticks(self, slots)
 
     def bounds_from(self, yardsticks: Yardsticks, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""

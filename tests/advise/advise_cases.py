@@ -70,7 +70,7 @@ class FormulaTrials(Trials):
         super().__init__(setting, Path())
         self.asked: list[RunConfig] = []
 
-    def _evaluate(self, fresh: Sequence[RunConfig]) -> None:
+    def _evaluate(self, fresh: Sequence[RunConfig], bounds: Sequence[str]) -> None:
         self.asked += fresh
         self._known |= {one: row(one, self._setting.keys) for one in fresh}
 

@@ -185,6 +185,8 @@ def test_without_a_model_it_is_the_traces_own(make_trace: Callable[..., Path]) -
         ((*SMALL, "--target", "0tok/s"), "--target 0tok/s: a finite number from"),
         ((*SMALL, "--batch", "0"), "--batch 0: at least 1 expected"),
         ((*SWITCH, "--vram", "8GiB", "--steps", "0"), "--steps 0: at least 1 expected"),
+        ((*SWITCH, "--vram", "8GiB", "--warm-up", "-1"), "--warm-up -1: at least 0 expected"),
+        ((*SWITCH, "--vram", "8GiB", "--warm-up", "99999"), "warm-up of 99999 steps: the run has "),
         ((*SMALL, "--format", "fp8"), "--format fp8: one of bf16, fp16, fp32"),
         ((*SMALL, "--home-format", "fp8"), "--home-format fp8: one of bf16, fp16, fp32"),
         (

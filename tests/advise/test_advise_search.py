@@ -240,8 +240,8 @@ def test_where_all_fits_vram_link_and_predictor_are_no_levers() -> None:
 def test_a_batch_beyond_the_trace_is_no_lever(vram: int, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = FormulaTrials._evaluate
 
-    def short(self: FormulaTrials, fresh: Sequence[RunConfig]) -> None:
-        usual(self, fresh)
+    def short(self: FormulaTrials, fresh: Sequence[RunConfig], bounds: Sequence[str]) -> None:
+        usual(self, fresh, bounds)
         self._known |= {one: self._known[one] | {"error": "too few sequences"} for one in fresh if one.batch > 1}
 
     monkeypatch.setattr(FormulaTrials, "_evaluate", short)

@@ -12,9 +12,11 @@ import pytest
 import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.shape import Format
-from specmoe.sim.advise.search import Trials
+from specmoe.sim import routing
+from specmoe.sim.advise.search import SHOWN, Trials
 from specmoe.sim.advise.setting import Question, Routings, Setting
 from specmoe.sim.config import Home, RunConfig
+from specmoe.sim.decide.policy import Policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.summary import summary
@@ -69,7 +71,7 @@ def simulated(here: Setting, one: RunConfig, **changes: Any) -> dict[str, Any]:
 )
 def test_a_trial_is_a_simulation(changed: dict[str, Any], spec: dict[str, Any], here: Setting, tmp_path: Path) -> None:
     one = dataclasses.replace(BASE, **changed)
-    (trial,) = Trials(here, tmp_path).run([one])
+    (trial,) = Trials(here, tmp_path).run([one], SHOWN)
     if one.batch > 1:
         spec = {"steps": 256 // one.batch + filled(here, one.batch)}
     expected = simulated(here, one, **spec)
@@ -87,6 +89,32 @@ def test_the_rate_on_another_trace_is_a_simulation_too(policy: str, here: Settin
     one = dataclasses.replace(BASE, policy=policy)
     expected = simulated(here, one)
     assert Trials(here, tmp_path).elsewhere(here.routings.trace, one) == pytest.approx(expected["tokens_per_second"])
+
+
+def test_decisions_are_made_once_for_all_machines(
+    here: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, int]] = []
+    usual = routing.decide
+
+    def counted(workload: Any, predictions: Any, chosen: Policy, slots: int, context: Any) -> Any:
+        made.append((chosen.name, slots))
+        return usual(workload, predictions, chosen, slots, context)
+
+    monkeypatch.setattr(routing, "decide", counted)
+    trials = Trials(here, tmp_path)
+    for factor in (1.0, 2.0, 4.0):
+        trials.run([dataclasses.replace(BASE, scales=((COPY + ".bandwidth", factor),))])
+    assert made.count(("on-demand-lru", 40)) == 1
+    assert len(made) == 2  # and every expert resident, for the floor
+
+
+def test_a_warm_up_of_ones_own_is_left_out_of_every_trial(here: Setting, tmp_path: Path) -> None:
+    asked = here._replace(question=dataclasses.replace(here.question, warm_up=100))
+    (trial,) = Trials(asked, tmp_path).run([dataclasses.replace(BASE, warm_up=100)])
+    expected = simulated(here, BASE, warm_up=100, steps=356)
+    assert (trial.row["warm_up_steps"], trial.row["steps"]) == (100, 256)
+    assert trial.step_ms * 1e6 == pytest.approx(expected["latency_mean_ns"])
 
 
 def test_progress_counts_on_from_run_to_run(here: Setting, tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ def test_without_a_compiler_the_engine_says_the_same(monkeypatch: pytest.MonkeyP
     assert [row | {"timed_by": ""} for row in slow] == [row | {"timed_by": ""} for row in fast]
 
 
+def test_bounds_that_nobody_wants_are_none_and_change_nothing() -> None:
+    cells = [cell("lookahead"), cell(style=Style("fused", "grouped"))]
+    rows = evaluate(cells, bounds=("floor_ns", "link_ns"))
+    assert rows == [row | {"oracle_ns": None, "ceiling_ns": row["ceiling_ns"]} for row in evaluate(cells)]
+    assert [row["floor_ns"] for row in evaluate(cells, bounds=())] == [None, None]
+
+
 def test_passes_of_few_variants_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [cell("lookahead", {LINK: rate * 1e9}) for rate in range(3, 10)]
     together = evaluate(cells)

@@ -86,6 +86,8 @@ def _check(question: Question) -> None:
     for name, value in (("vram", question.vram), ("batch", question.batch), ("steps", question.steps)):
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}: at least 1 expected")
+    if question.warm_up is not None and question.warm_up < 0:
+        raise InputError(f"--warm-up {question.warm_up}: at least 0 expected")
     if question.target is not None and question.target <= 0:
         raise InputError(f"--target {question.target:g}: more than 0 tokens/s expected")
 

@@ -6,6 +6,7 @@ that takes the least effort to build wins.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +17,14 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import can_fill
 from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import is_yardstick
-from specmoe.sim.config import AT_HOME, Home, Pairs, RunConfig
+from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
+from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
-from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.sweep.grid import Contents
-from specmoe.sim.timing.bounds import since
-from specmoe.sim.timing.charge import charged
 from specmoe.summary import Row
-from specmoe.traces.workload import warm_up_of
+from specmoe.traces.workload import Workload, warm_up_of
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")
@@ -35,6 +33,7 @@ TUNED = 3  # policies that are tried with all limits and depths
 RIVALS = 4  # policies that may win when something changes
 LEARNED = "learned"  # prefix of predictors with a network, which are too slow for a quick answer
 LINK = "host_to_device.pinned.bandwidth"
+SHOWN = ("floor_ns", "oracle_ns")  # bounds that an answer names
 LEVEL = 0.01  # rates that differ by less count as equal: the error of a prediction is no smaller
 
 
@@ -64,8 +63,8 @@ class Found(NamedTuple):
 
 def search(trials: "Trials", setting: Setting) -> Found:
     """Try all policies, then tune the best; raises InputError if nothing can be simulated."""
-    first = trials.run(screened(setting))
-    every = [*first, *trials.run(tuned(first))]
+    first = trials.run(screened(setting), SHOWN)
+    every = [*first, *trials.run(tuned(first), SHOWN)]
     return Found(best_of(every), by_policy(every))
 
 
@@ -160,6 +159,21 @@ class Batched(NamedTuple):
         return len(np.unique(self.routed.block.sequence[rows]))
 
 
+class Remembered(Routing):
+    """Routing that keeps the decisions made on it, which the machines of all levers are timed with."""
+
+    @cached_property
+    def _decisions(self) -> dict[tuple[str, int], DecisionTable]:
+        return {}
+
+    def decide(self, chosen: Policy, slots: int) -> DecisionTable:
+        """The decisions of a policy, made once."""
+        key = repr(chosen), self.num_keys if chosen.sharing == "all-resident" else slots
+        if key not in self._decisions:
+            self._decisions[key] = super().decide(chosen, slots)
+        return self._decisions[key]
+
+
 class Trials:
     """Runs configurations of one setting, each once, and keeps their rows."""
 
@@ -167,11 +181,15 @@ class Trials:
         self._setting, self._directory, self._on_run = setting, directory, on_run
         self._known: dict[RunConfig, Row] = {}
         self._batched: dict[tuple[str, int], Batched] = {}
+        self._routings: dict[RoutingKey, Remembered] = {}
 
-    def run(self, configs: Iterable[RunConfig]) -> list[Trial]:
-        """Trials of the configurations that can be simulated, in order; raises InputError if none can."""
+    def run(self, configs: Iterable[RunConfig], bounds: Sequence[str] = ("floor_ns",)) -> list[Trial]:
+        """Trials of the configurations that can be simulated, in order; raises InputError if none can.
+
+        `bounds` are the bounds that rows of fresh configurations have.
+        """
         wanted = list(dict.fromkeys(configs))
-        self._evaluate([one for one in wanted if one not in self._known])
+        self._evaluate([one for one in wanted if one not in self._known], bounds)
         good = [Trial(one, self._known[one]) for one in wanted if not self._known[one]["error"]]
         if wanted and not good:
             raise InputError(str(self._known[wanted[0]]["error"]))
@@ -179,12 +197,10 @@ class Trials:
 
     def elsewhere(self, trace: str, config: RunConfig) -> float:
         """Throughput of a configuration on another trace, tokens/s; raises InputError if it cannot be simulated."""
-        scenario = Scenario(Contents().loaded(self._cell(config, trace)), self._directory)
-        named = scenario.policy(config.policy)
-        decisions = scenario.decide(named, scenario.slots)
-        durations = scenario.durations(decisions, scenario.costs_of(named))
-        timing, warm_up = scenario.time(decisions, charged(durations, scenario.charge(named))), scenario.warm_up()
-        return int(scenario.routed.workload.step_tokens[warm_up:].sum()) / (since(timing.step_end, warm_up) / 1e9)
+        (row,) = evaluate([self._cell(config, trace)], self._directory, bounds=())
+        if row["error"]:
+            raise InputError(str(row["error"]))
+        return Trial(config, row).rate
 
     def sequences(self, trial: Trial) -> int:
         """Number of sequences that run after the warm-up of a trial."""
@@ -202,11 +218,16 @@ class Trials:
         bad = {one.policy: str(row["error"]) for one, row in self._known.items() if row["error"]}
         return {name: why for name, why in bad.items() if name not in good}
 
-    def _evaluate(self, fresh: Sequence[RunConfig]) -> None:
+    def _evaluate(self, fresh: Sequence[RunConfig], bounds: Sequence[str]) -> None:
         done = len(self._known)
         cells = [self._cell(one, self._setting.routings.trace) for one in fresh]
-        rows = evaluate(cells, self._directory, lambda count: self._on_run(done + count))
+        rows = evaluate(cells, self._directory, lambda count: self._on_run(done + count), self._routing, bounds)
         self._known |= dict(zip(fresh, rows, strict=True))
+
+    def _routing(self, key: RoutingKey) -> Routing:
+        if key not in self._routings:
+            self._routings[key] = Remembered(*key, self._directory)
+        return self._routings[key]
 
     def _cell(self, one: RunConfig, trace: str) -> RunConfig:
         """The cell of a configuration; its slots replace the VRAM that they were derived from."""
@@ -216,10 +237,17 @@ class Trials:
         """All cells of a batch have the same steps, so that they share decisions and predictions."""
         if (trace, one.batch) not in self._batched:
             routed = Routing(trace, one.batch, shape=one.shape).routed
-            filled = warm_up_of(routed.workload, self._setting.most_slots).steps
-            steps = max(filled + self._setting.steps_of(one.batch), 2 * filled)
+            steps = self._steps(routed.workload, self._setting.steps_of(one.batch))
             self._batched[trace, one.batch] = Batched(routed, min(steps, routed.workload.num_steps))
         return self._batched[trace, one.batch]
+
+    def _steps(self, workload: Workload, warm: int) -> int:
+        """Number of steps with the warm-up before `warm` steps: that of the question, else until slots are filled."""
+        given = self._setting.question.warm_up
+        if given is not None:
+            return given + warm
+        filled = warm_up_of(workload, self._setting.most_slots).steps
+        return max(filled + warm, 2 * filled)
 
 
 def chosen(config: RunConfig) -> Policy:

@@ -42,7 +42,8 @@ class Question:
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
     `style` and `dense_format` are those of `RunConfig`. `steps` is the number of steps after the warm-up (default:
-    enough to fill the slots many times), of which there are at least `Setting.fewest`. `target` is in tokens/s.
+    enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up` is the number of steps
+    before them (default: until demand could have filled the slots). `target` is in tokens/s.
     """
 
     shape: str
@@ -55,6 +56,7 @@ class Question:
     formats: tuple[Format, ...] = ()
     home_formats: tuple[Format, ...] = ()
     steps: int | None = None
+    warm_up: int | None = None
     style: Style | None = None
     dense_format: Format | None = None
 
@@ -82,6 +84,7 @@ class Setting(NamedTuple):
             shape=question.shape,
             vram=question.vram,
             batch=question.batch,
+            warm_up=question.warm_up,
             train=question.train,
             style=question.style,
             dense_format=question.dense_format,

@@ -10,31 +10,39 @@ from pathlib import Path
 from typing import TypeVar
 
 from specmoe.hwprofiles.style import Launching
-from specmoe.sim.config import RunConfig
+from specmoe.sim.config import RoutingKey, RunConfig
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.grid import Contents
 from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
 from specmoe.sim.sweep.rows import Job, Outcome, counts_of, failed_row, good_row
-from specmoe.summary import Row, figures, summary
+from specmoe.summary import BOUNDS, Row, figures, summary
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 Numbered = tuple[int, Row]
 Rows = Iterator[Numbered]
+RoutingOf = Callable[[RoutingKey], Routing]
 Timer = Callable[[Sequence[Job], DecisionTable], Rows]
 
 
 def evaluate(
-    cells: Sequence[RunConfig], predictions: Path | None = None, on_cell: Callable[[int], None] = lambda done: None
+    cells: Sequence[RunConfig],
+    predictions: Path | None = None,
+    on_cell: Callable[[int], None] = lambda done: None,
+    routings: RoutingOf | None = None,
+    bounds: Sequence[str] = BOUNDS,
 ) -> list[Row]:
     """One row of `sweep_table` for each cell, in order; a cell that fails gives a row with its error.
 
     `predictions` is a directory that keeps predictions; `on_cell` is called with the number of finished cells.
+    `routings` gives the routing of cells. Default: it is built anew. `bounds` are the columns of bounds that are
+    computed; the others are None.
     """
     rows: dict[int, Row] = {}
-    for number, row in Evaluation(cells, predictions).rows():
+    evaluation = Evaluation(cells, predictions, routings or (lambda key: Routing(*key, predictions)), bounds)
+    for number, row in evaluation.rows():
         rows[number] = row
         on_cell(len(rows))
     return [rows[number] for number in range(len(cells))]
@@ -43,15 +51,17 @@ def evaluate(
 class Evaluation:
     """A list of cells, with the files and scenarios that they share."""
 
-    def __init__(self, cells: Sequence[RunConfig], predictions: Path | None) -> None:
-        self._cells, self._predictions = cells, predictions
+    def __init__(
+        self, cells: Sequence[RunConfig], predictions: Path | None, routings: RoutingOf, bounds: Sequence[str]
+    ) -> None:
+        self._cells, self._predictions, self._routings, self._bounds = cells, predictions, routings, bounds
         self._contents = Contents()
 
     def rows(self) -> Rows:
         """Yield every cell's number and row, in the order in which they finish."""
         for key, numbers in grouped(range(len(self._cells)), lambda number: self._cells[number].routing):
             try:
-                routing = Routing(*key, self._predictions)
+                routing = self._routings(key)
             except Exception as error:
                 yield from (self._failed(number, error) for number in numbers)
             else:
@@ -94,7 +104,7 @@ class Evaluation:
         scenarios = list({id(job.scenario): job.scenario for job in jobs}.values())
         slots = scenarios[0].slots
         try:
-            for scenario, bounds in zip(scenarios, bounds_of(scenarios, slots), strict=True):
+            for scenario, bounds in zip(scenarios, bounds_of(scenarios, slots, self._bounds), strict=True):
                 scenario.set_bounds(slots, bounds)
         except Exception as error:
             yield from self._apart(jobs, error, lambda job: id(job.scenario), self._of_slots)

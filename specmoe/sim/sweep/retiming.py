@@ -18,8 +18,9 @@ from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
-from specmoe.summary import Sums
+from specmoe.summary import BOUNDS, Sums
 
+SERIAL = frozenset(("ceiling_ns", "link_ns"))  # computed together
 MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take 128 MiB
 
 
@@ -132,21 +133,24 @@ def _mean(cost: Charge, events: np.ndarray) -> int:
     return round(float(events @ np.array(cost.ns, np.int64)) / int(events.sum())) if cost.ns else 0
 
 
-def bounds_of(scenarios: Sequence[Scenario], slots: int) -> list[dict[str, int]]:
+def bounds_of(scenarios: Sequence[Scenario], slots: int, wanted: Sequence[str] = BOUNDS) -> list[dict[str, int]]:
     """`Scenario.bounds` of scenarios that share routing, warm-up, slots, context, number of compressed slots, and how
-    experts are launched.
+    experts are launched; only the wanted ones.
 
-    The engine computes them where the re-timer cannot run.
+    The engine computes them, and always all, where the re-timer cannot run.
     """
     yardsticks = scenarios[0].yardsticks(slots)
     if not compiled():
         return [scenario.bounds_from(yardsticks, slots) for scenario in scenarios]
-    oracle = _means(yardsticks.oracle, scenarios)
-    floor = _floors(scenarios)
-    return [
-        {"floor_ns": floor_ns, "oracle_ns": oracle_ns, "ceiling_ns": ceiling, "link_ns": link}
-        for floor_ns, oracle_ns, (ceiling, link) in zip(floor, oracle, _serial(scenarios, yardsticks), strict=True)
-    ]
+    columns: dict[str, list[int]] = {}
+    if "floor_ns" in wanted:
+        columns["floor_ns"] = _floors(scenarios)
+    if "oracle_ns" in wanted:
+        columns["oracle_ns"] = _means(yardsticks.oracle, scenarios)
+    if not SERIAL.isdisjoint(wanted):
+        serial = zip(*_serial(scenarios, yardsticks), strict=True)
+        columns |= zip(("ceiling_ns", "link_ns"), map(list, serial), strict=True)
+    return [{name: values[number] for name, values in columns.items()} for number in range(len(scenarios))]
 
 
 def _floors(scenarios: Sequence[Scenario]) -> list[int]:

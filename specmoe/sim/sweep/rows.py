@@ -11,7 +11,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.timing.charge import Charge
-from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row
+from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row
 from specmoe.traces.workload import Workload
 
 
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Outcome) -> Row:
-    """The row of a run; `warm` are its decisions after the warm-up."""
+    """The row of a run; `warm` are its decisions after the warm-up, `bounds` those that were computed."""
     scenario, meta, costs = job.scenario, job.scenario.trace.meta, job.scenario.costs_of(job.chosen)
     expected = scenario.expected(job.chosen)
     row = {
@@ -48,6 +48,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "slots": warm.slots,
         "break_even_precision": None,
         **outcome.figures,
+        **dict.fromkeys(BOUNDS),
         **bounds,
         "vram_peak_bytes": scenario.room.with_slots(warm.slots),
         "expert_bytes": scenario.expert_bytes,
