@@ -87,7 +87,7 @@ def latencies(slots: int) -> Iterator[dict[str, Any]]:
     """Mean step of every policy, ns, with its predictions charged and free; the learned ones also on a GPU."""
     scenario = Scenario(RunConfig(TRACES["decode"], format="fp16", slots=slots, steps=STEPS))
     for name, chosen in POLICIES.items():
-        if chosen.uses_cpu:
+        if chosen.uses_cpu or chosen.approximate:
             continue
         yield {"policy": name, **timed(scenario, chosen, slots)}
         if name in ON_GPU:

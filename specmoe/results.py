@@ -23,6 +23,10 @@ OF_MISSES = (
     "cpu_tokens",  # of these experts
     "later_loads",  # of experts that the CPU computed, for later events, and of those
     "later_useful",
+    "dropped_uses",  # demanded experts that an approximate policy leaves out,
+    "low_uses",  # computes from copies of few bits,
+    "deferred_uses",  # or joins a layer later
+    "changed_mass",  # router weight of these uses, millionths of a token
 )
 DECISIONS = (
     "step",

@@ -44,8 +44,9 @@ FIGURES: dict[str, pa.DataType] = {
     "tokens_per_second": pa.float64(),
     **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
     **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
-    **dict.fromkeys(("cpu_uses", "cpu_tokens", "later_loads", "later_useful"), pa.int64()),
-    "cpu_share": pa.float64(),  # of demanded experts
+    **dict.fromkeys(OF_MISSES, pa.int64()),
+    **dict.fromkeys(("cpu_share", "changed_share"), pa.float64()),  # of demanded experts
+    "changed_mass_share": pa.float64(),  # of all router weight
     **dict.fromkeys(
         ("hit_rate", "precision", "recall", "break_even_precision"), pa.float64()
     ),  # the latter empty where there were none
@@ -86,6 +87,10 @@ class Counts(NamedTuple):
     cpu_tokens: int
     later_loads: int
     later_useful: int
+    dropped_uses: int
+    low_uses: int
+    deferred_uses: int
+    changed_mass: int
 
 
 class Sums(NamedTuple):
@@ -132,7 +137,9 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         "bytes_loaded": sums.bytes_loaded,
         "bytes_wasted": sums.bytes_wasted,
         **{name: getattr(counts, name) for name in OF_MISSES},
-        "cpu_share": counts.cpu_uses / counts.demands if counts.demands else 0.0,
+        "cpu_share": counts.cpu_uses / max(1, counts.demands),
+        "changed_share": (counts.dropped_uses + counts.low_uses + counts.deferred_uses) / max(1, counts.demands),
+        "changed_mass_share": counts.changed_mass / (1e6 * counts.tokens * (counts.events // counts.steps)),
         "hit_rate": counts.hits / counts.demands if counts.demands else 1.0,
         "precision": useful / fetched if fetched else None,
         "recall": useful / (useful + needed) if useful + needed else None,

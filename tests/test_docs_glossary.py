@@ -58,7 +58,8 @@ def result(scenario: Scenario) -> RunResult:
     """One with everything in it: prefetches right and wrong, late hits; and misses as if the CPU had computed them."""
     ran = scenario.run("lookahead").result
     misses = ran.table["demands"] - ran.table["hits"]
-    later = {"later_loads": misses, "later_useful": misses // 2}
+    later = {"later_loads": misses, "later_useful": misses // 2, "changed_mass": 700 * misses}
+    later |= {"dropped_uses": misses, "low_uses": 2 * misses, "deferred_uses": 3 * misses}
     return dataclasses.replace(ran, table={**ran.table, "cpu_uses": misses, "cpu_tokens": 2 * misses, **later})
 
 

@@ -21,8 +21,10 @@ from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
 from specmoe.summary import summary
 
-RUNNABLE = [  # no network was trained, and no use on the CPU is timed
-    name for name, row in POLICIES.items() if not row.predictor.startswith("learned-") and not row.uses_cpu
+RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed
+    name
+    for name, row in POLICIES.items()
+    if not (row.predictor.startswith("learned-") or row.uses_cpu or row.approximate)
 ]
 MANIFEST = Manifest(
     trace="t",
@@ -63,6 +65,10 @@ TABLE = {  # two steps of two layers
     "cpu_tokens": [0, 0, 0, 0],
     "later_loads": [0, 0, 0, 0],
     "later_useful": [0, 0, 0, 0],
+    "dropped_uses": [0, 0, 0, 0],
+    "low_uses": [0, 0, 0, 0],
+    "deferred_uses": [0, 0, 0, 0],
+    "changed_mass": [0, 0, 0, 0],
     "late_hits": [0, 1, 0, 0],
     "bytes_loaded": [300, 300, 0, 100],
     "bytes_wasted": [0, 100, 0, 0],
@@ -114,7 +120,13 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "cpu_tokens": int,
     "later_loads": int,
     "later_useful": int,
+    "dropped_uses": int,
+    "low_uses": int,
+    "deferred_uses": int,
+    "changed_mass": int,
     "cpu_share": float,
+    "changed_share": float,
+    "changed_mass_share": float,
     "hit_rate": float,
     "precision": float,  # or null, as the next two
     "recall": float,
@@ -219,7 +231,13 @@ def test_summary_by_hand() -> None:
         "cpu_tokens": 0,
         "later_loads": 0,
         "later_useful": 0,
+        "dropped_uses": 0,
+        "low_uses": 0,
+        "deferred_uses": 0,
+        "changed_mass": 0,
         "cpu_share": 0.0,
+        "changed_share": 0.0,
+        "changed_mass_share": 0.0,
         "predict_ns": 9,
         "compute_ns": 106,
         "stall_ns": 12,
@@ -266,6 +284,13 @@ def test_uses_on_the_cpu_are_misses_that_are_not_loaded() -> None:
     )
     assert (found["hits"], found["demand_loads"], found["cpu_uses"], found["misses"]) == (2, 2, 2, 4)
     assert (found["cpu_tokens"], found["cpu_share"], found["later_loads"]) == (4, 2 / 6, 2)
+
+
+def test_changed_uses_are_shares_of_demands_and_of_router_weight() -> None:
+    """6 demands, and tokens of 2 layers and 2 steps with weight 2 + 2 + 1 + 1."""
+    found = summary(result(dropped_uses=[1, 0, 0, 0], low_uses=[0, 1, 0, 0], changed_mass=[900_000, 600_000, 0, 0]))
+    assert (found["dropped_uses"], found["low_uses"], found["deferred_uses"]) == (1, 1, 0)
+    assert (found["changed_share"], found["changed_mass_share"]) == (2 / 6, 0.25)
 
 
 def test_no_prefetches_have_no_precision_and_no_loads_no_recall() -> None:

@@ -56,6 +56,16 @@ def about_placement(chosen: Policy, layers: int) -> Iterator[str]:
         )
 
 
+def about_changes(decisions: DecisionTable) -> Iterator[str]:
+    """Warn about uses that an approximate policy changes."""
+    if decisions.changes is not None:
+        parts = {"dropped": decisions.dropped_uses, "of few bits": decisions.low_uses}
+        parts["joined a layer later"] = decisions.deferred_uses
+        uses, mass = len(decisions.uses.key), decisions.changes.mass.sum()
+        counted = ", ".join(f"{count / uses:.1%} {how}" for how, count in parts.items() if count)
+        yield f"approximate: of the uses are {counted}, with {decisions.changed_mass / mass:.1%} of the routers' weight"
+
+
 def about_warm_up(warm_up: WarmUp, slots: int) -> Iterator[str]:
     """Warn about a warm-up in which demand cannot have filled every slot."""
     if 0 < warm_up.demanded < slots:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.decide.table import CPU, DecisionTable
+from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, EXACT, LOW, DecisionTable
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
 from specmoe.traces.workload import Workload
@@ -53,7 +53,19 @@ def decision_columns(workload: Workload, decisions: DecisionTable) -> dict[str, 
         "cpu_tokens": summed(uses.event, on_cpu * uses.tokens, events),
         "later_loads": summed(loads.event, loads.later, events),
         "later_useful": summed(loads.event, loads.later & loads.used, events),
+        "dropped_uses": summed(uses.event, decisions.changed(DROPPED), events),
+        "low_uses": summed(uses.event, decisions.changed(LOW), events),
+        "deferred_uses": summed(uses.event, decisions.changed(DEFERRED), events),
+        "changed_mass": changed_mass(decisions, events),
     }
+
+
+def changed_mass(decisions: DecisionTable, events: int) -> Column:
+    """Router weight of the uses that an approximate policy changes, millionths of a token, [events]."""
+    if decisions.changes is None:
+        return np.zeros(events, np.int64)
+    kind, mass = decisions.changes
+    return summed(decisions.uses.event, mass * (kind != EXACT), events)
 
 
 def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int) -> dict[str, Column]:

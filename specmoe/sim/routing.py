@@ -23,6 +23,7 @@ from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.fewest import fewest_loads
+from specmoe.sim.decide.gate import Gate, gate_of
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
@@ -92,7 +93,7 @@ class Routing:
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy with `slots` slots; they do not depend on the machine."""
         workload = self.routed.workload
-        context = Context(slots, workload, lambda: self.popularity)
+        context = Context(slots, workload, lambda: self.popularity, weigh=lambda: self.gate)
         return decide(workload, self.predictions.of(chosen), chosen, slots, context)
 
     def fewest_loads(self, slots: int, warm_up: int) -> int:
@@ -128,6 +129,11 @@ class Routing:
         workload = build(block, meta, self._batching.batch)
         counts: NDArray[np.int64] = np.bincount(workload.keys, minlength=self.num_keys)
         return counts
+
+    @cached_property
+    def gate(self) -> Gate:
+        """What the routers' weights say of each demanded expert; raises InputError if they were not recorded."""
+        return gate_of(self.routed.workload, self.routed.block)
 
     @cached_property
     def trace_hash(self) -> str:

@@ -23,6 +23,7 @@ from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
 from specmoe.sim.claims import (
+    about_changes,
     about_link,
     about_memory,
     about_model,
@@ -149,8 +150,11 @@ class Scenario:
         return policy(name, self.policy_overrides)
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
-        """The decisions of a policy on `slots` slots."""
-        return self.routing.decide(chosen, slots)
+        """The decisions of a policy on `slots` slots; raises InputError if it changes uses: none are timed."""
+        decisions = self.routing.decide(chosen, slots)
+        for said in about_changes(decisions):
+            raise InputError(f"policy {chosen.name}: {said}: not timed yet: a policy that changes no result expected")
+        return decisions
 
     def charge(self, chosen: Policy) -> Charge:
         """Time that a policy's predictions take."""

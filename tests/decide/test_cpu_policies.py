@@ -33,7 +33,7 @@ def scenario(batch: int) -> Scenario:
 
 
 def decided(name: str, batch: int, slots: int) -> DecisionTable:
-    return scenario(batch).decide(with_rates(policy(name), RATES), slots)
+    return scenario(batch).routing.decide(with_rates(policy(name), RATES), slots)
 
 
 def same(one: DecisionTable, other: DecisionTable) -> bool:
@@ -68,8 +68,8 @@ def test_what_a_row_says_of_loads(name: str, batch: int, slots: int) -> None:
 @every_policy
 def test_routing_without_a_train_split_will_do(name: str, make_trace: Callable[..., Path]) -> None:
     alone = Scenario(RunConfig(str(make_trace()), slots=9))
-    table = alone.decide(with_rates(policy(name), RATES), 9)
-    assert table.hits + table.demand_loads + table.cpu_uses == len(table.uses.key)
+    table = alone.routing.decide(with_rates(policy(name), RATES), 9)
+    assert table.hits + table.demand_loads + table.cpu_uses + table.dropped_uses == len(table.uses.key)
 
 
 @settings

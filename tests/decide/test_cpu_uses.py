@@ -52,6 +52,7 @@ def test_columns_of_events() -> None:
         "cpu_tokens": [3, 1, 0, 1],
         "later_loads": [1, 1, 0, 0],
         "later_useful": [1, 0, 0, 0],
+        **{name: [0] * 4 for name in ("dropped_uses", "low_uses", "deferred_uses", "changed_mass")},
         "bytes_loaded": [20, 10, 10, 0],
         "bytes_wasted": [0, 10, 10, 0],
     }

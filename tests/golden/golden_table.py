@@ -30,10 +30,14 @@ FIGURES = (
     "compute_ns",
     "link_busy_ns",
 )
-RUNNABLE = [  # no network was trained, and no use on the CPU is timed
-    name for name, row in POLICIES.items() if not row.predictor.startswith("learned-") and not row.uses_cpu
+RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed
+    name
+    for name, row in POLICIES.items()
+    if not (row.predictor.startswith("learned-") or row.uses_cpu or row.approximate)
 ]
-ON_CPU = [name for name, row in POLICIES.items() if row.uses_cpu]  # decisions, which are not timed yet
+ON_CPU = [
+    name for name, row in POLICIES.items() if row.uses_cpu or row.approximate
+]  # decisions, which are not timed yet
 RATES = Rates(copy_ns=400_000, cpu_ns=150_000, both_ns=120_000, cpu_token_ns=30_000, gpu_ns=20_000)  # made up
 CASES = {"b1-77": {"slots": 77}, "b4-40-priority": {"slots": 40, "batch": 4, "link": "priority"}}
 CASES["b4-40-steady"] = {"slots": 40, "batch": 4, "warm_up": None, "staggered": True}
@@ -58,7 +62,7 @@ def table() -> dict[str, dict[str, Any]]:
 
 def decisions(scenario: Scenario, name: str) -> dict[str, int]:
     """Counts of a policy's decisions after the warm-up."""
-    decided = scenario.decide(with_rates(scenario.policy(name), RATES), scenario.slots)
+    decided = scenario.routing.decide(with_rates(scenario.policy(name), RATES), scenario.slots)
     return counts_of(scenario.routed.workload, decided.since(scenario.warm_up()))._asdict()
 
 

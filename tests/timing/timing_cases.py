@@ -21,8 +21,10 @@ from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.timing.durations import Durations
 
-RUNNABLE = [  # no network was trained, and no use on the CPU is timed
-    name for name, row in POLICIES.items() if not row.predictor.startswith("learned-") and not row.uses_cpu
+RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed
+    name
+    for name, row in POLICIES.items()
+    if not (row.predictor.startswith("learned-") or row.uses_cpu or row.approximate)
 ]
 HOST = HostCosts(launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4)
 Load = tuple[int, int, int, bool, int]  # event, key, slot, demand, wave

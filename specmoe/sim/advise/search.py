@@ -95,7 +95,8 @@ def variants(one: RunConfig) -> tuple[RunConfig, ...]:
 
 
 def _is_practical(known: Policy) -> bool:
-    return known.keep and not known.uses_cpu and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
+    timed = not known.uses_cpu and not known.approximate
+    return known.keep and timed and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
 
 
 def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:

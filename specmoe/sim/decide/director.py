@@ -26,10 +26,11 @@ import numpy as np
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions import make_eviction
-from specmoe.sim.decide.misses import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss, Misses, make_miss
+from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, DEFER, DROP, LOAD, LOAD_LOW, Miss, Misses
+from specmoe.sim.decide.misses import make_miss
 from specmoe.sim.decide.placement import Model, Placed, placed
 from specmoe.sim.decide.policy import Policy, Prefetch
-from specmoe.sim.decide.table import CPU, DecisionTable, Recorder
+from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, LOW, NOWHERE, Changes, DecisionTable, Recorder, Uses
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
@@ -44,6 +45,9 @@ def decide(
         )
     context = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
     return Director(workload, predictions, policy, slots, context).run()
+
+
+CHANGES = {LOAD_LOW: LOW, DEFER: DEFERRED, DROP: DROPPED}
 
 
 class Director:
@@ -66,6 +70,8 @@ class Director:
         self._slot: dict[int, int] = dict(self._fixed)  # of each resident key
         self._load: dict[int, int] = {}  # the row that brought it
         self._unused: set[int] = set()  # since their loads
+        self._gate = context.gate if self._miss is not None and self._miss.weighs else None
+        self._changed: dict[int, int] = {}  # what a changed use is, by its place in the workload
 
     def run(self) -> DecisionTable:
         """All decisions, event by event."""
@@ -81,7 +87,19 @@ class Director:
             if not self._keep:
                 self._give_up(layer, proposed)
         shape = (self._workload.num_steps, meta.num_layers, meta.num_experts)
-        return self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
+        table = self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
+        return table._replace(changes=self._changes(table.uses)) if self._changed else table
+
+    def _changes(self, uses: Uses) -> Changes | None:
+        """What an approximate rule changed, in the order of the uses."""
+        if self._gate is None:
+            return None
+        workload, keys = self._workload, self._workload.meta.num_layers * self._workload.meta.num_experts
+        kinds = np.zeros(len(workload.experts), np.int8)
+        kinds[list(self._changed)] = list(self._changed.values())
+        demanded = workload.events * keys + workload.keys  # rising
+        place = np.searchsorted(demanded, uses.event.astype(np.int64) * keys + uses.key)
+        return Changes(kinds[place], self._gate.mass[place])
 
     def _fill(self, pool: "Pool") -> None:
         """Make every expert resident from the start."""
@@ -96,17 +114,19 @@ class Director:
             self._use(pool, event, keys, tokens)
 
     def _share(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
-        """Serve a demand of which the CPU computes a part."""
+        """Serve a demand of which slots serve a part."""
         chosen = self._choices(event, keys, tokens)
         for key, count, choice in zip(keys, tokens, chosen, strict=True):
-            if choice != LOAD:
-                self._recorder.use(event, key, count, -1, -1, False, 0, CPU)
-        places = [place for place, choice in enumerate(chosen) if choice == LOAD]
+            if choice not in (LOAD, LOAD_LOW):
+                self._recorder.use(event, key, count, -1, -1, False, 0, NOWHERE if choice == DROP else CPU)
+        places = [place for place, choice in enumerate(chosen) if choice in (LOAD, LOAD_LOW)]
         self._use(pool, event, [keys[place] for place in places], [tokens[place] for place in places])
         pinned = set(keys)
         for key, choice in zip(keys, chosen, strict=True):
             if choice == COMPUTE_AND_LOAD:
                 self._bring(pool, event, key, pinned, demand=False, wave=0, later=True)
+            elif choice == LOAD_LOW and key in self._slot:
+                self._evict(pool, key)
 
     def _choices(self, event: int, keys: list[int], tokens: list[int]) -> list[int]:
         """What each demanded expert gets; `LOAD` for those in slots."""
@@ -117,9 +137,19 @@ class Director:
         if missing and self._miss is not None:
             hits = [count for key, count in zip(keys, tokens, strict=True) if key in self._slot]
             misses = Misses([keys[place] for place in missing], [tokens[place] for place in missing], hits)
-            for place, choice in zip(missing, self._miss.choose(misses), strict=True):
+            first = int(self._workload.offsets[event])
+            for place, choice in zip(missing, self._miss.choose(self._weighed(misses, first, missing)), strict=True):
                 choices[place] = choice
+                if choice in CHANGES:
+                    self._changed[first + place] = CHANGES[choice]
         return choices
+
+    def _weighed(self, misses: Misses, first: int, missing: list[int]) -> Misses:
+        """Misses of a demand that begins at `first`, with the routers' weights if the rule needs them."""
+        if self._gate is None:
+            return misses
+        rows = [first + place for place in missing]
+        return misses._replace(before=self._gate.before[rows].tolist(), after=self._gate.after[rows].tolist())
 
     def _use(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
         """Serve a demand from slots."""

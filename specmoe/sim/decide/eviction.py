@@ -16,6 +16,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.errors import InputError
+from specmoe.sim.decide.gate import Gate
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
@@ -62,13 +64,22 @@ class Eviction(ABC):
 class Context:
     """Everything that a policy may be built from.
 
-    `learn_popularity` is called when a policy reads `popularity`. `predictions` are those the policy prefetches by.
+    `learn_popularity` is called when a policy reads `popularity`, and `weigh` when it reads `gate`. `predictions` are
+    those the policy prefetches by.
     """
 
     slots: int
     workload: Workload
     learn_popularity: Callable[[], NDArray[np.int64] | None] = lambda: None
     predictions: PredictionTable | None = None
+    weigh: Callable[[], Gate] | None = None
+
+    @property
+    def gate(self) -> Gate:
+        """What the routers' weights say of the workload's demand; raises InputError if they are unknown."""
+        if self.weigh is None:
+            raise InputError("approximate miss rules go by router probabilities: a trace with them expected")
+        return self.weigh()
 
     @cached_property
     def popularity(self) -> NDArray[np.int64] | None:

@@ -1,52 +1,26 @@
-"""Miss rules: what a demanded expert gets that is in no slot. The CPU may compute it, from its weights in host memory.
+"""Miss rules by name: what a demanded expert gets that is in no slot. The CPU may compute it, from its weights in host
+memory.
 
-A rule sees the misses of an event and its own parameters, never a clock. Where it weighs a copy against the CPU it is
-given the times of one expert as parameters (`Rates`); `filled` adds those that a policy leaves open.
+Rules that weigh a copy against the CPU need times of one expert; `filled` adds those that a policy leaves open.
 """
 
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 from specmoe.errors import InputError, hint
-
-LOAD, COMPUTE, COMPUTE_AND_LOAD = range(3)  # load and wait; use the CPU; use it now, and load for later events
-EVERY = 1 << 30
-
-
-class Misses(NamedTuple):
-    """The demanded experts of an event that are in no slot, and the tokens of those that are."""
-
-    keys: list[int]
-    tokens: list[int]
-    hits: list[int]
-
-
-class Rates(NamedTuple):
-    """Times of one expert, ns. The CPU takes `cpu_ns` for few tokens and `cpu_token_ns` a token for many."""
-
-    copy_ns: float  # over the link
-    cpu_ns: float
-    both_ns: float  # of each of many experts, where copies and the CPU read host memory at once
-    cpu_token_ns: float = 0.0
-    gpu_ns: float = 0.0  # compute of a resident expert
-
-
-class Miss(ABC):
-    """Chooses what each miss gets. Keywords of the constructor are its configuration, besides `most`, which is the
-    most misses that an event may have."""
-
-    source: ClassVar[str] = ""  # the paper or program it comes from
-    argument: ClassVar[str] = ""  # the keyword that a number behind the rule's name gives, e.g. of `cpu-below:10`
-    loads: ClassVar[bool] = True  # whether a miss may be loaded and waited for
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-
-    @abstractmethod
-    def choose(self, misses: Misses) -> list[int]:
-        """`LOAD`, `COMPUTE` or `COMPUTE_AND_LOAD` for each miss."""
+from specmoe.sim.decide.miss import (
+    COMPUTE,
+    COMPUTE_AND_LOAD,
+    DEFER,
+    DROP,
+    EVERY,
+    LOAD,
+    LOAD_LOW,
+    Miss,
+    Misses,
+    Rates,
+)
 
 
 class Cpu(Miss):
@@ -224,6 +198,48 @@ class Greedy(Miss):
         return choices
 
 
+class Hobbit(Miss):
+    """Approximate: a miss is loaded, loaded with few bits, or dropped, by the weight of the experts before it.
+
+    The weights of a token's experts with more weight are summed: up to `t1` the expert is loaded, up to `t2` a copy of
+    few bits is, and beyond it is dropped. Such a copy is given up after its event.
+    """
+
+    source = "HOBBIT (Tang et al. 2024), which also keeps copies of few bits in a cache of their own"
+    on_cpu = False
+    weighs = True
+
+    def __init__(self, most: int, t1: float = 0.6, t2: float = 0.9) -> None:
+        super().__init__(most)
+        if not t1 <= t2:
+            raise InputError(f"miss hobbit: miss.t1={t1} and miss.t2={t2}: t1 of at most t2 expected")
+        self._t1, self._t2 = t1, t2
+
+    def choose(self, misses: Misses) -> list[int]:
+        """By the weight before each."""
+        return [LOAD if sum_ <= self._t1 else LOAD_LOW if sum_ <= self._t2 else DROP for sum_ in misses.before]
+
+
+class Defer(Miss):
+    """Approximate: the CPU computes every miss, and the result of a token's last `experts` is joined a layer later.
+
+    The last are those with the least weight. An expert that another token needs sooner is not deferred.
+    """
+
+    source = "KTransformers at 95009ea6, expert deferral"
+    argument = "experts"
+    loads = False
+    weighs = True
+
+    def __init__(self, most: int, experts: float = 1) -> None:
+        super().__init__(most)
+        self._experts = experts
+
+    def choose(self, misses: Misses) -> list[int]:
+        """By the number of experts after each."""
+        return [DEFER if count < self._experts else COMPUTE for count in misses.after]
+
+
 ALWAYS_LOAD = "load"
 MISSES: dict[str, type[Miss]] = {
     "cpu": Cpu,
@@ -235,6 +251,8 @@ MISSES: dict[str, type[Miss]] = {
     "freetoken": FreeToken,
     "admit-after": AdmitAfter,
     "greedy": Greedy,
+    "hobbit": Hobbit,
+    "defer": Defer,
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
-from specmoe.sim.decide.misses import ALWAYS_LOAD, Rates, filled, named
+from specmoe.sim.decide.miss import Rates
+from specmoe.sim.decide.misses import ALWAYS_LOAD, MISSES, filled, named
 
 Sharing = Literal["shared", "per-layer", "all-resident"]
 EVERY = 1 << 30
@@ -65,7 +66,14 @@ class Policy:
     @property
     def uses_cpu(self) -> bool:
         """Whether the CPU may compute experts."""
-        return self.miss != ALWAYS_LOAD or self.placement.startswith("cpu-")
+        rule = MISSES.get(named(self.miss)[0])
+        return self.placement.startswith("cpu-") or (rule is not None and rule.on_cpu)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether it may change what a model computes."""
+        rule = MISSES.get(named(self.miss)[0])
+        return rule is not None and rule.weighs
 
 
 ONE = Prefetch(1)
@@ -142,6 +150,20 @@ ON_THE_CPU = (
         about="A cache by decayed counts; GPU and CPU take misses in turn, whichever would end one earlier.",
         eviction="lfu-decayed",
         miss="greedy",
+    ),
+    Policy(
+        "hobbit",
+        "HOBBIT (Tang et al. 2024), its loading of mixed precision",
+        about="Approximate: an LRU; a miss of little weight is loaded with few bits or dropped.",
+        miss="hobbit",
+    ),
+    Policy(
+        "deferral",
+        "KTransformers at 95009ea6, expert deferral",
+        about="Approximate: ktransformers, but a token's last D experts join a layer later (deferral:D, default 1).",
+        placement="gpu-uniform",
+        miss="defer",
+        number="miss",
     ),
 )
 _ROWS = (

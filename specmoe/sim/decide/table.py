@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from specmoe.results import cliff_slots
 
 Ints = NDArray[np.int32]
-GPU, CPU = 0, 1  # where an expert is used
+GPU, CPU, NOWHERE = range(3)  # where an expert is used
+EXACT, LOW, DEFERRED, DROPPED = range(4)  # what changes: nothing, a copy of few bits, a layer later, no use at all
 
 
 class Uses(NamedTuple):
@@ -37,7 +38,7 @@ class Uses(NamedTuple):
     load: Ints  # row of `Loads` that brought it there; -1 if it was there from the start, and on the CPU
     hit: NDArray[np.bool_]  # resident when asked for, landed or not
     wave: Ints  # 0, unless the demand did not fit the slots at once
-    where: NDArray[np.int8]  # `GPU` or `CPU`
+    where: NDArray[np.int8]  # `GPU` or `CPU`; `NOWHERE` if an approximate policy drops the use
 
 
 class Loads(NamedTuple):
@@ -56,6 +57,13 @@ class Loads(NamedTuple):
     def prefetch(self) -> NDArray[np.bool_]:
         """Whether a prediction asked for the load, [loads]."""
         return ~(self.demand | self.later)
+
+
+class Changes(NamedTuple):
+    """What an approximate policy changes, and the weight that routers give to each use."""
+
+    kind: NDArray[np.int8]  # [uses], `EXACT` to `DROPPED`
+    mass: NDArray[np.int64]  # [uses], of all tokens of the expert, millionths of a token
 
 
 class First(NamedTuple):
@@ -78,6 +86,7 @@ class DecisionTable(NamedTuple):
     slots: int
     after_launch: bool = False
     all_resident: bool = False  # every expert has its slot from the start: nothing is ever loaded
+    changes: Changes | None = None  # of an approximate policy
 
     @property
     def cliff_slots(self) -> int:
@@ -94,7 +103,8 @@ class DecisionTable(NamedTuple):
         first = self.first(step)
         uses = Uses._make(column[first.use :] for column in self.uses)
         loads = Loads._make(column[first.load :] for column in self.loads)
-        return self._replace(uses=uses, loads=loads, num_steps=self.num_steps - step)
+        changes = self.changes and Changes._make(column[first.use :] for column in self.changes)
+        return self._replace(uses=uses, loads=loads, num_steps=self.num_steps - step, changes=changes)
 
     @property
     def hits(self) -> int:
@@ -135,6 +145,30 @@ class DecisionTable(NamedTuple):
     def later_useful(self) -> int:
         """Number of these experts that were used before they were evicted."""
         return int((self.loads.used & self.loads.later).sum())
+
+    @property
+    def dropped_uses(self) -> int:
+        """Number of demanded experts that nobody computes; with hits, demand loads and uses on the CPU, all demands."""
+        return int(self.changed(DROPPED).sum())
+
+    @property
+    def low_uses(self) -> int:
+        """Number of uses of copies of few bits."""
+        return int(self.changed(LOW).sum())
+
+    @property
+    def deferred_uses(self) -> int:
+        """Number of uses whose results are joined a layer later."""
+        return int(self.changed(DEFERRED).sum())
+
+    @property
+    def changed_mass(self) -> int:
+        """Router weight of all these uses, millionths of a token."""
+        return int(self.changes.mass[self.changes.kind != EXACT].sum()) if self.changes else 0
+
+    def changed(self, kind: int) -> NDArray[np.bool_]:
+        """Which uses are changed so, [uses]."""
+        return self.changes.kind == kind if self.changes else np.zeros(len(self.uses.key), np.bool_)
 
 
 class Recorder:
