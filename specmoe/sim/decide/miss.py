@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from specmoe.errors import InputError
+
 LOAD, COMPUTE, COMPUTE_AND_LOAD = range(3)  # load and wait; use the CPU; use it now, and load for later events
 LOAD_LOW, DEFER, DROP = range(3, 6)  # approximate: a copy of few bits; the CPU, joined a layer later; nothing
 EVERY = 1 << 30
@@ -31,6 +33,15 @@ class Rates(NamedTuple):
     both_ns: float  # of each of many experts, where copies and the CPU read host memory at once
     cpu_token_ns: float = 0.0
     gpu_ns: float = 0.0  # compute of a resident expert
+
+
+def required(rule: str, **rates: float | None) -> list[float]:
+    """Rates above 0; raises InputError naming those that are missing."""
+    missing = [name for name, rate in rates.items() if rate is None or rate <= 0]
+    if missing:
+        wanted = ", ".join(f"miss.{name}" for name in missing)
+        raise InputError(f"miss {rule}: {wanted} expected: ns of one expert, above 0")
+    return [float(rate) for rate in rates.values() if rate is not None]
 
 
 class Miss(ABC):

@@ -20,6 +20,7 @@ from specmoe.sim.decide.miss import (
     Miss,
     Misses,
     Rates,
+    required,
 )
 
 
@@ -302,15 +303,6 @@ def filled(name: str, parameters: dict[str, Any], rates: Rates) -> dict[str, Any
     rule = named(name)[0]
     open_ones = [] if rule not in MISSES else [key for key in keywords_of(rule) if key in Rates._fields]
     return {**{keyword: getattr(rates, keyword) for keyword in open_ones}, **parameters}
-
-
-def required(rule: str, **rates: float | None) -> list[float]:
-    """Rates above 0; raises InputError naming those that are missing."""
-    missing = [name for name, rate in rates.items() if rate is None or rate <= 0]
-    if missing:
-        wanted = ", ".join(f"miss.{name}" for name in missing)
-        raise InputError(f"miss {rule}: {wanted} expected: ns of one expert, above 0")
-    return [float(rate) for rate in rates.values() if rate is not None]
 
 
 def loads_from(text: str) -> list[int]:
