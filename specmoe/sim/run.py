@@ -428,7 +428,7 @@ class Scenario:
         yield from about_model(self.trace.meta, self.shape)
         yield from self.routing.assumed
         yield from about_placement(chosen, self.num_layers)
-        if chosen.sharing != "all-resident":
+        if chosen.sharing != "all-resident" and not chosen.placement:
             yield from about_slots(decisions)
             yield from about_warm_up(self._warm_up(slots), slots)
         if self.routing.train_name == self.config.trace:

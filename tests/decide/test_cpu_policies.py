@@ -141,6 +141,12 @@ def test_more_layers_than_there_are_is_said() -> None:
             ]
 
 
+@pytest.mark.parametrize(("name", "warned"), [("on-demand-lru", True), ("lru-cpu", True), ("n-cpu-moe", False)])
+def test_a_placement_has_no_cliff(name: str, warned: bool) -> None:
+    table, chosen = decided(name, 16, 40), policy(name)
+    assert any("its cliff" in line for line in scenario(16).warnings(chosen, table, 40, 0, 1)) == warned
+
+
 def test_no_rule_needs_more_than_its_keywords() -> None:
     assert all(make_miss(name, filled(name, {"table": "0"} if name == "split" else {}, RATES), 4) for name in MISSES)
 

@@ -23,7 +23,7 @@ class Prefetch:
     """The prefetch rule: which predictions become loads.
 
     For each event up to `depth` layers ahead, at most `limit` candidates of at least `threshold` confidence are
-    prefetched, nearest layer first, best candidate first; none while `backlog` prefetched experts wait unused.
+    prefetched, nearest layer first, best candidate first; none while `backlog` loaded experts wait unused.
 
     By default the host predicts before it launches the event's experts, so that prefetches start earlier; with
     `after_launch` it predicts behind them, so that a slow predictor does not delay them.
