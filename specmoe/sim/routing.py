@@ -98,8 +98,7 @@ class Routing:
 
     def fewest_loads(self, slots: int, warm_up: int) -> int:
         """Lower bound on the loads of any policy on `slots` slots after the warm-up, whatever they hold by then."""
-        loads = fewest_loads(self.routed.workload.since(warm_up), slots)
-        return max(0, loads - slots) if warm_up else loads
+        return fewest_loads(self.routed.workload.since(warm_up), slots)
 
     @cached_property
     def all_resident(self) -> DecisionTable:

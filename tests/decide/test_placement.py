@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from decide_cases import decisions
+from decide_cases import DEMAND, HIT, MISS, USED, decisions, loads_of, policy_of, uses_of, workload_of
 
 from specmoe.errors import InputError
+from specmoe.sim.decide.director import decide
+from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.placement import Model, layers_in_ram, placed
 from specmoe.sim.decide.policy import POLICIES, policy
+from specmoe.sim.decide.program import program_of
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.speculate.predictor import no_predictions
 
 MODEL = Model(layers=3, experts=4)
 POPULAR = np.array([5, 0, 1, 2, 9, 3, 0, 0, 5, 7, 0, 1])
@@ -19,7 +26,7 @@ def resident(text: str, slots: int = 12, reserve: int = 0) -> list[int]:
 
 
 def test_without_a_placement_no_expert_holds_a_slot() -> None:
-    assert placed("", MODEL, 5, 1, lambda: None) == ([], frozenset())
+    assert placed("", MODEL, 5, 1, lambda: None) == ([], frozenset(), ())
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_without_a_placement_no_expert_holds_a_slot() -> None:
     ],
 )
 def test_layers_in_ram(text: str, in_ram: set[int], keys: list[int]) -> None:
-    assert placed(text, MODEL, 12, 0, lambda: None) == (keys, in_ram)
+    assert placed(text, MODEL, 12, 0, lambda: None) == (keys, in_ram, ())
 
 
 @pytest.mark.parametrize(("slots", "layers"), [(1, 3), (3, 3), (4, 2), (7, 2), (8, 1), (11, 1), (12, 0), (99, 0)])
@@ -63,6 +70,7 @@ def test_the_most_popular_experts_and_of_equals_the_lowest_keys() -> None:
     [
         ("cpu-frist", 12, "did you mean 'cpu-first'"),
         ("cpu-all:3", 12, "placement 'cpu-all:3'"),
+        ("popular-first:3", 12, "placement 'popular-first:3'"),
         ("cpu-first:x", 12, "a whole number from 0"),
         ("cpu-first:-1", 12, "a whole number from 0"),
         ("cpu-first:1", 7, "the experts of 2 layers need 8 slots: there are 7: 2 or more layers in RAM expected"),
@@ -74,6 +82,45 @@ def test_the_most_popular_experts_and_of_equals_the_lowest_keys() -> None:
 def test_wrong_placements_are_named(text: str, slots: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         placed(text, MODEL, slots, 0, lambda: None)
+
+
+def preloaded(slots: int, demand: list[list[list[int]]], popularity: list[int], **fields: Any) -> DecisionTable:
+    workload = workload_of(demand)
+    context = Context(slots, workload, lambda: np.array(popularity))
+    chosen = policy_of(eviction="static", placement="popular-first", **fields)
+    return decide(workload, no_predictions(workload.num_events), chosen, slots, context)
+
+
+def test_the_most_popular_experts_are_there_at_first_and_may_leave() -> None:
+    """Keys 3 and 1 fill slots 0 and 1 before the first step; key 0 takes that of 1, then 1 that of 0."""
+    table = preloaded(2, [[[3]], [[0]], [[1]], [[3]]], [1, 2, 0, 9])
+    assert uses_of(table) == [
+        (0, 3, 1, 0, -1, HIT, 0),
+        (1, 0, 1, 1, 0, MISS, 0),
+        (2, 1, 1, 1, 1, MISS, 0),
+        (3, 3, 1, 0, -1, HIT, 0),
+    ]
+    assert loads_of(table) == [(1, 0, 1, 1, DEMAND, USED, 0), (2, 1, 1, 0, DEMAND, USED, 0)]
+
+
+def test_each_pool_of_slots_holds_the_most_popular_of_its_layers() -> None:
+    table = preloaded(2, [[[0], [2]], [[1], [2]]], [5, 9, 0, 0, 1, 2, 3, 0], sharing="per-layer")
+    assert [(row[1], row[4], row[5]) for row in uses_of(table)] == [
+        (0, 0, MISS),
+        (6, -1, HIT),
+        (1, 1, MISS),
+        (6, -1, HIT),
+    ]
+
+
+def test_without_a_train_split_no_expert_is_there_at_first() -> None:
+    assert placed("popular-first", MODEL, 12, 1, lambda: None) == ([], frozenset(), ())
+    assert placed("popular-first", MODEL, 12, 1, lambda: POPULAR).at_first[:4] == (4, 9, 0, 8)
+
+
+def test_a_load_waits_for_the_last_use_of_what_was_there_at_first() -> None:
+    program = program_of(preloaded(2, [[[3]], [[1]], [[0]]], [0, 2, 0, 9]))
+    assert (program.previous.tolist(), program.reader.tolist()) == ([-1], [1])
 
 
 def test_every_expert_resident_leaves_nothing_to_place() -> None:

@@ -10,13 +10,14 @@ A policy only ranks victims and proposes keys to prefetch. For every event, in o
    of its predictions.
 5. A policy without a cache gives up the experts of this event's layer, used or not, except those just predicted.
 
-Experts that a placement puts into slots are there from the start and never leave.
+Experts that a placement puts into slots are there from the start, and no load brought them. They never leave, except
+those that it puts there at first only.
 
 An expert is resident from the moment its load is issued, so no decision depends on a clock.
 """
 
 import dataclasses
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -63,7 +64,7 @@ class Director:
         self._after_launch = policy.prefetch is not None and policy.prefetch.after_launch
         self._recorder = Recorder()
         self._miss = make_miss(policy.miss, policy.miss_parameters, meta.num_experts)
-        fixed, self._in_ram = _placed(policy, self._slots, self._miss, context)
+        fixed, self._in_ram, at_first = _placed(policy, self._slots, self._miss, context)
         self._fixed = dict(zip(fixed, range(len(fixed)), strict=True))  # slots of keys that never leave
         self._pools = _pools(policy, range(len(fixed), self._slots), meta.num_layers, context)
         self._proposals: Proposals = proposals_of(policy, predictions, workload)
@@ -72,12 +73,11 @@ class Director:
         self._unused: set[int] = set()  # since their loads
         self._gate = context.gate if self._miss is not None and self._miss.weighs else None
         self._changed: dict[int, int] = {}  # what a changed use is, by its place in the workload
+        self._fill(range(self._slots) if self._all_resident else at_first)
 
     def run(self) -> DecisionTable:
         """All decisions, event by event."""
         meta = self._workload.meta
-        if self._all_resident:
-            self._fill(self._pools[0])
         for event, keys, tokens in _demands(self._workload):
             layer = event % meta.num_layers
             self._serve(self._pools[layer], event, keys, tokens)
@@ -101,11 +101,13 @@ class Director:
         place = np.searchsorted(demanded, uses.event.astype(np.int64) * keys + uses.key)
         return Changes(kinds[place], self._gate.mass[place])
 
-    def _fill(self, pool: "Pool") -> None:
-        """Make every expert resident from the start."""
-        for key in range(self._slots):
-            self._slot[key] = pool.free.pop()
-            pool.eviction.insert(key, -1)
+    def _fill(self, keys: Iterable[int]) -> None:
+        """Make keys resident from the start, as long as slots are free."""
+        for key in keys:
+            pool = self._pools[key // self._workload.meta.num_experts]
+            if pool.free:
+                self._slot[key] = pool.free.pop()
+                pool.eviction.insert(key, -1)
 
     def _serve(self, pool: "Pool", event: int, keys: list[int], tokens: list[int]) -> None:
         if self._in_ram or self._miss is not None:

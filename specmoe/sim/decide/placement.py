@@ -1,4 +1,4 @@
-"""Placement: experts that hold slots from the start and never give them up, and layers whose experts stay in RAM.
+"""Placement: experts that hold slots from the start, and layers whose experts stay in RAM.
 
 A placement is text, `NAME` or `NAME:NUMBER`:
 
@@ -7,6 +7,10 @@ A placement is text, `NAME` or `NAME:NUMBER`:
     cpu-last:20     likewise of the last 20
     gpu-uniform:0.3 the first experts of each layer are in VRAM, 30 % of all experts
     gpu-popular:0.3 the most popular experts of the train split are in VRAM, of all layers alike
+    popular-first   the most popular experts of the train split fill the slots at first; none without a train split
+
+Experts of `popular-first` may be evicted; those of other placements never leave. Fetching them is a part of starting
+the model: it is no load, and no step waits for it.
 
 Without its number a placement fills the slots: as few layers as possible stay in RAM, as many experts as fit are in
 VRAM.
@@ -21,7 +25,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, hint
 from specmoe.sim.decide.misses import named, whole
 
-PLACEMENTS = ("cpu-all", "cpu-first", "cpu-last", "gpu-uniform", "gpu-popular")
+PLACEMENTS = ("cpu-all", "cpu-first", "cpu-last", "gpu-uniform", "gpu-popular", "popular-first")
 Popularity = Callable[[], NDArray[np.int64] | None]
 
 
@@ -38,10 +42,11 @@ class Model(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Keys that are resident throughout, and layers whose experts never are."""
+    """Keys that are resident throughout, layers whose experts never are, and keys that take free slots at first."""
 
     resident: list[int]
     in_ram: frozenset[int]
+    at_first: tuple[int, ...] = ()  # in this order, as long as slots are free
 
 
 def placed(text: str, model: Model, slots: int, reserve: int, popularity: Popularity) -> Placed:
@@ -51,19 +56,28 @@ def placed(text: str, model: Model, slots: int, reserve: int, popularity: Popula
     name, number = named(text)
     if not text:
         return Placed([], frozenset())
-    if name not in PLACEMENTS or (name == "cpu-all" and number):
+    if name not in PLACEMENTS or (name in ("cpu-all", "popular-first") and number):
         raise InputError(f"placement {text!r}: {hint(text, PLACEMENTS)}")
     if name.startswith("cpu-"):
         return _by_layers(text, model, slots)
+    if name == "popular-first":
+        counts = popularity()
+        return Placed([], frozenset(), () if counts is None else tuple(_by_popularity(counts)))
     if slots < reserve:
         raise InputError(f"{slots} slots: at least {reserve} expected, for misses that are loaded")
     count = _share(text, number, model.keys, slots - reserve)
     counts = popularity() if name == "gpu-popular" else None
     if counts is not None or name == "gpu-popular":
-        known = np.zeros(model.keys, np.int64) if counts is None else counts.reshape(-1)
-        return Placed(np.argsort(-known, kind="stable")[:count].tolist(), frozenset())
+        known = np.zeros(model.keys, np.int64) if counts is None else counts
+        return Placed(_by_popularity(known)[:count], frozenset())
     turn = np.arange(model.keys).reshape(model.layers, model.experts).T.reshape(-1)  # an expert of each layer in turn
     return Placed(turn[:count].tolist(), frozenset())
+
+
+def _by_popularity(counts: NDArray[np.int64]) -> list[int]:
+    """All keys, the most popular first, of equals the lowest."""
+    order: list[int] = np.argsort(-counts.reshape(-1), kind="stable").tolist()
+    return order
 
 
 def layers_in_ram(text: str, model: Model, slots: int) -> int:

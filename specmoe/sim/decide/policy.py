@@ -214,8 +214,9 @@ _ROWS = (
     Policy(
         "static",
         "popularity placement, e.g. Fiddler (Kamahori et al. 2024)",
-        about="The experts most popular in the train split stay resident; others are loaded on demand.",
+        about="The experts most popular in the train split are resident from the start; others are loaded on demand.",
         eviction="static",
+        placement="popular-first",
     ),
     Policy(
         "previous-step",

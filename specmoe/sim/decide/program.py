@@ -32,8 +32,8 @@ class Program(NamedTuple):
     `DecisionTable.loads`, and `uses` likewise.
 
     A load waits for two things in its slot: that the load before it, `previous`, has landed, and that `reader`, the
-    last use of what that load brought, has ended; of a group it is the group's last use. Either is -1 where there is no
-    such thing.
+    last use of what the slot held (what that load brought, or what was there from the start), has ended; of a group it
+    is the group's last use. Either is -1 where there is no such thing.
     """
 
     rounds: "array[int]"
@@ -114,7 +114,7 @@ def program_of(table: DecisionTable, predicts: bool = False, launching: Launchin
     opens[groups.order] = groups.opens
     last = np.append(groups.last, -1)
     previous = _previous(loads.slot, load_order)
-    readers = last[_last_uses(uses.load, groups.order, len(loads.slot))]
+    readers = last[_readers(table, groups.order, previous)]
     return Program(
         packed_rows(rounds),
         packed_rows(load_order),
@@ -122,7 +122,7 @@ def program_of(table: DecisionTable, predicts: bool = False, launching: Launchin
         packed_rows(groups.order),
         _offsets(use_round, int(rounds[-1])),
         packed_rows(previous),
-        packed_rows(np.where(previous < 0, -1, readers[previous])),
+        packed_rows(readers),
         packed_rows(opens),
         packed_rows(last[:-1]),
     )
@@ -137,11 +137,13 @@ def _previous(slot: Rows, order: Rows) -> NDArray[np.int64]:
     return previous
 
 
-def _last_uses(load: Rows, order: Rows, loads: int) -> NDArray[np.int64]:
-    """The last use of the expert that each load brought, [loads + 1]; the last entry stands for no load."""
-    last = np.full(loads + 1, -1, np.int64)
-    last[load[order]] = order
-    return last
+def _readers(table: DecisionTable, order: Rows, previous: Rows) -> NDArray[np.int64]:
+    """The last use of what the slot of each load held before it, [loads]; -1 if there is none."""
+    uses, loads = table.uses, table.loads
+    at_first = len(loads.slot) + 1  # number of what slot 0 held at first; before it are the loads, and what is in RAM
+    last = np.full(at_first + 1 + max(uses.slot.max(initial=-1), loads.slot.max(initial=-1)), -1, np.int64)
+    last[np.where(uses.load < 0, at_first + uses.slot, uses.load)[order]] = order
+    return last[np.where(previous < 0, at_first + loads.slot, previous)]
 
 
 def _offsets(group: Rows, groups: int) -> "array[int]":

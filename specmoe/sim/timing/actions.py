@@ -30,7 +30,7 @@ class Actions(NamedTuple):
 
     kind: NDArray[np.int8]  # [actions], `LOAD` to `RELEASE`
     row: Codes  # [actions], of the table's loads or else uses
-    slot: Codes  # [actions], that behind the last one where an expert was there from the start
+    slot: Codes  # [actions], that behind the last one for uses in slots that no load takes
     predicted: NDArray[np.uint8]  # [actions], whether the host has predicted by then
     progress: Codes  # [actions], a row of `host`
     ends: NDArray[np.int64]  # [events]
@@ -52,12 +52,12 @@ def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching =
     settled = _settled(table, order)
     at = _places(table, order, settled)
     slots = int(table.loads.slot.max(initial=-1)) + 1
-    load_slots = table.loads.slot[order.loads], np.append(table.loads.slot, slots)[table.uses.load[order.uses]]
+    of_uses = np.where(_is_loaded(table), table.uses.slot, slots)
     host, progress = distinct([issuing(table, order), launching(table, order), all_of_event(order)])
     return Actions(
         kind=at.merged(np.full(len(settled), LOAD), _kinds(table, order.uses), np.int8, RELEASE),
         row=at.merged(order.loads, order.uses, np.int32),
-        slot=at.merged(*load_slots, np.int32),
+        slot=at.merged(table.loads.slot[order.loads], of_uses[order.uses], np.int32),
         predicted=at.merged(*_predicted(table, order), np.uint8),
         progress=at.merged(progress[0], progress[1], np.int32),
         ends=(order.first_load + order.first_use + at.released[order.first_use])[1:].astype(np.int64),
@@ -96,7 +96,7 @@ class _Places(NamedTuple):
 def _places(table: DecisionTable, order: "HostOrder", settled: Rows) -> _Places:
     uses, ranks = np.arange(len(order.uses)), _rank(order.uses)
     last = ranks[order.last[order.uses]]
-    early = np.flatnonzero((last > uses) & (table.uses.load[order.uses] >= 0))
+    early = np.flatnonzero((last > uses) & _is_loaded(table)[order.uses])
     behind = np.bincount(last[early], minlength=len(uses))  # releases behind each use
     released = np.concatenate([[0], np.cumsum(behind)])
     places = uses + np.searchsorted(settled, uses, "right") + released[:-1]
@@ -108,6 +108,11 @@ def _places(table: DecisionTable, order: "HostOrder", settled: Rows) -> _Places:
         released_by=early,
         released=released,
     )
+
+
+def _is_loaded(table: DecisionTable) -> NDArray[np.bool_]:
+    """Whether the slot of each use takes any load, before or after the use, [uses]."""
+    return np.isin(table.uses.slot, table.loads.slot)
 
 
 def _settled(table: DecisionTable, order: "HostOrder") -> Rows:

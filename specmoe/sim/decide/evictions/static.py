@@ -6,7 +6,9 @@ from specmoe.sim.decide.eviction import Context, Ranked
 class Static(Ranked):
     """Evicts the expert used least in the train split; among equals the lowest key.
 
-    What runtimes do that pin the experts a profile found hot: once they are in, only the rest take turns.
+    It is what runtimes do that pin the experts that a profile found hot: once these are resident, the others take turns
+    in the slots that a demand needs. The policy `static` has them resident before the first step (placement
+    `popular-first`): they are fetched when the model starts, which no step and no count of loads includes.
     """
 
     source = "popularity placement"
