@@ -41,7 +41,7 @@ def test_without_a_placement_no_expert_holds_a_slot() -> None:
     ],
 )
 def test_layers_in_ram(text: str, in_ram: set[int], keys: list[int]) -> None:
-    assert placed(text, MODEL, 12, 0, lambda: None) == (keys, in_ram, ())
+    assert placed(text, MODEL, 12, 0, lambda: None) == (keys, frozenset(in_ram), ())
 
 
 @pytest.mark.parametrize(("slots", "layers"), [(1, 3), (3, 3), (4, 2), (7, 2), (8, 1), (11, 1), (12, 0), (99, 0)])
