@@ -159,3 +159,10 @@ def test_a_number_behind_a_name_is_that_of_its_placement_or_rule() -> None:
 def test_a_number_behind_other_names_is_an_error(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         policy(name)
+
+
+def test_each_pool_needs_a_slot_whatever_it_holds_at_first() -> None:
+    for placement in ("", "popular-first"):
+        with pytest.raises(InputError, match="1 slots: at least 2 expected, one for each pool of slots"):
+            decisions([[[0], [1]]], 1, placement=placement, sharing="per-layer")
+    assert decisions([[[0], [1]]], 1, placement="cpu-all", sharing="per-layer").cpu_uses == 2

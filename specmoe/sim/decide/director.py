@@ -20,7 +20,6 @@ import dataclasses
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
@@ -29,8 +28,9 @@ from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions import make_eviction
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, DEFER, DROP, LOAD, LOAD_LOW, Miss, Misses
 from specmoe.sim.decide.misses import make_miss
-from specmoe.sim.decide.placement import Model, Placed, placed
-from specmoe.sim.decide.policy import Policy, Prefetch
+from specmoe.sim.decide.placement import FIXED, Model, Placed, placed
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.proposals import Proposals, proposals_of
 from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, LOW, NOWHERE, Changes, DecisionTable, Recorder, Uses
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
@@ -265,8 +265,8 @@ def _num_pools(policy: Policy, layers: int) -> int:
 def _pools(policy: Policy, slots: range, layers: int, context: Context) -> list[Pool]:
     """The pool of each layer; all layers share one unless slots are per layer."""
     parts = _num_pools(policy, layers)
-    if not policy.placement and len(slots) < parts:
-        raise InputError(f"{len(slots)} slots: at least {parts} expected, one for each pool of slots")
+    if not policy.placement.startswith(FIXED) and len(slots) < parts:
+        raise InputError(f"{slots.stop - slots.start} slots: at least {parts} expected, one for each pool of slots")
     edges = [slots.start + len(slots) * part // parts for part in range(parts + 1)]
     pools = [_pool(policy, range(start, end), context) for start, end in pairwise(edges)]
     return pools * (layers // parts)
@@ -275,70 +275,3 @@ def _pools(policy: Policy, slots: range, layers: int, context: Context) -> list[
 def _pool(policy: Policy, slots: range, context: Context) -> Pool:
     eviction = make_eviction(policy.eviction, context, len(slots), policy.eviction_parameters)
     return Pool(eviction, list(reversed(slots)), len(slots))
-
-
-class Proposals(Protocol):
-    """Keys that a policy proposes to prefetch; `backlog` limits how many prefetched experts may wait unused."""
-
-    backlog: int
-
-    def at(self, event: int) -> list[int]:
-        """Keys to prefetch after an event's own demand, most urgent first."""
-        ...
-
-
-class FromPredictions:
-    """Proposals of a predictor: the best candidates of the next events."""
-
-    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
-        self.backlog = rule.backlog
-        depth = min(rule.depth, predictions.depth)
-        experts = predictions.experts[:, :depth, : rule.limit]
-        confidence = predictions.confidence[:, :depth, : rule.limit]
-        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
-        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
-        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
-        self._keys = (first[..., None] + experts)[wanted].data
-        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
-
-    def at(self, event: int) -> list[int]:
-        """Nearest layer first, best candidate first."""
-        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
-
-
-class FromTheFuture:
-    """Proposals of the oracle: the experts that are needed next (Cao et al. 1995). It peeks and needs no prediction."""
-
-    def __init__(self, rule: Prefetch, workload: Workload) -> None:
-        self.backlog = rule.backlog
-        self._window = rule.limit
-        self._keys = workload.keys.data
-        self._offsets = workload.offsets.data
-
-    def at(self, event: int) -> list[int]:
-        """The next `limit` distinct keys in the order in which they are needed."""
-        keys: dict[int, None] = {}
-        for key in self._keys[self._offsets[event + 1] :]:
-            if len(keys) == self._window:
-                break
-            keys[key] = None
-        return list(keys)
-
-
-class Nothing:
-    """Proposals of a policy that does not prefetch."""
-
-    backlog = 0
-
-    def at(self, event: int) -> list[int]:
-        """An empty list."""
-        return []
-
-
-def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
-    """The proposals that a policy's prefetch rule makes from its predictions."""
-    if policy.prefetch is None:
-        return Nothing()
-    if policy.predictor == "oracle":
-        return FromTheFuture(policy.prefetch, workload)
-    return FromPredictions(policy.prefetch, predictions, workload)

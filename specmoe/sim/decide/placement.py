@@ -26,6 +26,7 @@ from specmoe.errors import InputError, hint
 from specmoe.sim.decide.misses import named, whole
 
 PLACEMENTS = ("cpu-all", "cpu-first", "cpu-last", "gpu-uniform", "gpu-popular", "popular-first")
+FIXED = ("cpu-", "gpu-")  # beginnings of placements whose experts never leave
 Popularity = Callable[[], NDArray[np.int64] | None]
 
 
