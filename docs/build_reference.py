@@ -1,4 +1,5 @@
-"""Write the pages that are made from the code: docs/api.md, docs/cli.md, docs/policies.md. `make reference` runs it."""
+"""Write the pages that are made from the code: docs/api.md, docs/cli.md, docs/policies.md,
+docs/machines.md. `make reference` runs it."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ from typer.main import get_command
 import specmoe
 from specmoe import api
 from specmoe.cli import app
+from specmoe.hwprofiles.catalogue import host_names, load_host
+from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, REQUIRED, owner_of
 
 DOCS = Path(__file__).parent
 FUNCTIONS = ("simulate", "sweep", "advise")
 RESULTS = ("Simulation", "Sweep", "Advice")
 STYLES = ("help", "as_json", "as_csv", "as_markdown")  # which every command has
-CATALOGUES = ("policies", "evictions", "misses", "predictors", "profiles", "shapes")
+CATALOGUES = ("policies", "evictions", "misses", "predictors", "profiles", "hosts", "shapes")
 
 
 def api_page() -> str:
@@ -74,7 +77,79 @@ def policies_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"api.md": api_page, "cli.md": cli_page, "policies.md": policies_page}
+def schema_page() -> str:
+    """Every field of the files that describe machines."""
+    parts = ["# Files of machines", "", *inspect.cleandoc(SCHEMA).splitlines(), "", "## Every quantity", ""]
+    parts += ["Without the optional ones a file is refused, in one line that names all that are missing.", ""]
+    parts += ["| quantity | unit | whose | |", "|---|---|---|---|"]
+    units = {**QUANTITIES, **{name: f"{unit}, ns" for name, unit in POINTS.items()}}
+    for name, unit in units.items():
+        kind = "points, optional" if name in POINTS else "" if name in REQUIRED else "optional"
+        parts.append(f"| `{name}` | {unit} | {owner_of(name)} | {kind} |")
+    parts += ["", "## Shipped hosts", "", "| host | machine | measured with |", "|---|---|---|"]
+    for host in map(load_host, host_names()):
+        parts.append(f"| `{host.name}` | {host.title} | {host.measured_with or ''} |")
+    return "\n".join(parts)
+
+
+SCHEMA = """
+A machine is a device in a host. Each is a TOML file, and `specmoe profile measure` writes one file of both:
+
+| file | has | shipped ones |
+|---|---|---|
+| device | `usual_host`, and numbers whose owner is the device | `specmoe profile list` |
+| host | numbers whose owner is the host; optional `measured_with`: a device | `specmoe profile hosts` |
+| machine | everything; optional `host_name`, which is shown only | |
+
+`--profile rtx3090` is the device in its usual host, `--profile rtx3090 --host laptop-x8` (or `rtx3090+laptop-x8`, where
+only one name fits) in another one. A file of a whole machine gives up its host's numbers there.
+
+Numbers of either limit each other: a machine has the lower generation and the smaller number of lanes, and of pinned
+copies in each direction all numbers (latency, bandwidth or points) of the part whose large copies are slower.
+Pageable copies are the host's, and no faster than pinned ones.
+
+Fits are of a pair. In another machine, numbers measured together with another device are `derived`, numbers fitted on
+whole runs are `assumed`, a calibration is gone, and every result says so.
+
+`measured_with` names the device that a host's numbers were measured or fitted with.
+
+A quantity is a table `{ value, unit, source, ref }`:
+
+```toml
+[device]
+kernel_floor = { value = 1.0, unit = "us", low = 0.8, high = 1.15, source = "derived", ref = "who, when, how" }
+```
+
+`source` is `measured` (on this machine), `published` (for this device, by others), `derived` (computed from such
+numbers, as `ref` says) or `assumed`. `low` and `high`, both or neither, are in the same unit and enclose the value:
+what disagreeing sources, an unknown host or repeated measurements leave open.
+
+Points are a curve, and replace a bandwidth or rate. Their `low` and `high` are factors of all times, around 1:
+
+```toml
+[host_to_device.pinned.points]
+unit = ["MiB", "us"]
+source = "measured"
+ref = "copies back to back"
+low = 0.98
+high = 1.03
+values = [
+    [1, 21.7],
+    [64, 1229],
+]
+```
+
+Measured kernels are the tables `[[expert_curve]]`, `[[dense_curve]]` (of a device) and `[[cpu_curve]]` (of a host),
+with points by tokens. `specmoe profile measure` writes them. `specmoe profile new` writes a machine from a spec sheet:
+
+```sh
+specmoe profile new --base rtx4090 --set device.vram=48GiB --ref "data sheet" --out mine.toml
+```
+
+What is not given is the base's, and assumed; without a base, all that is missing is named at once.
+"""
+
+PAGES = {"api.md": api_page, "cli.md": cli_page, "policies.md": policies_page, "machines.md": schema_page}
 
 
 def _code(text: str) -> str:

@@ -1,7 +1,8 @@
 """specmoe: which expert-offloading policy is fastest, by how much, and how far from the best possible.
 
 Start with `specmoe.simulate`, `specmoe.sweep` and `specmoe.advise` (see `specmoe.api`); `specmoe.policies()`,
-`evictions()`, `misses()`, `predictors()`, `profiles()`, `shapes()` and `traces()` list what there is, as DataFrames.
+`evictions()`, `misses()`, `predictors()`, `profiles()`, `hosts()`, `shapes()` and `traces()` list what there is, as
+DataFrames.
 
 To read the code, start with three files: `sim/decide/director.py` (what is loaded and evicted), `sim/timing/engine.py`
 (when everything happens) and `sim/run.py` (how the two become a result). `docs/design.md` says why.
@@ -10,10 +11,21 @@ To read the code, start with three files: `sim/decide/director.py` (what is load
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from specmoe.api import advise, evictions, misses, policies, predictors, profiles, shapes, simulate, sweep
+    from specmoe.api import advise, evictions, hosts, misses, policies, predictors, profiles, shapes, simulate, sweep
 
 __version__ = "0.1.0"
-__all__ = ["advise", "evictions", "misses", "policies", "predictors", "profiles", "shapes", "simulate", "sweep"]
+__all__ = [
+    "advise",
+    "evictions",
+    "hosts",
+    "misses",
+    "policies",
+    "predictors",
+    "profiles",
+    "shapes",
+    "simulate",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from specmoe.catalogues import evictions, misses, policies, predictors, profiles, shapes
+from specmoe.catalogues import evictions, hosts, misses, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import machine_name
 from specmoe.hwprofiles.style import style_of
 from specmoe.results import RunResult, latencies
 from specmoe.sim.config import Home, RunConfig
@@ -39,7 +40,18 @@ if TYPE_CHECKING:
     from specmoe.sim.advise.advice import Advice as Found
     from specmoe.sweep_table import SweepTable
 
-__all__ = ["advise", "evictions", "misses", "policies", "predictors", "profiles", "shapes", "simulate", "sweep"]
+__all__ = [
+    "advise",
+    "evictions",
+    "hosts",
+    "misses",
+    "policies",
+    "predictors",
+    "profiles",
+    "shapes",
+    "simulate",
+    "sweep",
+]
 
 Name = str | Path
 Names = str | Sequence[str]
@@ -158,6 +170,7 @@ def simulate(
     policy: Names = "on-demand-lru",
     *,
     machine: Name = "rtx3090",
+    host: Name | None = None,
     model: Name | None = None,
     vram: Size | None = None,
     slots: int | None = None,
@@ -172,15 +185,16 @@ def simulate(
 
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
-    shape of it is shipped. `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
+    shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
+    `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
     `choices` are `format`, `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`,
-    `home_format`, `compressed_slots`, `host` and `train`. `table` and `rows` leave out the warm-up; `steps` has all
+    `home_format`, `compressed_slots`, `host_set` and `train`. `table` and `rows` leave out the warm-up; `steps` has all
     steps.
     `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are left out and
     named in `failures`; a policy that was named and cannot run raises InputError.
     """
     names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
-    config = _config(trace, machine, model, vram, slots, settings, scales, choices)
+    config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
     scenario = Scenario(config, predictions, with_break_even=break_even)
     runs, failures = dict[str, Run](), dict[str, str]()
     for name, run, error in each_run(scenario, names, policy == "all", on_policy):
@@ -197,6 +211,7 @@ def sweep(
     *,
     out: Name | None = None,
     machine: Names = "rtx3090",
+    host: Names | None = None,
     model: Names | None = None,
     settings: Mapping[str, Any] | None = None,
     scales: Mapping[str, Any] | None = None,
@@ -206,7 +221,7 @@ def sweep(
     """Simulate every combination of values, each given alone or as a list.
 
     `axes` are `slots`, `vram`, `batch`, `format`, `dense_format`, `style`, `link`, `tier`, `home_format`,
-    `compressed_slots` and `host`, and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and
+    `compressed_slots` and `host_set`, and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and
     `scales` map dotted names to values; a range is written as on the command line:
     `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that
     directory, and an interrupted sweep continues when it is run again.
@@ -216,7 +231,7 @@ def sweep(
     from specmoe.sim.sweep.question import read_grid
     from specmoe.sim.sweep.workers import processes
 
-    named = {"trace": trace, "policy": policy, "profile": machine, "shape": model, **axes}
+    named = {"trace": trace, "policy": policy, "profile": machine, "host": host, "shape": model, **axes}
     table = {name.replace("_", "-"): value for name, value in named.items() if value is not None}
     table |= {name: dict(values) for name, values in (("set", settings), ("scale", scales)) if values}
     question = read_grid(table)
@@ -230,6 +245,7 @@ def advise(
     vram: Size,
     *,
     machine: Name = "rtx3090",
+    host: Name | None = None,
     target: float | None = None,
     **choices: Any,
 ) -> Advice:
@@ -244,12 +260,12 @@ def advise(
 
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
-    return Advice(search(Question(str(model), str(machine), _bytes(vram), target=target, **choices)))
+    return Advice(search(Question(str(model), _machine(machine, host), _bytes(vram), target=target, **choices)))
 
 
 def _config(
     trace: Name,
-    machine: Name,
+    machine: str,
     model: Name | None,
     vram: Size | None,
     slots: int | None,
@@ -259,19 +275,29 @@ def _config(
 ) -> RunConfig:
     """The configuration of `simulate`, without a policy; raises InputError for an unknown choice."""
     home = Home(*(choices.pop(name, usual) for name, usual in zip(HOME, Home(), strict=True)))
-    known = {"format", "batch", "aligned", "steps", "warm_up", "link", "train", "host", "style", "dense_format", *HOME}
+    known = {
+        "format",
+        "batch",
+        "aligned",
+        "steps",
+        "warm_up",
+        "link",
+        "train",
+        "host_set",
+        "style",
+        "dense_format",
+        *HOME,
+    }
     for name in choices:
         if name not in known:
             raise InputError(f"simulate has no argument {name!r}: one of {', '.join(sorted(known))} expected")
     if "aligned" in choices:
         choices["staggered"] = not choices.pop("aligned")
-    if "host" in choices:
-        choices["host_set"] = choices.pop("host")
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
     return RunConfig(
         str(trace),
-        profile=str(machine),
+        profile=machine,
         slots=slots,
         vram=None if vram is None else _bytes(vram),
         home=home,
@@ -282,6 +308,10 @@ def _config(
 
 
 HOME = ("tier", "home_format", "compressed_slots")
+
+
+def _machine(device: Name, host: Name | None) -> str:
+    return machine_name(str(device), None if host is None else str(host))
 
 
 def _bytes(size: Size) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
+from specmoe.hwprofiles.catalogue import host_names, load_host, load_profile, load_shape, profile_names, shape_names
+from specmoe.hwprofiles.profile import plateau_of
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.misses import ALWAYS_LOAD, MISSES
@@ -70,6 +71,20 @@ def profiles() -> pd.DataFrame:
             numbers = {column: profile[field] for column, field in names.items()}
             link = profile.plateau("host_to_device.pinned")
             yield {"name": name, **numbers, "link_bandwidth": link}
+
+    return _frame(rows())
+
+
+def hosts() -> pd.DataFrame:
+    """Every shipped host: generation and lanes of its link, and bandwidths of copies to a device in bytes/s."""
+    copies = {"link_bandwidth": "host_to_device.pinned", "pageable_bandwidth": "host_to_device.pageable"}
+
+    def rows() -> Iterator[Row]:
+        for name in host_names():
+            host = load_host(name)
+            rates = {column: plateau_of(copy, host.quantities, host.points) for column, copy in copies.items()}
+            built = {part: int(host.quantities[f"link.{part}"].value) for part in ("generation", "lanes")}
+            yield {"name": name, **built, **rates}
 
     return _frame(rows())
 

@@ -88,6 +88,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     style: str = ""  # of expert kernels; empty in a file of version 0.1.0
     dense_format: str = ""  # of weights that are no experts; likewise
+    host: str = ""  # that the device stands in; empty of a profile of a whole machine
     fits: bool = False  # every expert has a slot
     expected_error: float | None = None  # of the mean step, a share; None in a file of version 0.1.0
     validated: bool = False  # whether that bounds most runs, or is a lower bound

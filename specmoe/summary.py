@@ -32,7 +32,7 @@ KEYS: dict[str, pa.DataType] = {
     "slots": pa.int64(),
     "batch": pa.int64(),
     "link": pa.string(),
-    "host": pa.string(),
+    "host_set": pa.string(),
     "tier": pa.string(),
     "home_format": pa.string(),  # empty where it is the slots'
     "compressed_slots": pa.int64(),
@@ -68,7 +68,7 @@ ORIGIN: dict[str, pa.DataType] = {
     "timed_by": pa.string(),  # engine or re-timer: equal integers
     "error": pa.string(),  # empty in a row with figures
 }
-CHOICES: Row = {"link": "fifo", "host": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
+CHOICES: Row = {"link": "fifo", "host_set": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
 BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns")
 
 

@@ -91,7 +91,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "slots": int,
     "batch": int,
     "link": str,
-    "host": str,
+    "host_set": str,
     "tier": str,
     "home_format": str,
     "compressed_slots": int,
@@ -199,7 +199,7 @@ def test_summary_by_hand() -> None:
         "slots": 3,
         "batch": 2,
         "link": "fifo",  # as nothing else is in the parameters
-        "host": "graph",
+        "host_set": "graph",
         "tier": "host-pinned",
         "home_format": "",
         "compressed_slots": 0,
@@ -523,7 +523,7 @@ def test_the_manifest_says_what_was_chosen() -> None:
     manifest = Scenario(spec).run("lookahead").result.manifest
     assert manifest.parameters["prefetch"]["limit"] == 3
     assert manifest.parameters["link"] == "priority"
-    assert manifest.parameters["host"] == "eager"
+    assert manifest.parameters["host_set"] == "eager"
     assert manifest.parameters["set"] == ["prefetch.limit=3", "host.eager.issue=12.345us"]
     assert "host.eager.issue" in manifest.assumed
     assert set(manifest.hashes) == {"trace", "profile", "shape"}

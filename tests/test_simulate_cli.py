@@ -128,13 +128,13 @@ def test_every_shape_on_every_machine(profile: str, shape: str, make_trace: Call
 
 @pytest.mark.parametrize("held", ["fp32", "fp16", "bf16", "int8", "int4"])
 @pytest.mark.parametrize("tier", ["host-pinned", "host-pageable", "nvme"])
-@pytest.mark.parametrize("host", ["graph", "eager"])
-def test_every_format_tier_and_host(held: str, tier: str, host: str, make_trace: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("host_set", ["graph", "eager"])
+def test_every_format_tier_and_host(held: str, tier: str, host_set: str, make_trace: Callable[..., Path]) -> None:
     found = answer(
-        *("--policy", "lookahead", "--slots", "8", "--format", held, "--tier", tier, "--host", host),
+        *("--policy", "lookahead", "--slots", "8", "--format", held, "--tier", tier, "--host-set", host_set),
         trace=str(make_trace(20)),
     )
-    assert (found["format"], found["parameters"]["tier"], found["parameters"]["host"]) == (held, tier, host)
+    assert (found["format"], found["parameters"]["tier"], found["parameters"]["host_set"]) == (held, tier, host_set)
     assert max(found["floor_ns"], found["link_ns"]) <= found["latency_mean_ns"]
 
 
@@ -469,7 +469,7 @@ def test_values_of_overrides() -> None:
         (["--phase", "encode"], f"--phase encode: {TRACE} is a trace of decode"),
         (["--link", "lifo"], "did you mean 'fifo'?"),
         (["--tier", "tape"], "one of host-pageable, host-pinned, nvme expected"),
-        (["--host", "idle"], "one of eager, graph expected"),
+        (["--host-set", "idle"], "one of eager, graph expected"),
         (["--tier", "nvme", "--link", "priority"], "not simulated for experts on NVMe: fifo expected"),
         (["--compressed-slots", "3"], "together with --home-format"),
         (["--compressed-slots", "-1", "--home-format", "int4"], "--compressed-slots -1: at least 0 expected"),

@@ -19,6 +19,7 @@ def advise(
     vram: Annotated[
         str, typer.Option(help="VRAM for all weights, e.g. 8GiB. KV cache and activations need room beside it.")
     ],
+    host: options.Host = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -69,13 +70,14 @@ def advise(
     warm_up: options.WarmUp = None,
 ) -> None:
     """Recommend a policy and a configuration for a VRAM budget: how fast it is, and what would make it faster."""
+    from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim.advise.advice import advise as answer
     from specmoe.sim.advise.advice import lines, shape_of
     from specmoe.sim.advise.setting import Question
 
     question = Question(
         shape=model or shape_of(trace),
-        profile=profile,
+        profile=machine_name(profile, host),
         vram=parse_bytes("vram", vram),
         trace=trace,
         train=train,

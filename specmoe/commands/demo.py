@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.commands.simulate import show
 
 if TYPE_CHECKING:
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for the report, the plots and the timeline.")] = Path("out/demo"),
+    host: options.Host = None,
     steps: Annotated[int, typer.Option(help="Number of decoded tokens per run.")] = 1500,
 ) -> None:
     """Compare policies for a 128-expert Switch Transformer on an RTX 3090, on recorded routing."""
     from specmoe.files import make_directory
+    from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim import demo as demonstration
     from specmoe.sim.timing.timeline import STEPS, write_timeline
 
     make_directory(out)
-    settings = demonstration.settings()
+    machine = machine_name(demonstration.MACHINE, host)
+    settings = demonstration.settings(machine)
     total = demonstration.runs(settings)
     with console.progress("runs") as bar:
         task = bar.add_task("simulating", total=total)
@@ -31,8 +34,8 @@ def demo(
         def advance(name: str) -> None:
             bar.update(task, advance=1, description=name)
 
-        answers = [demonstration.answer(setting, steps, advance) for setting in settings]
-        sweep = list(demonstration.memory_sweep(steps, advance))
+        answers = [demonstration.answer(setting, steps, advance, machine) for setting in settings]
+        sweep = list(demonstration.memory_sweep(steps, advance, machine))
     last = answers[-1]
     winner = last.winner
     write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from specmoe.hwprofiles.style import Style as KernelStyle
     from specmoe.sim.config import Home
 
-LINKS, TIERS, HOSTS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
+LINKS, TIERS, HOST_SETS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
 
 
 def home_of(tier: str, held: str | None, compressed_slots: int) -> "Home":
@@ -105,6 +105,12 @@ def _profiles() -> Iterable[str]:
     return profile_names()
 
 
+def _hosts() -> Iterable[str]:
+    from specmoe.hwprofiles.catalogue import host_names
+
+    return host_names()
+
+
 def _shapes() -> Iterable[str]:
     from specmoe.hwprofiles.catalogue import shape_names
 
@@ -139,8 +145,8 @@ def _predictors() -> list[str]:
 
 traces, policies, profiles = completing(bundled_traces), completing(_policies), completing(_profiles)
 shapes, formats, predictors = completing(_shapes), completing(_formats), completing(_predictors)
-links, tiers, hosts = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOSTS))  # type: ignore[misc]
-styles = completing(_styles)
+links, tiers, host_sets = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOST_SETS))  # type: ignore[misc]
+styles, hosts = completing(_styles), completing(_hosts)
 devices = completing(lambda: DEVICES)
 
 TRACE = "A bundled trace's name (specmoe traces list) or a trace file."
@@ -164,7 +170,11 @@ STYLE = (
 DENSE = "Format of all weights except experts, e.g. int8. Default: the format in which experts are computed."
 HOME = "Format of experts outside VRAM, e.g. int4. Default: that in VRAM."
 COMPRESSED = "Number of extra VRAM slots that hold experts in the home format (see --home-format)."
-HOST = "Cost of launching kernels: graph (captured CUDA graphs) or eager."
+HOST_SET = "Cost of launching kernels: graph (captured CUDA graphs) or eager."
+HOST = (
+    "Host that the device stands in: a shipped host's name (specmoe profile hosts) or a .toml file. "
+    "Default: the usual host of the device."
+)
 
 Trace = Annotated[str, typer.Argument(help=TRACE, autocompletion=traces)]
 Traces = Annotated[
@@ -183,7 +193,8 @@ Link = Annotated[str, typer.Option(help=LINK, autocompletion=links)]
 Tier = Annotated[str, typer.Option(help=TIER, autocompletion=tiers)]
 HomeFormat = Annotated[str | None, typer.Option(help=HOME, autocompletion=formats)]
 CompressedSlots = Annotated[int, typer.Option(help=COMPRESSED)]
-Host = Annotated[str, typer.Option(help=HOST, autocompletion=hosts)]
+HostSet = Annotated[str, typer.Option(help=HOST_SET, autocompletion=host_sets)]
+Host = Annotated[str | None, typer.Option(help=HOST, autocompletion=hosts)]
 Steps = Annotated[int | None, typer.Option(help="Stop after this many steps. Default: the whole trace.")]
 WarmUp = Annotated[
     int | None,
@@ -221,4 +232,5 @@ LinkList = Annotated[Several, typer.Option(help=LINK + MORE, autocompletion=link
 TierList = Annotated[Several, typer.Option(help=TIER + MORE, autocompletion=tiers)]
 HomeFormatList = Annotated[Several, typer.Option(help=HOME + MORE, autocompletion=formats)]
 CompressedSlotsList = Annotated[Several, typer.Option(help=f"{COMPRESSED} E.g. 0,16.")]
+HostSetList = Annotated[Several, typer.Option(help=HOST_SET + MORE, autocompletion=host_sets)]
 HostList = Annotated[Several, typer.Option(help=HOST + MORE, autocompletion=hosts)]

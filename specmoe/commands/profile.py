@@ -3,140 +3,16 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import several
+from specmoe.commands.measure import joined, measure, range_of, require_place, shown_number
 
 if TYPE_CHECKING:
-    from specmoe.hwprofiles import Format, HardwareProfile, ModelShape
-    from specmoe.hwprofiles.measure.job import Progress
-    from specmoe.units import Dimension
-
-
-def measure(
-    out: Annotated[Path, typer.Option(help="The profile to write, a .toml file.")],
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Models whose experts are timed, comma-separated or repeated: shipped shapes or .toml files. Default: "
-            "switch-base-128 and mixtral-8x7b.",
-            autocompletion=options.shapes,
-        ),
-    ] = None,
-    held: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help="Expert formats to time, comma-separated or repeated: fp32, fp16, bf16, int8, int4. Default: all.",
-            autocompletion=options.formats,
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the profile. Default: made from the device's name.")] = None,
-    visits: Annotated[
-        int, typer.Option(help="Measure this many times; values are medians, ranges hold all visits.", min=1)
-    ] = 1,
-    apart: Annotated[float, typer.Option(help="Seconds between one visit and the next.", min=0)] = 300,
-) -> None:
-    """Measure this machine's CUDA device, PCIe link, disk and host (about 3 minutes; stop other work first)."""
-    _require_torch()
-    from specmoe.hwprofiles import load_shape
-    from specmoe.hwprofiles.measure import job
-    from specmoe.hwprofiles.measure.cuda import cuda_bench
-    from specmoe.hwprofiles.measure.findings import SHAPES
-    from specmoe.hwprofiles.measure.visits import over_visits
-    from specmoe.hwprofiles.profile_file import write_profile
-
-    shapes, formats = [load_shape(one) for one in several(shape) or SHAPES], _formats(several(held))
-    job.require_measurable(shapes)
-    _require_place(out)
-    began, skipped = perf_counter(), []
-
-    with console.progress("parts") as bar:
-        task = bar.add_task("measure", total=None)
-
-        def on_progress(at: "Progress") -> None:
-            bar.update(task, completed=at.done, total=at.total, description=at.what)
-            if at.skipped:
-                skipped.append(at.what)
-
-        bench = cuda_bench()
-        profile = over_visits(lambda: job.measure(shapes, formats, on_progress, bench, name), visits, apart)
-    write_profile(profile, out)
-    _report(profile, out, list(dict.fromkeys(skipped)), perf_counter() - began)
-
-
-def _formats(names: list[str]) -> "list[Format]":
-    from specmoe.errors import InputError, hint
-    from specmoe.hwprofiles.shape import KERNEL_FORMATS
-
-    for name in names:
-        if name not in KERNEL_FORMATS:
-            raise InputError(f"--format {name}: {hint(name, KERNEL_FORMATS)}")
-    return [known for known in KERNEL_FORMATS if not names or known in names]
-
-
-def _require_place(out: Path) -> None:
-    """Refuse before three minutes are spent what could not be written after them."""
-    from specmoe.errors import InputError
-
-    if out.suffix != ".toml":
-        raise InputError(f"{out}: a file name that ends in .toml expected")
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"{out}: a file name in an existing directory expected")
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    from specmoe.errors import MissingExtraError
-
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "torch")
-
-
-def _report(profile: "HardwareProfile", out: Path, skipped: list[str], seconds: float) -> None:
-    from specmoe.hwprofiles.measure.bench import unstable
-
-    shaky = unstable(profile)
-    facts = {"name": profile.name, "title": profile.title, "file": str(out), "seconds": round(seconds, 1)}
-    numbers = {name: quantity.value for name, quantity in profile.quantities.items()}
-    parts = {"machine": dict(profile.machine), "quantities": numbers, "unstable": shaky, "skipped": skipped}
-    if console.printed([facts | parts], [{"name": name, "value": value} for name, value in numbers.items()]):
-        return
-    console.table(_rows(profile, shaky), title=f"{profile.name}: {profile.title}")
-    for why in skipped:
-        console.say(f"not measured: {why}")
-    flagged = f", {len(shaky)} of them unstable: is the machine busy?" if shaky else ""
-    console.say(f"{out}: measured in {seconds:.0f} s{flagged}")
-
-
-def _rows(profile: "HardwareProfile", shaky: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every number, and every curve by its ends."""
-    from specmoe.units import shown
-
-    values = {name: " ".join(shown(q.value, q.unit)).rstrip() for name, q in profile.quantities.items()}
-    for name, points in profile.named_points.items():
-        first, last = ((points.amounts[at], points.times_ns[at]) for at in (0, -1))
-        ends = (f"{' '.join(shown(ns, 'ns'))} for {' '.join(shown(n, points.unit))}" for n, ns in (first, last))
-        values[name] = " .. ".join(ends)
-    return [
-        {"name": name, "measured": value, "range": _range(profile, name), "": "unstable" * (name in shaky)}
-        for name, value in values.items()
-    ]
-
-
-def _range(profile: "HardwareProfile", name: str) -> str:
-    """Range of a number in its unit, or factors of a curve's times; empty if none is known."""
-    if name not in profile.ranges:
-        return ""
-    low, high = profile.ranges[name]
-    if name not in profile:
-        return f"times {low:.3g} .. {high:.3g}"
-    return " .. ".join(_joined(end, profile.quantities[name].unit) for end in (low, high))
+    from specmoe.hwprofiles import HardwareProfile, ModelShape
+    from specmoe.hwprofiles.machines import Host
 
 
 app = console.group("Show, compare and measure hardware profiles; show model shapes.")
@@ -164,16 +40,91 @@ def list_profiles() -> None:
         console.table(rows)
 
 
-@app.command(examples=("specmoe profile show rtx3090", "specmoe profile show mine.toml --csv"))
-def show(name: ProfileName) -> None:
+@app.command("hosts", examples=("specmoe profile hosts", "specmoe profile hosts --json"))
+def list_hosts() -> None:
+    """List the shipped hosts, for --host: link, memory, CPU, launches and waits, disk."""
+    from specmoe.hwprofiles.catalogue import host_names, load_host
+
+    rows = [_host_overview(load_host(name)) for name in host_names()]
+    if not console.printed(rows):
+        console.table(rows)
+
+
+@app.command(
+    examples=(
+        "specmoe profile new --base rtx4090 --set device.vram=48GiB --out mine.toml",
+        "specmoe profile new --base rtx4090 --host laptop-x8 --set device.memory_bandwidth=520GB/s "
+        "--ref 'vendor data sheet' --out mine.toml",
+    )
+)
+def new(
+    out: Annotated[Path, typer.Option(help="The profile to write, a .toml file.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Similar machine, whose numbers are assumed for all that are not given: a shipped profile's name or a "
+            ".toml file. Default: none, so all must be given.",
+            autocompletion=options.profiles,
+        ),
+    ] = None,
+    host: options.Host = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A number of the machine, e.g. device.vram=48GiB. May be repeated."),
+    ] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option(help="Where the given numbers are published. Default: nowhere, so they are assumed."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the profile. Default: that of the file.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the profile. Default: its name.")] = None,
+) -> None:
+    """Write a profile from a spec sheet: numbers that are given, and those of a similar machine for all others."""
+    from specmoe.hwprofiles.catalogue import load_profile, machine_name
+    from specmoe.hwprofiles.profile_file import write_profile
+    from specmoe.hwprofiles.spec_sheet import from_spec_sheet
+
+    require_place(out)
+    values = dict(map(_number, given or []))
+    called = name or out.stem
+    similar = None if base is None else load_profile(machine_name(base, host))
+    profile = from_spec_sheet(called, title or called, values, ref, similar)
+    write_profile(profile, out)
+    assumed = len(profile.assumed())
+    if not console.printed([_overview(profile) | {"file": str(out)}]):
+        console.say(f"{out}: {len(values)} of {len(profile.quantities)} numbers given, {assumed} assumed")
+
+
+def _number(pair: str) -> tuple[str, float]:
+    """A quantity's name and value, in base units, of text such as nvme.bandwidth=7GB/s; raises InputError."""
+    from specmoe.errors import InputError, hint
+    from specmoe.hwprofiles.quantity import QUANTITIES
+    from specmoe.units import quantity
+
+    name, equals, text = pair.partition("=")
+    if not equals:
+        raise InputError(f"--set {pair}: name=value expected")
+    if name not in QUANTITIES:
+        raise InputError(f"--set {pair}: {name}: no such quantity: {hint(name, QUANTITIES)}")
+    return name, quantity(f"--set {pair}", name, text, QUANTITIES[name])
+
+
+@app.command(examples=("specmoe profile show rtx3090 --host laptop-x8", "specmoe profile show mine.toml --csv"))
+def show(name: ProfileName, host: options.Host = None) -> None:
     """Show every number of a profile with its source, and its fitted curves beside the measurements."""
-    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.catalogue import load_profile, machine_name
     from specmoe.hwprofiles.fit import fit_rows
 
-    profile = load_profile(name)
+    profile = load_profile(machine_name(name, host))
     fits = [row._asdict() | {"error": row.error} for row in fit_rows(profile)]
     quantities = {name: dataclasses.asdict(quantity) for name, quantity in profile.quantities.items()}
-    facts = {"name": profile.name, "title": profile.title, "hash": profile.hash, "assumed": profile.assumed()}
+    facts = {
+        "name": profile.name,
+        "title": profile.title,
+        "host": profile.host,
+        "hash": profile.hash,
+        "assumed": profile.assumed(),
+    }
     ranges = {name: list(bounds) for name, bounds in profile.ranges.items()}
     parts = {"machine": dict(profile.machine), "calibration": _calibration(profile), "ranges": ranges}
     shares = _share_rows()
@@ -182,7 +133,7 @@ def show(name: ProfileName) -> None:
         return
     rows = [_quantity_row(profile, name) for name in profile.quantities]
     console.table(rows, title=f"{profile.name}: {profile.title}")
-    factors = [{"curve": name, "range": _range(profile, name)} for name in profile.ranges if name not in profile]
+    factors = [{"curve": name, "range": range_of(profile, name)} for name in profile.ranges if name not in profile]
     if factors:
         console.table(factors, title="Ranges of measured curves, as factors of all their times")
     console.table([_share_row(row) for row in shares], title="Shares of these numbers that fused kernels reach")
@@ -249,12 +200,24 @@ def _overview(profile: "HardwareProfile") -> dict[str, Any]:
     return {
         "name": profile.name,
         "title": profile.title,
+        "host": profile.host or "",
         "vram_gib": round(profile["device.vram"] / 2**30, 1),
         "pinned_gb_s": round(profile.plateau("host_to_device.pinned") / 1e9, 1),
         "memory_gb_s": round(profile["device.memory_bandwidth"] / 1e9),
         "numbers": len(profile.quantities),
         "assumed": len(profile.assumed()),
     }
+
+
+def _host_overview(host: "Host") -> dict[str, Any]:
+    from specmoe.hwprofiles.profile import plateau_of
+
+    rates = {
+        name: round(plateau_of(copy, host.quantities, host.points) / 1e9, 1)
+        for name, copy in (("pinned_gb_s", "host_to_device.pinned"), ("pageable_gb_s", "host_to_device.pageable"))
+    }
+    link = {name: round(host.quantities[f"link.{name}"].value) for name in ("generation", "lanes")}
+    return {"name": host.name, "title": host.title, **link, **rates, "measured_with": host.measured_with or ""}
 
 
 def _show_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -310,37 +273,27 @@ def _share_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _quantity_row(profile: "HardwareProfile", name: str) -> dict[str, str]:
     quantity = profile.quantities[name]
-    value, unit = _shown(quantity.value, quantity.unit)
-    shown = {"name": name, "value": value, "unit": unit, "range": _range(profile, name)}
+    value, unit = shown_number(quantity.value, quantity.unit)
+    shown = {"name": name, "value": value, "unit": unit, "range": range_of(profile, name)}
     return shown | {"source": quantity.source, "ref": quantity.ref}
-
-
-def _shown(value: float | None, unit: "Dimension") -> tuple[str, str]:
-    from specmoe.units import shown
-
-    return ("-", "") if value is None else shown(value, unit)
-
-
-def _joined(value: float | None, unit: "Dimension") -> str:
-    return " ".join(_shown(value, unit)).rstrip()
 
 
 def _fit_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "what": row["what"],
         "at": row["at"],
-        "measured": _joined(row["measured_ns"], "ns"),
-        "profile": _joined(row["model_ns"], "ns"),
+        "measured": joined(row["measured_ns"], "ns"),
+        "profile": joined(row["model_ns"], "ns"),
         "error": f"{row['error']:+.2%}",
     }
 
 
 def _diff_row(row: dict[str, Any], first: str, second: str) -> dict[str, str]:
-    values = {name: _joined(row[side], row["unit"]) for name, side in ((first, "first"), (second, "second"))}
+    values = {name: joined(row[side], row["unit"]) for name, side in ((first, "first"), (second, "second"))}
     return {"name": row["name"], **values, "ratio": "-" if row["ratio"] is None else f"{row['ratio']:.3g}"}
 
 
 def _refit_row(profile: "HardwareProfile", name: str, value: float) -> dict[str, str]:
     unit = profile.quantities[name].unit
     both = {"file": profile[name], "fitted": value}
-    return {"name": name} | {place: _joined(number, unit) for place, number in both.items()}
+    return {"name": name} | {place: joined(number, unit) for place, number in both.items()}

@@ -38,11 +38,12 @@ def public(
             "tokens_per_second, if there, is the measured value. Default: the list that comes with specmoe."
         ),
     ] = None,
+    host: options.Host = None,
 ) -> None:
     """Predict tokens per second that others published, and compare."""
     from specmoe.sim.reproduce.public import read_rows, reproduce
 
-    made = reproduce(read_rows(rows))
+    made = reproduce(read_rows(rows), host)
     if not console.printed(made):
         notes = list(dict.fromkeys(one["reason"] for one in made if one["reason"]))
         console.table([_shown(one, notes) for one in made])

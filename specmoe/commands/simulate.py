@@ -10,7 +10,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import (
-    HOSTS,
+    HOST_SETS,
     LINKS,
     choice,
     format_named,
@@ -32,6 +32,7 @@ def simulate(
     trace: options.Trace,
     policy: options.Policies,
     profile: options.Profile = "rtx3090",
+    host: options.Host = None,
     shape: options.Shape = None,
     phase: Annotated[str | None, typer.Option(help="Require a trace of this phase: decode or encode.")] = None,
     slots: options.Slots = None,
@@ -44,7 +45,7 @@ def simulate(
     tier: options.Tier = "host-pinned",
     home_format: options.HomeFormat = None,
     compressed_slots: options.CompressedSlots = 0,
-    host: options.Host = "graph",
+    host_set: options.HostSet = "graph",
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
@@ -77,6 +78,7 @@ def simulate(
     timeline_steps: Annotated[int | None, typer.Option(help="Steps in the timeline. Default: 200.")] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
+    from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.run import Scenario
@@ -86,7 +88,7 @@ def simulate(
     shown = _timeline(timeline, timeline_policy, timeline_steps, names)
     config = RunConfig(
         trace=trace,
-        profile=profile,
+        profile=machine_name(profile, host),
         shape=shape,
         format=format_named("format", format),
         style=style_named(style),
@@ -99,7 +101,7 @@ def simulate(
         staggered=not aligned,
         link=choice("link", link, LINKS),
         home=home_of(tier, home_format, compressed_slots),
-        host_set=choice("host", host, HOSTS),
+        host_set=choice("host-set", host_set, HOST_SETS),
         train=train,
         settings=tuple(dict(map(parse_override, override or [])).items()),
     )

@@ -39,6 +39,7 @@ def sweep(
     batch: options.BatchList = None,
     format: options.FormatList = None,  # noqa: A002  # the option's name
     profile: options.ProfileList = None,
+    host: options.HostList = None,
     shape: options.ShapeList = None,
     style: options.StyleList = None,
     dense_format: options.DenseFormatList = None,
@@ -46,7 +47,7 @@ def sweep(
     tier: options.TierList = None,
     home_format: options.HomeFormatList = None,
     compressed_slots: options.CompressedSlotsList = None,
-    host: options.HostList = None,
+    host_set: options.HostSetList = None,
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
@@ -85,9 +86,9 @@ def sweep(
     from specmoe.sim.sweep.summary import digest
 
     choices = _choices(
-        {"trace": trace, "profile": profile, "shape": shape},
+        {"trace": trace, "profile": profile, "host": host, "shape": shape},
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
-        | {"home-format": home_format, "compressed-slots": compressed_slots, "host": host}
+        | {"home-format": home_format, "compressed-slots": compressed_slots, "host-set": host_set}
         | {"style": style, "dense-format": dense_format},
         {
             "steps": steps,

@@ -1,14 +1,19 @@
-"""Lookup of profiles and model shapes: bundled ones by name, others by the path of a TOML file."""
+"""Lookup of profiles, hosts and model shapes: bundled ones by name, others by the path of a TOML file.
+
+A machine is named by its device, which stands in its usual host, or by both: `rtx3090+laptop-x8`.
+"""
 
 from importlib.resources import files
 from pathlib import Path
 
 from specmoe.errors import InputError, hint
+from specmoe.hwprofiles.machines import Host, paired
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.profile_file import read_profile
+from specmoe.hwprofiles.profile_file import read_host, read_profile
 from specmoe.hwprofiles.shape import ModelShape, read_shape
 
 SUFFIX = ".toml"
+BESIDE = "+"  # between a device and its host
 
 
 def profile_names() -> tuple[str, ...]:
@@ -21,9 +26,36 @@ def shape_names() -> tuple[str, ...]:
     return _names("shapes")
 
 
+def host_names() -> tuple[str, ...]:
+    """Sorted names of the bundled hosts."""
+    return _names("hosts")
+
+
+def load_host(name: str) -> Host:
+    """Load a bundled host by name, or a .toml file by path; raises InputError if there is none or it is invalid."""
+    return read_host(_find("hosts", "host", name))
+
+
+def machine_name(device: str, host: str | None) -> str:
+    """Name of a device in a host, or in its usual one if there is no other."""
+    return device if host is None else f"{device}{BESIDE}{host}"
+
+
 def load_profile(name: str) -> HardwareProfile:
-    """Load a bundled profile by name, or a .toml file by path; raises InputError if there is none or it is invalid."""
-    return read_profile(_find("profiles", "profile", name))
+    """Load a machine: a bundled profile by name or a .toml file by path, each with `+` and a host or without.
+
+    Raises InputError if there is no such device or host, or if it is invalid.
+    """
+    device, host = _parts(name)
+    profile = read_profile(_find("profiles", "profile", device))
+    host = host or profile.usual_host
+    return profile if host is None else paired(profile, load_host(host))
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """Device and host of a machine's name; a file may have any name."""
+    device, beside, host = name.rpartition(BESIDE)
+    return (name, None) if not beside or Path(name).exists() else (device, host)
 
 
 def load_shape(name: str) -> ModelShape:

@@ -263,11 +263,11 @@ class Costs:
     def warnings(self) -> tuple[str, ...]:
         """One line per part that was not measured on a measured profile or is outside its measured or fitted range.
 
-        A last one is about a missed calibration target.
+        The last ones are about a missed calibration target and a fit that another host has left.
         """
-        calibration = self.profile.calibration
+        calibration, name = self.profile.calibration, self.profile.name
         short = calibration.shortfall if calibration else None
-        return (*self._extrapolations, f"{self.profile.name}: {short}") if short else self._extrapolations
+        return (*self._extrapolations, *(f"{name}: {about}" for about in (short, self.profile.note) if about))
 
     @cached_property
     def _extrapolations(self) -> tuple[str, ...]:

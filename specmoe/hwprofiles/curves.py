@@ -7,7 +7,7 @@ as sizes grow; times of kernels may fall from one number of tokens to the next, 
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -53,6 +53,17 @@ class Points:
     def factors(self) -> Bounds | None:
         """Least and largest plausible factor of all times; None if no range is known."""
         return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def times(self, factor: float) -> "Points":
+        """The points with all times multiplied, and no range any more; the points themselves if the factor is 1."""
+        if factor == 1:
+            return self
+        times = tuple(max(1, round(time * factor)) for time in self.times_ns)
+        return replace(self, times_ns=times, low=None, high=None)
+
+    def not_below(self, least_ns: float) -> "Points":
+        """The points with no time below `least_ns`."""
+        return replace(self, times_ns=tuple(max(round(least_ns), time) for time in self.times_ns))
 
     @property
     def evidence(self) -> Evidence:

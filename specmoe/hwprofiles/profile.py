@@ -16,6 +16,7 @@ from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
 from specmoe.hwprofiles.quantity import (
     CONTENTION,
+    COPIES,
     EXPANSIONS,
     INTERFERENCE,
     QUANTITIES,
@@ -28,7 +29,6 @@ from specmoe.hwprofiles.quantity import (
 )
 from specmoe.hwprofiles.shape import ComputeFormat, Format, Phase
 from specmoe.hwprofiles.style import Kernel
-from specmoe.units import WHOLE
 
 TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
 TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells
@@ -142,6 +142,9 @@ class HardwareProfile:
     machine: Mapping[str, Fact] = field(default_factory=dict)  # facts about the measured machine
     expert_speed: float = 1.0  # multiplies the roofline rates of experts; measured curves have it already
     dense_speed: float = 1.0  # likewise, of everything except experts
+    usual_host: str | None = None  # of a device without the numbers of a host
+    host: str | None = None  # of a device together with that host's numbers
+    note: str | None = None  # warning for every result
     cpu_curves: tuple[CpuCurve, ...] = ()
 
     def __getitem__(self, name: str) -> float:
@@ -177,10 +180,7 @@ class HardwareProfile:
 
     def plateau(self, copy: str) -> float:
         """Bytes per second of large copies: the bandwidth, or the rate of the largest measured copy."""
-        if f"{copy}.points" not in self.points:
-            return self[f"{copy}.bandwidth"]
-        points = self.points[f"{copy}.points"]
-        return points.amounts[-1] / points.times_ns[-1] * 1e9
+        return plateau_of(copy, self.quantities, self.points)
 
     def with_plateau(self, copy: str, rate: float) -> "HardwareProfile":
         """Copy of the profile with another bandwidth for large copies, which becomes `assumed`; the latency stays.
@@ -262,17 +262,21 @@ class HardwareProfile:
         for name in values:
             if name not in (known := self.ranges):
                 raise InputError(f"profile {self.name}: {name}: no range is known: {hint(name, known)}")
-        drawn = {
-            name: _drawn(self.quantities[name], value) for name, value in values.items() if name in self.quantities
-        }
+        drawn = {name: self.quantities[name].at(value) for name, value in values.items() if name in self}
         machine = dataclasses.replace(self, quantities={**self.quantities, **drawn})
-        points = {name: _stretched(self.points[name], values.get(name, 1)) for name in self.points}
+        points = {name: points.times(values.get(name, 1)) for name, points in self.points.items()}
+        for name in (f"{copy}.points" for copy in COPIES if f"{copy}.points" in points):
+            points[name] = points[name].not_below(machine[name.replace(".points", ".latency")])
+
+        def timed(curve: Timed) -> Timed:
+            return dataclasses.replace(curve, points=curve.points.times(values.get(curve_name(curve), 1)))
+
         return dataclasses.replace(
             machine,
-            points={name: _not_below(machine, name, points[name]) for name in points},
-            expert_curves=tuple(_with_factor(curve, values) for curve in self.expert_curves),
-            dense_curves=tuple(_with_factor(curve, values) for curve in self.dense_curves),
-            cpu_curves=tuple(_with_factor(curve, values) for curve in self.cpu_curves),
+            points=points,
+            expert_curves=tuple(map(timed, self.expert_curves)),
+            dense_curves=tuple(map(timed, self.dense_curves)),
+            cpu_curves=tuple(map(timed, self.cpu_curves)),
         )
 
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> "HardwareProfile":
@@ -310,6 +314,14 @@ class HardwareProfile:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def plateau_of(copy: str, quantities: Mapping[str, Quantity], points: Mapping[str, Points]) -> float:
+    """Bytes per second of large copies: the bandwidth, or the rate of the largest measured copy."""
+    if f"{copy}.points" not in points:
+        return quantities[f"{copy}.bandwidth"].value
+    curve = points[f"{copy}.points"]
+    return curve.amounts[-1] / curve.times_ns[-1] * 1e9
+
+
 def _beyond(what: str, error: float, most: float) -> str:
     return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
 
@@ -323,31 +335,6 @@ def curve_name(curve: AnyCurve) -> str:
     """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
     facts = (value for name, value in curve.named.items() if name != "gated")
     return " ".join([CURVE_TABLES[type(curve)], *map(str, facts)])
-
-
-def _drawn(quantity: Quantity, value: float) -> Quantity:
-    whole = round(value) if quantity.unit in WHOLE else value
-    return dataclasses.replace(quantity, value=whole, low=None, high=None)
-
-
-def _stretched(points: Points, factor: float) -> Points:
-    if factor == 1:
-        return points
-    times = tuple(max(1, round(time * factor)) for time in points.times_ns)
-    return dataclasses.replace(points, times_ns=times, low=None, high=None)
-
-
-def _not_below(profile: HardwareProfile, name: str, points: Points) -> Points:
-    """Points of a copy's curve, none below its latency, which may be drawn too."""
-    latency = f"{name.removesuffix('.points')}.latency"
-    if not name.endswith(".points") or latency not in profile or points.times_ns[0] >= profile[latency]:
-        return points
-    times = tuple(max(profile.ns(latency), time) for time in points.times_ns)
-    return dataclasses.replace(points, times_ns=times)
-
-
-def _with_factor(curve: Timed, values: Mapping[str, float]) -> Timed:
-    return dataclasses.replace(curve, points=_stretched(curve.points, values.get(curve_name(curve), 1)))
 
 
 def _identity(curve: DenseCurve | CpuCurve) -> str:

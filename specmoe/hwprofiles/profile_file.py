@@ -7,17 +7,20 @@ Writing keeps all digits: a number, or a column of points, is written in the uni
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from specmoe.errors import hint
 from specmoe.files import read_toml, replacing
+from specmoe.hwprofiles.curve_tables import read_cpu_curves, read_dense_curves, read_expert_curves
 from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
-from specmoe.hwprofiles.profile import Calibration, CpuCurve, DenseCurve, DensePart, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.machines import Host
+from specmoe.hwprofiles.profile import AnyCurve, Calibration, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import (
     BOUNDS,
     COPIES,
+    LINKS,
     OPTIONAL,
     POINTS,
     QUANTITIES,
@@ -27,51 +30,27 @@ from specmoe.hwprofiles.quantity import (
     TILES,
     Quantity,
     in_base,
+    owner_of,
     read_quantity,
 )
-from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Phase
-from specmoe.hwprofiles.style import Kernel
-from specmoe.toml import Place, read_record, require_names
+from specmoe.hwprofiles.shape import FORMATS
+from specmoe.toml import Place, read_record
 from specmoe.units import SHOWN, UNITS, Dimension
 
-Kind = Literal["size", "size or 0", "switch"]
-Curve = TypeVar("Curve", ExpertCurve, DenseCurve, CpuCurve)
-
-_EXPECTED: dict[Kind, str] = {
-    "size": "a whole number above 0",
-    "size or 0": "a whole number, 0 or more,",
-    "switch": "true or false",
-}
-_EXPERT: dict[str, Kind | tuple[str, ...]] = {
-    "d_model": "size",
-    "d_ff": "size",
-    "gated": "switch",
-    "format": FORMATS,
-}
-_LAUNCH: dict[str, Kind | tuple[str, ...]] = {"kernel": get_args(Kernel), "experts": "size"}  # optional
-_CPU: dict[str, Kind | tuple[str, ...]] = {**_EXPERT, "threads": "size"}
-_DENSE: dict[str, Kind | tuple[str, ...]] = {
-    "part": get_args(DensePart),
-    "phase": get_args(Phase),
-    "d_model": "size",
-    "parameters": "size",
-    "format": get_args(ComputeFormat),
-    "context": "size or 0",
-}
-
-
+Part = Literal["device", "host"]
 _TEXTS = ("name", "title")
-_NOT_LEAVES = (*_TEXTS, "fitted_by", "machine", "calibration", "expert_curve", "dense_curve", "cpu_curve")
+_OF_OTHERS: dict[Part, tuple[str, ...]] = {  # fields that a part's file may not have, besides others' quantities
+    "device": ("cpu_curve", "measured_with", "host_name"),
+    "host": ("usual_host", "host_name", "fitted_by", "calibration", "expert_curve", "dense_curve"),
+}
+_NOT_LEAVES = (*_TEXTS, "machine", "measured_with", *(name for name in _OF_OTHERS["host"]), "cpu_curve")
 _LEAVES = {**QUANTITIES, **POINTS}
 
 
 def read_profile(path: Path) -> HardwareProfile:
-    """Read a profile; raises InputError with file, field and expected value."""
+    """Read a whole machine, or a device that names its usual host; raises InputError with file, field and remedy."""
     place, table = Place(str(path)), read_toml(path)
-    leaves = dict(_leaves(place, {name: part for name, part in table.items() if name not in _NOT_LEAVES}))
-    quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
-    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
-    _require_complete(place, table, quantities, points)
+    quantities, points = _numbers(place, table, "device" if "usual_host" in table else None)
     return HardwareProfile(
         name=_text(place, table, "name"),
         title=_text(place, table, "title"),
@@ -82,66 +61,53 @@ def read_profile(path: Path) -> HardwareProfile:
         dense_curves=read_dense_curves(place / "dense_curve", table.get("dense_curve", [])),
         calibration=_calibration(place, table),
         machine=_machine(place / "machine", table.get("machine", {})),
-        cpu_curves=_read_curves(CpuCurve, _CPU, place / "cpu_curve", table.get("cpu_curve", [])),
+        cpu_curves=read_cpu_curves(place / "cpu_curve", table.get("cpu_curve", [])),
+        usual_host=_optional_text(place, table, "usual_host"),
+        host=_optional_text(place, table, "host_name"),
     )
+
+
+def read_host(path: Path) -> Host:
+    """Read a host; raises InputError with file, field and expected value."""
+    place, table = Place(str(path)), read_toml(path)
+    quantities, points = _numbers(place, table, "host")
+    return Host(
+        name=_text(place, table, "name"),
+        title=_text(place, table, "title"),
+        quantities=quantities,
+        points=points,
+        cpu_curves=read_cpu_curves(place / "cpu_curve", table.get("cpu_curve", [])),
+        machine=_machine(place / "machine", table.get("machine", {})),
+        measured_with=_optional_text(place, table, "measured_with"),
+    )
+
+
+def _numbers(place: Place, table: dict[str, Any], part: Part | None) -> tuple[dict[str, Quantity], dict[str, Points]]:
+    """Quantities and points of a file, of a whole machine (None) or of a part; raises InputError for others'."""
+    if part is not None:
+        _refuse_others(place, part, (name for name in table if name in _OF_OTHERS[part]))
+    leaves = dict(_leaves(place, {name: table[name] for name in table if name not in _NOT_LEAVES}))
+    if part is not None:
+        _refuse_others(place, part, (name for name in leaves if owner_of(name) not in (part, "either")))
+    if part is None and leaves and not any(owner_of(name) == "device" for name in leaves):
+        raise place.wrong("a host, not a profile: give it with --host")
+    quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
+    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
+    _require_complete(place, table, quantities, points, part)
+    return quantities, points
+
+
+def _refuse_others(place: Place, part: Part, others: Iterable[str]) -> None:
+    """Raise InputError for the first of the names that a part's file may not have."""
+    other = "host" if part == "device" else "device"
+    for name in others:
+        raise (place / name).wrong(f"a {other}'s field in a {part}'s file: it belongs in the {other}'s own")
 
 
 def write_profile(profile: HardwareProfile, path: Path) -> None:
     """Write a profile atomically; raises InputError if the file cannot be written."""
     with replacing(path) as fresh:
         fresh.write_text(to_toml(profile), encoding="utf-8")
-
-
-def read_expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
-    """Read all [[expert_curve]] tables; raises InputError with place and expected value."""
-    return _read_curves(ExpertCurve, _EXPERT, place, tables)
-
-
-def read_dense_curves(place: Place, tables: object) -> tuple[DenseCurve, ...]:
-    """Read all [[dense_curve]] tables; raises InputError with place and expected value."""
-    curves = _read_curves(DenseCurve, _DENSE, place, tables)
-    for at, curve in enumerate(curves):
-        if (curve.part == "before") != (curve.context > 0):
-            expected = "more than 0 of what is before a router" if curve.part == "before" else f"0 of a {curve.part}"
-            raise (place / f"{at}.context").wrong(f"{curve.context}: {expected} expected")
-    return curves
-
-
-def _read_curves(
-    cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: Place, tables: object
-) -> tuple[Curve, ...]:
-    if not isinstance(tables, list):
-        raise place.wrong(f"an array of tables, [[{place.field}]], expected")
-    curves = [_read_curve(cls, fields, place / str(at), table) for at, table in enumerate(tables)]
-    for at, curve in enumerate(curves):
-        if any(_same(curve, other) for other in curves[:at]):
-            raise (place / str(at)).wrong("a second curve of this kind: one of each expected")
-    return tuple(curves)
-
-
-def _read_curve(cls: type[Curve], fields: dict[str, Kind | tuple[str, ...]], place: Place, table: object) -> Curve:
-    optional = _LAUNCH if cls is ExpertCurve else {}
-    found = require_names(place, table, (*fields, "points"), optional)
-    for name, wanted in {**fields, **optional}.items():
-        if name in found:
-            _require_value(place / name, found[name], wanted)
-    return cls(**{**found, "points": _token_points(place / "points", found["points"])})
-
-
-def _token_points(place: Place, table: object) -> Points:
-    return require_distinct(place, read_points(place, table, "token"))
-
-
-def _require_value(place: Place, value: Any, wanted: Kind | tuple[str, ...]) -> None:
-    if isinstance(wanted, tuple):
-        if value not in wanted:
-            raise place.wrong(f"{value!r}: {hint(str(value), wanted)}")
-    elif type(value) is not (bool if wanted == "switch" else int) or value < (wanted == "size"):
-        raise place.wrong(f"{value!r}: {_EXPECTED[wanted]} expected")
-
-
-def _same(one: Curve, other: Curve) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in vars(one) if name != "points")
 
 
 def _leaves(place: Place, table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -174,17 +140,38 @@ def _points(place: Place, name: str, table: object) -> Points:
     return require_rising(place / name, points) if name.endswith(".points") else points
 
 
+def missing_fields(
+    quantities: Mapping[str, Quantity], points: Mapping[str, Points], part: Part | None = None
+) -> list[str]:
+    """Names that a whole machine (None), or a part of one, lacks."""
+    copies = _copies(quantities, points, part)
+    needed = [name for name in REQUIRED if name.removesuffix(".latency") not in COPIES and _is_needed(name, part)]
+    numbers = [*needed, *(f"{copy}.latency" for copy in copies)]
+    lines = [f"{copy}.bandwidth" for copy in copies if f"{copy}.points" not in points]
+    return [name for name in (*numbers, *lines) if name not in quantities]
+
+
+def _copies(quantities: Mapping[str, Quantity], points: Mapping[str, Points], part: Part | None) -> list[str]:
+    """Kinds of copies that a part's file has or must have."""
+    known = (*quantities, *points)
+    return [copy for copy in COPIES if _is_needed(copy, part) or any(name.startswith(f"{copy}.") for name in known)]
+
+
 def _require_complete(
-    place: Place, table: dict[str, Any], quantities: dict[str, Quantity], points: dict[str, Points]
+    place: Place,
+    table: dict[str, Any],
+    quantities: dict[str, Quantity],
+    points: dict[str, Points],
+    part: Part | None,
 ) -> None:
-    numbers = [name for name in REQUIRED if name not in quantities]
-    lines = [f"{copy}.bandwidth" for copy in COPIES if f"{copy}.points" not in points]
-    missing = [*(name for name in _TEXTS if name not in table), *numbers, *(n for n in lines if n not in quantities)]
+    numbers, copies = missing_fields(quantities, points, part), _copies(quantities, points, part)
+    missing = [*(name for name in _TEXTS if name not in table), *numbers]
     if len(missing) > 1:
         raise place.wrong(f"{len(missing)} fields missing: {', '.join(missing)}")
     for name in numbers:
-        raise (place / name).wrong("missing: value, unit, source and ref expected")
-    for copy in COPIES:
+        if not name.endswith(".bandwidth"):
+            raise (place / name).wrong("missing: value, unit, source and ref expected")
+    for copy in copies:
         line, curve = f"{copy}.bandwidth", f"{copy}.points"
         if (line in quantities) == (curve in points):
             raise (place / copy).wrong("either bandwidth or points expected, one of the two")
@@ -193,6 +180,12 @@ def _require_complete(
         if name not in quantities and any(other in quantities for other in tiles):
             raise (place / name).wrong(f"missing: all of {TILES} or none expected")
     _require_whole_cpu(place, quantities, points)
+
+
+def _is_needed(name: str, part: Part | None) -> bool:
+    """Whether every file of a part needs a required name; copies that device and host limit are the host's at least."""
+    owner = owner_of(name)
+    return part is None or owner == part or (owner == "either" and not (part == "device" and name in LINKS))
 
 
 def _require_whole_cpu(place: Place, quantities: dict[str, Quantity], points: dict[str, Points]) -> None:
@@ -225,8 +218,12 @@ def _machine(place: Place, facts: object) -> dict[str, Fact]:
     return facts
 
 
+def _optional_text(place: Place, table: dict[str, Any], name: str) -> str | None:
+    return _text(place, table, name) if name in table else None
+
+
 def _fitted_by(place: Place, table: dict[str, Any]) -> str | None:
-    name = _text(place, table, "fitted_by") if "fitted_by" in table else None
+    name = _optional_text(place, table, "fitted_by")
     if name is not None and name not in SYSTEM_FITS:
         raise (place / "fitted_by").wrong(f"{name!r}: {hint(name, SYSTEM_FITS)}")
     return name
@@ -254,6 +251,7 @@ def to_toml(profile: HardwareProfile) -> str:
 
 def _texts(profile: HardwareProfile) -> str:
     texts = {"name": profile.name, "title": profile.title, "fitted_by": profile.fitted_by}
+    texts |= {"usual_host": profile.usual_host, "host_name": profile.host}
     return _lines({name: text for name, text in texts.items() if text is not None})
 
 
@@ -272,7 +270,7 @@ def _group(profile: HardwareProfile, group: str) -> Iterator[str]:
             yield f"[{name}]\n{_points_text(points)}"
 
 
-def _curve_text(name: str, curve: ExpertCurve | DenseCurve | CpuCurve) -> str:
+def _curve_text(name: str, curve: AnyCurve) -> str:
     return f"[[{name}]]\n{_lines(curve.named)}\n[{name}.points]\n{_points_text(curve.points)}"
 
 

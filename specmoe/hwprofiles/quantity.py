@@ -56,6 +56,10 @@ cpu.slows_copy                  share by which such a copy takes longer while th
 A quantity may have `low` and `high` in its unit, low <= value <= high: what disagreeing sources, an unknown host or
 repeated measurements leave open. Points and curves may have them as factors of all their times, low <= 1 <= high.
 
+What belongs to a device and what to its host says the table `OWNERS`. A file of a device has `usual_host`, the name of
+the host whose numbers complete it; a file of a host may have `measured_with`, the device that its numbers were measured
+or fitted with; a file of a whole machine, as `specmoe profile measure` writes it, has neither (see `machines`).
+
 A profile also has `name` and `title`, and optionally
 
 fitted_by                       one of SYSTEM_FITS
@@ -75,8 +79,8 @@ A curve takes precedence over the roofline for its shape, and corrects the roofl
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from specmoe.errors import hint
@@ -96,6 +100,21 @@ OF_SOURCE: dict[Source, Evidence] = {
 
 
 Bounds = tuple[float, float]
+
+Owner = Literal["device", "host", "either"]
+OWNERS: dict[str, Owner] = {  # by the beginning of a name, the longest that fits; all others are the device's
+    "link.generation": "either",  # of a machine the lower one
+    "link.lanes": "either",
+    "link.contention": "either",
+    "host_to_device.pinned": "either",  # of a machine all numbers of the slower one
+    "device_to_host": "either",
+    "host_to_device.pageable": "host",
+    "allocation": "host",
+    "nvme": "host",
+    "host": "host",
+    "cpu": "host",
+}
+LINKS = ("host_to_device.pinned", "device_to_host")  # copies that device and host both limit
 
 COPIES = ("host_to_device.pinned", "host_to_device.pageable", "device_to_host", "device_copy", "allocation", "nvme")
 GEMMS = ("gemm.fp32", "gemm.fp16", "gemm.bf16")
@@ -168,10 +187,26 @@ class Quantity:
         """Least and largest plausible value, in the base unit; None if no range is known."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
+    def at(self, value: float) -> "Quantity":
+        """The quantity with a value out of its range, and no range any more."""
+        return replace(self, value=round(value) if self.unit in WHOLE else value, low=None, high=None)
+
     @property
     def evidence(self) -> Evidence:
         """Evidence of a result that uses this number."""
         return OF_SOURCE[self.source]
+
+
+def owner_of(name: str) -> Owner:
+    """Whose a quantity is: the device's, the host's, or that of either, which limit each other."""
+    return next((OWNERS[start] for start in _beginnings(name) if start in OWNERS), "device")
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    """The name and what is left of it without its last parts."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 def weakest(evidence: Iterable[Evidence]) -> Evidence:

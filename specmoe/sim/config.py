@@ -44,7 +44,8 @@ class RunConfig:
     """One run: which trace, policy, machine and model, and what is changed of them.
 
     `shape` is by default that of the trace's own model if it is shipped, else switch-base-128.
-    `profile` is a shipped name, the path of a TOML file, or a profile itself. `slots` are experts that VRAM holds and
+    `profile` is a shipped name or the path of a TOML file, of a device in its usual host or with another one
+    (rtx3090+laptop-x8), or a profile itself. `slots` are experts that VRAM holds and
     `vram` bytes for all weights (the dense ones come first); with neither, the whole device is used. `padded`: kernels
     exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
     are learnt from. `warm_up` is the number of first steps that figures leave out (default: see
@@ -115,7 +116,7 @@ class RunConfig:
             "train",
         )
         at, held, compressed = self.home
-        own = {"profile": profile, "host": self.host_set, "dense_format": self.dense_format}
+        own = {"profile": profile, "host_set": self.host_set, "dense_format": self.dense_format}
         own["style"] = None if self.style is None else str(self.style)
         home = {"tier": at, "home_format": held, "compressed_slots": compressed}
         changed = {"settings": dict(self.settings), "scales": dict(self.scales)}

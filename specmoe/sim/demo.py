@@ -16,6 +16,7 @@ from specmoe.sim.memory import DECODER_SHARE
 from specmoe.sim.run import Run, Scenario
 from specmoe.summary import summary
 
+MACHINE = "rtx3090"
 TRACE = "switch-mini-128/decode/test"
 GIB = 1 << 30
 BUDGETS_GIB = (1, 2, 4, 8, 12)
@@ -58,9 +59,9 @@ class Answer(NamedTuple):
     winner: Run
 
 
-def settings() -> list[Setting]:
+def settings(machine: str = MACHINE) -> list[Setting]:
     """Two settings: the whole model in fp32 on 24 GiB, and fp16 with 4 GiB left for experts."""
-    whole = Scenario(RunConfig(TRACE, format="fp32", steps=1))
+    whole = Scenario(RunConfig(TRACE, profile=machine, format="fp32", steps=1))
     left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
     return [
         Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
@@ -73,9 +74,11 @@ def runs(settings: list[Setting]) -> int:
     return len(settings) * len(COMPARED) + len(BUDGETS_GIB) * len(SWEPT)
 
 
-def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Answer:
+def answer(
+    setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
+) -> Answer:
     """Simulate the policies `COMPARED` in one setting."""
-    scenario = Scenario(RunConfig(TRACE, format=setting.format, slots=1, steps=steps))
+    scenario = Scenario(RunConfig(TRACE, profile=machine, format=setting.format, slots=1, steps=steps))
     slots = slots_of(scenario, setting.expert_bytes)
     runs = {}
     for name in COMPARED:
@@ -87,9 +90,11 @@ def answer(setting: Setting, steps: int, on_policy: Callable[[str], object] = la
     return Answer(setting, runs, summaries, reason(summaries, lead), runs[lead.best.policy])
 
 
-def memory_sweep(steps: int, on_policy: Callable[[str], object] = lambda name: None) -> Iterator[RunResult]:
+def memory_sweep(
+    steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
+) -> Iterator[RunResult]:
     """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
-    scenario = Scenario(RunConfig(TRACE, format="fp16", slots=1, steps=steps))
+    scenario = Scenario(RunConfig(TRACE, profile=machine, format="fp16", slots=1, steps=steps))
     for budget in BUDGETS_GIB:
         for name in SWEPT:
             yield scenario.run(name, slots_of(scenario, budget * GIB)).result

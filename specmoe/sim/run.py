@@ -361,7 +361,7 @@ class Scenario:
             "link": config.link,
             **home,
             **asked,
-            "host": config.host_set,
+            "host_set": config.host_set,
             **predicting,
             "set": list(self.overridden),
         }
@@ -372,6 +372,7 @@ class Scenario:
             policy=chosen.name,
             parameters=_parameters(chosen) | choices,
             profile=self.profile.name,
+            host=self.profile.host or "",
             shape=self.shape.name,
             format=self.format,
             semantics=SEMANTICS,

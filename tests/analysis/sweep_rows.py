@@ -31,7 +31,7 @@ def row(policy: str = "on-demand-lru", ms: float = 4.0, **changes: Any) -> dict[
         "slots": 64,
         "batch": 1,
         "link": "fifo",
-        "host": "graph",
+        "host_set": "graph",
         "tier": "host-pinned",
         "compressed_slots": 0,
         "steps": STEPS,

@@ -125,7 +125,7 @@ def test_the_slice_is_told_in_words() -> None:
     ("column", "value", "text"),
     [
         ("link", "priority", "priority link"),
-        ("host", "eager", "host costs: eager"),
+        ("host_set", "eager", "host costs: eager"),
         ("tier", "nvme", "nvme"),
         ("home_format", "", ""),
         ("home_format", "int4", "at home in int4"),

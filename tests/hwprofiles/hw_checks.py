@@ -45,7 +45,7 @@ def tables_with_numbers(table: dict[str, Any], name: str = "") -> Tables:
 
 def check_file_no_number_lacks_unit_source_and_ref(path: Path) -> None:
     found = dict(tables_with_numbers(read_toml(path)))
-    assert len(found) > 30
+    assert len(found) > 15
     for name, table in found.items():
         assert table["unit"], name
         assert table["source"] in get_args(Source), name

@@ -94,7 +94,7 @@ def test_a_number_in_a_wrong_dimension_is_refused(tmp_path: Path, name: str) -> 
         ("title", 3, "title: 3: a text expected"),
         ("name", " ", "name: ' ': a text expected"),
         ("titel", "x", "titel: unknown field: did you mean 'title'?"),
-        ("colour", "x", "colour: unknown field: one of allocation, "),
+        ("colour", "x", "colour: unknown field: the nearest of 25 names are "),
         ("devize", {}, "devize: unknown field: did you mean 'device'?"),
         ("device.vrm", quantity(1, "B"), "device.vrm: unknown field: did you mean 'vram'?"),
         ("host.graf", {}, "host.graf: unknown field: did you mean 'graph'?"),

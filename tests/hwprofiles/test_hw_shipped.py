@@ -12,6 +12,7 @@ import pytest
 
 import specmoe
 from specmoe.hwprofiles import load_profile, load_shape, profile_names, shape_names
+from specmoe.hwprofiles.catalogue import host_names
 
 ROOT = Path(str(files("specmoe.hwprofiles")))
 SHIPPED_PROFILES = {"rtx3090", "rtx4090", "rtx5090", "a6000", "a100-sxm4-80gb"}
@@ -46,6 +47,12 @@ def test_what_is_shipped() -> None:
 @pytest.mark.parametrize("check", checks("file"))
 def test_profile_files(check: Callable[..., None], name: str) -> None:
     check(ROOT / "profiles" / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", host_names())
+@pytest.mark.parametrize("check", checks("file"))
+def test_host_files(check: Callable[..., None], name: str) -> None:
+    check(ROOT / "hosts" / f"{name}.toml")
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -148,10 +148,16 @@ def test_different_slots_are_different_commands() -> None:
 
 
 def test_unusual_choices_are_told() -> None:
-    chosen = USUAL | {"link": "priority", "host": "eager", "tier": "nvme", "home_format": "int8", "compressed_slots": 4}
+    chosen = USUAL | {
+        "link": "priority",
+        "host_set": "eager",
+        "tier": "nvme",
+        "home_format": "int8",
+        "compressed_slots": 4,
+    }
     (told,) = commands([run(of(parameters=chosen | {"set": ["prefetch.limit=2"]}))])
     for part in (
-        *("--link priority", "--host eager", "--tier nvme", "--home-format int8", "--compressed-slots 4"),
+        *("--link priority", "--host-set eager", "--tier nvme", "--home-format int8", "--compressed-slots 4"),
         "--set prefetch.limit=2",
     ):
         assert part in one_line(told)

@@ -68,7 +68,7 @@ def test_all_that_a_cell_can_be() -> None:
         profile="a6000",
         batch=4,
         link="priority",
-        host="eager",
+        host_set="eager",
         tier="host-pageable",
         home_format="int4",
         compressed_slots=9,

@@ -174,7 +174,7 @@ def test_a_file(tmp_path: Path) -> None:
         ({"policy": 3}, "policy: 3: a name expected"),
         ({"format": "fp17"}, "format: fp17: did you mean 'fp16'"),
         ({"link": "lifo"}, "link: lifo: did you mean 'fifo'"),
-        ({"host": "slow"}, "host: slow: one of eager, graph"),
+        ({"host-set": "slow"}, "host-set: slow: one of eager, graph"),
         ({"steps": [1, 2]}, "steps: 2 values: one expected"),
         ({"one-at-a-time": 2}, "a share between 0 and 1"),
         ({"one-at-a-time": "x"}, "a share between 0 and 1"),

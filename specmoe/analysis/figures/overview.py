@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROW = 0.5  # inches
 SPREAD = 0.6  # of a row: marks of policies that are equally fast stay visible
-WORDS = ("format", "style", "dense_format", "tier", "home_format", "compressed_slots", "host", "link")
+WORDS = ("format", "style", "dense_format", "tier", "home_format", "compressed_slots", "host_set", "link")
 BOUNDS: dict[str, Any] = {"floor": {"marker": "|", "markersize": 10}, "oracle": {"marker": "D", "markerfacecolor": "w"}}
 
 

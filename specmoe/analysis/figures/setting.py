@@ -234,7 +234,7 @@ def told(column: str, value: Value) -> str:
         return ""
     if column.startswith((SET, SCALE)):
         return shown(column, value)
-    words = {"slots": "{} slots", "batch": "batch {}", "link": "{} link", "host": "host costs: {}"}
+    words = {"slots": "{} slots", "batch": "batch {}", "link": "{} link", "host_set": "host costs: {}"}
     words |= {"home_format": "at home in {}", "compressed_slots": "{} compressed slots"}
     words |= {"style": "{} experts", "dense_format": "dense weights in {}"}
     return words.get(column, "{}").format(value)

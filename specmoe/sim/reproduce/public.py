@@ -99,16 +99,19 @@ def read_rows(path: Path | None = None) -> list[Row]:
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
-def reproduce(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One object a row, in the same order: its columns, then PREDICTED; `tokens_per_second` is the prediction."""
-    return [_reproduced(row) for row in rows]
+def reproduce(rows: Sequence[Row], host: str | None = None) -> list[dict[str, Any]]:
+    """One object a row, in the same order: its columns, then PREDICTED; `tokens_per_second` is the prediction.
+
+    All cards stand in `host`; by default, each in its usual one.
+    """
+    return [_reproduced(row, host) for row in rows]
 
 
-def _reproduced(row: Row) -> dict[str, Any]:
+def _reproduced(row: Row, host: str | None) -> dict[str, Any]:
     measured = _number(row.get("tokens_per_second", ""))
     one: dict[str, Any] = row | dict.fromkeys(PREDICTED) | {"measured": measured}
     try:
-        rate, setting = _predicted(row)
+        rate, setting = _predicted(row, host)
     except (UnpredictableError, SpecmoeError) as unpredictable:
         return one | {"reason": str(unpredictable)}
     off = rate.tokens_per_second / measured - 1 if measured else None
@@ -116,10 +119,10 @@ def _reproduced(row: Row) -> dict[str, Any]:
     return one | rate._asdict() | setting | {"error": off, "reason": "; ".join(reasons) or None}
 
 
-def _predicted(row: Row) -> tuple[Rate, dict[str, Any]]:
+def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
     """Prediction of a row and what it is of; raises UnpredictableError or SpecmoeError if there is none."""
     offload = policy_of(row["policy"], row["runtime"])
-    profile, shape = profile_of(row["gpu"]), shape_of(row["model"])
+    profile, shape = profile_of(row["gpu"], host), shape_of(row["model"])
     held = held_of(row["quant"].strip() or row["model"], row["runtime"])
     batch, context = batch_of(row["batch"]), context_of(row["context"])
     notes = [held.note, _approximated(shape)]
@@ -128,8 +131,8 @@ def _predicted(row: Row) -> tuple[Rate, dict[str, Any]]:
         rate, costs, note = _offloaded(profile, model, held, offload, batch)
         notes.append(note)
     else:
-        style, host = style_of_runtime(row["runtime"])
-        costs = Costs(profile, shape, held.experts, host, moves=(), style=style, dense_format=held.dense)
+        style, launches = style_of_runtime(row["runtime"])
+        costs = Costs(profile, shape, held.experts, launches, moves=(), style=style, dense_format=held.dense)
         sampling = batch * sampling_ns(profile, shape) if samples_on_host(row["runtime"], row.get("source", "")) else 0
         rate = resident_rate(ResidentModel(costs, held.head, held.mix), batch, context, sampling)
         notes.append(f"{sampling / 1e6:.2g} ms of sampling on the host are assumed" if sampling else "")

@@ -7,7 +7,7 @@ in many ways ("NVIDIA GeForce RTX 4090", "openai/gpt-oss-20b", "Qwen3-30B-A3B-In
 import re
 from typing import NamedTuple
 
-from specmoe.hwprofiles.catalogue import SUFFIX, load_profile, load_shape, profile_names, shape_names
+from specmoe.hwprofiles.catalogue import SUFFIX, load_profile, load_shape, machine_name, profile_names, shape_names
 from specmoe.hwprofiles.costs import HostSet
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, is_compressed
@@ -31,17 +31,17 @@ _SAME_MEMORY = (0.95, 1.12)  # a profile's VRAM in GB, by that of a card's name,
 _FASTER_ON_SXM = ("h100",)  # cards whose PCIe version has slower memory
 
 
-def profile_of(gpu: str) -> HardwareProfile:
-    """The profile that a list's card means: a shipped name, a .toml file, or the name of the card."""
+def profile_of(gpu: str, host: str | None = None) -> HardwareProfile:
+    """The profile that a list's card means, in a host: a shipped name, a .toml file, or the name of the card."""
     text = " ".join(gpu.lower().replace("_", " ").split())
     if text in profile_names() or gpu.endswith(SUFFIX):
-        return load_profile(gpu if gpu.endswith(SUFFIX) else text)
+        return load_profile(machine_name(gpu if gpu.endswith(SUFFIX) else text, host))
     if _SEVERAL.search(text):
         raise UnpredictableError("several GPUs are not simulated")
     core, memory = _core(text), _MEMORY.search(text)
     for name in profile_names():
         if core and core == _core(name.replace("rtx", "rtx ")):
-            profile = load_profile(name)
+            profile = load_profile(machine_name(name, host))
             wanted = int(memory[1]) * 1e9 if memory else None
             same = wanted is None or _SAME_MEMORY[0] < profile["device.vram"] / wanted < _SAME_MEMORY[1]
             slower = core in _FASTER_ON_SXM and "pcie" in text

@@ -15,7 +15,7 @@ from typing import Any
 
 from specmoe import __version__
 from specmoe.errors import InputError, SpecmoeError
-from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, machine_name
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.style import style_of
@@ -120,7 +120,8 @@ def _hash_of_files(path: Path) -> str:
 
 MOST_CELLS = 1_000_000
 BASE: dict[str, Any] = {
-    "host": "graph",
+    "host": None,
+    "host-set": "graph",
     "tier": AT_HOME.tier,
     "home-format": AT_HOME.format,
     "compressed-slots": 0,
@@ -171,7 +172,7 @@ def _check(grid: Question) -> None:
         policy(name)
     for name in grid.get("shape", ()):
         load_shape(name)
-    known = {part for name in grid["profile"] for part in settable(load_profile(name))}
+    known = {part for name in _machines(grid) for part in settable(load_profile(name))}
     allowed = {
         "set": {*known, *names_of_policies(), *eviction_parameters(), *miss_parameters()},
         "scale": {*known, *SPEEDS},
@@ -180,6 +181,12 @@ def _check(grid: Question) -> None:
         for dotted in grid.get(part, {}):
             if dotted not in allowed[part] and not (part == "set" and dotted.startswith("predictor.")):
                 raise InputError(f"--{part} {dotted}: no such name: {instead(dotted, allowed[part])}")
+
+
+def _machines(grid: Question) -> Iterator[str]:
+    """Names of all devices in all hosts."""
+    for device, host in product(grid["profile"], grid.get("host", [None])):
+        yield machine_name(device, host)
 
 
 def _combinations(grid: Question) -> Iterator[RunConfig]:
@@ -192,10 +199,11 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
     for *values, scale, setting, size, name in product(*axes.values(), scales, settings, room, policies):
         chosen = dict(zip(axes, values, strict=True))
         home = Home(chosen.pop("tier"), chosen.pop("home-format"), chosen.pop("compressed-slots"))
-        host, style, dense = chosen.pop("host"), chosen.pop("style"), chosen.pop("dense-format")
+        chosen["profile"] = machine_name(chosen["profile"], chosen.pop("host"))
+        host_set, style, dense = (chosen.pop(axis) for axis in ("host-set", "style", "dense-format"))
         styled = {"style": None if style is None else style_of(style), "dense_format": dense}
         rest = chosen | size | once | styled
-        yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host, **rest)
+        yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host_set, **rest)
 
 
 def _pairs(named: dict[str, list[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]:

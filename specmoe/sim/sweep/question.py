@@ -54,14 +54,14 @@ TIERS = ("host-pinned", "host-pageable", "nvme")
 CHOICES: dict[str, tuple[str, ...]] = {
     "format": FORMATS,
     "link": get_args(Order),
-    "host": HOST_SETS,
+    "host-set": HOST_SETS,
     "tier": TIERS,
     "home-format": FORMATS,
     "dense-format": FORMATS,
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
 ROOM = ("slots", "vram")  # a grid has only one of them
-PATHS = ("trace", "profile", "shape")  # may be paths that contain commas
+PATHS = ("trace", "profile", "host", "shape")  # may be paths that contain commas
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
 DEFAULTS: Question = {"profile": ["rtx3090"], "batch": [1], "link": ["fifo"]}
 
@@ -87,8 +87,8 @@ def _style(name: str, value: Value) -> str:
 
 
 AXES: dict[str, Callable[[str, Value], Any]] = {
-    **dict.fromkeys(("trace", "policy", "profile", "shape", "format", "link", "host", "tier", "home-format"), word),
-    "dense-format": word,
+    **dict.fromkeys(("trace", "policy", "profile", "shape", "host", "format", "link", "tier", "home-format"), word),
+    **dict.fromkeys(("dense-format", "host-set"), word),
     "style": _style,
     **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
     "vram": lambda name, value: int(value),
