@@ -139,7 +139,7 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         **{name: getattr(counts, name) for name in OF_MISSES},
         "cpu_share": counts.cpu_uses / max(1, counts.demands),
         "changed_share": (counts.dropped_uses + counts.low_uses + counts.deferred_uses) / max(1, counts.demands),
-        "changed_mass_share": counts.changed_mass / (1e6 * counts.tokens * (counts.events // counts.steps)),
+        "changed_mass_share": counts.changed_mass / (1e6 * max(1, counts.tokens) * (counts.events // counts.steps)),
         "hit_rate": counts.hits / counts.demands if counts.demands else 1.0,
         "precision": useful / fetched if fetched else None,
         "recall": useful / (useful + needed) if useful + needed else None,
