@@ -40,13 +40,18 @@ DECISIONS = (
     "prefetch_wasted",
     *OF_MISSES,  # all 0 where every miss is loaded
 )
+OF_CPU = (
+    "cpu_ns",  # the CPU computes experts
+    "cpu_stall_ns",  # the compute stream waits for their result
+)
 TIMES = (
     "begin_ns",  # the host launches the dense part
     "end_ns",  # the next event begins
     "host_ns",  # the host thread works
     "compute_ns",  # the compute stream works
     "stall_ns",  # the compute stream waits for loads
-    "link_ns",  # copying of the loads issued in this event
+    "link_ns",  # copying of the loads issued in this event, if nothing slows it
+    *OF_CPU,  # all 0 where the CPU computes no expert
 )
 OTHERS = (
     "late_hits",  # resident, but had not landed
@@ -124,7 +129,7 @@ class RunResult:
 
 def _column(table: pa.Table, name: str) -> NDArray[np.int64]:
     """A column; 0 throughout where a file of version 0.1.0, whose misses are all loaded, lacks it."""
-    if name in OF_MISSES and name not in table.column_names:
+    if name in (*OF_MISSES, *OF_CPU) and name not in table.column_names:
         return np.zeros(len(table), np.int64)
     column: NDArray[np.int64] = table[name].to_numpy().astype(np.int64, casting="safe")
     return column

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import OF_MISSES, RunResult, cliff_slots, latencies
+from specmoe.results import OF_CPU, OF_MISSES, RunResult, cliff_slots, latencies
 from specmoe.units import quantity
 
 Row = dict[str, Any]
@@ -50,7 +50,7 @@ FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(
         ("hit_rate", "precision", "recall", "break_even_precision"), pa.float64()
     ),  # the latter empty where there were none
-    **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns"), pa.int64()),
+    **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns", *OF_CPU), pa.int64()),
     **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
     **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
     "yardstick": pa.bool_(),  # no runtime could do this: it peeks, needs a pre-gated model, or holds what does not fit
@@ -106,6 +106,8 @@ class Sums(NamedTuple):
     stall_ns: int
     host_ns: int
     link_busy_ns: int
+    cpu_ns: int
+    cpu_stall_ns: int
 
 
 def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
@@ -148,6 +150,7 @@ def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
         "stall_ns": sums.stall_ns,
         "host_ns": sums.host_ns,
         "link_busy_ns": sums.link_busy_ns,
+        **{name: getattr(sums, name) for name in OF_CPU},
     }
 
 
@@ -175,7 +178,7 @@ def summary(result: RunResult) -> Row:
         predict_ns=int(chosen.get("predict_ns", 0)),
         link_busy_ns=total["link_ns"],
         **{name: total[name] for name in ("late_hits", "bytes_loaded", "bytes_wasted")},
-        **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns")},
+        **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns", *OF_CPU)},
     )
     named = ("trace", "policy", "profile", "shape", "format", "style", "dense_format", "slots", "batch")
     sizes = ("vram_peak_bytes", "expert_bytes")

@@ -20,7 +20,9 @@ def event_table(
     uses, loads, layers = decisions.uses, decisions.loads, decisions.num_layers
     copies = np.array(durations.copy, np.int64)
     compute = np.array(durations.before, np.int64)
-    compute += timing.slowed + summed(uses.event, np.array(durations.expert, np.int64), len(compute))
+    on_cpu = uses.where == CPU
+    compute += timing.slowed + summed(uses.event, np.array(durations.expert, np.int64) * ~on_cpu, len(compute))
+    compute[np.unique(uses.event[on_cpu])] += durations.cpu.add_ns
     compute[layers - 1 :: layers] += np.array(durations.after, np.int64)
     return {
         **decision_columns(workload, decisions),
@@ -32,6 +34,8 @@ def event_table(
         "compute_ns": compute,
         "stall_ns": timing.stall,
         "link_ns": summed(loads.event, copies, len(compute)),
+        "cpu_ns": timing.cpu,
+        "cpu_stall_ns": timing.cpu_stall,
     }
 
 

@@ -1,4 +1,4 @@
-"""The three clocks once more, as straightforwardly as possible and by other means than the engine.
+"""The clocks once more, as straightforwardly as possible and by other means than the engine.
 
 No table of what comes before what: slots are walked as they go. The link is not a process that runs beside the host but
 is asked to work on until a certain load has landed.
@@ -7,15 +7,18 @@ is asked to work on until a certain load has landed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.cpu_lane import SHARE
 from specmoe.sim.timing.durations import Durations
 
 UNKNOWN = 10**18
 PREDICT = -1
+COLUMNS = ("begin", "ready", "host", "stall", "slowed", "cpu", "cpu_stall", "end", "step_end")
 
 
 class Fifo:
@@ -28,6 +31,8 @@ class Fifo:
         self.fetched: dict[int, int] = {}
         self.started: dict[int, int] = {}
         self.landed: dict[int, int] = {}
+        self.possible: dict[int, int] = {}
+        self.computing = (0, 0)
         self.disk = self.link = 0
 
     def request(self, load: int, now: int, reader: int) -> None:
@@ -42,8 +47,52 @@ class Fifo:
             if self.durations.read:
                 self.disk = fetched = max(issued, self.disk) + self.durations.read
             self.fetched[load] = fetched
-            self.started[load] = max(fetched, self.link, self.end.get(reader, 0))
-            self.link = self.landed[load] = self.started[load] + self.durations.copy[load]
+            self.possible[load] = max(fetched, self.end.get(reader, 0))
+            self.started[load] = max(self.possible[load], self.link)
+            self.link = self.landed[load] = self.copied(self.started[load], self.durations.copy[load])
+
+    def copied(self, now: int, left: int) -> int:
+        """End of a copy, slower while the CPU computes."""
+        begin, end = self.computing
+        while left and now < begin:
+            now, left = now + 1, left - 1
+        beside = 0
+        while now + beside < end and worked(beside, self.durations.cpu.slows_copy) < left:
+            beside += 1
+        return now + beside + left - worked(beside, self.durations.cpu.slows_copy)
+
+    def compute(self, begin: int, works: list[int]) -> list[int]:
+        """Ends of the CPU's experts; copies that are known by now are timed anew from then on."""
+        self.known()
+        later = [load for load in self.landed if self.landed[load] > begin]
+        left = [self.landed[load] - max(begin, self.started[load]) for load in later]
+        begun = {load for load in later if self.started[load] < begin}
+        now, ends = begin, list[int]()
+        while later or len(ends) < len(works):
+            copying = bool(later) and (later[0] in begun or self.possible[later[0]] <= now)
+            computing = len(ends) < len(works)
+            by_cpu = self.durations.cpu.slows_copy if computing else 0
+            by_copy = self.durations.cpu.slowed_by_copy if copying else 0
+            if copying and later[0] not in begun:
+                self.started[later[0]] = now
+                begun.add(later[0])
+            changes = [takes(left[0], by_cpu)] if copying else [self.possible[load] - now for load in later[:1]]
+            if computing:
+                changes.append(takes(sum(works) - self.done, by_copy))
+            passes = min(changes)
+            while len(ends) < len(works) and sum(works[: len(ends) + 1]) <= self.done + worked(passes, by_copy):
+                ends.append(now + takes(sum(works[: len(ends) + 1]) - self.done, by_copy))
+            self.done += worked(passes, by_copy) if computing else 0
+            now += passes
+            if copying:
+                left[0] -= worked(passes, by_cpu)
+                if not left[0]:
+                    self.link = self.landed[later.pop(0)] = now
+                    left.pop(0)
+        self.done, self.computing = 0, (begin, ends[-1])
+        return ends
+
+    done = 0  # of the CPU's work
 
     def known(self) -> list[tuple[int, int]]:
         """Start and end of all copies that can be told by now."""
@@ -102,6 +151,16 @@ class Priority:
             yield max(self.issued[first], 0 if reader < 0 else self.end.get(reader, UNKNOWN)), load
 
 
+def worked(ns: int, share: int) -> int:
+    """Work that is done in a time, slower by a share."""
+    return ns * SHARE // (SHARE + share)
+
+
+def takes(work: int, share: int) -> int:
+    """Time until a work is done."""
+    return next(ns for ns in count() if worked(ns, share) >= work)
+
+
 def rounds(table: DecisionTable, event: int, launching: str) -> Iterator[tuple[list[int], list[list[int]], list[int]]]:
     """Of each round of an event: loads before the launches, the uses of each, loads after; prefetches behind a
     `PREDICT`.
@@ -114,7 +173,7 @@ def rounds(table: DecisionTable, event: int, launching: str) -> Iterator[tuple[l
         now = [load for load in issued if loads.demand[load] and loads.wave[load] == wave]
         ahead = [PREDICT, *(load for load in issued if not loads.demand[load])] if wave == last else []
         before, behind = ([], ahead) if table.after_launch else (ahead, [])
-        here = [use for use in mine if uses.wave[use] == wave]
+        here = [use for use in mine if uses.wave[use] == wave and not uses.where[use]]
         hits = sorted((use for use in here if uses.hit[use]), key=lambda use: -int(uses.tokens[use]))
         misses = [use for use in here if not uses.hit[use]]
         together = {"separate": [[use] for use in hits + misses], "grouped": [hits, misses]}
@@ -136,9 +195,9 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
     link: Any = Fifo(table, durations, end)
     if order != "fifo":
         link = Priority(table, durations, end, chunk if order == "chunked" else None)
-    host_costs = durations.host
+    host_costs, cpu = durations.host, durations.cpu
     reads: dict[int, int] = {}  # the last use launched of each slot
-    out: dict[str, list[int]] = {name: [] for name in ("begin", "ready", "host", "stall", "slowed", "end", "step_end")}
+    out: dict[str, list[int]] = {name: [] for name in COLUMNS}
     start: dict[int, int] = {}
     host = gpu = 0
     for event in range(table.num_steps * table.num_layers):
@@ -153,6 +212,11 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
             out["ready"].append(ready)
             host = ready + host_costs.bookkeeping_ns
         launched = []
+        on_cpu = [
+            use for use in range(len(table.uses.event)) if table.uses.event[use] == event and table.uses.where[use]
+        ]
+        host += cpu.start_ns if on_cpu else 0
+        computes = max(host, ready + durations.to_host[event // table.num_layers]) if on_cpu else 0
 
         def issue(loads: list[int], host: int, event: int = event) -> int:
             for load in loads:
@@ -172,6 +236,7 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
                     reads[int(table.uses.slot[use])] = use
             host = issue(behind, host)
         work, stall = host_costs.launch_dense_ns + host - ready, 0
+        computed = link.compute(computes, [durations.expert[use] for use in on_cpu]) if on_cpu else [0]
         for launch, at in launched:
             free = begins = max(gpu, at + host_costs.begin_ns)
             for load in (int(table.uses.load[use]) for use in launch):
@@ -183,6 +248,17 @@ def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk
             longer += more
             start |= dict.fromkeys(launch, begins)
             end |= dict.fromkeys(launch, gpu)
+        waited = 0
+        if on_cpu:
+            start |= dict(zip(on_cpu, [computes, *computed], strict=False))
+            end |= dict(zip(on_cpu, computed, strict=True))
+            host = max(host, computed[-1]) + cpu.join_ns
+            back = durations.to_device[event // table.num_layers] + host_costs.begin_copy_ns + host_costs.event_ns
+            waited = max(0, host + back - gpu)
+            gpu, more = longer_by(durations, link, gpu + waited, gpu + waited + cpu.add_ns)
+            longer, work = longer + more, work + cpu.join_ns
+        out["cpu"].append(computed[-1] - computes)
+        out["cpu_stall"].append(waited)
         out["stall"].append(stall)
         out["slowed"].append(longer)
         out["end"].append(gpu)

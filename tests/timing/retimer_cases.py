@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from timing_cases import Case, Machine, machines
 
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import CPU, DecisionTable
 from specmoe.sim.event_table import late_hits, summed
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
@@ -26,7 +26,9 @@ def engines(table: DecisionTable, variants: Sequence[Durations]) -> Figures:
 
 def engine(table: DecisionTable, durations: Durations) -> dict[str, Any]:
     timing = simulate(table, durations)
-    took = sum(durations.before) + sum(durations.expert) + sum(durations.after)
+    on_gpu = table.uses.where != CPU
+    took = sum(durations.before) + int(np.array(durations.expert, np.int64)[on_gpu].sum()) + sum(durations.after)
+    took += len(np.unique(table.uses.event[~on_gpu])) * durations.cpu.add_ns
     return {
         "step_end": timing.step_end.tolist(),
         "host": int(timing.host.sum()),
@@ -35,6 +37,8 @@ def engine(table: DecisionTable, durations: Durations) -> dict[str, Any]:
         "slowed": int(timing.slowed.sum()),
         "link": int(summed(table.loads.event, np.array(durations.copy), len(timing.begin)).sum()),
         "late_hits": int(late_hits(table, timing.landed, timing.ready).sum()),
+        "cpu": int(timing.cpu.sum()),
+        "cpu_stall": int(timing.cpu_stall.sum()),
     }
 
 
@@ -59,7 +63,7 @@ def durations_in(
     found = []
     for machine, interference, seed in variants:
         durations = case._replace(machine=machine, interference=interference).durations(policy, table)
-        if seed is not None:
+        if seed is not None and not table.cpu_uses:
             crosses = np.random.default_rng(seed).random(len(durations.copy)) < 0.5
             durations = durations._replace(copy=(np.array(durations.copy, np.int64) * crosses).tolist())
         if not machine.predict:

@@ -13,11 +13,13 @@ from specmoe.errors import InputError
 from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.engine import Timing, simulate
 
+RARE = ("slowed", "cpu", "cpu_stall")
+
 
 def columns(timing: Timing) -> dict[str, list[int]]:
-    """All, but for `slowed` where nothing is."""
+    """All, but for those of what does not happen."""
     found = {name: column.tolist() for name, column in timing._asdict().items()}
-    return found if any(found["slowed"]) else {name: column for name, column in found.items() if name != "slowed"}
+    return {name: column for name, column in found.items() if name not in RARE or any(column)}
 
 
 def test_a_miss_a_late_useful_prefetch_and_a_wasted_one_in_front_of_a_miss() -> None:

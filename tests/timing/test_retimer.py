@@ -38,6 +38,8 @@ def test_by_hand_three_machines_at_once() -> None:
         "slowed": [0, 2 + 7 + 5, 0],
         "link": [80, 80, 80],
         "late_hits": [1, 0, 1],  # landed at 61; asked for at 59, 66, 59
+        "cpu": [0, 0, 0],
+        "cpu_stall": [0, 0, 0],
     }
 
 

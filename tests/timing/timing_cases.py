@@ -16,9 +16,10 @@ from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.program import groups_of
-from specmoe.sim.decide.table import DecisionTable, Recorder
+from specmoe.sim.decide.table import DecisionTable, Loads, Recorder
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS
+from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
 
 RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed
@@ -117,6 +118,43 @@ class Case(NamedTuple):
     def most_demanded(self) -> int:
         """By one event."""
         return int(np.diff(self.routed.workload.offsets).max())
+
+
+@st.composite
+def cpu_costs(draw: Any) -> CpuCosts:
+    """Made-up costs of the CPU; shares from none to twice the time."""
+    small, share = st.integers(0, 9), st.sampled_from([0, 70_000, 333_333, 500_000, 2_000_000])
+    return CpuCosts(*(draw(small) for _ in range(3)), draw(share), draw(share))
+
+
+def on_cpu(table: DecisionTable, seed: int) -> DecisionTable:
+    """The same decisions, but that the CPU computes some uses; what their loads bring is for later events.
+
+    Events of several waves stay as they are, as others of their uses may overwrite what such a load brings.
+    """
+    random, uses, loads = np.random.default_rng(seed), table.uses, table.loads
+    waves = np.bincount(uses.event, uses.wave, table.num_steps * table.num_layers)
+    moves = (random.random(len(uses.key)) < random.choice([0.2, 0.5, 1])) & (waves[uses.event] == 0)
+    later = np.isin(np.arange(len(loads.key)), uses.load[moves & ~uses.hit]) & loads.demand
+    load, order = (
+        np.where(moves, -1, uses.load),
+        np.lexsort((later + 2 * loads.prefetch, loads.event)),
+    )  # issued behind demand loads
+    places = np.append(np.argsort(order), -1)
+    moved = uses._replace(
+        slot=np.where(moves, -1, uses.slot).astype(np.int32),
+        load=places[load].astype(np.int32),
+        hit=uses.hit & ~moves,
+        where=moves.astype(np.int8),
+    )
+    loads = Loads._make(column[order] for column in loads._replace(demand=loads.demand & ~later, later=later))
+    return table._replace(all_resident=False, uses=moved, loads=loads)
+
+
+def with_cpu(durations: Durations, cpu: CpuCosts, seed: int) -> Durations:
+    """With made-up times of small copies."""
+    small = np.random.default_rng(seed).integers(0, 30, len(durations.after)).tolist()
+    return durations._replace(cpu=cpu, to_host=small, to_device=small[::-1])
 
 
 def machines(read: bool = True) -> st.SearchStrategy[Machine]:

@@ -5,7 +5,8 @@ demand loads and, in the last round, the prefetches. Then it launches the wave's
 with the most tokens first (no other order ends sooner when the host launches slowly), then the others as they land.
 
 A launch serves a group of experts that follow each other in this order (`groups_of`): one expert, or the resident
-experts of a round and then its others, or all experts of a round.
+experts of a round and then its others, or all experts of a round. Experts on the CPU come first in their event, which
+hands them over before it issues or launches anything; each is a group of its own that needs no launch.
 
 Where predicting takes the host time, or comes after the launch, every event has one more round, at whose beginning the
 host predicts:
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
-from specmoe.sim.decide.table import DecisionTable, packed_rows
+from specmoe.sim.decide.table import CPU, DecisionTable, packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]
 
@@ -53,15 +54,21 @@ class Groups(NamedTuple):
     order: Rows  # [uses], rows in the order of launches
     number: Rows  # [uses] in that order, the number of each use's group, rising from 0
     opens: NDArray[np.bool_]  # [uses] in that order, whether it is the first of its group
+    on_cpu: NDArray[np.bool_]  # [uses] in that order
 
     @property
     def launches(self) -> int:
         """Number of launches."""
-        return int(self.opens.sum())
+        return self.launches_since(0)
 
     def launches_since(self, first: int) -> int:
         """Number of launches that serve the uses from row `first` on, which begins an event."""
-        return int(self.opens[first:].sum())
+        return int(self.launched[first:].sum())
+
+    @property
+    def launched(self) -> NDArray[np.bool_]:
+        """Whether a launch begins with each use, [uses] in their order."""
+        return self.opens & ~self.on_cpu
 
     @property
     def ends(self) -> Rows:
@@ -77,16 +84,17 @@ class Groups(NamedTuple):
 
 
 def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups:
-    """Which uses a launch serves; raises InputError where the CPU computes any."""
-    require_gpu(table, "timed")
+    """Which uses a launch serves."""
     uses = table.uses
     weight = np.where(uses.hit, -uses.tokens, 0)
-    order = np.lexsort((weight, ~uses.hit, uses.wave, uses.event))  # stable: else in the order of the rows
+    order = np.lexsort((weight, ~uses.hit, uses.wave, -uses.where, uses.event))  # stable: else in the rows' order
+    on_cpu = uses.where[order] == CPU
     opens = np.ones(len(order), np.bool_)
     if launching != "separate" and len(order):
         columns = [uses.event, uses.wave, *((uses.hit,) if launching == "grouped" else ())]
         opens[1:] = np.any([np.diff(column[order].astype(np.int64)) != 0 for column in columns], axis=0)
-    return Groups(order, np.cumsum(opens) - 1, opens)
+        opens[1:] |= on_cpu[1:] | on_cpu[:-1]
+    return Groups(order, np.cumsum(opens) - 1, opens, on_cpu)
 
 
 def require_gpu(table: DecisionTable, done: str) -> None:
@@ -108,10 +116,10 @@ def program_of(table: DecisionTable, predicts: bool = False, launching: Launchin
     load_order = np.argsort(load_round, kind="stable")
     use_round = rounds[uses.event] + uses.wave
     if apart and not table.after_launch:
-        use_round += uses.wave == waves[uses.event] - 1
+        use_round += (uses.wave == waves[uses.event] - 1) & (uses.where != CPU)
     groups = groups_of(table, launching)
     opens = np.empty(len(groups.order), np.bool_)
-    opens[groups.order] = groups.opens
+    opens[groups.order] = groups.launched
     last = np.append(groups.last, -1)
     previous = _previous(loads.slot, load_order)
     readers = last[_readers(table, groups.order, previous)]

@@ -220,6 +220,13 @@ def _columns(rows: "array[int]", width: int) -> list[Ints]:
     return list(np.array(rows, np.int32).reshape(-1, width).T.copy())
 
 
+def uses_on_cpu(table: DecisionTable) -> dict[int, list[int]]:
+    """Rows of the uses on the CPU, by event."""
+    rows = np.flatnonzero(table.uses.where == CPU)
+    events, first = np.unique(table.uses.event[rows], return_index=True)
+    return dict(zip(events.tolist(), [part.tolist() for part in np.split(rows, first[1:])], strict=False))
+
+
 def packed(values: NDArray[Any]) -> "array[int]":
     """The same integers as an `array` of 8 bytes each, for times; Python loops read it faster than numpy."""
     return array("q", np.ascontiguousarray(values, np.int64).tobytes())

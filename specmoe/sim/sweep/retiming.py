@@ -124,6 +124,8 @@ def _timed(
         stall_ns=int(retimed.stall[number]),
         host_ns=int(retimed.host[number]),
         link_busy_ns=int(retimed.link[number]),
+        cpu_ns=int(retimed.cpu[number]),
+        cpu_stall_ns=int(retimed.cpu_stall[number]),
     )
     return Timed(sums, cost, int(copies.prefetched @ values), since(retimed.step_end[number], warm_up))
 

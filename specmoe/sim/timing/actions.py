@@ -2,7 +2,8 @@
 
 Uses come in the order in which the host launches them. A load stands right behind everything that it waits for: the
 begin of its event and the last use of what its slot held; it may slow whatever is computed after it. Behind the last
-use of a launch stands the release of each other slot that the launch has read. Within an event
+use of a launch stands the release of each other slot that the launch has read. Uses on the CPU come first in their
+event, behind the loads that the CPU's experts and copies under way slow (`cpu_lane`). Within an event
 the host never waits once it has decided, so its clock at an action is the time of the decision plus what it has issued
 and launched since (`Progress`). So one pass over the actions times everything.
 """
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.program import program_of
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import CPU, DecisionTable
 
 # Kinds of actions; a first use waits for its load, which for a hit may have landed already.
-LOAD, USE, FIRST_USE, FIRST_HIT, RELEASE = range(5)
+LOAD, USE, FIRST_USE, FIRST_HIT, RELEASE, CPU_USE, LAST_CPU_USE = range(7)
 Codes = NDArray[np.int32]
 EXPERT, COPY, NOTHING = range(3)  # what begins at a point of the host's progress
 Rows = NDArray[np.signedinteger[Any]]
@@ -28,7 +29,7 @@ Rows = NDArray[np.signedinteger[Any]]
 class Actions(NamedTuple):
     """The actions of all events; those of event e are `ends[e - 1]:ends[e]`, from 0 on."""
 
-    kind: NDArray[np.int8]  # [actions], `LOAD` to `RELEASE`
+    kind: NDArray[np.int8]  # [actions], `LOAD` to `LAST_CPU_USE`
     row: Codes  # [actions], of the table's loads or else uses
     slot: Codes  # [actions], that behind the last one for uses in slots that no load takes
     predicted: NDArray[np.uint8]  # [actions], whether the host has predicted by then
@@ -39,6 +40,7 @@ class Actions(NamedTuple):
     num_loads: int
     num_uses: int
     opens: NDArray[np.bool_]  # [uses] in their order, whether a launch begins with the use
+    on_cpu: NDArray[np.bool_]  # [events], whether the CPU computes any expert
     layers: int
     slots: int  # that anything is loaded into
 
@@ -66,6 +68,7 @@ def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching =
         num_loads=len(order.loads),
         num_uses=len(order.uses),
         opens=order.opens,
+        on_cpu=np.isin(np.arange(table.num_steps * table.num_layers), table.uses.event[table.uses.where == CPU]),
         layers=table.num_layers,
         slots=slots,
     )
@@ -136,11 +139,14 @@ def _rank(order: Rows) -> Rows:
 
 
 def _kinds(table: DecisionTable, uses: Rows) -> Rows:
-    """`USE`, `FIRST_USE` or `FIRST_HIT`, [uses] in their order."""
+    """`USE`, `FIRST_USE`, `FIRST_HIT`, `CPU_USE` or `LAST_CPU_USE`, [uses] in their order."""
     loads, first = np.unique(table.uses.load[uses], return_index=True)
     kinds = np.full(len(uses), USE)
     first = first[loads >= 0]
     kinds[first] = np.where(table.uses.hit[uses[first]], FIRST_HIT, FIRST_USE)
+    on_cpu, event = table.uses.where[uses] == CPU, table.uses.event[uses]
+    goes_on = on_cpu[1:] & (event[1:] == event[:-1])  # the next use is on the CPU too
+    kinds[on_cpu] = np.where(np.append(goes_on, False)[: len(uses)], CPU_USE, LAST_CPU_USE)[on_cpu]
     return kinds
 
 

@@ -15,6 +15,7 @@ from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
+from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
 from specmoe.traces.workload import Workload
 
 UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
@@ -24,7 +25,7 @@ class Durations(NamedTuple):
     """Durations of everything in a `DecisionTable`, ns."""
 
     before: Sequence[int]  # [events], compute from the end of the last expert to the router's result
-    expert: Sequence[int]  # [uses], compute of a launch, expansions included, at its last use; 0 at its others
+    expert: Sequence[int]  # [uses], on the CPU of the expert, else of a launch at its last use and 0 at its others
     after: Sequence[int]  # [steps], compute behind the last MoE layer
     copy: Sequence[int]  # [loads], of one expert over the link
     read: int  # of one expert from NVMe into host memory; 0 where it is there already
@@ -34,6 +35,9 @@ class Durations(NamedTuple):
     interference: float = 0.0  # share by which computing takes longer while a copy is under way
     launching: Launching = "separate"  # how many experts a launch serves
     runs_ahead: bool = False  # routing stays on the device: the host waits at the end of a step only
+    to_host: Sequence[int] = ()  # [steps], copy of a layer's hidden state; empty where the CPU computes nothing
+    to_device: Sequence[int] = ()  # [steps], copy of the CPU's result
+    cpu: CpuCosts = NO_CPU
 
 
 def durations_of(
@@ -99,6 +103,16 @@ def require_possible(durations: Durations) -> None:
         times = [value] if isinstance(value, int | float) else value
         if name not in UNTIMED and min(times, default=0) < 0:
             raise InputError(f"durations: {name} of {min(times)} ns: 0 or more expected")
+
+
+def require_at_hand(read: int, copies: Sequence[int]) -> None:
+    """Raise InputError if the CPU cannot compute experts because they are not at hand in host memory.
+
+    `read` is the time to read one from NVMe, `copies` are those of loads: 0 where VRAM holds the expert compressed.
+    """
+    where = "on NVMe" if read else "compressed in VRAM" if 0 in copies else None
+    if where:
+        raise InputError(f"experts on the CPU: not simulated where experts are {where}: a tier in host memory expected")
 
 
 def _sizes(tokens: NDArray[Any], pads: bool) -> NDArray[Any]:

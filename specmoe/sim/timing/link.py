@@ -5,6 +5,10 @@ slot has landed, and the last kernel that reads the slot's former expert has end
 `use_end`, which the engine fills in, says when it ended. On a FIFO link a landing follows from the loads before it, so
 no events are needed. In the other orders it depends on what is waiting when the link becomes free, so they are a SimPy
 process.
+
+While the CPU computes experts, copies take longer, and its experts take longer beside copies (`cpu_lane`). That counts
+on a FIFO link, and there the copies that are known when the CPU begins: those up to the first whose slot is still to be
+read. Later ones take longer too, but the CPU's experts do not take longer because of them.
 """
 
 from collections import deque
@@ -14,6 +18,7 @@ from typing import Any
 import simpy
 
 from specmoe.sim.decide.table import column
+from specmoe.sim.timing.cpu_lane import NO_CPU, Beside, CpuCosts, Interval
 
 NOT_YET = -1
 
@@ -32,9 +37,11 @@ class FifoLink:
         previous: Sequence[int],
         reader: Sequence[int],
         use_end: Sequence[int],
+        cpu: CpuCosts,
     ) -> None:
         loads = len(copy)
         self._env = env
+        self._cpu, self._computing = cpu, Interval()
         self._previous = previous
         self.issued, self.fetched, self.started = column(loads), column(loads), column(loads)
         self.landed = column(loads, NOT_YET)
@@ -43,7 +50,8 @@ class FifoLink:
         self._reader = reader
         self._use_end = use_end
         self._queue: deque[int] = deque()
-        self._copies: deque[int] = deque()  # settled, in order; `busy` forgets those that are past
+        self._copies: deque[int] = deque()  # settled, in order; `busy` and `compute` forget those that are past
+        self._possible = column(loads)  # start of a settled copy, were the link free
         self._link_free = 0
         self._disk_free = 0
 
@@ -71,6 +79,30 @@ class FifoLink:
             copies.popleft()
         return sum(max(0, min(end, landed[load]) - max(start, started[load])) for load in copies)
 
+    def compute(self, ready: int, begin: int, works: Sequence[int]) -> list[int]:
+        """Ends of experts that the CPU computes from `begin` on, each with `works` ns of work.
+
+        Nothing is asked any more about the time before `ready`.
+        """
+        while self._queue and self._use_end[self._reader[self._queue[0]]] >= 0:
+            self._settle(self._queue.popleft())
+        experts, landed, free = Beside(begin, works, self._cpu), self.landed, begin
+        while self._copies and landed[self._copies[0]] <= ready:
+            self._copies.popleft()
+        for load in self._copies:
+            if landed[load] <= begin:
+                continue
+            if self.started[load] < begin:
+                free = experts.copy(begin, landed[load] - begin)
+            else:
+                took = landed[load] - self.started[load]
+                self.started[load] = max(self._possible[load], free)
+                free = experts.copy(self.started[load], took)
+            landed[load] = self._link_free = free
+        ends = experts.ends()
+        self._computing = Interval(begin, ends[-1])
+        return ends
+
     def wait(self, load: int) -> simpy.Event:
         """Never called: a landing on this link is always known."""
         raise NotImplementedError
@@ -90,10 +122,11 @@ class FifoLink:
             return
         if self._read:
             self._disk_free = fetched = max(fetched, self._disk_free) + self._read
-        start = max(fetched, self._link_free, free)
+        self._possible[load] = max(fetched, free)
+        start = max(self._possible[load], self._link_free)
         self.fetched[load] = fetched
         self.started[load] = start
-        self._link_free = self.landed[load] = start + self._copy[load]
+        self._link_free = self.landed[load] = self._computing.landing(start, self._copy[load], self._cpu.slows_copy)
         self._copies.append(load)
 
 
@@ -148,6 +181,10 @@ class PriorityLink:
     def busy(self, start: int, end: int) -> int:
         """Never called: copies on this link are not known beforehand."""
         raise NotImplementedError
+
+    def compute(self, ready: int, begin: int, works: Sequence[int]) -> list[int]:
+        """Ends of experts that the CPU computes from `begin` on, as if there were no copies."""
+        return Beside(begin, works, NO_CPU).ends()
 
     def wait(self, load: int) -> simpy.Event:
         """An event that happens when the load has landed; only one load is awaited at a time."""

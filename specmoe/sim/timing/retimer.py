@@ -16,16 +16,20 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.config import Order
 from specmoe.sim.decide.table import DecisionTable, First
-from specmoe.sim.timing.actions import COPY, EXPERT, LOAD, Actions, actions_of
+from specmoe.sim.timing.actions import COPY, CPU_USE, EXPERT, LAST_CPU_USE, LOAD, Actions, actions_of
 from specmoe.sim.timing.bounds import NONE
-from specmoe.sim.timing.durations import Durations
+from specmoe.sim.timing.cpu_lane import CpuCosts
+from specmoe.sim.timing.durations import Durations, require_at_hand
 from specmoe.sim.timing.variants import Variants, variants_of
 
 # Rows of the clocks, and from `FREE` on one for each slot: when its expert has landed or, once used, was last used.
-HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK, STALL, SLOWED, LATE, FREE = range(12)
+HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK = range(8)
+CPU_WORK, CPU_BEGIN, CPU_FROM, CPU_END = range(8, 12)  # work and begin of an event's experts; when they were computed
+STALL, SLOWED, LATE, CPU, CPU_STALL, FREE = range(12, 18)
 # Rows of the costs; the coded ones follow. The kernel is compiled with these numbers and those of `actions`, and numba
 # checks the kernel's file only: after changing a number, change that file too.
 DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER, LAUNCH_DENSE = range(7)
+CPU_START, CPU_JOIN, CPU_ADD, SLOWED_BY_COPY, SLOWS_COPY, RESULT = range(7, 13)
 Times = NDArray[np.int64]
 Rows = NDArray[np.int32]
 LANES = 64  # machines per pass: enough for vector instructions, few enough for their clocks to stay in the cache
@@ -39,8 +43,10 @@ class Retimed(NamedTuple):
     compute: Times  # [variants], the compute stream works
     stall: Times  # [variants], the compute stream waits for loads
     slowed: Times  # [variants], the part of `compute` that is due to copies under way
-    link: Times  # [variants], copying
+    link: Times  # [variants], copying, if nothing slows it
     late_hits: Times  # [variants], number of experts that were resident and had not landed when they were asked for
+    cpu: Times  # [variants], the CPU computes experts
+    cpu_stall: Times  # [variants], the compute stream waits for their result
 
     @property
     def latencies(self) -> Times:
@@ -66,16 +72,18 @@ def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
     Sums begin with the rows `first`.
     """
     count, steps = len(variants.read), len(actions.ends) // actions.layers
-    step_end, sums = np.empty((count, steps), np.int64), np.empty((3, count), np.int64)
+    step_end, sums = np.empty((count, steps), np.int64), np.empty((5, count), np.int64)
     if not count:
-        return Retimed(step_end, *np.empty((6, 0), np.int64))
+        return Retimed(step_end, *np.empty((8, 0), np.int64))
     _require_same_rows(actions, variants)
+    if actions.on_cpu.any():
+        _require_at_hand(variants)
     _walk(actions, variants, step_end, sums, first.step)
-    stall, slowed, late_hits = sums
+    stall, slowed, late_hits, cpu, cpu_stall = sums
     link = variants.copy.since(first.load)
     compute = variants.before.since(first.event) + variants.expert.since(first.use) + slowed
-    compute += variants.after.since(first.step)
-    return Retimed(step_end, _host(actions, variants, first), compute, stall, slowed, link, late_hits)
+    compute += variants.after.since(first.step) + _added(actions, variants, first)
+    return Retimed(step_end, _host(actions, variants, first), compute, stall, slowed, link, late_hits, cpu, cpu_stall)
 
 
 def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times, warm_up: int) -> None:
@@ -85,8 +93,8 @@ def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times, wa
         lanes = slice(first, first + LANES)
         clocks = np.zeros((FREE + actions.slots + 1, len(step_end[lanes])), np.int64)
         some = (np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes], step_end[lanes])
-        walk(*script, clocks, *some, warm_up, variants.runs_ahead)
-        sums[:, lanes] = clocks[[STALL, SLOWED, LATE]]
+        walk(*script, clocks, *some, warm_up, variants.runs_ahead, actions.on_cpu)
+        sums[:, lanes] = clocks[[STALL, SLOWED, LATE, CPU, CPU_STALL]]
 
 
 def _kernel() -> Callable[..., None]:
@@ -100,11 +108,31 @@ def _kernel() -> Callable[..., None]:
 
 def _require_same_rows(actions: Actions, variants: Variants) -> None:
     events = len(actions.ends)
-    rows = {"before": events, "expert": actions.num_uses, "after": events // actions.layers}
+    steps = events // actions.layers
+    rows = {"before": events, "expert": actions.num_uses, "after": steps, "to_host": steps, "to_device": steps}
     for name, expected in {**rows, "copy": actions.num_loads, "predict": events}.items():
         found = len(getattr(variants, name).codes)
         if found != expected:
             raise InputError(f"durations of other decisions: {name} has {found} rows: {expected} expected")
+
+
+def _require_at_hand(variants: Variants) -> None:
+    """Raise InputError if the CPU cannot compute experts because they are not at hand in host memory."""
+    copies = variants.copy.values[np.unique(variants.copy.codes)]
+    for read, copied in zip(variants.read.tolist(), copies.T.tolist(), strict=True):
+        require_at_hand(read, copied)
+
+
+def _added(actions: Actions, variants: Variants, first: First) -> Times:
+    """Time of the compute stream that adding what the CPU computed takes, less what copies slow, ns, [variants].
+
+    The times of the CPU's own experts are no time of that stream: they are taken off.
+    """
+    added = int(actions.on_cpu[first.event :].sum()) * CpuCosts(*variants.cpu).add_ns
+    rows = actions.row[(actions.kind == CPU_USE) | (actions.kind == LAST_CPU_USE)]
+    experts = np.bincount(variants.expert.codes[rows[rows >= first.use]], minlength=len(variants.expert.values))
+    total: Times = added - experts @ variants.expert.values
+    return total
 
 
 def _host(actions: Actions, variants: Variants, first: First) -> Times:
@@ -112,8 +140,9 @@ def _host(actions: Actions, variants: Variants, first: First) -> Times:
     host, events = HostCosts(*variants.host), len(actions.ends) - first.event
     loads, launches = actions.num_loads - first.load, int(actions.opens[first.use :].sum())
     dense = (events + events // actions.layers) * host.launch_dense_ns
+    cpu, on_cpu = CpuCosts(*variants.cpu), int(actions.on_cpu[first.event :].sum())
     decided = 0 if variants.runs_ahead else events * host.bookkeeping_ns
-    rest = decided + loads * host.issue_ns + launches * host.launch_ns
+    rest = decided + on_cpu * (cpu.start_ns + cpu.join_ns) + loads * host.issue_ns + launches * host.launch_ns
     total: Times = dense + rest + variants.predict.since(first.event)
     return total
 
@@ -123,23 +152,27 @@ class Script(NamedTuple):
 
     actions: Rows  # [actions, 5]: kind; rows of: slot, clock from which the host begins, cost from there, own cost
     ends: Times  # [events], among the actions
-    events: Rows  # [events, 3], rows of the costs: of the dense part, of predicting, of all that the host then does
+    events: Rows  # [events, 5], rows of the costs: of the dense part, of predicting, of all that the host then does;
+    # of the hidden state's copy to the host, of the result's copy back
     heads: Rows  # [steps], rows of the costs
 
 
 def script_of(actions: Actions, variants: Variants) -> tuple[Script, Times]:
     """The script, and the table of costs, ns, [costs, variants]."""
-    columns = (variants.before, variants.predict, variants.after, variants.copy, variants.expert)
+    columns = [variants.before, variants.predict, variants.after, variants.copy, variants.expert]
+    columns += [variants.to_host, variants.to_device]
     tables = [_fixed(variants), _progress(actions, variants), *(column.values for column in columns)]
     progress, *starts = np.cumsum([len(table) for table in tables])[:-1].tolist()
-    before, predict, after, copy, expert = (column.codes + start for column, start in zip(columns, starts, strict=True))
+    rows = (column.codes + start for column, start in zip(columns, starts, strict=True))
+    before, predict, after, copy, expert, *small = rows
     is_load = actions.kind == LOAD
     cost = np.empty(len(is_load), np.int32)
     cost[is_load] = copy[actions.row[is_load]]
     cost[~is_load] = expert[actions.row[~is_load]]  # a release's is not read
     decided = np.where(actions.predicted, PREDICTED, DECIDED)
     walked = (actions.kind, actions.slot + FREE, decided, actions.progress + progress, cost)
-    events = (before, predict, actions.event_progress + progress)
+    small_copies = (np.repeat(column, actions.layers) for column in small)
+    events = (before, predict, actions.event_progress + progress, *small_copies)
     return Script(_table(walked), actions.ends, _table(events), after), np.concatenate(tables)
 
 
@@ -148,11 +181,12 @@ def _table(columns: tuple[NDArray[np.signedinteger], ...]) -> Rows:
 
 
 def _fixed(variants: Variants) -> Times:
-    """The rows of costs with a name of their own, [7, variants]."""
+    """The rows of costs with a name of their own, [13, variants]."""
     host = HostCosts(*variants.host)
     dense = host.launch_dense_ns + host.begin_ns  # from the host's launch to the device's begin
     waits = (host.event_ns, host.sync_ns, host.bookkeeping_ns, variants.read, variants.sync_each_layer)
-    return np.stack([dense, *waits, host.launch_dense_ns])
+    result = host.begin_copy_ns + host.event_ns  # from the host's call until the compute stream knows of a small copy
+    return np.stack([dense, *waits, host.launch_dense_ns, *variants.cpu, result])
 
 
 def _progress(actions: Actions, variants: Variants) -> Times:

@@ -2,7 +2,8 @@
 
 All clocks are rows of one array, [clocks, lanes], and all costs are rows of another, [costs, lanes]; numbers of rows
 say what happens when. Events follow each other in the engine's order and with its names, and the loops over lanes
-become vector instructions. Copies are remembered, in a ring for each lane, only where they slow the computing.
+become vector instructions. Copies are remembered, in a ring for each lane, only where they slow the computing or
+the CPU computes experts: start, landing, start if the link were free, and the clock of the slot.
 Everything is compiled as one function at its first call and cached beside this file until the file changes. Import this
 module only where it is used, since it needs numba.
 """
@@ -12,10 +13,20 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from specmoe.sim.timing.actions import FIRST_HIT, LOAD, RELEASE, USE
+from specmoe.sim.timing.actions import CPU_USE, FIRST_HIT, LAST_CPU_USE, LOAD, RELEASE, USE
+from specmoe.sim.timing.cpu_lane import SHARE
 from specmoe.sim.timing.retimer import (
     BOOKKEEPING,
     COMPUTE,
+    CPU,
+    CPU_ADD,
+    CPU_BEGIN,
+    CPU_END,
+    CPU_FROM,
+    CPU_JOIN,
+    CPU_STALL,
+    CPU_START,
+    CPU_WORK,
     DECIDED,
     DENSE,
     DISK,
@@ -27,7 +38,10 @@ from specmoe.sim.timing.retimer import (
     PREDICTED,
     READ,
     READY,
+    RESULT,
     SLOWED,
+    SLOWED_BY_COPY,
+    SLOWS_COPY,
     STALL,
     START,
     SYNC,
@@ -49,19 +63,22 @@ def walk(
     step_end: Any,
     warm_up: int,
     runs_ahead: bool,
+    on_cpu: Any,
 ) -> None:
     """Run a `Script` on clocks that stand at 0, [clocks, lanes]; fill in `step_end`, [lanes, steps].
 
     Sums begin anew after `warm_up` steps. `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow
-    the computing; `runs_ahead` says that the host does not wait for the router.
+    the computing; `runs_ahead` says that the host does not wait for the router, `on_cpu` in which events the CPU
+    computes.
     """
     lanes = len(slows)
     layers = len(events) // len(heads)
     any_slows = slows.max() > 0
-    copies, numbers = np.empty((2, lanes, ROOM), np.int64), np.zeros((2, lanes), np.int64)
+    any_cpu = on_cpu.any()
+    copies, numbers = np.empty((4, lanes, ROOM), np.int64), np.zeros((2, lanes), np.int64)
     action = 0
     for event in range(len(events)):
-        dense, predicting, launched = events[event]
+        dense, predicting, launched, to_host, to_device = events[event]
         _dense(clocks, costs, dense)
         if any_slows:
             _slow(clocks, slows, copies, numbers)
@@ -69,11 +86,22 @@ def walk(
             _go_on(clocks, costs, predicting)
         else:
             _decide(clocks, costs, predicting)
+        if on_cpu[event]:
+            _hand_over(clocks, costs, to_host)
         while action < ends[event]:
             kind, slot, decided, progress, cost = actions[action]
             action += 1
             if kind == RELEASE:
                 _release(clocks, slot)
+                continue
+            if kind in (CPU_USE, LAST_CPU_USE):
+                clocks[CPU_WORK] += costs[cost]
+                if kind == LAST_CPU_USE:
+                    _compute_on_cpu(clocks, costs, copies, numbers)
+                continue
+            if kind == LOAD and any_cpu:
+                copies = _with_room(copies, numbers)
+                _load_beside(clocks, costs, copies, numbers, slot, decided, progress, cost)
                 continue
             if kind == LOAD:
                 _load(clocks, costs, slot, decided, progress, cost)
@@ -89,6 +117,11 @@ def walk(
                 _slow(clocks, slows, copies, numbers)
             _release(clocks, slot)
         _launched(clocks, costs, launched)
+        if on_cpu[event]:
+            _join(clocks, costs, to_device)
+            if any_slows:
+                _slow(clocks, slows, copies, numbers)
+        _wait_for_layer(clocks, costs)
         if (event + 1) % layers == 0:
             step = event // layers
             _dense(clocks, costs, heads[step])
@@ -96,7 +129,7 @@ def walk(
                 _slow(clocks, slows, copies, numbers)
             _end_step(clocks, costs, step, step_end)
             if step + 1 == warm_up:
-                clocks[STALL] = clocks[SLOWED] = clocks[LATE] = 0
+                clocks[STALL] = clocks[SLOWED] = clocks[LATE] = clocks[CPU] = clocks[CPU_STALL] = 0
 
 
 @njit(inline="always")
@@ -172,9 +205,114 @@ def _release(clocks: Any, slot: int) -> None:
 @njit(inline="always")
 def _launched(clocks: Any, costs: Any, launched: int) -> None:
     for lane in range(clocks.shape[1]):
-        host = clocks[PREDICTED, lane] + costs[launched, lane]
-        computed = clocks[COMPUTE, lane] + costs[SYNC, lane]
-        clocks[HOST, lane] = max(host, computed) if costs[SYNC_EACH_LAYER, lane] else host
+        clocks[HOST, lane] = clocks[PREDICTED, lane] + costs[launched, lane]
+
+
+@njit(inline="always")
+def _wait_for_layer(clocks: Any, costs: Any) -> None:
+    for lane in range(clocks.shape[1]):
+        if costs[SYNC_EACH_LAYER, lane]:
+            clocks[HOST, lane] = max(clocks[HOST, lane], clocks[COMPUTE, lane] + costs[SYNC, lane])
+
+
+@njit(inline="always")
+def _hand_over(clocks: Any, costs: Any, to_host: int) -> None:
+    for lane in range(clocks.shape[1]):
+        clocks[DECIDED, lane] += costs[CPU_START, lane]
+        clocks[PREDICTED, lane] += costs[CPU_START, lane]
+        clocks[CPU_BEGIN, lane] = max(clocks[DECIDED, lane], clocks[READY, lane] + costs[to_host, lane])
+        clocks[CPU_WORK, lane] = 0
+
+
+@njit(inline="always")
+def _join(clocks: Any, costs: Any, to_device: int) -> None:
+    for lane in range(clocks.shape[1]):
+        host = max(clocks[HOST, lane], clocks[CPU_END, lane]) + costs[CPU_JOIN, lane]
+        start = max(clocks[COMPUTE, lane], host + costs[to_device, lane] + costs[RESULT, lane])
+        clocks[HOST, lane] = host
+        clocks[CPU_STALL, lane] += start - clocks[COMPUTE, lane]
+        clocks[START, lane] = start
+        clocks[COMPUTE, lane] = start + costs[CPU_ADD, lane]
+
+
+@njit(cache=True)
+def _load_beside(
+    clocks: Any, costs: Any, copies: Any, numbers: Any, slot: int, decided: int, progress: int, cost: int
+) -> None:
+    """As `_load` and `_remember`, where the CPU computes experts."""
+    for lane in range(clocks.shape[1]):
+        possible = max(clocks[decided, lane] + costs[progress, lane], clocks[slot, lane])
+        start, ns = max(possible, clocks[LINK, lane]), costs[cost, lane]
+        landed = _landing(start, ns, clocks[CPU_FROM, lane], clocks[CPU_END, lane], costs[SLOWS_COPY, lane])
+        clocks[LINK, lane] = clocks[slot, lane] = landed
+        place = numbers[1, lane] & (copies.shape[2] - 1)
+        copies[0, lane, place], copies[1, lane, place] = start, landed
+        copies[2, lane, place], copies[3, lane, place] = possible, slot
+        numbers[1, lane] += 1
+
+
+@njit(cache=True)
+def _landing(start: int, ns: int, begin: int, end: int, share: int) -> int:
+    """End of a copy that takes longer by a share while the CPU computes, from `begin` to `end`."""
+    full = min(ns, max(0, begin - start))  # at full speed, before that
+    if full == ns or start >= end:
+        return start + ns
+    beside = _slowed(ns - full, share)
+    inside = end - (start + full)
+    if beside <= inside:
+        return start + full + beside
+    return end + ns - full - _done(inside, share)
+
+
+@njit(cache=True)
+def _compute_on_cpu(clocks: Any, costs: Any, copies: Any, numbers: Any) -> None:
+    """Let the CPU compute an event's experts, and time the copies under way beside them anew."""
+    last_place = copies.shape[2] - 1
+    for lane in range(clocks.shape[1]):
+        begin, left = clocks[CPU_BEGIN, lane], clocks[CPU_WORK, lane]
+        by_copy, by_cpu = costs[SLOWED_BY_COPY, lane], costs[SLOWS_COPY, lane]
+        now = free = begin
+        while (
+            numbers[0, lane] < numbers[1, lane]
+            and copies[1, lane, numbers[0, lane] & last_place] <= clocks[COMPUTE, lane]
+        ):
+            numbers[0, lane] += 1
+        for number in range(numbers[0, lane], numbers[1, lane]):
+            place = number & last_place
+            started, landed = copies[0, lane, place], copies[1, lane, place]
+            if landed <= begin:
+                continue
+            at, ns = begin, landed - begin
+            if started >= begin:
+                at, ns = max(copies[2, lane, place], free), landed - started
+                copies[0, lane, place] = at
+            if left <= at - now:
+                now, left, free = now + left, 0, at + ns
+            else:
+                left -= at - now
+                expert, copy = _slowed(left, by_copy), _slowed(ns, by_cpu)
+                if copy <= expert:
+                    now = free = at + copy
+                    left -= _done(copy, by_copy)
+                else:
+                    now, left = at + expert, 0
+                    free = now + ns - _done(expert, by_cpu)
+            copies[1, lane, place] = free
+            clocks[copies[3, lane, place], lane] = clocks[LINK, lane] = free
+        clocks[CPU_FROM, lane], clocks[CPU_END, lane] = begin, now + left
+        clocks[CPU, lane] += now + left - begin
+
+
+@njit(cache=True)
+def _slowed(ns: int, share: int) -> int:
+    """Least time in which `ns` of work is done at a rate lower by `share`."""
+    return -(-ns * (SHARE + share) // SHARE)
+
+
+@njit(cache=True)
+def _done(ns: int, share: int) -> int:
+    """Work that is done in `ns` at a rate lower by `share`."""
+    return ns * SHARE // (SHARE + share)
 
 
 @njit(inline="always")
@@ -224,10 +362,10 @@ def _remember(clocks: Any, costs: Any, copies: Any, numbers: Any, cost: int) -> 
 @njit(inline="always")
 def _with_room(copies: Any, numbers: Any) -> Any:
     """The rings with room for one more copy in each lane; copies `numbers[0]` to `numbers[1]` keep their numbers."""
-    lanes, room = copies.shape[1:]
+    rows, lanes, room = copies.shape
     if (numbers[1] - numbers[0]).max() < room:
         return copies
-    larger = np.empty((2, lanes, 2 * room), np.int64)
+    larger = np.empty((rows, lanes, 2 * room), np.int64)
     for lane in range(lanes):
         for number in range(numbers[0, lane], numbers[1, lane]):
             larger[:, lane, number & (2 * room - 1)] = copies[:, lane, number & (room - 1)]

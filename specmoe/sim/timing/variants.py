@@ -24,22 +24,24 @@ from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, groups_of
-from specmoe.sim.decide.table import DecisionTable, Loads, Uses, found_compressed
+from specmoe.sim.decide.table import CPU, DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.padding import whole_context
+from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations, require_possible
 from specmoe.traces.workload import Workload
 
 Times = NDArray[np.int64]
 Codes = NDArray[np.int32]
 Lists = Sequence[Sequence[int] | Times]  # [variants][rows]
-Timed = Literal["before", "expert", "after", "copy", "predict"]
+Timed = Literal["before", "expert", "after", "copy", "predict", "to_host", "to_device"]
 
 
 class Sample(NamedTuple):
     """A small run with one row of every kind, and for each row of the whole run the row that stands for it (`codes`).
 
     Steps are of one kind if they have equal tokens and context; launches if their experts have equal tokens and equally
-    many are the first use of their load; loads if both or neither find their expert compressed in VRAM.
+    many are the first use of their load; uses on the CPU if they have equal tokens; loads if both or neither find their
+    expert compressed in VRAM.
     """
 
     workload: Workload
@@ -64,6 +66,7 @@ def sample_of(
     found = found_compressed(table, home.compressed_slots)
     codes: dict[Timed, NDArray[Any]]
     codes = {"before": event, "expert": use, "after": step, "copy": found, "predict": event}
+    codes |= {"to_host": step, "to_device": step}
     return Sample(
         _steps(workload, workload.step_tokens[first_step]),
         _rows(table, uses),
@@ -85,14 +88,15 @@ class _UseRows(NamedTuple):
     event: NDArray[Any]
     tokens: NDArray[Any]
     first: NDArray[np.bool_]  # of its load
+    where: NDArray[Any]
 
 
 def _uses_alike(table: DecisionTable, launching: Launching) -> tuple[_UseRows, NDArray[np.int64]]:
     """The uses of one launch of every kind, and the number of the one that stands for each use of the table."""
-    is_first = _first_of_load(table)
+    is_first, where = _first_of_load(table), table.uses.where
     if launching == "separate":
-        row, use = _alike(table.uses.tokens, is_first)
-        return _UseRows(np.zeros(len(row), np.int32), table.uses.tokens[row], is_first[row]), use
+        row, use = _alike(table.uses.tokens, is_first + 2 * where)
+        return _UseRows(np.zeros(len(row), np.int32), table.uses.tokens[row], is_first[row], where[row]), use
     groups = groups_of(table, launching)
     kind, code = _kinds(groups, table.uses.tokens, is_first)
     members = np.flatnonzero(np.isin(groups.number, kind))
@@ -102,20 +106,20 @@ def _uses_alike(table: DecisionTable, launching: Launching) -> tuple[_UseRows, N
     is_last = np.append(np.diff(event) != 0, True)[: len(event)]
     use = np.full(len(table.uses.load), np.argmin(is_last) if len(event) else 0)
     use[groups.ends] = np.flatnonzero(is_last)[code]
-    return _UseRows(event.astype(np.int32), table.uses.tokens[rows], is_first[rows]), use
+    return _UseRows(event.astype(np.int32), table.uses.tokens[rows], is_first[rows], where[rows]), use
 
 
 def _kinds(
     groups: Groups, tokens: NDArray[Any], first: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first group of each kind, rising, and the number of each group's kind, [groups]."""
-    numbers: dict[tuple[tuple[int, ...], int], int] = {}
+    numbers: dict[tuple[tuple[int, ...], int, bool], int] = {}
     starts = np.flatnonzero(groups.opens)
     loads = np.add.reduceat(first[groups.order], starts).tolist() if len(starts) else []
     in_order, bounds = tokens[groups.order].tolist(), [*starts.tolist(), len(tokens)]
     code = [
-        numbers.setdefault((tuple(sorted(in_order[start:end])), count), len(numbers))
-        for (start, end), count in zip(pairwise(bounds), loads, strict=True)
+        numbers.setdefault((tuple(sorted(in_order[start:end])), count, on_cpu), len(numbers))
+        for (start, end), count, on_cpu in zip(pairwise(bounds), loads, groups.on_cpu[starts].tolist(), strict=True)
     ]
     codes = np.array(code, np.int64)
     return np.unique(codes, return_index=True)[1], codes
@@ -143,11 +147,11 @@ def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
 
 
 def _rows(table: DecisionTable, of: _UseRows) -> DecisionTable:
-    """A table with these uses, all of them hits, and one expert that is loaded twice (so the second may be in VRAM)."""
+    """A table with these uses, hits on the GPU, and one expert that is loaded twice (so the second may be in VRAM)."""
     uses, loads = np.zeros(len(of.tokens), np.int32), np.zeros(2, np.int32)
     load = np.where(of.first, np.arange(len(of.tokens)), -1)
     return table._replace(
-        uses=Uses(of.event, uses, of.tokens, uses, load, uses == 0, uses, uses.astype(np.int8)),
+        uses=Uses(of.event, uses, of.tokens, uses, load, of.where != CPU, uses, of.where),
         loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads, loads > 0),
     )
 
@@ -181,6 +185,9 @@ class Variants(NamedTuple):
     host: Times  # [costs, variants], in the order of `HostCosts`
     sync_each_layer: NDArray[np.bool_]  # [variants]
     interference: NDArray[np.float64]  # [variants]
+    to_host: Column  # all 0 where the CPU computes nothing
+    to_device: Column
+    cpu: Times  # [costs, variants], in the order of `CpuCosts`
     launching: Launching = "separate"
     runs_ahead: bool = False
 
@@ -201,7 +208,9 @@ def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], 
     if len(ways) > 1:
         raise InputError(f"durations: launches {', '.join(sorted(way for way, _ in ways))}: one kind expected")
     ((launching, runs_ahead),) = ways
-    predict = [each.predict if len(each.predict) else np.zeros(len(each.before), np.int64) for each in durations]
+    predict = [_or_zeros(each.predict, len(each.before)) for each in durations]
+    to_host = [_or_zeros(each.to_host, len(each.after)) for each in durations]
+    to_device = [_or_zeros(each.to_device, len(each.after)) for each in durations]
     return Variants(
         before=column("before", [each.before for each in durations]),
         expert=column("expert", [each.expert for each in durations]),
@@ -212,9 +221,16 @@ def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], 
         host=np.array([each.host for each in durations], np.int64).reshape(-1, len(HostCosts._fields)).T,
         sync_each_layer=np.array([each.sync_each_layer for each in durations], np.bool_),
         interference=np.array([each.interference for each in durations], np.float64),
+        to_host=column("to_host", to_host),
+        to_device=column("to_device", to_device),
+        cpu=np.array([each.cpu for each in durations], np.int64).reshape(-1, len(CpuCosts._fields)).T,
         launching=launching,
         runs_ahead=runs_ahead,
     )
+
+
+def _or_zeros(times: Sequence[int], rows: int) -> Sequence[int] | Times:
+    return times if len(times) else np.zeros(rows, np.int64)
 
 
 def stacked(lists: Lists) -> Times:
