@@ -79,6 +79,8 @@ TABLE = {  # two steps of two layers
     "host_ns": [10, 11, 12, 13],
     "stall_ns": [5, 0, 0, 7],
     "link_ns": [30, 30, 0, 10],
+    "cpu_ns": [0, 9, 0, 0],
+    "cpu_stall_ns": [0, 2, 0, 0],
 }
 PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "trace": str,
@@ -137,6 +139,8 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "stall_ns": int,
     "host_ns": int,
     "link_busy_ns": int,
+    "cpu_ns": int,
+    "cpu_stall_ns": int,
     "floor_ns": int,
     "oracle_ns": int,
     "ceiling_ns": int,
@@ -243,6 +247,8 @@ def test_summary_by_hand() -> None:
         "compute_ns": 106,
         "stall_ns": 12,
         "link_busy_ns": 70,
+        "cpu_ns": 9,
+        "cpu_stall_ns": 2,
         "host_ns": 46,
         "floor_ns": 1,
         "oracle_ns": 2,

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import kernels
+from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.curves import Curve, Points, extrapolation
 from specmoe.hwprofiles.dense import DenseTimes
 from specmoe.hwprofiles.launches import ExpertTimes, size_of
@@ -47,6 +48,7 @@ CURVE_OF: dict[Move, str] = {
     "device-to-host": "device_to_host",
     "allocation": "allocation",
 }
+SMALL_COPIES = ("device_to_host", "host_to_device.pinned")  # of a hidden state to the CPU, and back
 
 
 class HostCosts(NamedTuple):
@@ -67,7 +69,7 @@ class Costs:
     """Costs of `shape` on `profile`: experts in slots of `format`, dense weights in `dense_format`.
 
     `style` says how experts are multiplied and launched. Dense weights are in the compute format of the experts if
-    `dense_format` is None.
+    `dense_format` is None. `cpu` are experts for the CPU to compute, None where it computes none.
 
     A run announces what it uses, so that `evidence`, `assumed` and `warnings` cover all of it: `moves` are its kinds of
     copies, `also_held` further formats (of compressed copies), `most_tokens` the most tokens of one expert in a step,
@@ -85,6 +87,7 @@ class Costs:
     steps: kernels.Steps | None = None
     style: Style = USUAL
     dense_format: Format | None = None
+    cpu: CpuExperts | None = None
 
     def __post_init__(self) -> None:
         choices: list[tuple[str, str, tuple[str, ...]]]
@@ -119,6 +122,12 @@ class Costs:
             return 0
         alone = self.move_ns(tier, self._bytes(held))
         return round(alone * self.profile.contention) if tier == "host-pinned" else alone
+
+    def hidden_ns(self, tokens: int) -> tuple[int, int]:
+        """Times of copying one layer's hidden state of `tokens` tokens to the host, and of copying it back."""
+        amount = bytes_of(tokens * self.shape.d_model, self.compute_format)
+        to_host, to_device = (self.profile.curve(group) for group in SMALL_COPIES)
+        return to_host(amount), to_device(amount)
 
     def device_copy_ns(self, amount: int) -> int:
         """Time of copying `amount` bytes inside VRAM."""
@@ -218,10 +227,12 @@ class Costs:
         together = tuple(name for name in beside if name in self.profile)
         tiled = self._tiles and self._experts.kernel == "library" and not self._experts.curves
         groups += [TILES] if tiled else []
+        groups += SMALL_COPIES if self.cpu else ()
         named = [name for group in groups for name in self.profile.names_under(group)]
         memory = ("device.memory_bandwidth",) if self._asks_roofline else ()
         unpacking = ("gemm.fp32.rate",) if self._unpacks and self.compute_format != "fp32" else ()
-        return (*memory, *unpacking, "device.kernel_floor", *together, *named)
+        cpu = self.cpu.uses if self.cpu else ()
+        return tuple(dict.fromkeys((*memory, *unpacking, "device.kernel_floor", *together, *named, *cpu)))
 
     @property
     def _unpacks(self) -> bool:
@@ -256,6 +267,7 @@ class Costs:
         """Weakest evidence among the numbers behind these costs."""
         left: tuple[Evidence, ...] = ("extrapolated",) if self._extrapolations else ()
         left += ("fitted",) if self._asks_shares else ()
+        left += (self.cpu.evidence,) if self.cpu else ()
         curves = (points.evidence for points in (*self._experts.points, *self._dense_points))
         return weakest((self.profile.evidence(self.uses), *curves, *left))
 
@@ -267,7 +279,8 @@ class Costs:
         """
         calibration, name = self.profile.calibration, self.profile.name
         short = calibration.shortfall if calibration else None
-        return (*self._extrapolations, *(f"{name}: {about}" for about in (short, self.profile.note) if about))
+        known = (*self._extrapolations, *(self.cpu.warnings if self.cpu else ()))
+        return (*known, *(f"{name}: {about}" for about in (short, self.profile.note) if about))
 
     @cached_property
     def _extrapolations(self) -> tuple[str, ...]:

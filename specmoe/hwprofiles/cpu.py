@@ -38,7 +38,7 @@ class CpuExperts:
     profile: HardwareProfile
     size: Size
     held: Format
-    threads: int = 0
+    threads: int | None = None
     most_tokens: int = 1
 
     def __post_init__(self) -> None:
@@ -46,10 +46,14 @@ class CpuExperts:
         if "cpu.threads" not in self.profile:
             raise InputError(f"profile {name}: cpu: missing: its numbers expected where the CPU computes experts")
         most = int(self.profile["cpu.threads"])
-        if not 0 <= self.threads <= most:
+        if self.threads is not None and not 1 <= self.threads <= most:
             raise InputError(f"--threads {self.threads}: the CPU of profile {name} has {most}: 1 to {most} expected")
-        object.__setattr__(self, "threads", self.threads or most)
         self._rate("read")
+
+    @property
+    def computing(self) -> int:
+        """Number of threads that compute."""
+        return int(self.profile["cpu.threads"]) if self.threads is None else self.threads
 
     def expert_ns(self, tokens: int) -> int:
         """Time of one expert with `tokens` tokens, ns, while no copy is under way; 0 for no token."""
@@ -131,7 +135,7 @@ class CpuExperts:
     @property
     def _computes(self) -> float:
         """Operations a second."""
-        return self.profile[str(self._arithmetic)] * self.threads / self.profile["cpu.threads"]
+        return self.profile[str(self._arithmetic)] * self.computing / self.profile["cpu.threads"]
 
     def _rate(self, group: str) -> float | None:
         """Bytes a second at the threads; None if unknown. Raises InputError if known for all threads only."""
@@ -142,9 +146,9 @@ class CpuExperts:
         name, most = self._rate_name(group), int(self.profile["cpu.threads"])
         if name not in self.profile:
             return None
-        if self.threads != most:
+        if self.computing != most:
             raise InputError(
-                f"--threads {self.threads}: profile {self.profile.name} knows {name} for {most} threads only: "
+                f"--threads {self.computing}: profile {self.profile.name} knows {name} for {most} threads only: "
                 f"{most}, or a profile with cpu.{group}.by_threads, expected"
             )
         return self.profile[name]
@@ -152,8 +156,8 @@ class CpuExperts:
     def _at(self, rates: Mapping[int, float]) -> float:
         """Rate at the threads, interpolated between measured numbers of threads; beyond them that of the most."""
         counts, known = (0, *sorted(rates)), (0.0, *(rates[count] for count in sorted(rates)))
-        right = min(bisect_left(counts, self.threads), len(counts) - 1)
-        beyond = min(1.0, (self.threads - counts[right - 1]) / (counts[right] - counts[right - 1]))
+        right = min(bisect_left(counts, self.computing), len(counts) - 1)
+        beyond = min(1.0, (self.computing - counts[right - 1]) / (counts[right] - counts[right - 1]))
         return known[right - 1] + (known[right] - known[right - 1]) * beyond
 
     @staticmethod

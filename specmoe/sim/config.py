@@ -55,7 +55,8 @@ class RunConfig:
     number in base units (bytes, bytes/s, ns, flop/s). `scales` multiply numbers of the profile (see
     `hwprofiles.what_if`) before anything is set. `policy` is empty where several policies share everything else.
     `style` says how experts are multiplied and launched (see `style_for`), and `dense_format` is the format of all
-    weights that are no experts (default: that in which experts are computed).
+    weights that are no experts (default: that in which experts are computed). `threads` of the CPU compute experts
+    where a policy has it compute any (default: as many as the profile says).
     """
 
     trace: str
@@ -79,6 +80,7 @@ class RunConfig:
     scales: tuple[tuple[str, float], ...] = ()
     style: Style | None = None
     dense_format: Format | None = None
+    threads: int | None = None
 
     def style_for(self, all_resident: bool) -> Style:
         """The style of a policy: the one given, else packed weights read by the multiplication.

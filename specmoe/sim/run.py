@@ -12,11 +12,13 @@ import numpy as np
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
+from specmoe.hwprofiles.shares import Size
 from specmoe.hwprofiles.style import RESIDENT, Style, require_expandable, words_of
 from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
@@ -161,8 +163,29 @@ class Scenario:
         return charge(chosen, self.routed.workload, self.costs, self.predict_ns, self.config.padded)
 
     def costs_of(self, chosen: Policy) -> Costs:
-        """Costs in the style of a policy."""
-        return self.costs_in(self.config.style_for(chosen.sharing == "all-resident"))
+        """Costs in the style of a policy, with those of the CPU if it may compute experts."""
+        costs = self.costs_in(self.config.style_for(chosen.sharing == "all-resident"))
+        return self.costs_on_cpu if chosen.uses_cpu else costs
+
+    @cached_property
+    def costs_on_cpu(self) -> Costs:
+        """Costs where the CPU computes experts; raises InputError if the profile or the experts' home forbids that."""
+        home, experts = self.config.home, self.shape.experts
+        if home.tier == "nvme" or home.compressed_slots:
+            what = "tier nvme" if home.tier == "nvme" else f"compressed slots {home.compressed_slots}"
+            raise InputError(
+                f"{what}: not simulated where the CPU computes experts: host-pinned or host-pageable expected"
+            )
+        size = Size(self.shape.d_model, experts.d_ff, experts.gated)
+        held, threads = home.format or self.format, self.config.threads
+        cpu = CpuExperts(self.profile, size, held, threads, self.costs.most_tokens)
+        return dataclasses.replace(self.costs, cpu=cpu)
+
+    @property
+    def has_cpu(self) -> bool:
+        """Whether the CPU could compute the experts."""
+        home = self.config.home
+        return "cpu.threads" in self.profile and home.tier != "nvme" and not home.compressed_slots
 
     def costs_in(self, style: Style) -> Costs:
         """Costs in a style."""
@@ -358,6 +381,7 @@ class Scenario:
         asked = {"style": config.fields["style"], "dense_format": config.dense_format}
         costs, expected = self.costs_of(chosen), self.expected(chosen)
         choices = {
+            **({"threads": costs.cpu.computing} if costs.cpu else {}),
             "link": config.link,
             **home,
             **asked,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.results import DECISIONS, OF_MISSES, RunResult, Table, latencies, same_decisions
+from specmoe.results import DECISIONS, OF_CPU, OF_MISSES, RunResult, Table, latencies, same_decisions
 from specmoe.sim.event_table import byte_columns, decision_columns, ends, late_hits, summed
 from specmoe.sim.spans import Happened, moved, spans
 from specmoe.timeline import Span
@@ -86,6 +86,7 @@ def measured_table(workload: Workload, work: Work, recording: Recording, copied:
         "compute_ns": summed(computed.event, computed.busy, events),
         "stall_ns": summed(computed.event, computed.stall, events),
         "link_ns": summed(executed.loads.event[order], copying, events),
+        **{name: np.zeros(events, np.int64) for name in OF_CPU},
     }
 
 

@@ -109,7 +109,7 @@ def test_a_profile_without_a_cpu_is_named(profile: HardwareProfile) -> None:
         CpuExperts(profile, SIZE, "bf16")
 
 
-@pytest.mark.parametrize("threads", [9, -1])
+@pytest.mark.parametrize("threads", [9, 0, -1])
 def test_threads_that_the_host_lacks_are_refused(make_profile: Maker, threads: int) -> None:
     with pytest.raises(InputError, match=f"^--threads {threads}: the CPU of profile hand has 8: 1 to 8 expected$"):
         CpuExperts(make_profile(CPU), SIZE, "bf16", threads)

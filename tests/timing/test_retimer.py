@@ -82,7 +82,7 @@ def test_what_was_there_from_the_start_waits_for_nothing() -> None:
 def test_no_variants() -> None:
     table = by_hand()
     found = retime(table, [])
-    assert [column.shape for column in found] == [(0, 1), *[(0,)] * 6]
+    assert [column.shape for column in found] == [(0, 1), *[(0,)] * 8]
     assert found.latencies.shape == (0, 1)
     assert as_lists(found) == as_lists(retime(table, variants_of([])))
 

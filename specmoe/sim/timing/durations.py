@@ -13,9 +13,9 @@ from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, groups_of
-from specmoe.sim.decide.table import DecisionTable, found_compressed, packed
+from specmoe.sim.decide.table import CPU, DecisionTable, found_compressed, packed
 from specmoe.sim.padding import padded, whole_context
-from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
+from specmoe.sim.timing.cpu_lane import NO_CPU, SHARE, CpuCosts
 from specmoe.traces.workload import Workload
 
 UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
@@ -66,6 +66,7 @@ def durations_of(
     in_vram = found_compressed(table, home.compressed_slots)
     groups = groups_of(table, costs.style.launch)
     used = _launches(groups, _sizes(table.uses.tokens, pads), costs)
+    on_cpu = _cpu_durations(workload, table, costs, used)
     if home.format not in (None, costs.format):
         np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
@@ -78,7 +79,24 @@ def durations_of(
         interference=costs.profile.interference,
         launching=costs.style.launch,
         runs_ahead=table.all_resident and costs.style.launch != "separate",
+        **on_cpu,
     )
+
+
+def _cpu_durations(workload: Workload, table: DecisionTable, costs: Costs, used: NDArray[np.int64]) -> dict[str, Any]:
+    """Fields of `Durations` of experts on the CPU, whose own times are written into `used`; empty without any."""
+    rows, experts = np.flatnonzero(table.uses.where == CPU), costs.cpu
+    if not len(rows):
+        return {}
+    if experts is None:
+        raise InputError(f"the CPU computes {len(rows)} experts: costs of a CPU expected")
+    counts, place = np.unique(table.uses.tokens[rows], return_inverse=True)
+    used[rows] = np.array([experts.expert_ns(count) for count in counts.tolist()], np.int64)[place]
+    small = {count: costs.hidden_ns(count) for count in set(workload.step_tokens.tolist())}
+    to_host, to_device = zip(*(small[count] for count in workload.step_tokens.tolist()), strict=True)
+    shares = (round(share * SHARE) for share in (experts.slowed_by_copy, experts.slows_copy))
+    fixed = (costs.profile.ns(name) for name in ("cpu.start", "cpu.join", "device.kernel_floor"))
+    return {"to_host": to_host, "to_device": to_device, "cpu": CpuCosts(*fixed, *shares)}
 
 
 def _launches(groups: Groups, tokens: NDArray[Any], costs: Costs) -> NDArray[np.int64]:
