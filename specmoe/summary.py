@@ -51,7 +51,8 @@ FIGURES: dict[str, pa.DataType] = {
         ("hit_rate", "precision", "recall", "break_even_precision"), pa.float64()
     ),  # the latter empty where there were none
     **dict.fromkeys(("predict_ns", "compute_ns", "stall_ns", "host_ns", "link_busy_ns", *OF_CPU), pa.int64()),
-    **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),  # bounds of a mean step
+    **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),
+    **dict.fromkeys(("cpu_only_ns", "link_and_cpu_ns"), pa.int64()),  # bounds of a mean step
     **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
     "yardstick": pa.bool_(),  # no runtime could do this: it peeks, needs a pre-gated model, or holds what does not fit
     "fits": pa.bool_(),  # every expert has a slot: there is nothing to offload
@@ -69,7 +70,8 @@ ORIGIN: dict[str, pa.DataType] = {
     "error": pa.string(),  # empty in a row with figures
 }
 CHOICES: Row = {"link": "fifo", "host_set": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
-BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns")
+CPU_BOUNDS = ("cpu_only_ns", "link_and_cpu_ns")  # None where the profile has no CPU for the experts
+BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns", *CPU_BOUNDS)
 
 
 class Counts(NamedTuple):

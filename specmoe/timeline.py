@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from specmoe.files import replacing
 
-LANES = ("host", "compute", "copy", "disk")
+LANES = ("host", "compute", "copy", "disk", "cpu")
 
 
 class Span(NamedTuple):

@@ -145,6 +145,8 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "oracle_ns": int,
     "ceiling_ns": int,
     "link_ns": int,
+    "cpu_only_ns": int,  # or null, where the profile has no CPU, as the next
+    "link_and_cpu_ns": int,
     "vram_peak_bytes": int,
     "expert_bytes": int,
     "num_layers": int,
@@ -178,6 +180,7 @@ def result(**changes: list[int]) -> RunResult:
 
 
 MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns", "latency_sem_ns", "expected_error")
+MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns")
 
 
 def types_of(value: Any) -> Any:
@@ -254,6 +257,8 @@ def test_summary_by_hand() -> None:
         "oracle_ns": 2,
         "ceiling_ns": 3,
         "link_ns": 4,
+        "cpu_only_ns": None,  # as the bounds have none
+        "link_and_cpu_ns": None,
         "break_even_precision": None,
         "vram_peak_bytes": 1234,
         "expert_bytes": 100,

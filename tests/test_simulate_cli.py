@@ -547,7 +547,7 @@ def test_the_timeline_is_a_chrome_trace(link: list[str], tmp_path: Path) -> None
     answer("--policy", "layer-minus-1", "--steps", "30", "--slots", "40", *link, "--timeline", str(path))
     events = json.loads(path.read_text())["traceEvents"]
     lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    assert list(lanes.values()) == ["host", "compute", "copy", "disk"]
+    assert list(lanes.values()) == ["host", "compute", "copy", "disk", "cpu"]
     names: dict[str, list[str]] = {}
     for number, lane in lanes.items():
         slices = [event for event in events if event["ph"] == "X" and event["tid"] == number]

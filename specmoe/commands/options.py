@@ -186,6 +186,10 @@ Shape = Annotated[str | None, typer.Option(help=SHAPE + TRACES_OWN, autocompleti
 Format = Annotated[str | None, typer.Option(help=FORMAT + OWN, autocompletion=formats)]
 Style = Annotated[str | None, typer.Option(help=STYLE, autocompletion=styles)]
 DenseFormat = Annotated[str | None, typer.Option(help=DENSE, autocompletion=formats)]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="CPU threads that compute experts, where a policy has it do so. Default: the profile's."),
+]
 Slots = Annotated[int | None, typer.Option(help=f"{SLOTS} 154.")]
 Vram = Annotated[str | None, typer.Option(help=f"{VRAM} 8GiB. Default: all of the device.")]
 Batch = Annotated[int, typer.Option(help=BATCH)]

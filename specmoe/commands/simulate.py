@@ -41,6 +41,7 @@ def simulate(
     format: options.Format = None,  # noqa: A002  # the option's name
     style: options.Style = None,
     dense_format: options.DenseFormat = None,
+    threads: options.Threads = None,
     link: options.Link = "fifo",
     tier: options.Tier = "host-pinned",
     home_format: options.HomeFormat = None,
@@ -93,6 +94,7 @@ def simulate(
         format=format_named("format", format),
         style=style_named(style),
         dense_format=format_named("dense-format", dense_format),
+        threads=threads,
         slots=slots,
         vram=None if vram is None else parse_bytes("vram", vram),
         batch=batch,
@@ -235,7 +237,8 @@ def show(summaries: list[dict[str, Any]]) -> None:
     if everything := fits(first):
         console.say(everything, bold=True)
     console.table(table_rows(summaries))
-    limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in BOUNDS)
+    known = [name for name in BOUNDS if first[name] is not None]
+    limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in known)
     console.note(
         "used: share of prefetched experts that were used (precision); foreseen: share of needed loads that were "
         "prefetched (recall); wasted: copied but never used; stall: ms per step that the GPU waits for loads"
@@ -248,9 +251,15 @@ def show(summaries: list[dict[str, Any]]) -> None:
     console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")
     for text in _bands(summaries):
         console.note(f"expected error: {text}")
-    console.note(f"evidence: {first['evidence']}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
+    console.note(f"evidence: {_evidence(summaries)}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
+
+
+def _evidence(summaries: list[dict[str, Any]]) -> str:
+    """The evidence of policies that load every miss, and that of those that have the CPU compute experts."""
+    kinds = {bool(row["cpu_uses"]): row["evidence"] for row in reversed(summaries)}
+    return "; with experts on the CPU: ".join(kinds[on_cpu] for on_cpu in sorted(kinds))
 
 
 def _warm_up(row: dict[str, Any]) -> str:
@@ -280,7 +289,8 @@ def _bands(summaries: list[dict[str, Any]]) -> list[str]:
 
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Cells of the table by column, the fastest policy first."""
+    """Cells of the table by column, the fastest policy first; those of the CPU where any policy uses it."""
+    on_cpu = any(row["cpu_uses"] for row in summaries)
     return [
         {
             "policy": row["policy"],
@@ -292,9 +302,17 @@ def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
             "foreseen": _percent(row["recall"]),
             "wasted GB": f"{row['bytes_wasted'] / 1e9:.1f}",
             "stall": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
+            **(_cpu_cells(row) if on_cpu else {}),
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_mean_ns"]))
     ]
+
+
+def _cpu_cells(row: dict[str, Any]) -> dict[str, str]:
+    """Share of experts that the CPU computes, and ms per step that it computes and that the GPU waits for it."""
+    times = {"CPU ms": row["cpu_ns"], "CPU wait": row["cpu_stall_ns"]}
+    shown = {name: f"{time / row['steps'] / 1e6:.3f}" for name, time in times.items()}
+    return {"on CPU": _percent(row["cpu_share"]), **shown}
 
 
 def _assumed(summaries: list[dict[str, Any]]) -> str:

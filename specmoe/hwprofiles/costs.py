@@ -123,6 +123,12 @@ class Costs:
         alone = self.move_ns(tier, self._bytes(held))
         return round(alone * self.profile.contention) if tier == "host-pinned" else alone
 
+    def cpu_ns(self, tokens: int) -> int:
+        """Time to compute one expert on the CPU while no copy is under way; 0 for no token."""
+        if self.cpu is None:
+            raise InputError("experts on the CPU: costs of a CPU expected")
+        return self.cpu.expert_ns(tokens)
+
     def hidden_ns(self, tokens: int) -> tuple[int, int]:
         """Times of copying one layer's hidden state of `tokens` tokens to the host, and of copying it back."""
         amount = bytes_of(tokens * self.shape.d_model, self.compute_format)

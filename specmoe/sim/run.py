@@ -38,16 +38,17 @@ from specmoe.sim.claims import (
     plugin_versions,
 )
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide.policy import POLICIES, Policy, policy
+from specmoe.sim.decide.policy import POLICIES, Policy, policy, with_rates
 from specmoe.sim.decide.program import groups_of
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, all_on_cpu
 from specmoe.sim.event_table import event_table
 from specmoe.sim.memory import Room, slots_for
+from specmoe.sim.miss_rates import miss_rates
 from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_bound_ns, mean_step_ns, since
+from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_and_cpu_bound_ns, link_bound_ns, mean_step_ns, since
 from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
@@ -85,6 +86,11 @@ class Yardsticks:
         """The fewest loads of any policy after the warm-up."""
         scenario, compressed = self.scenario, self.scenario.config.home.compressed_slots
         return scenario.routing.fewest_loads(self.slots + compressed, scenario.warm_up(self.slots))
+
+    @cached_property
+    def all_on_cpu(self) -> DecisionTable:
+        """Every expert computed on the CPU."""
+        return all_on_cpu(self.scenario.routing.all_resident)
 
     @cached_property
     def every_miss(self) -> DecisionTable:
@@ -126,6 +132,8 @@ class Scenario:
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
         self._break_even: dict[int, BreakEven] = {}
+        if config.threads is not None:
+            self.costs_on_cpu  # noqa: B018  # raises for threads that the host lacks
         self.overridden = tuple(pair_of(name, value) for name, value in config.settings)
 
     def run(self, name: str, slots: int | None = None) -> Run:
@@ -148,8 +156,15 @@ class Scenario:
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
-        """A named policy with the settings of the configuration; raises InputError for an unknown name."""
-        return policy(name, self.policy_overrides)
+        """A named policy with the settings of the configuration; raises InputError for an unknown name.
+
+        Its miss rule gets the times of this machine that it takes and that were not set.
+        """
+        chosen = policy(name, self.policy_overrides)
+        if not chosen.uses_cpu or not self.has_cpu:
+            return chosen
+        costs = self.costs_on_cpu
+        return with_rates(chosen, miss_rates(costs, costs.cpu, self.config.home)) if costs.cpu else chosen
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy on `slots` slots; raises InputError if it changes uses: none are timed."""
@@ -300,12 +315,22 @@ class Scenario:
         copy, steps = copy_ns(self.costs, self.config.home), yardsticks.oracle.num_steps - warm_up
         every_miss, first = self.durations(yardsticks.every_miss, most), yardsticks.every_miss.first(warm_up)
         launches = groups_of(yardsticks.every_miss, most.style.launch).launches_since(first.use)
-        return {
+        cpu = self.cpu_bounds(yardsticks, slots) if self.has_cpu else {}
+        return cpu | {
             "floor_ns": self.floor_ns(warm_up),
             "oracle_ns": mean_step_ns(yardsticks.oracle, durations, warm_up),
             "ceiling_ns": ceiling_ns(every_miss, copy, launches, first),
             "link_ns": link_bound_ns(yardsticks.fewest, copy, durations.read, steps),
         }
+
+    def cpu_bounds(self, yardsticks: Yardsticks, slots: int, cpu_only_ns: int | None = None) -> dict[str, int]:
+        """Bounds where the CPU computes experts, ns; the first is timed by the engine unless it is given."""
+        warm_up, table, costs = self.warm_up(slots), yardsticks.all_on_cpu, self.costs_on_cpu
+        if cpu_only_ns is None:
+            cpu_only_ns = mean_step_ns(table, self.durations(table, costs), warm_up)
+        copy, expert, steps = copy_ns(costs, self.config.home), costs.cpu_ns(1), table.num_steps - warm_up
+        shared = link_and_cpu_bound_ns(yardsticks.fewest, copy, expert, steps)
+        return {"cpu_only_ns": cpu_only_ns, "link_and_cpu_ns": shared}
 
     def fits(self, slots: int) -> bool:
         """Whether `slots` slots hold every expert, and the machine's VRAM holds them: there is nothing to offload."""

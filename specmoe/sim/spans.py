@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import CPU, DecisionTable
 from specmoe.timeline import Span
 
 Times = NDArray[np.int64]
@@ -33,11 +33,13 @@ class Happened(NamedTuple):
 
 def spans(table: DecisionTable, happened: Happened, events: int) -> list[Span]:
     """Spans of the first `events` events, lane after lane."""
+    on_cpu = table.uses.where == CPU
     moves = (("disk", happened.reads), ("copy", happened.copies))
     return [
         *_host(table, happened, events),
         *_dense(table, happened, events),
-        *_experts(table, happened, events),
+        *_experts(table, happened, events, ~on_cpu, "compute"),
+        *_experts(table, happened, events, on_cpu, "cpu"),
         *(_move(table, lane, move) for lane, rows in moves for move in rows),
     ]
 
@@ -74,10 +76,12 @@ def _dense(table: DecisionTable, happened: Happened, events: int) -> Iterator[Sp
             yield Span("compute", "head", head_start, head_end, {})
 
 
-def _experts(table: DecisionTable, happened: Happened, events: int) -> Iterator[Span]:
-    """One span for each launch: its experts start and end together."""
+def _experts(
+    table: DecisionTable, happened: Happened, events: int, here: NDArray[np.bool_], lane: str
+) -> Iterator[Span]:
+    """One span for each launch among the uses that are `here`: its experts start and end together."""
     uses = table.uses
-    rows = np.flatnonzero(uses.event < events)
+    rows = np.flatnonzero((uses.event < events) & here)
     times = _pairs(happened.use_start[rows], happened.use_end[rows])
     launches: dict[tuple[int, int, int], list[int]] = {}
     for use, (start, end) in zip(rows.tolist(), times, strict=True):
@@ -86,7 +90,7 @@ def _experts(table: DecisionTable, happened: Happened, events: int) -> Iterator[
         hits = int(uses.hit[members].sum())
         found = "hit" if hits == len(members) else "miss" if not hits else f"{hits} of {len(members)} hit"
         args = {"tokens": int(uses.tokens[members].sum()), "found": found}
-        yield Span("compute", _experts_of(table, uses.key[members].tolist()), start, end, args)
+        yield Span(lane, _experts_of(table, uses.key[members].tolist()), start, end, args)
 
 
 def _pairs(start: Times, end: Times) -> Iterable[tuple[int, int]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cpu_machine import machine
 from decide_cases import RATES
 
 from specmoe.errors import InputError
@@ -30,6 +31,11 @@ settings = pytest.mark.parametrize(("batch", "slots"), SETTINGS)
 @cache
 def scenario(batch: int) -> Scenario:
     return Scenario(RunConfig("switch-mini-128/decode/test", format="fp16", steps=30, batch=batch, slots=40))
+
+
+@cache
+def with_cpu(batch: int) -> Scenario:
+    return Scenario(dataclasses.replace(scenario(batch).config, profile=machine()))
 
 
 def decided(name: str, batch: int, slots: int) -> DecisionTable:
@@ -114,10 +120,10 @@ def test_a_policy_with_rates_decides_by_them() -> None:
 
 
 @every_policy
-def test_a_run_with_experts_on_the_cpu_is_not_timed_yet(name: str) -> None:
+def test_a_run_with_experts_on_the_cpu_needs_the_numbers_of_a_cpu(name: str) -> None:
     decisions, chosen = decided(name, 4, 40), scenario(4).policy(name)
     assert decisions.cpu_uses
-    with pytest.raises(InputError, match=r"the CPU computes \d+ experts: not timed yet"):
+    with pytest.raises(InputError, match=r"profile rtx3090: cpu: missing: its numbers expected"):
         scenario(4).run_decided(chosen, decisions, 40)
     with pytest.raises(InputError, match=r"the CPU computes \d+ experts: not replayed yet"):
         work_of(scenario(4), chosen, decisions)
@@ -130,7 +136,7 @@ def test_policies_of_the_cpu_are_named_among_those_that_cannot_run() -> None:
 
 
 def test_more_layers_than_there_are_is_said() -> None:
-    routed = scenario(1)
+    routed = with_cpu(1)
     table = decided("n-cpu-moe:7", 1, 40)
     for name, said in (("n-cpu-moe:7", True), ("n-cpu-moe:6", False), ("llama-fit:99", True), ("cpu-experts", False)):
         found = [line for line in routed.warnings(policy(name), table, 40, 0, 1) if "in RAM" in line]
@@ -144,7 +150,7 @@ def test_more_layers_than_there_are_is_said() -> None:
 @pytest.mark.parametrize(("name", "warned"), [("on-demand-lru", True), ("lru-cpu", True), ("n-cpu-moe", False)])
 def test_a_placement_has_no_cliff(name: str, warned: bool) -> None:
     table, chosen = decided(name, 16, 40), policy(name)
-    assert any("its cliff" in line for line in scenario(16).warnings(chosen, table, 40, 0, 1)) == warned
+    assert any("its cliff" in line for line in with_cpu(16).warnings(chosen, table, 40, 0, 1)) == warned
 
 
 def test_no_rule_needs_more_than_its_keywords() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from decide_cases import workload_of
 
 from specmoe.errors import InputError
-from specmoe.sim.decide.program import program_of, require_gpu
+from specmoe.hwprofiles.style import Launching
+from specmoe.sim.decide.program import groups_of, program_of, require_gpu
 from specmoe.sim.decide.table import CPU, GPU, DecisionTable, Recorder
 from specmoe.sim.event_table import byte_columns, decision_columns
 
@@ -63,9 +65,17 @@ def test_since_counts_only_later_steps() -> None:
     assert (later.cpu_uses, later.cpu_tokens, later.hits, later.later_loads, later.prefetch_loads) == (1, 1, 1, 0, 1)
 
 
-def test_decisions_with_uses_on_the_cpu_are_not_timed_yet() -> None:
-    with pytest.raises(InputError, match="the CPU computes 4 experts: not timed yet"):
-        program_of(table_by_hand())
+@pytest.mark.parametrize("launching", ["separate", "grouped", "grouped-wait"])
+def test_uses_on_the_cpu_come_first_and_need_no_launch(launching: Launching) -> None:
+    table = table_by_hand()
+    program, groups = program_of(table, launching=launching), groups_of(table, launching)
+    for event in range(table.num_steps * table.num_layers):
+        where = [table.uses.where[use] for use in program.uses if table.uses.event[use] == event]
+        assert where == sorted(where, reverse=True)
+    on_cpu = np.flatnonzero(table.uses.where == CPU).tolist()
+    assert not any(program.opens[row] for row in on_cpu)
+    assert groups.launches == sum(program.opens)
+    assert [program.last[row] for row in on_cpu] == on_cpu
 
 
 def test_decisions_with_uses_on_the_cpu_are_not_replayed_yet() -> None:

@@ -96,7 +96,7 @@ def test_nothing_overlaps_within_a_lane(tmp_path: Path, case: Case, name: str, o
     durations = case.durations(name, table)
     write_timeline(table, durations, simulate(table, durations, order, 5), tmp_path / "t.json")
     lanes = lanes_of(tmp_path / "t.json")
-    assert list(lanes) == ["host", "compute", "copy", "disk"]
+    assert list(lanes) == ["host", "compute", "copy", "disk", "cpu"]
     for slices in lanes.values():
         assert all(start <= end for start, end, _ in slices)
         assert all(before[1] <= after[0] for before, after in pairwise(slices))
@@ -126,12 +126,14 @@ def test_two_runs_in_one_file_each_begin_at_0(tmp_path: Path) -> None:
         "compute": [],
         "copy": [(4, 9, "b")],
         "disk": [],
+        "cpu": [],
     }
     assert lanes_of(tmp_path / "t.json", 2) == {
         "host": [(0, 11, "a")],
         "compute": [],
         "copy": [(3, 11, "b")],
         "disk": [],
+        "cpu": [],
     }
     assert [event["args"] for event in events if event["name"] == "b"] == [{"slot": 3}] * 2
 

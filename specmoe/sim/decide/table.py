@@ -227,6 +227,15 @@ def uses_on_cpu(table: DecisionTable) -> dict[int, list[int]]:
     return dict(zip(events.tolist(), [part.tolist() for part in np.split(rows, first[1:])], strict=False))
 
 
+def all_on_cpu(table: DecisionTable) -> DecisionTable:
+    """The same demand with every expert computed on the CPU."""
+    uses = table.uses
+    nowhere, hit = np.full_like(uses.slot, -1), np.zeros_like(uses.hit)
+    on_cpu = uses._replace(slot=nowhere, load=nowhere, hit=hit, wave=0 * uses.wave, where=np.full_like(uses.where, CPU))
+    loads = Loads._make(column[:0] for column in table.loads)
+    return table._replace(uses=on_cpu, loads=loads, slots=0, after_launch=False, all_resident=False)
+
+
 def packed(values: NDArray[Any]) -> "array[int]":
     """The same integers as an `array` of 8 bytes each, for times; Python loops read it faster than numpy."""
     return array("q", np.ascontiguousarray(values, np.int64).tobytes())

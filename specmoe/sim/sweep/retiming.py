@@ -18,7 +18,7 @@ from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
-from specmoe.summary import BOUNDS, Sums
+from specmoe.summary import BOUNDS, CPU_BOUNDS, Sums
 
 SERIAL = frozenset(("ceiling_ns", "link_ns"))  # computed together
 MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take 128 MiB
@@ -152,7 +152,20 @@ def bounds_of(scenarios: Sequence[Scenario], slots: int, wanted: Sequence[str] =
     if not SERIAL.isdisjoint(wanted):
         serial = zip(*_serial(scenarios, yardsticks), strict=True)
         columns |= zip(("ceiling_ns", "link_ns"), map(list, serial), strict=True)
-    return [{name: values[number] for name, values in columns.items()} for number in range(len(scenarios))]
+    rows = [{name: values[number] for name, values in columns.items()} for number in range(len(scenarios))]
+    if not set(CPU_BOUNDS).isdisjoint(wanted):
+        for row, on_cpu in zip(rows, _cpu_bounds(scenarios, yardsticks, slots), strict=True):
+            row |= on_cpu
+    return rows
+
+
+def _cpu_bounds(scenarios: Sequence[Scenario], yardsticks: Yardsticks, slots: int) -> Iterator[dict[str, int]]:
+    """`Scenario.cpu_bounds` of each scenario; empty where no CPU could compute the experts."""
+    having = [scenario for scenario in scenarios if scenario.has_cpu]
+    costs = [scenario.costs_on_cpu for scenario in having]
+    means = iter(_means(yardsticks.all_on_cpu, having, costs) if having else [])
+    for scenario in scenarios:
+        yield scenario.cpu_bounds(yardsticks, slots, next(means)) if scenario.has_cpu else {}
 
 
 def _floors(scenarios: Sequence[Scenario]) -> list[int]:

@@ -1,5 +1,8 @@
 """Bounds of any policy's mean step: the floor, the ceiling, the oracle, and what the link alone allows.
 
+These are bounds of policies that load every miss. Where the CPU computes misses, `link_and_cpu_bound_ns` stands for
+that of the link, and the time of a step with every expert on the CPU, a bound of its own, stands beside the ceiling.
+
 All are over the steps after the warm-up, as the figures that they stand beside.
 """
 
@@ -68,3 +71,11 @@ def ceiling_of(amounts: Amounts, copy: int, paid: Durations) -> int:
 def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
     """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (`decide.fewest`)."""
     return round(fewest_loads * max(copy, read) / steps)
+
+
+def link_and_cpu_bound_ns(fewest_misses: int, copy: int, expert: int, steps: int) -> int:
+    """Mean time, ns, that link and CPU need per step if they share the fewest misses and do not slow each other.
+
+    `copy` and `expert` are the times of one expert on either.
+    """
+    return round(fewest_misses * copy * expert / (copy + expert) / steps)

@@ -1,11 +1,11 @@
-"""The timeline of a simulated run, with the lanes host, compute, copy and disk, for ui.perfetto.dev."""
+"""The timeline of a simulated run, with the lanes host, compute, copy, disk and cpu, for ui.perfetto.dev."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import DecisionTable, uses_on_cpu
 from specmoe.sim.spans import Happened, Move, moved, spans
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing
@@ -52,12 +52,13 @@ def _happened(table: DecisionTable, durations: Durations, timing: Timing, events
     knows = timing.ready
     if durations.runs_ahead:  # it goes on without the router's result
         dense_end, knows = timing.ready, timing.begin + launch_dense
+    joined = np.isin(np.arange(len(timing.begin)), list(uses_on_cpu(table))) * durations.cpu.join_ns  # after the CPU
     fetches = durations.read * (timing.landed > timing.started)  # what VRAM held compressed is not read
     return Happened(
         begin=timing.begin,
         dense_launched=timing.begin + launch_dense,
         ready=knows,
-        launched=knows + timing.host - launch_dense * (1 + ends_step),
+        launched=knows + timing.host - joined - launch_dense * (1 + ends_step),
         goes_on=goes_on,
         dense_start=dense_end - np.array(durations.before, np.int64),
         dense_end=dense_end,
