@@ -10,7 +10,7 @@ from sweep_rows import failed, guess, oracle, row, table
 from typer.testing import CliRunner
 
 from specmoe.cli import app
-from specmoe.sweep_table import MANIFEST, TABLE, save_sweep
+from specmoe.sweep_table import MANIFEST, SCHEMA, TABLE, save_sweep
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_bad_input_is_one_line_and_writes_nothing(swept: Path, tmp_path: Path) -
     for places, told in (
         ([bad], "no cell of the sweep has figures: no room"),
         ([tmp_path / "nowhere"], "not a sweep of specmoe"),
-        ([tmp_path / "old"], "schema 0: 4 expected"),
+        ([tmp_path / "old"], f"schema 0: {SCHEMA} expected"),
         ([swept, tmp_path / "x" / ".." / "one"], "two sweeps have directories of the same name"),
     ):
         done = CliRunner().invoke(app, ["plot", *map(str, places), "--out", str(tmp_path / "figures")])

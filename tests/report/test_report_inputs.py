@@ -15,6 +15,7 @@ from specmoe.analysis.report import read_inputs
 from specmoe.analysis.trace.job import analyze
 from specmoe.analysis.trace.store import save_analysis
 from specmoe.errors import InputError
+from specmoe.sweep_table import SCHEMA
 
 
 def complaint(*directories: Path) -> str:
@@ -94,8 +95,8 @@ def test_runs_of_two_versions_in_one_directory(tmp_path: Path) -> None:
 def test_another_schema_names_both(tmp_path: Path) -> None:
     sweep_dir(tmp_path)
     manifest = tmp_path / "sweep.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": 7}))
-    assert "schema 7: 4 expected" in complaint(tmp_path)
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": SCHEMA + 1}))
+    assert f"schema {SCHEMA + 1}: {SCHEMA} expected" in complaint(tmp_path)
 
 
 def test_half_a_sweep(tmp_path: Path) -> None:
