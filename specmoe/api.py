@@ -32,6 +32,7 @@ from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Run, Scenario, each_run
 from specmoe.summary import Row, summary
+from specmoe.traces.splitting import domains_in
 from specmoe.units import quantity
 
 if TYPE_CHECKING:
@@ -186,12 +187,12 @@ def simulate(
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
-    `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device.
-    `choices` are `format`, `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`,
-    `home_format`, `compressed_slots`, `host_set` and `train`. `table` and `rows` leave out the warm-up; `steps` has all
-    steps.
-    `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are left out and
-    named in `failures`; a policy that was named and cannot run raises InputError.
+    `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device. `choices` are `format`,
+    `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
+    `host_set`, `train`, `source` and `train_source` (text domains, one or several, that run and that are learnt from).
+    `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
+    before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
+    and cannot run raises InputError.
     """
     names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
     config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
@@ -221,10 +222,11 @@ def sweep(
     """Simulate every combination of values, each given alone or as a list.
 
     `axes` are `slots`, `vram`, `batch`, `format`, `dense_format`, `style`, `link`, `tier`, `home_format`,
-    `compressed_slots` and `host_set`, and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and
-    `scales` map dotted names to values; a range is written as on the command line:
-    `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that
-    directory, and an interrupted sweep continues when it is run again.
+    `compressed_slots`, `host_set`, `source` and `train_source` (of several text domains "fiction,legal" is one value
+    and a list has several), and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and `scales`
+    map dotted names to values; a range is written as on the command line: `settings={"host_to_device.pinned.bandwidth":
+    "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that directory, and an interrupted sweep continues when it
+    is run again.
     """
     from specmoe.sim.sweep.grid import cells_of
     from specmoe.sim.sweep.job import Asked, run_sweep
@@ -251,15 +253,16 @@ def advise(
 ) -> Advice:
     """Search for the fastest configuration of a model on a machine, and for what would make it faster.
 
-    `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `batch`,
-    `formats`, `home_formats`, `dense_format`, `style`, `steps` and `warm_up`; without a `trace`, a bundled one of the
-    same model is used or one is drawn.
+    `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `source`,
+    `train_source`, `batch`, `formats`, `home_formats`, `dense_format`, `style`, `steps` and `warm_up`; without a
+    `trace`, a bundled one of the same model is used or one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
     from specmoe.sim.advise.setting import Question
 
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
+    choices |= _domains(choices)
     return Advice(search(Question(str(model), _machine(machine, host), _bytes(vram), target=target, **choices)))
 
 
@@ -275,19 +278,7 @@ def _config(
 ) -> RunConfig:
     """The configuration of `simulate`, without a policy; raises InputError for an unknown choice."""
     home = Home(*(choices.pop(name, usual) for name, usual in zip(HOME, Home(), strict=True)))
-    known = {
-        "format",
-        "batch",
-        "aligned",
-        "steps",
-        "warm_up",
-        "link",
-        "train",
-        "host_set",
-        "style",
-        "dense_format",
-        *HOME,
-    }
+    known = {*CHOICES, *HOME, *DOMAINS}
     for name in choices:
         if name not in known:
             raise InputError(f"simulate has no argument {name!r}: one of {', '.join(sorted(known))} expected")
@@ -295,6 +286,7 @@ def _config(
         choices["staggered"] = not choices.pop("aligned")
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
+    choices |= _domains(choices)
     return RunConfig(
         str(trace),
         profile=machine,
@@ -307,7 +299,15 @@ def _config(
     )
 
 
+CHOICES = ("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format")
 HOME = ("tier", "home_format", "compressed_slots")
+DOMAINS = ("source", "train_source")
+
+
+def _domains(choices: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Text domains, given as a list or with commas."""
+    texts = {name: choices[name] for name in DOMAINS if name in choices}
+    return {name: domains_in(text if isinstance(text, str) else ",".join(text)) for name, text in texts.items()}
 
 
 def _machine(device: Name, host: Name | None) -> str:

@@ -124,3 +124,11 @@ def share(value: float) -> str:
 
 def _or_zero(value: Any) -> float:
     return 0.0 if value is None or math.isnan(value) else float(value)
+
+
+def routing_of(row: Mapping[str, Any]) -> str:
+    """The kind of the trace, the text domains that ran, and those that were learnt from if they are others."""
+    asked, learnt = (row[name].replace(",", ", ") for name in ("source", "train_source"))
+    mixture = f"{len(row['domains'])} text domains" if len(row["domains"]) > 1 else ""
+    learnt_from = f"learnt from {'all domains' if learnt == 'all' else learnt}" if learnt else ""
+    return "; ".join(filter(None, (row["trace_kind"], asked or mixture, learnt_from)))

@@ -98,6 +98,7 @@ class Manifest:
     expected_error: float | None = None  # of the mean step, a share; None in a file of version 0.1.0
     validated: bool = False  # whether that bounds most runs, or is a lower bound
     error_basis: str = ""
+    domains: tuple[str, ...] = ()  # text domains whose tokens ran; empty in a file of version 0.1.0
 
 
 @dataclass(frozen=True)

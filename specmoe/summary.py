@@ -23,6 +23,8 @@ SET, SCALE = "set.", "scale."  # the value a dotted name was set to, in base uni
 
 KEYS: dict[str, pa.DataType] = {
     "trace": pa.string(),
+    "source": pa.string(),  # text domains that were asked for, with commas; empty: all of the trace
+    "train_source": pa.string(),  # likewise those that were learnt from; empty: the same; all: every one
     "policy": pa.string(),
     "profile": pa.string(),
     "shape": pa.string(),
@@ -63,13 +65,22 @@ ORIGIN: dict[str, pa.DataType] = {
     "expected_error": pa.float64(),  # of the mean step, a share: an upper bound for most runs if `validated`
     "validated": pa.bool_(),
     "error_basis": pa.string(),
+    "domains": pa.list_(pa.string()),  # text domains whose tokens ran
     "staggered": pa.bool_(),  # a batch of decode sequences started at spread positions
     "assumed": pa.list_(pa.string()),
     "warnings": pa.list_(pa.string()),
     "timed_by": pa.string(),  # engine or re-timer: equal integers
     "error": pa.string(),  # empty in a row with figures
 }
-CHOICES: Row = {"link": "fifo", "host_set": "graph", "tier": "host-pinned", "home_format": "", "compressed_slots": 0}
+CHOICES: Row = {
+    "source": "",
+    "train_source": "",
+    "link": "fifo",
+    "host_set": "graph",
+    "tier": "host-pinned",
+    "home_format": "",
+    "compressed_slots": 0,
+}
 CPU_BOUNDS = ("cpu_only_ns", "link_and_cpu_ns")  # None where the profile has no CPU for the experts
 BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns", *CPU_BOUNDS)
 
@@ -190,7 +201,7 @@ def summary(result: RunResult) -> Row:
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
     row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
-    row |= {"assumed": list(manifest.assumed), "warnings": list(manifest.warnings)}
+    row |= {name: list(getattr(manifest, name)) for name in ("domains", "assumed", "warnings")}
     row |= {"cell": "", "timed_by": "engine", "error": ""}
     row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))
     return row | {"parameters": chosen}

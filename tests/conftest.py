@@ -14,7 +14,7 @@ from examples import load_profile
 from random_traces import META, random_block
 
 from specmoe.commands import console
-from specmoe.traces import Block, TraceMeta, write_trace
+from specmoe.traces import Block, TraceMeta, store, write_trace
 from specmoe.traces.store import Trace, root
 
 load_profile()
@@ -28,10 +28,11 @@ def pytest_configure() -> None:
 
     typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
     read, bundled = routing.read_valid, root().resolve()
-    read_once = lru_cache(maxsize=4)(lambda path: read(Trace(path)))
+    read_once = lru_cache(maxsize=4)(lambda path, domains: read(store.open(path, domains)))
 
     def read_valid(trace: Trace) -> Block:
-        return read_once(trace.path) if trace.path.resolve().is_relative_to(bundled) else read(trace)
+        is_bundled = trace.path.resolve().is_relative_to(bundled)
+        return read_once(trace.path, trace.domains) if is_bundled else read(trace)
 
     routing.read_valid = read_valid
 

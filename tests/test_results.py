@@ -51,6 +51,7 @@ MANIFEST = Manifest(
     bounds={"floor_ns": 1, "oracle_ns": 2, "ceiling_ns": 3, "link_ns": 4},
     hashes={"trace": "00"},
     versions={"specmoe": "0"},
+    domains=("prose",),
 )
 TABLE = {  # two steps of two layers
     "step": [0, 0, 1, 1],
@@ -84,6 +85,8 @@ TABLE = {  # two steps of two layers
 }
 PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "trace": str,
+    "source": str,
+    "train_source": str,
     "policy": str,
     "profile": str,
     "shape": str,
@@ -161,6 +164,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "expected_error": float,  # or null, in a file of version 0.1.0
     "validated": bool,
     "error_basis": str,
+    "domains": list,
     "staggered": bool,
     "assumed": list,
     "warnings": list,
@@ -197,6 +201,8 @@ def scenario() -> Scenario:
 def test_summary_by_hand() -> None:
     assert summary(result()) == {
         "trace": MANIFEST.trace,
+        "source": "",
+        "train_source": "",
         "policy": MANIFEST.policy,
         "profile": "m",
         "shape": "s",
@@ -273,6 +279,7 @@ def test_summary_by_hand() -> None:
         "phase": MANIFEST.phase,
         "semantics": "event-atomic",
         "evidence": "assumed",
+        "domains": ["prose"],
         "staggered": False,
         "assumed": ["x", "y"],
         "warnings": ["w"],

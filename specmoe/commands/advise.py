@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import choice, format_named, parse_bytes, several, style_named
+from specmoe.commands.options import choice, format_named, parse_bytes, several, sources, style_named
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles.shape import Format
@@ -38,6 +38,8 @@ def advise(
         ),
     ] = None,
     train: options.Train = None,
+    source: options.Source = None,
+    train_source: options.TrainSource = None,
     target: Annotated[
         str | None, typer.Option(help="Throughput to reach, summed over all sequences, e.g. 20tok/s.")
     ] = None,
@@ -81,6 +83,8 @@ def advise(
         vram=parse_bytes("vram", vram),
         trace=trace,
         train=train,
+        source=sources(source),
+        train_source=sources(train_source),
         batch=batch,
         target=None if target is None else parse_rate(target),
         formats=_formats("format", format),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import several
+from specmoe.commands.options import several, sources
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def analyze(
             "Default: 1."
         ),
     ] = None,
+    source: options.Source = None,
 ) -> None:
     """Analyse a trace: use of experts, reuse, misses per cache size, batches, text domains."""
     from specmoe import traces
@@ -32,7 +33,7 @@ def analyze(
     from specmoe.commands.traces import warn
     from specmoe.files import directory_for
 
-    opened, batches = traces.open(trace), _numbers(several(batch)) or [1]
+    opened, batches = traces.open(trace, sources(source)), _numbers(several(batch)) or [1]
     with directory_for(out), console.progress("studies") as bar:
         task = bar.add_task("analysing", total=work(batches))
         analysis = study(opened, lambda done: bar.advance(task, done), name=trace, batches=batches)

@@ -47,6 +47,8 @@ def demo(
     console.note(
         "The model has two stacks of experts. The decoder's is simulated and gets half of the VRAM for experts."
     )
+    domains = winner.result.manifest.domains
+    console.note(f"The text is a mixture of {len(domains)} domains: {', '.join(domains)}. Each alone is less even.")
     for answer in answers:
         console.say(f"\n{answer.setting.title}", bold=True)
         show(answer.summaries)

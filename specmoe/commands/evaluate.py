@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.options import parse_override, several
+from specmoe.commands.options import parse_override, several, sources
 from specmoe.errors import InputError
 
 PREFIX = "predictor."
@@ -34,6 +34,8 @@ def evaluate(
             autocompletion=options.traces,
         ),
     ] = None,
+    source: options.Source = None,
+    train_source: options.TrainSource = None,
     depth: Annotated[int | None, typer.Option(help="Predict up to this many layers ahead. Default: 3.")] = None,
     override: Annotated[
         list[str] | None,
@@ -60,7 +62,7 @@ def evaluate(
         make_directory(out)
     with console.progress("predictors") as bar:
         task = bar.add_task("scoring", total=len(asked))
-        exam = Examination(trace, train, depth)
+        exam = Examination(trace, train, depth, source=sources(source), train_source=sources(train_source))
         rows = run(exam, asked, bool(predictor or checkpoint), lambda: bar.advance(task))
     if out is not None:
         _write(rows, exam.ceilings, out)
@@ -106,6 +108,9 @@ def show(rows: list[dict[str, Any]]) -> None:
         f"{first['trace']} ({first['trace_kind']}), {first['phase']}: {first['tokens']} tokens of {first['sequences']} "
         f"sequences, batch 1; learned from {first['train'] or 'nothing'}"
     )
+    for label, domains in (("text", first["domains"]), ("learned from", first["train_domains"])):
+        if domains:
+            console.say(f"{label}: {', '.join(domains)}")
     for row in rows:
         if "error" in row:
             console.say(f"not scored: {row['label']}: {row['error'].removeprefix(row['label'] + ': ')}", fg="yellow")

@@ -72,6 +72,13 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> Any:
     return value
 
 
+def sources(texts: list[str] | None) -> tuple[str, ...]:
+    """Text domains that an option names."""
+    from specmoe.traces.splitting import domains_in
+
+    return domains_in(",".join(texts or ()))
+
+
 Several = list[str] | None
 MORE = " Comma-separated or repeated."
 DEVICES = ("auto", "cpu", "cuda")
@@ -91,6 +98,14 @@ def bundled_traces() -> list[str]:
     """Names of the bundled traces, read without the libraries that open them."""
     root = Path(str(files("specmoe") / "bundled"))
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.parquet"))
+
+
+def _domains() -> list[str]:
+    """Text domains of the bundled traces."""
+    from specmoe.traces.store import names
+    from specmoe.traces.store import open as open_trace
+
+    return sorted({source for name in names() for source in open_trace(name).meta.sources})
 
 
 def _policies() -> list[str]:
@@ -147,13 +162,16 @@ traces, policies, profiles = completing(bundled_traces), completing(_policies), 
 shapes, formats, predictors = completing(_shapes), completing(_formats), completing(_predictors)
 links, tiers, host_sets = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOST_SETS))  # type: ignore[misc]
 styles, hosts = completing(_styles), completing(_hosts)
-devices = completing(lambda: DEVICES)
+devices, domains = completing(lambda: DEVICES), completing(_domains)
 
 TRACE = "A bundled trace's name (specmoe traces list) or a trace file."
 POLICY = "Policies to compare. all: every policy (specmoe policies)." + MORE
 PROFILE = "Machine: a shipped profile's name (specmoe profile list) or a .toml file."
 SHAPE = "Model: a shipped shape's name (specmoe profile shapes) or a .toml file."
 TRACES_OWN = " Default: the trace's own model if its shape is shipped, else switch-base-128."
+SOURCE = "Text domains to run, whole sequences of them, e.g. fiction,legal. Default: all domains of the trace."
+TRAIN_SOURCE = "Text domains that popularity and predictors learn from; all: every one. Default: those of --source."
+REPEAT = " Repeat for several values; domains joined by commas run together."
 FORMAT = "Format of experts in VRAM: fp32, fp16, bf16, int8 or int4."
 OWN = " Default: the model's own."
 SLOTS = "Number of experts that VRAM holds, e.g."
@@ -218,11 +236,15 @@ Train = Annotated[
         autocompletion=traces,
     ),
 ]
+Source = Annotated[Several, typer.Option(help=f"{SOURCE}{MORE}", autocompletion=domains)]
+TrainSource = Annotated[Several, typer.Option(help=f"{TRAIN_SOURCE}{MORE}", autocompletion=domains)]
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto (CUDA if usable), cpu or cuda.", autocompletion=devices)
 ]
 
 TraceList = Annotated[Several, typer.Option(help=TRACE + MORE, autocompletion=traces)]
+SourceList = Annotated[Several, typer.Option(help=SOURCE + REPEAT, autocompletion=domains)]
+TrainSourceList = Annotated[Several, typer.Option(help=TRAIN_SOURCE + REPEAT, autocompletion=domains)]
 PolicyList = Annotated[Several, typer.Option(help=POLICY, autocompletion=policies)]
 ProfileList = Annotated[Several, typer.Option(help=PROFILE + MORE, autocompletion=profiles)]
 ShapeList = Annotated[Several, typer.Option(help=SHAPE + TRACES_OWN + MORE, autocompletion=shapes)]

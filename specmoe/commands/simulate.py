@@ -18,6 +18,7 @@ from specmoe.commands.options import (
     parse_bytes,
     parse_override,
     several,
+    sources,
     style_named,
 )
 from specmoe.errors import InputError
@@ -51,6 +52,8 @@ def simulate(
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
     train: options.Train = None,
+    source: options.Source = None,
+    train_source: options.TrainSource = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
     ] = None,
@@ -105,6 +108,8 @@ def simulate(
         home=home_of(tier, home_format, compressed_slots),
         host_set=choice("host-set", host_set, HOST_SETS),
         train=train,
+        source=sources(source),
+        train_source=sources(train_source),
         settings=tuple(dict(map(parse_override, override or [])).items()),
     )
     with console.progress("policies") as bar:
@@ -230,7 +235,7 @@ def lead_told(summaries: list[dict[str, Any]]) -> str:
 
 def show(summaries: list[dict[str, Any]]) -> None:
     """Whether everything fits, a table, the bounds, and what to know before believing it."""
-    from specmoe.level import fits
+    from specmoe.level import fits, routing_of
     from specmoe.summary import BOUNDS
 
     first = summaries[0]
@@ -245,7 +250,7 @@ def show(summaries: list[dict[str, Any]]) -> None:
     )
     console.say(f"bounds, ms per step: {limits}")
     console.note(
-        f"{first['trace']} ({first['trace_kind']}), {first['steps']} steps of batch {first['batch']}{_warm_up(first)}; "
+        f"{first['trace']} ({routing_of(first)}), {first['steps']} steps of batch {first['batch']}{_warm_up(first)}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
     console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")

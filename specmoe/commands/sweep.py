@@ -52,6 +52,8 @@ def sweep(
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
     train: options.Train = None,
+    source: options.SourceList = None,
+    train_source: options.TrainSourceList = None,
     override: Annotated[
         Several,
         typer.Option(
@@ -95,6 +97,8 @@ def sweep(
             "warm-up": warm_up,
             "aligned": aligned or None,
             "train": train,
+            "source": source,
+            "train-source": train_source,
             "one-at-a-time": one_at_a_time,
         },
         {"set": override, "scale": scale},

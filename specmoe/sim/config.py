@@ -37,6 +37,8 @@ class RoutingKey(NamedTuple):
     staggered: bool = True
     shape: str | None = None
     truncated: bool = False
+    source: tuple[str, ...] = ()
+    train_source: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class RunConfig:
     `style` says how experts are multiplied and launched (see `style_for`), and `dense_format` is the format of all
     weights that are no experts (default: that in which experts are computed). `threads` of the CPU compute experts
     where a policy has it compute any (default: as many as the profile says).
+    Only whole sequences of the text domains `source` run (default: all), and what is learnt comes from the same domains
+    of the train split, or from those of `train_source` (`("all",)`: from every one).
     """
 
     trace: str
@@ -76,6 +80,8 @@ class RunConfig:
     host_set: str = "graph"
     padded: bool = False
     train: str | None = None
+    source: tuple[str, ...] = ()
+    train_source: tuple[str, ...] = ()
     settings: Pairs = ()
     scales: tuple[tuple[str, float], ...] = ()
     style: Style | None = None
@@ -93,7 +99,8 @@ class RunConfig:
     @property
     def routing(self) -> RoutingKey:
         """The fields that decide the workload."""
-        return RoutingKey(self.trace, self.batch, self.steps, self.train, self.staggered, self.shape, self.truncated)
+        layers = (self.staggered, self.shape, self.truncated)
+        return RoutingKey(self.trace, self.batch, self.steps, self.train, *layers, self.source, self.train_source)
 
     def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> "RunConfig":
         """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""
@@ -119,6 +126,7 @@ class RunConfig:
         )
         at, held, compressed = self.home
         own = {"profile": profile, "host_set": self.host_set, "dense_format": self.dense_format}
+        own |= {"source": ",".join(self.source), "train_source": ",".join(self.train_source)}
         own["style"] = None if self.style is None else str(self.style)
         home = {"tier": at, "home_format": held, "compressed_slots": compressed}
         changed = {"settings": dict(self.settings), "scales": dict(self.scales)}

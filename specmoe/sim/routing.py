@@ -5,7 +5,7 @@ memory and, if a directory is given, on disk.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
@@ -33,7 +33,7 @@ from specmoe.sim.speculate.store import cached, hash_of
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces import arranged
 from specmoe.traces.arranged import repeated
-from specmoe.traces.splitting import open_train, train_beside
+from specmoe.traces.splitting import learnt_domains, open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_used, read_valid
 from specmoe.traces.workload import build
@@ -43,9 +43,10 @@ class Routing:
     """A trace in batches of `batch` sequences, at most `steps` steps of it, and what is learnt from its train split.
 
     `train` names the trace that popularity and predictors are learnt from. Default: the train split beside a bundled
-    trace. `staggered`: a batch of decode sequences starts at spread positions. `shape` names the model that runs
-    (default: the trace's own); the layers of a trace with fewer are repeated, unless `truncated`. `directory` keeps
-    predictions from one run to the next. Raises InputError and TraceError.
+    trace. `source` are the text domains that run (default: all), `train_source` those that are learnt from (default:
+    the same; `("all",)`: every one). `staggered`: a batch of decode sequences starts at spread positions. `shape` names
+    the model that runs (default: the trace's own); the layers of a trace with fewer are repeated, unless `truncated`.
+    `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
     """
 
     def __init__(
@@ -57,19 +58,26 @@ class Routing:
         staggered: bool = True,
         shape: str | None = None,
         truncated: bool = False,
+        source: tuple[str, ...] = (),
+        train_source: tuple[str, ...] = (),
         directory: Path | None = None,
     ) -> None:
-        self.trace: Trace = specmoe.traces.open(trace)
+        self.trace: Trace = specmoe.traces.open(trace, source)
         self._layers = self.trace.meta.num_layers if truncated else _layers(self.trace, shape)
         block = read_valid(self.trace)
         sequences = len(np.unique(block.sequence))
         if batch > sequences:
-            raise InputError(f"batch {batch}: {trace} has only {sequences} sequences: at most {sequences} expected")
+            of_source = f" of {', '.join(source)}" if source else ""
+            raise InputError(
+                f"batch {batch}: {trace} has only {sequences} sequences{of_source}: at most {sequences} expected"
+            )
         staggered = staggered and batch > 1 and self.trace.meta.phase == "decode"
         block, meta = repeated(arranged.staggered(block, batch) if staggered else block, self.trace.meta, self._layers)
         self.routed = Routed(build(block, meta, batch, steps), block)
         self.train_name = train or train_beside(trace)
-        self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta)
+        learnt = tuple(learnt_domains(source, train_source))
+        self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta, learnt)
+        self._domains = {"source": source, "train_source": learnt}
         self._batching, self._directory = Batching(batch, steps, staggered), directory
         self._contexts: dict[int, list[int]] = {}
 
@@ -77,6 +85,11 @@ class Routing:
     def num_keys(self) -> int:
         """Number of experts of all layers."""
         return self.routed.workload.meta.num_layers * self.trace.meta.num_experts
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the text domains whose tokens run, by alphabet."""
+        return self.trace.meta.domains(self.routed.block.source[self.routed.workload.rows])
 
     @property
     def assumed(self) -> tuple[str, ...]:
@@ -109,7 +122,8 @@ class Routing:
     def predictions(self) -> "Predictions":
         """Predictions for the workload, by policy."""
         train = None if self._train_trace is None else self._train_trace.path
-        return Predictions(self.trace.path, self.routed, self._batching, lambda: self.train, train, self._directory)
+        parts = (self._batching, lambda: self.train, train, self._domains, self._directory)
+        return Predictions(self.trace.path, self.routed, *parts)
 
     @cached_property
     def train(self) -> Routed | None:
@@ -164,6 +178,7 @@ class Batching(NamedTuple):
 class Predictions:
     """Predictions for one trace file and batching. `train` reads the train split, if there is one.
 
+    `domains` are the text domains of the trace (`source`) and of the train split (`train_source`) that are read.
     With a `directory`, predictions that an earlier run left there are read instead of computed.
     """
 
@@ -172,6 +187,7 @@ class Predictions:
     batching: Batching
     train: Callable[[], Routed | None]
     train_file: Path | None
+    domains: Mapping[str, Sequence[str]]
     directory: Path | None = None
     _known: dict[str, PredictionTable] = field(default_factory=dict)
 
@@ -211,6 +227,7 @@ class Predictions:
             "train": self._train_hash,
             "checkpoint": self._checkpoint_hash(predictor),
             **self.batching._asdict(),
+            **{name: list(domains) for name, domains in self.domains.items()},
             "layers": self.routed.workload.meta.num_layers,
             "versions": library_versions() | PREDICTORS.versions(name),
         }

@@ -410,6 +410,7 @@ class Scenario:
             "link": config.link,
             **home,
             **asked,
+            **{name: config.fields[name] for name in ("source", "train_source")},
             "host_set": config.host_set,
             **predicting,
             "set": list(self.overridden),
@@ -446,6 +447,7 @@ class Scenario:
             expected_error=expected.error,
             validated=expected.validated,
             error_basis=expected.basis,
+            domains=self.routing.domains,
         )
 
     @property

@@ -109,6 +109,10 @@ class TraceMeta:
         ahead = (self.num_layers, self.lookahead_depth, self.candidates)
         return {"experts": candidates, "probs": candidates, "lookahead": ahead}
 
+    def domains(self, source: NDArray[np.int16]) -> tuple[str, ...]:
+        """Names of the text domains among codes, by alphabet."""
+        return tuple(sorted(self.sources[code] for code in np.unique(source)))
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings that every result made from this trace must repeat."""

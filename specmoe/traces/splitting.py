@@ -8,7 +8,7 @@ numbers: split with equal seeds, both assign the same sequences to the same spli
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +102,28 @@ def train_beside(trace: str) -> str | None:
     return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
 
 
-def open_train(name: str, meta: TraceMeta) -> Trace:
-    """Open a train split for a trace with this metadata; raises InputError if phase or model size differ."""
-    train = specmoe.traces.open(name)
+ALL_DOMAINS = ("all",)  # of a train split
+
+
+def domains_in(text: str) -> tuple[str, ...]:
+    """Text domains of `fiction,legal`, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def learnt_domains(source: Sequence[str], train_source: Sequence[str]) -> Sequence[str]:
+    """Text domains of the train split (none: all of them) that is learnt from when those of `source` run.
+
+    By default the same; `train_source` names others, or is `ALL_DOMAINS`.
+    """
+    return () if tuple(train_source) == ALL_DOMAINS else train_source or source
+
+
+def open_train(name: str, meta: TraceMeta, domains: Sequence[str] = ()) -> Trace:
+    """Open a train split, or some text domains of it, for a trace with this metadata.
+
+    Raises InputError if phase or model size differ, and for a domain that it does not have.
+    """
+    train = specmoe.traces.open(name, domains)
     for what in ("phase", "num_layers", "num_experts", "top_k"):
         if getattr(train.meta, what) != getattr(meta, what):
             raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")

@@ -6,7 +6,7 @@ codes ids by their frequencies: 24,209 tokens of gpt-oss-20b take 4.2 MB, agains
 reading speed. Bundled traces are `specmoe/bundled/<model>/<phase>/<split>.parquet`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from importlib.resources import files
@@ -31,13 +31,15 @@ _ENCODING = {"sequence": "DELTA_BINARY_PACKED", "position": "DELTA_BINARY_PACKED
 }
 
 
-def open(name_or_path: str | Path) -> "Trace":
+def open(name_or_path: str | Path, domains: Sequence[str] = ()) -> "Trace":
     """Open a trace file by its path, or a bundled trace by its name, e.g. `switch-mini-128/decode/test`.
 
-    Raises InputError if neither exists, TraceError if the file is not a trace.
+    `domains` restricts it to sequences of these text domains, e.g. `("fiction",)`. Raises InputError if neither exists
+    and for a domain without tokens in the trace, TraceError if the file is not a trace.
     """
     path = Path(name_or_path)
-    return Trace(path if path.exists() else path_of(str(name_or_path)))
+    trace = Trace(path if path.exists() else path_of(str(name_or_path)))
+    return trace.of_domains(domains) if domains else trace
 
 
 def names() -> tuple[str, ...]:
@@ -70,14 +72,36 @@ class Trace:
         self.path = path
         self._file, self.meta = _open_checked(path)
         self.num_tokens: int = self._file.metadata.num_rows
-        groups = range(self._file.num_row_groups)
-        self._groups = [group for group in groups if self._file.metadata.row_group(group).num_rows]
+        rows = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        self._groups = [group for group, number in enumerate(rows) if number]
+        self._begins = np.cumsum([0, *rows])
+        self.domains: tuple[str, ...] = ()  # to which it is restricted; none: all
+        self._selected: NDArray[np.bool_] | None = None  # of the file's rows; None: all
 
     def __len__(self) -> int:
         return self.num_tokens
 
     def __repr__(self) -> str:
         return f"Trace({str(self.path)!r}, {self.num_tokens} tokens, {self.meta.num_layers} layers)"
+
+    def of_domains(self, domains: Sequence[str]) -> "Trace":
+        """The same file, restricted to sequences whose first token is of one of these text domains.
+
+        Raises InputError that names the nearest domain for one that begins no sequence.
+        """
+        starts = np.ones(len(self), np.bool_)
+        starts[1:] = self.sequence[1:] != self.sequence[:-1]
+        present = {self.meta.sources[code]: code for code in np.unique(self.source[starts])}
+        for domain in domains:
+            if domain not in present:
+                raise InputError(f"source {domain!r}: {self.path} has no text of that domain: {hint(domain, present)}")
+        wanted = np.isin(self.source[starts], [present[domain] for domain in domains])
+        restricted = Trace(self.path)
+        restricted.domains = tuple(domains)
+        restricted._selected = wanted[np.cumsum(starts) - 1]
+        restricted.num_tokens = int(restricted._selected.sum())
+        restricted._groups = [group for group in self._groups if restricted._selected[restricted._rows(group)].any()]
+        return restricted
 
     def blocks(self, columns: Iterable[str] | None = None) -> Iterator[Block]:
         """One block per row group; columns that are not requested are empty arrays."""
@@ -133,7 +157,14 @@ class Trace:
     def _read_group(self, group: int, columns: list[str]) -> dict[str, NDArray[Any]]:
         with parsing(self.path, f"a whole trace: row group {group} is damaged", TraceError):
             table = self._file.read_row_group(group, columns=columns)
-            return {name: self._to_numpy(name, table.column(name)) for name in columns}
+            arrays = {name: self._to_numpy(name, table.column(name)) for name in columns}
+        if self._selected is None:
+            return arrays
+        return {name: array[self._selected[self._rows(group)]] for name, array in arrays.items()}
+
+    def _rows(self, group: int) -> slice:
+        """The file's rows in a row group."""
+        return slice(int(self._begins[group]), int(self._begins[group + 1]))
 
     def _to_numpy(self, name: str, column: pa.ChunkedArray) -> NDArray[Any]:
         values = pa.concat_arrays(column.chunks) if column.num_chunks > 1 else column.chunk(0)

@@ -58,6 +58,9 @@ def row(one: RunConfig, keys: int = 768) -> dict[str, Any]:
         "assumed": ["host.graph.issue"],
         "warnings": ["routing is synthetic: no model produced it", "mind the gap"],
         "trace_kind": "trained-here",
+        "source": "",
+        "train_source": "",
+        "domains": ["fiction", "legal"],
         "semantics": "event-atomic",
         "error": "needs a look-ahead" if one.policy == "mixtral-offloading" else "",
     }

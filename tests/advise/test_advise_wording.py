@@ -116,7 +116,7 @@ def test_evidence_names_what_all_rests_on() -> None:
     line = told()["Evidence"]
     for part in (
         "assumed (1 value assumed) for rtx3090",
-        "routing: switch-mini-128/decode/test (trained-here)",
+        "routing: switch-mini-128/decode/test (trained-here; 2 text domains)",
         "event-atomic, 10 steps of 3 sequences: fewer than the 256 steps of 2 sequences that an answer should rest on",
         "8 GiB of weights alone",
         "19 policies in fp32, ",

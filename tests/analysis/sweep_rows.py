@@ -69,6 +69,7 @@ def row(policy: str = "on-demand-lru", ms: float = 4.0, **changes: Any) -> dict[
         "semantics": "event-atomic",
         "evidence": "assumed",
         "staggered": True,
+        "domains": [],
         "assumed": [],
         "warnings": [],
         "timed_by": "re-timer",

@@ -155,10 +155,11 @@ def test_unusual_choices_are_told() -> None:
         "home_format": "int8",
         "compressed_slots": 4,
     }
+    chosen |= {"source": "code,prose", "train_source": "all"}
     (told,) = commands([run(of(parameters=chosen | {"set": ["prefetch.limit=2"]}))])
     for part in (
         *("--link priority", "--host-set eager", "--tier nvme", "--home-format int8", "--compressed-slots 4"),
-        "--set prefetch.limit=2",
+        *("--source code,prose --train-source all", "--set prefetch.limit=2"),
     ):
         assert part in one_line(told)
 

@@ -36,6 +36,8 @@ CHANGES: dict[str, Any] = {
     "host_set": "eager",
     "padded": True,
     "train": "switch-mini-128/decode/test",
+    "source": ("fiction",),
+    "train_source": ("fiction",),
     "style": Style("fused", "grouped"),
     "dense_format": "int8",
     "settings": ((LINK, 1e9),),

@@ -147,7 +147,7 @@ def distinct(cells: Iterable[Cell], free: Sequence[str]) -> list[Cell]:
     return list(found.values())
 
 
-SETTING = ("trace", "profile", "shape")  # rows that differ in one of these are never drawn as one line
+SETTING = ("trace", "source", "profile", "shape")  # rows that differ in one of these are never drawn as one line
 CHOICES = (
     "slots",
     "format",
@@ -225,7 +225,8 @@ def settings_of(table: SweepTable) -> list[Setting]:
         cell = Cell(where, point_of_row({str(name): value for name, value in row.items()}))
         groups.setdefault(tuple(where[name] for name in SETTING), []).append(cell)
     differing = [place for place in range(len(SETTING)) if len({group[place] for group in groups}) > 1]
-    return [Setting(", ".join(group[place] for place in differing), cells) for group, cells in groups.items()]
+    named = {group: ", ".join(group[place] or "all text domains" for place in differing) for group in groups}
+    return [Setting(named[group], cells) for group, cells in groups.items()]
 
 
 def told(column: str, value: Value) -> str:
@@ -236,6 +237,7 @@ def told(column: str, value: Value) -> str:
         return shown(column, value)
     words = {"slots": "{} slots", "batch": "batch {}", "link": "{} link", "host_set": "host costs: {}"}
     words |= {"home_format": "at home in {}", "compressed_slots": "{} compressed slots"}
+    words |= {"source": "text: {}", "train_source": "learnt from text: {}"}
     words |= {"style": "{} experts", "dense_format": "dense weights in {}"}
     return words.get(column, "{}").format(value)
 

@@ -9,6 +9,7 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
+from specmoe.level import routing_of
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Found, Trial, Trials, search
 from specmoe.sim.advise.setting import (
@@ -58,6 +59,7 @@ def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None
 def _advised(question: Question, directory: Path, on_run: Callable[[int], None]) -> Advice:
     shape, profile = load_shape(question.shape), load_profile(question.profile)
     setting = Setting(question, shape, profile, routings_of(shape, question.trace, question.batch, directory))
+    setting.require_domains()
     setting.require_homes()
     setting.require_room()
     trials = Trials(setting, directory, on_run)
@@ -192,7 +194,7 @@ def _limit(reached: Reach) -> str:
 def _evidence(advice: Advice) -> str:
     row, setting = advice.found.best.row, advice.setting
     trace = setting.question.trace or setting.routings.trace
-    routing = _drawn_routing(setting.shape.name) if setting.routings.drawn else f"{trace} ({row['trace_kind']})"
+    routing = _drawn_routing(setting.shape.name) if setting.routings.drawn else f"{trace} ({routing_of(row)})"
     policies = f"{_count(len(advice.found.ranking), 'policy', 'policies')} in {', '.join(setting.formats)}"
     assumed = _count(len(row["assumed"]), "value", "values")
     return (

@@ -237,7 +237,7 @@ class Trials:
     def _batch(self, one: RunConfig, trace: str) -> Batched:
         """All cells of a batch have the same steps, so that they share decisions and predictions."""
         if (trace, one.batch) not in self._batched:
-            routed = Routing(trace, one.batch, shape=one.shape).routed
+            routed = Routing(trace, one.batch, shape=one.shape, source=one.source).routed
             steps = self._steps(routed.workload, self._setting.steps_of(one.batch))
             self._batched[trace, one.batch] = Batched(routed, min(steps, routed.workload.num_steps))
         return self._batched[trace, one.batch]

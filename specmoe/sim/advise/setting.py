@@ -41,9 +41,9 @@ class Question:
     """The question of a user, with the names of `RunConfig`; `vram` is bytes for all weights.
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
-    `style` and `dense_format` are those of `RunConfig`. `steps` is the number of steps after the warm-up (default:
-    enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up` is the number of steps
-    before them (default: until demand could have filled the slots). `target` is in tokens/s.
+    `source`, `train_source`, `style` and `dense_format` are those of `RunConfig`. `steps` is the number of steps after
+    the warm-up (default: enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up`
+    is the number of steps before them (default: until demand could have filled the slots). `target` is in tokens/s.
     """
 
     shape: str
@@ -51,6 +51,8 @@ class Question:
     vram: int
     trace: str | None = None
     train: str | None = None
+    source: tuple[str, ...] = ()
+    train_source: tuple[str, ...] = ()
     batch: int = 1
     target: float | None = None
     formats: tuple[Format, ...] = ()
@@ -86,6 +88,8 @@ class Setting(NamedTuple):
             batch=question.batch,
             warm_up=question.warm_up,
             train=question.train,
+            source=question.source,
+            train_source=question.train_source,
             style=question.style,
             dense_format=question.dense_format,
         )
@@ -159,6 +163,13 @@ class Setting(NamedTuple):
     def steps_of(self, batch: int) -> int:
         """Number of steps after the warm-up with about as many tokens at another batch."""
         return max(self.fewest(batch), self.steps * self.question.batch // batch)
+
+    def require_domains(self) -> None:
+        """Raise InputError for a text domain that the routing does not have; drawn routing has none."""
+        named = self.question.source or self.question.train_source
+        if self.routings.drawn and named:
+            raise InputError(f"--source {named[0]}: no trace of {self.shape.name} is bundled: --trace expected")
+        traces.open(self.routings.trace, self.question.source)
 
     def require_homes(self) -> None:
         """Raise InputError for a home format from which slots of no allowed format can be filled."""

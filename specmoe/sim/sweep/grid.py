@@ -128,6 +128,8 @@ BASE: dict[str, Any] = {
     "format": None,
     "style": None,
     "dense-format": None,
+    "source": (),
+    "train-source": (),
 }
 
 
@@ -166,8 +168,8 @@ def _check(grid: Question) -> None:
     for number in grid.get("compressed-slots", []):
         if number < 0 or (number and "home-format" not in grid):
             raise InputError(f"--compressed-slots {number}: 0, or more together with --home-format, expected")
-    for name in grid["trace"]:
-        open_trace(name)
+    for name, source in product(grid["trace"], grid.get("source", [()])):
+        open_trace(name, source)
     for name in grid["policy"]:
         policy(name)
     for name in grid.get("shape", ()):
@@ -202,6 +204,7 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
         chosen["profile"] = machine_name(chosen["profile"], chosen.pop("host"))
         host_set, style, dense = (chosen.pop(axis) for axis in ("host-set", "style", "dense-format"))
         styled = {"style": None if style is None else style_of(style), "dense_format": dense}
+        styled["train_source"] = chosen.pop("train-source")
         rest = chosen | size | once | styled
         yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host_set, **rest)
 

@@ -40,6 +40,7 @@ from specmoe.hwprofiles.style import style_of
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of
+from specmoe.traces.splitting import domains_in
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d{1,18})(?P<log>log)?")
@@ -61,7 +62,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
 ROOM = ("slots", "vram")  # a grid has only one of them
-PATHS = ("trace", "profile", "host", "shape")  # may be paths that contain commas
+WHOLE = ("trace", "profile", "host", "shape", "source", "train-source")  # one value each, with its commas
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
 DEFAULTS: Question = {"profile": ["rtx3090"], "batch": [1], "link": ["fifo"]}
 
@@ -86,9 +87,15 @@ def _style(name: str, value: Value) -> str:
         raise InputError(f"{name}: {error}") from None
 
 
+def _domains(name: str, value: Value) -> tuple[str, ...]:
+    """Text domains of `fiction,legal`."""
+    return domains_in(word(name, value))
+
+
 AXES: dict[str, Callable[[str, Value], Any]] = {
     **dict.fromkeys(("trace", "policy", "profile", "shape", "host", "format", "link", "tier", "home-format"), word),
     **dict.fromkeys(("dense-format", "host-set"), word),
+    **dict.fromkeys(("source", "train-source"), _domains),
     "style": _style,
     **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
     "vram": lambda name, value: int(value),
@@ -146,7 +153,7 @@ def _read(name: str, written: Any, where: str) -> Any:
         if not isinstance(written, dict):
             raise InputError(f"{where}{name}: a table [{name}] expected")
         return {dotted: _values(name, dotted, value, where) for dotted, value in _flat(written).items()}
-    if name in PATHS and isinstance(written, str):
+    if name in WHOLE and isinstance(written, str):
         written = [written]
     values = values_of(f"{where}{name}", written, UNITS.get(name), "VRAM")
     if name in AXES:

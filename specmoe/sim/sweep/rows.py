@@ -60,6 +60,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "trace_kind": meta.kind,
         "phase": meta.phase,
         "semantics": SEMANTICS,
+        "domains": list(scenario.routing.domains),
         "staggered": job.cell.staggered,
         "evidence": costs.evidence,
         "expected_error": expected.error,
@@ -77,7 +78,8 @@ def failed_row(cell: RunConfig, key: str, error: Exception) -> Row:
     """The row of a cell that failed, without figures."""
     nothing = dict.fromkeys((*KEYS, *FIGURES, *ORIGIN))
     origin = {"cell": key, "trace_kind": "", "phase": "", "semantics": SEMANTICS, "evidence": "", "timed_by": ""}
-    return nothing | _keys_of(cell) | origin | {"assumed": [], "warnings": [], "error": _line(error)} | varied(cell)
+    origin |= {"error": _line(error)}
+    return nothing | _keys_of(cell) | origin | {"domains": [], "assumed": [], "warnings": []} | varied(cell)
 
 
 def counts_of(workload: Workload, warm: DecisionTable) -> Counts:

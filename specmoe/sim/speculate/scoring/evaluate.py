@@ -23,7 +23,7 @@ from specmoe.sim.speculate.scoring.cost import (
     sample,
     table_of,
 )
-from specmoe.traces.splitting import open_train, train_beside
+from specmoe.traces.splitting import learnt_domains, open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import build
@@ -34,19 +34,30 @@ DEPTH = 3  # default number of layers ahead, if the model has them
 class Examination:
     """A trace, its train split and what is known of both, prepared once; predictors are scored on it one by one.
 
-    Guesses are at most `depth` layers ahead (default: 3, or fewer if the model has fewer); batch 1. Raises InputError
-    for a depth that the model does not have, and for a train split of another model.
+    `source` are the text domains that are scored (default: all), `train_source` those that are learnt from (default:
+    the same; `("all",)`: every one). Guesses are at most `depth` layers ahead (default: 3, or fewer if the model has
+    fewer); batch 1. Raises InputError for a depth that the model does not have, and for a train split of another model.
     """
 
-    def __init__(self, trace: str, train: str | None = None, depth: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        trace: str,
+        train: str | None = None,
+        depth: int | None = None,
+        seed: int = 0,
+        source: Sequence[str] = (),
+        train_source: Sequence[str] = (),
+    ) -> None:
         self.name, self.train_name = trace, train or train_beside(trace)
-        opened = specmoe.traces.open(trace)
+        opened = specmoe.traces.open(trace, source)
         self.meta = opened.meta
         self.depth, self.seed = min(DEPTH, self.meta.num_layers) if depth is None else depth, seed
         if not 1 <= self.depth <= self.meta.num_layers:
             raise InputError(f"depth {depth}: 1 to {self.meta.num_layers} layers expected")
         self.test = _routed(opened)
-        self.train = None if self.train_name is None else _routed(open_train(self.train_name, self.meta))
+        learnt = learnt_domains(source, train_source)
+        self._train = None if self.train_name is None else open_train(self.train_name, self.meta, learnt)
+        self.train = None if self._train is None else _routed(self._train)
         self._timed = sample(self.test)
 
     @cached_property
@@ -63,6 +74,8 @@ class Examination:
         return {
             "trace": self.name,
             "train": self.train_name,
+            "domains": list(meta.domains(self.test.block.source)),
+            "train_domains": [] if self._train is None else list(self._train.meta.domains(self._train.source)),
             "trace_kind": meta.kind,
             "phase": meta.phase,
             "layers": meta.num_layers,
