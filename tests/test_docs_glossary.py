@@ -59,6 +59,7 @@ def result(scenario: Scenario) -> RunResult:
     ran = scenario.run("lookahead").result
     misses = ran.table["demands"] - ran.table["hits"]
     later = {"later_loads": misses, "later_useful": misses // 2, "changed_mass": 700 * misses}
+    later |= {"cpu_ns": 90 * misses, "cpu_stall_ns": 80 * misses}
     later |= {"dropped_uses": misses, "low_uses": 2 * misses, "deferred_uses": 3 * misses}
     return dataclasses.replace(ran, table={**ran.table, "cpu_uses": misses, "cpu_tokens": 2 * misses, **later})
 
