@@ -76,6 +76,14 @@ class Side(NamedTuple):
     host_ns: float
 
 
+class HostState(NamedTuple):
+    """What the calls of the host thread took while a cell was replayed, ns, medians; 0 where it made none."""
+
+    launch_dense: int
+    launch: int
+    issue: int
+
+
 @dataclass(frozen=True)
 class CellFidelity:
     """One cell, measured and simulated."""
@@ -87,6 +95,13 @@ class CellFidelity:
     spread: float  # largest minus smallest mean of the repeats, as a share of the median
     noise_ns: float  # standard deviation of one step between repeats
     step_correlation: float | None  # of simulated and measured steps; None where all steps are alike
+    host: HostState | None = None  # None in replays from before it was recorded
+    with_host: Side | None = None  # simulated with that state of the host instead of the profile's costs
+
+    @property
+    def by_its_host(self) -> "CellFidelity":
+        """The same cell, simulated with the state that the host had."""
+        return self if self.with_host is None else dataclasses.replace(self, simulated=self.with_host)
 
     @property
     def error(self) -> float:
@@ -130,13 +145,19 @@ class Overall:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Cells together, by role; None for a role that no cell has."""
+    """Cells together, by role; None for a role that no cell has.
+
+    Whole groups are those without a cell of role `fit`: another shape, format, style or batch than those fitted on.
+    `held_out_by_its_host` is `held_out` simulated with the state of the host that each replay saw.
+    """
 
     held_out: Overall | None
     fit: Overall | None
     all: Overall | None
     targets: Mapping[str, float]  # for the held-out cells
     failed: Sequence[str]  # each missed target, in words with numbers
+    held_out_groups: Overall | None = None
+    held_out_by_its_host: Overall | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +255,8 @@ def _circumstances(fields: Mapping[str, Any]) -> Circumstances:
 
 
 def _verdict(fields: Mapping[str, Any]) -> Verdict:
-    overall = {name: fields[name] and Overall(**fields[name]) for name in ("held_out", "fit", "all")}
+    known = [field.name for field in dataclasses.fields(Verdict) if field.name not in ("targets", "failed")]
+    overall = {name: Overall(**fields[name]) if fields.get(name) else None for name in known}
     return Verdict(**overall, targets=dict(fields["targets"]), failed=tuple(fields["failed"]))
 
 
@@ -262,11 +284,14 @@ def key_of(row: Mapping[str, Any]) -> CellKey:
 
 
 def _row(cell: CellFidelity) -> dict[str, Any]:
-    sides = {"measured": cell.measured, "simulated": cell.simulated}
+    sides = {"measured": cell.measured, "simulated": cell.simulated, "with_host": cell.with_host}
     return {
         **dataclasses.asdict(cell.cell),
         "repeats": cell.repeats,
-        **{f"{side}_{name}": value for side, times in sides.items() for name, value in times._asdict().items()},
+        **{
+            f"{side}_{name}": value for side, times in sides.items() if times for name, value in times._asdict().items()
+        },
+        **({f"host_{name}_ns": float(ns) for name, ns in cell.host._asdict().items()} if cell.host else {}),
         **{name: getattr(cell, name) for name in ("error", "p50_error", "p95_error")},
         **{f"{part}_error": cell.part_error(part) for part in PARTS},
         **{name: getattr(cell, name) for name in ("spread", "noise_ns", "step_correlation")},
@@ -274,11 +299,16 @@ def _row(cell: CellFidelity) -> dict[str, Any]:
 
 
 def _cell(row: Mapping[str, Any]) -> CellFidelity:
-    measured, simulated = (
-        Side(*(row[f"{side}_{name}"] for name in Side._fields)) for side in ("measured", "simulated")
-    )
-    rest = (row["spread"], row["noise_ns"], row["step_correlation"])
+    measured, simulated = (_side(row, side) for side in ("measured", "simulated"))
+    with_host = None if row.get("with_host_mean_ns") is None else _side(row, "with_host")
+    calls = [row.get(f"host_{name}_ns") for name in HostState._fields]
+    host = HostState(*(round(ns) for ns in calls if ns is not None)) if None not in calls else None
+    rest = (row["spread"], row["noise_ns"], row["step_correlation"], host, with_host)
     return CellFidelity(key_of(row), row["repeats"], measured, simulated, *rest)
+
+
+def _side(row: Mapping[str, Any], side: str) -> Side:
+    return Side(*(row[f"{side}_{name}"] for name in Side._fields))
 
 
 def _type(name: str) -> pa.DataType:

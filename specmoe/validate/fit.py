@@ -32,6 +32,7 @@ from specmoe.sim.decide.table import packed
 from specmoe.sim.run import Run, Scenario
 from specmoe.validate.grid import Cell, Group
 from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions
+from specmoe.validation_table import HostState
 
 Floats = NDArray[np.float64]
 Traces = Mapping[Phase, str]  # the trace of each phase, by name or path
@@ -154,6 +155,11 @@ class Constants(NamedTuple):
     def flat(self) -> Floats:
         """Values in the order of `NAMES`, in UNIT_NS."""
         return np.array([*self.host, self.contention, self.interference], np.float64) / UNIT_NS
+
+    def seen(self, state: HostState) -> "Constants":
+        """The same with the costs of the calls that a replay saw; the others stay."""
+        calls = {f"{name}_ns": ns for name, ns in state._asdict().items() if ns}
+        return self._replace(host=self.host._replace(**calls))
 
     def values(self, host_set: str = "graph") -> dict[str, float]:
         """Values by a profile's dotted names, in its units."""

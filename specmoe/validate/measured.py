@@ -19,6 +19,7 @@ from specmoe.timeline import Span
 from specmoe.traces.workload import Workload
 from specmoe.validate.device import Times, Work
 from specmoe.validate.replayer import Recording
+from specmoe.validation_table import HostState
 
 StepTimes = NDArray[np.int64]
 
@@ -30,6 +31,7 @@ class Steps(NamedTuple):
     compute: StepTimes  # part in which the compute stream works
     stall: StepTimes  # part in which it waits for loads
     decisions: str  # SHA-256 of the decisions that were executed
+    host: HostState | None = None  # of a replay
 
     @property
     def typical(self) -> NDArray[np.float64]:
@@ -44,6 +46,25 @@ def steps_of(runs: Sequence[RunResult]) -> Steps:
         same_decisions(runs[0], run)
     latency = np.stack([latencies(run) for run in runs])
     return Steps(latency, _summed(runs, "compute_ns"), _summed(runs, "stall_ns"), hash_of_decisions(runs[0].table))
+
+
+def host_state(work: Work, recordings: Sequence[Recording]) -> HostState:
+    """What the calls of the host thread took in some replays of a work."""
+    loads, uses = np.array(work.program.loads, np.int64), np.array(work.program.uses, np.int64)
+    launches = uses[np.array(work.program.opens, np.bool_)[uses]]
+    dense, launch, issue = [], [], []
+    for seen in recordings:
+        dense.append(seen.dense_launched - seen.begin)
+        calls = np.concatenate([seen.ready, seen.called[launches], seen.issued[loads]])
+        order = np.argsort(calls, kind="stable")  # one thread: in the order in which they returned
+        taken = np.empty_like(calls)
+        taken[order] = np.diff(calls[order], prepend=calls[order[:1]])
+        first = len(seen.ready), len(seen.ready) + len(launches)
+        launch.append(taken[first[0] : first[1]])
+        issue.append(taken[first[1] :])
+    return HostState(
+        *(round(float(np.median(np.concatenate(each)))) if len(each[0]) else 0 for each in (dense, launch, issue))
+    )
 
 
 def hash_of_decisions(table: Table) -> str:

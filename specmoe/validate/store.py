@@ -25,6 +25,7 @@ from specmoe.validation_table import (
     A_VALIDATION,
     CellFidelity,
     Circumstances,
+    HostState,
     Overall,
     Role,
     Validation,
@@ -74,7 +75,12 @@ def load(path: Path) -> Validation:
 def verdict(cells: Sequence[CellFidelity]) -> dict[str, Any]:
     """The fields of `Verdict`: cells together, by role; the targets; and those that the held-out cells miss."""
     held_out, fit = (_together([cell for cell in cells if cell.cell.role == role]) for role in ("held_out", "fit"))
-    return dataclasses.asdict(Verdict(held_out, fit, _together(cells), TARGETS, list(failed(held_out))))
+    fitted = {cell.cell.group for cell in cells if cell.cell.role == "fit"}
+    held = [cell for cell in cells if cell.cell.held_out]
+    groups = _together([cell for cell in held if cell.cell.group not in fitted])
+    by_its_host = _together([cell.by_its_host for cell in held if cell.host])
+    targets = TARGETS, list(failed(held_out))
+    return dataclasses.asdict(Verdict(held_out, fit, _together(cells), *targets, groups, by_its_host))
 
 
 def _together(cells: Sequence[CellFidelity]) -> Overall | None:
@@ -84,7 +90,12 @@ def _together(cells: Sequence[CellFidelity]) -> Overall | None:
 def write_steps(path: Path, measured: Mapping[Cell, Steps]) -> None:
     """Write the file, whole or not at all."""
     cells = [
-        {**dataclasses.asdict(cell.key), "repeats": len(steps.latency), "decisions": steps.decisions}
+        {
+            **dataclasses.asdict(cell.key),
+            "repeats": len(steps.latency),
+            "decisions": steps.decisions,
+            **({"host": steps.host} if steps.host else {}),
+        }
         for cell, steps in measured.items()
     ]
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(cells).encode()})
@@ -127,7 +138,7 @@ def _table(number: int, steps: Steps, schema: pa.Schema) -> pa.Table:
 def _read(file: pq.ParquetFile, number: int, cell: Mapping[str, Any]) -> Steps:
     table = file.read_row_group(number, columns=list(TIMES))
     latency, compute, stall = (_times(table, name, cell["repeats"]) for name in TIMES)
-    return Steps(latency, compute, stall, cell["decisions"])
+    return Steps(latency, compute, stall, cell["decisions"], HostState(*cell["host"]) if "host" in cell else None)
 
 
 def _times(table: pa.Table, name: str, repeats: int) -> StepTimes:

@@ -23,7 +23,7 @@ from specmoe.validate.emulate import LINK, NOT_EMULATED, emulated, fitting
 from specmoe.validate.fidelity import judge, require_quiet
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import Cell, Group
-from specmoe.validate.measured import Steps, measured_table, steps_of
+from specmoe.validate.measured import Steps, host_state, measured_table, steps_of
 from specmoe.validate.replayer import Recording, replay
 from specmoe.validate.work import work_of
 from specmoe.validation_table import CellFidelity, Circumstances
@@ -101,7 +101,8 @@ def _measure_group(
     )  # that of `gpu-only` ignores the cell's slots
     for cell, work, replays in zip(cells, works, replays_of(works, device, repeats, on_run), strict=True):
         runs = [measured_result(simulation, cell, work, recording) for recording in replays.repeats]
-        yield cell, Measured(steps_of(runs), work, replays.traced)
+        steps = steps_of(runs)._replace(host=host_state(work, replays.repeats))
+        yield cell, Measured(steps, work, replays.traced)
 
 
 def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording: Recording) -> RunResult:
@@ -114,7 +115,16 @@ def measured_result(simulation: Resimulation, cell: Cell, work: Work, recording:
 
 def judged(measured: Iterable[tuple[Cell, Steps]], simulation: Resimulation) -> list[CellFidelity]:
     """Judge the simulation of each measured cell; raises InputError if decisions differ."""
-    return [judge(cell, steps_of([simulation.run(cell).result]), steps) for cell, steps in measured]
+    return [_judged(cell, steps, simulation) for cell, steps in measured]
+
+
+def _judged(cell: Cell, steps: Steps, simulation: Resimulation) -> CellFidelity:
+    """Judgement with the profile's costs of the host, and if the replay knows them, with those that it saw."""
+    found = judge(cell, steps_of([simulation.run(cell).result]), steps)
+    if steps.host is None:
+        return found
+    seen = judge(cell, simulation.steps(cell, simulation.constants(cell.group).seen(steps.host)), steps)
+    return dataclasses.replace(found, host=steps.host, with_host=seen.simulated)
 
 
 def by_group(cells: Sequence[Cell]) -> Iterator[tuple[Group, list[Cell]]]:
@@ -213,14 +223,22 @@ def _has_room(cell: Cell, scenario: Scenario, machine: Machine) -> bool:
 
 
 def require_same_device(profile: HardwareProfile, facts: Mapping[str, Fact], force: bool) -> tuple[str, ...]:
-    """Raise InputError if a profile is of another device; with `force`, return a note instead."""
+    """Raise InputError if a profile is of another device or library of products; with `force`, return a note instead.
+
+    A profile that does not say its library is taken to have this one's.
+    """
     there, here = profile.machine.get("device"), facts.get("device")
-    if there == here and there is not None:
+    library, ours = profile.machine.get("blas"), facts.get("blas")
+    if there != here or there is None:
+        of = f"was measured on {there}" if there else "does not say which device it was measured on"
+        what = f"profile {profile.name} {of}, and this is {here}"
+    elif library and ours and library != ours:
+        what = f"profile {profile.name} was measured with {library}, and torch prefers {ours} here"
+    else:
         return ()
-    of = f"was measured on {there}" if there else "does not say which device it was measured on"
     if not force:
-        raise InputError(f"profile {profile.name} {of}, and this is {here}: measure it, or --force the comparison")
-    return (f"forced: profile {profile.name} {of}, and this is {here}",)
+        raise InputError(f"{what}: measure it, or --force the comparison")
+    return (f"forced: {what}",)
 
 
 def validate(plan: Plan, machine: Machine, repeats: int, on_run: Callable[[], object] = lambda: None) -> Validation:

@@ -79,7 +79,9 @@ class HostBench:
     def wait(self) -> None:
         pass
 
-    def queued_ns(self, launch: Run, times: int) -> float:
+    def queued_ns(self, launch: Run, times: int, beside: Beside | None = None) -> float:
+        if beside is not None:
+            beside.launch()
         before = self.now()
         for _ in range(times):
             launch()

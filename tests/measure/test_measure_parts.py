@@ -6,6 +6,7 @@ import subprocess
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
+from specmoe.hwprofiles.measure.slowdown import slower_together, typical_slowdown
 from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
@@ -86,7 +88,7 @@ class Counting(HostBench):
         super().__init__()
         self.asked: list[int] = []
 
-    def queued_ns(self, launch: object, times: int) -> float:
+    def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
         self.asked.append(times)
         for _ in range(times):
             launch()  # type: ignore[operator]
@@ -217,7 +219,7 @@ def test_experts_have_weights_of_their_own() -> None:
 
 def test_work_beside_copies_is_long() -> None:
     class Slow(Counting):
-        def queued_ns(self, launch: object, times: int) -> float:
+        def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
             return 100_000.0
 
     experts, ran = Experts(encoder_decoder(), "fp32", Slow()), list[int]()
@@ -236,9 +238,59 @@ def test_dense_parts_have_weights_of_their_own() -> None:
     assert parts.layer_parameters == 32 * 32 * 2 + 2 * 32 * 16 + 3 * 32 * 64
 
 
+class Ordered(HostBench):
+    """A launch of several parts takes 100 ns for each; keeps in which order they ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[str] = []
+
+    def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
+        before = len(self.ran)
+        for _ in range(times):
+            launch()  # type: ignore[operator]
+        return 100.0 * (len(self.ran) - before) / times
+
+
+def test_a_dense_part_is_timed_behind_the_experts_of_a_token() -> None:
+    bench, shape = Ordered(), decoder_only()
+    parts, layers = DenseParts(shape, "decode", "fp32", bench), range(shape.stack("decode").moe_layers)
+    parts.__dict__["experts"] = [partial(bench.ran.append, "expert")]
+    parts.__dict__["stands"] = [
+        SimpleNamespace(before=lambda layer, *_: (partial(bench.ran.append, f"layer {layer}"), None))
+    ] * 64
+    assert parts.before(0, 1, 32, EFFORT).raw == (100.0,) * EFFORT.samples  # the experts' time is subtracted
+    behind = bench.ran[len(bench.ran) - bench.ran[::-1].index("expert") - shape.experts.top_k :]
+    assert behind[:-1] == ["expert"] * shape.experts.top_k
+    alike = [at for at in layers if shape.dense_parameters("decode", at) == shape.dense_parameters("decode", 0)]
+    assert {name for name in bench.ran if name != "expert"} == {f"layer {layer}" for layer in alike}
+
+
+def test_slow_downs_are_medians_of_shares() -> None:
+    context = context_of(HostBench())
+    context.found.slower |= {"a fp16": (0.01, 0.02), "b fp16": (0.03, -0.01), "b fp32": (0.02, -0.02)}
+    typical_slowdown(context)
+    found = context.found.quantities
+    assert found["link.interference"].value == 0.02
+    assert "link.contention" not in found  # its median is that of 2 %, nothing and nothing
+    assert "a fp16 1.0 %, b fp16 3.0 %, b fp32 2.0 %" in found["link.interference"].ref
+
+
+def test_kernels_and_copies_are_timed_beside_each_other() -> None:
+    class Slower(HostBench):
+        def queued_ns(self, launch: Run, times: int, beside: Beside | None = None) -> float:
+            return 1000.0 if beside is None else 1100.0
+
+        def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:
+            return 400.0 if beside is None else 420.0
+
+    shares = slower_together(context_of(Slower()), decoder_only(), "fp32")
+    assert shares == pytest.approx((0.1, 0.05))
+
+
 def test_a_kernels_floor_is_one_of_the_chain() -> None:
     class Chain(Counting):
-        def queued_ns(self, launch: object, times: int) -> float:
+        def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
             return 200_000.0
 
     assert kernel_floor(Chain(), EFFORT).median == 1000
@@ -261,7 +313,7 @@ class Fixed(HostBench):
         super().__init__()
         self.ns = ns
 
-    def queued_ns(self, launch: object, times: int) -> float:
+    def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
         launch()  # type: ignore[operator]
         return self.ns
 
@@ -321,7 +373,7 @@ def test_expansion_is_measured_behind_other_reading() -> None:
             ns = 300.0 if self.captures == 1 else 1000.0
             return lambda: ns
 
-        def queued_ns(self, launch: object, times: int) -> float:
+        def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
             return launch()  # type: ignore[operator,no-any-return]
 
     experts = Experts(encoder_decoder(), "int8", Cold())
@@ -347,7 +399,7 @@ class Clocked(HostBench):
         self.clock += 1
         return self.clock - 1
 
-    def queued_ns(self, launch: object, times: int) -> float:
+    def queued_ns(self, launch: object, times: int, beside: object = None) -> float:
         return 100.0
 
     def launch(self, launch: object) -> None:

@@ -23,7 +23,9 @@ class Queue:
 
     def bench(self) -> CudaBench:
         bench = object.__new__(CudaBench)
-        bench._copy = bench._compute = None  # type: ignore[assignment]  # nothing asks them
+        stream = SimpleNamespace(wait_event=lambda _: None)
+        bench._copy = bench._compute = stream  # type: ignore[assignment]
+        bench._past, bench._copied = None, SimpleNamespace(record=lambda _: None)  # type: ignore[assignment]
         bench._start = SimpleNamespace(record=self.begin, query=self.begun, elapsed_time=self.elapsed)  # type: ignore[assignment]
         bench._end = SimpleNamespace(record=lambda _: None, synchronize=lambda: None)  # type: ignore[assignment]
         bench.wait = lambda: None  # type: ignore[method-assign]

@@ -10,15 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made_cells import cell, steps
+from made_cells import cell, judged, steps
 
 from specmoe.errors import InputError
 from specmoe.validate import store
 from specmoe.validate.fidelity import TARGETS, failed, judge, overall
 from specmoe.validate.grid import Cell, cell_of, group_of
 from specmoe.validate.measured import Steps
-from specmoe.validate.store import load, read_steps, save, verdict
-from specmoe.validation_table import CellFidelity, Circumstances, read_cells, write_cells, write_description
+from specmoe.validate.store import load, read_steps, save, verdict, write_steps
+from specmoe.validation_table import CellFidelity, Circumstances, HostState, read_cells, write_cells, write_description
 
 TOLD = Circumstances(
     name="h100-sxm5-80gb",
@@ -231,3 +231,23 @@ def test_foreign_cells(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not judged cells of specmoe") as told:
             read_cells(path)
         assert "\n" not in str(told.value)
+
+
+def test_whole_groups_are_told_apart_and_hosts_too(tmp_path: Path) -> None:
+    other = group_of("switch-base-128", "decode", "fp32", None, 1, 4)
+    near, far = judged(cell("static"), error=0.01), judged(cell("static", group=other), error=-0.03)
+    seen = dataclasses.replace(far, host=HostState(1000, 2000, 0), with_host=near.simulated)
+    fitted = judged(cell(role="fit"), error=0.5)
+    found = verdict([fitted, near, seen])
+    assert found["held_out"]["cells"] == 2
+    assert (found["held_out_groups"]["cells"], found["held_out_groups"]["worst_abs_error"]) == (1, pytest.approx(0.03))
+    assert found["held_out_by_its_host"]["worst_abs_error"] == pytest.approx(0.01)
+    write_cells(tmp_path / "cells.parquet", [seen])
+    assert read_cells(tmp_path / "cells.parquet") == (seen,)
+
+
+def test_the_state_of_the_host_is_kept_with_the_steps(tmp_path: Path) -> None:
+    found = steps([[1000] * 4, [1001] * 4])._replace(host=HostState(1000, 2000, 3000))
+    write_steps(tmp_path / "a.steps.parquet", {cell(): found})
+    (back,) = read_steps(tmp_path / "a.steps.parquet").values()
+    assert back.host == found.host

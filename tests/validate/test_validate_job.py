@@ -284,6 +284,14 @@ def test_shipped_profiles_that_nobody_measured_here_are_of_another_device() -> N
         require_same_device(load_profile("rtx3090"), {"device": NAME}, force=False)
 
 
+def test_products_of_another_library_are_another_machine() -> None:
+    lt = dataclasses.replace(PROFILE, machine={**PROFILE.machine, "blas": "cublaslt"})
+    assert require_same_device(lt, {"device": NAME}, force=False) == ()  # an older torch does not say
+    assert require_same_device(lt, {"device": NAME, "blas": "cublaslt"}, force=False) == ()
+    with pytest.raises(InputError, match="was measured with cublaslt, and torch prefers cublas here: measure it"):
+        require_same_device(lt, {"device": NAME, "blas": "cublas"}, force=False)
+
+
 def test_a_work_can_be_replayed_again(planned: Plan, exactly: Validation) -> None:
     """Nothing of a run is left in its work."""
     cell, found = next(iter(exactly.measured.items()))

@@ -17,7 +17,7 @@ from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.validate.measured import computed_by, measured_table
+from specmoe.validate.measured import computed_by, host_state, measured_table
 from specmoe.validate.replayer import Recording
 
 COPIED = 1000  # bytes of an expert
@@ -177,3 +177,18 @@ def test_without_loads() -> None:
     for name in ("bytes_loaded", "link_ns", "stall_ns", "late_hits"):
         assert not found[name].any(), name
     assert found["end_ns"][1] == found["begin_ns"][2] == recording.step_end[0]
+
+
+@pytest.mark.parametrize("policy", ["on-demand-lru", "pregated"])
+def test_the_calls_of_the_host_are_those_of_the_device(policy: str) -> None:
+    table, durations = decided(WAVES, policy)
+    recording, _ = replayed(table, durations)
+    state = host_state(work_from(table, durations), [recording, recording])
+    host = durations.host
+    assert state == (host.launch_dense_ns, host.launch_ns, host.issue_ns)
+
+
+def test_a_replay_without_loads_has_no_issues() -> None:
+    table, durations = decided(WAVES, "gpu-only")
+    recording, _ = replayed(table, durations)
+    assert host_state(work_from(table, durations), [recording]).issue == 0

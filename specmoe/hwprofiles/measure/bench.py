@@ -151,10 +151,10 @@ class Effort(NamedTuple):
     samples: int = REPEATS
 
 
-def computing(bench: "Bench", launches: Sequence[Run], effort: Effort) -> Sample:
-    """Time of one launch on the compute stream, ns; the launches alternate."""
+def computing(bench: "Bench", launches: Sequence[Run], effort: Effort, beside: "Beside | None" = None) -> Sample:
+    """Time of one launch on the compute stream, ns, optionally while copies are under way; the launches alternate."""
     turn = in_turn(launches)
-    return _timed(lambda times: bench.queued_ns(turn, times), len(launches), effort)
+    return _timed(lambda times: bench.queued_ns(turn, times, beside), len(launches), effort)
 
 
 def computing_cold(bench: "Bench", runs: Sequence[Run], effort: Effort) -> Sample:
@@ -206,7 +206,7 @@ def _timed(queued: Callable[[int], float], launches: int, effort: Effort) -> Sam
 
 
 class Beside(NamedTuple):
-    """Launch that keeps the compute stream busy while something else is measured, and its time."""
+    """Launch that keeps one stream busy while something is measured on the other, and its time."""
 
     launch: Run
     ns: float
@@ -243,7 +243,7 @@ class Bench(Protocol):
     def wait(self) -> None:
         """Wait until all launched work has ended."""
 
-    def queued_ns(self, launch: Run, times: int) -> float:
+    def queued_ns(self, launch: Run, times: int, beside: Beside | None = None) -> float:
         """Device time of a launch on the compute stream among `times` back to back, never waiting for the host."""
 
     def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:

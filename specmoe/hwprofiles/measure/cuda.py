@@ -72,7 +72,7 @@ class CudaBench:
         self._compute, self._copy = _stream(self.device), _stream(self.device)
         torch.cuda.set_stream(self._compute)
         self._driver = _driver("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        self._start, self._end, self._past, self._last = (_event() for _ in range(4))
+        self._start, self._end, self._past, self._last, self._copied = (_event() for _ in range(5))
         self._past.record(self._compute)
         self._last.record(self._compute)
         self._small = torch.zeros(1, device=self.device)
@@ -117,23 +117,30 @@ class CudaBench:
         """Wait until all launched work has ended."""
         torch.cuda.synchronize(self.device)
 
-    def queued_ns(self, launch: Run, times: int) -> float:
+    def queued_ns(self, launch: Run, times: int, beside: Beside | None = None) -> float:
         """Device time of a launch among `times` that the host queues before the first begins.
 
         Each waits for an event and records one, as in a replay; the time includes both.
         """
-        return self._between_ns(self._compute, lambda: self.launch(launch), times, times * CALL_NS, None)
+        return self._between_ns(self._compute, lambda: self.launch(launch), times, times * CALL_NS, beside)
 
     def copied_ns(self, copy: Run, times: int, ahead: bool = True, beside: Beside | None = None) -> float:
-        """Device time of a copy among `times`."""
-        return self._between_ns(self._copy, copy, times, times * CALL_NS * ahead, beside)
+        """Device time of a copy among `times`, each of which waits for an event and records one, as in a replay."""
+
+        def evented() -> None:
+            self._copy.wait_event(self._past)
+            copy()
+            self._copied.record(self._copy)
+
+        return self._between_ns(self._copy, evented, times, times * CALL_NS * ahead, beside)
 
     def _between_ns(self, stream: Stream, launch: Run, times: int, held_ns: int, beside: Beside | None) -> float:
         """Hold the stream up and launch; repeat with a longer hold-up if the first began before the host was done."""
         expected = 0.0
         for _ in range(MAX_TRIES):
             self.wait()
-            self._keep_busy(beside, held_ns + expected)
+            with torch.cuda.stream(self._compute if stream is self._copy else self._copy):
+                self._keep_busy(beside, held_ns + expected)
             with torch.cuda.stream(stream):
                 if held_ns:
                     _hold(held_ns)

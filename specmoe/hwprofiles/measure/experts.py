@@ -31,6 +31,7 @@ BESIDE_NS = 2_000_000  # duration of the launch that runs during measured copies
 ALIGNMENT = 256  # bytes, as of slots
 MOST_TOKENS = 64  # of one expert in one entry of a launch of the fused kernel
 ROUTERS = 8  # per graph, so that the launch hardly counts
+MOST_LAYERS = 24  # that take turns
 
 
 class Experts:
@@ -154,9 +155,46 @@ class DenseParts:
         places = buffers(least * WIDTH[self.computed], self.bench)
         return [Stand(shape, phase, self.computed, self.bench.device) for _ in range(places)]
 
+    @cached_property
+    def experts(self) -> list[Run]:
+        """Captured runs of experts in the compute format on one token."""
+        return Experts(self.shape, self.computed, self.bench).launches(1)
+
     def before(self, layer: int, tokens: int, positions: int, effort: Effort) -> Sample:
-        """Time of everything up to the router's result of a MoE layer."""
-        return self._sample([stand.before(layer, tokens, positions)[0] for stand in self.stands], effort)
+        """Time of everything up to the router's result of a MoE layer, as a run meets it: with `behind_experts`.
+
+        The time of the experts alone is subtracted.
+        """
+        experts = self.shape.experts.top_k * computing(self.bench, self.experts, effort).median
+        together = computing(self.bench, self.behind_experts(layer, tokens, positions), effort)
+        return Sample(tuple(max(0.0, time - experts) for time in together.raw))
+
+    def behind_experts(self, layer: int, tokens: int, positions: int) -> list[Run]:
+        """Launches of the experts of one token, then of everything up to a router's result.
+
+        The layers of the same kind take turns, and if their weights would stay in the device's last cache, copies too.
+        """
+        turn, number = in_turn(self.experts), self.shape.experts.top_k
+
+        def behind(run: Run) -> Run:
+            def both() -> None:
+                for _ in range(number):
+                    self.bench.launch(turn)
+                run()
+
+            return both
+
+        runs = (stand.before(other, tokens, positions)[0] for stand, other in self._places(layer))
+        return [behind(self.bench.captured(run)) for run in runs]
+
+    def _places(self, layer: int) -> list[tuple[Stand, int]]:
+        """Weights of the layers of a layer's kind."""
+        shape, phase = self.shape, self.phase
+        size = shape.dense_parameters(phase, layer)
+        layers = range(shape.stack(phase).moe_layers)
+        alike = [other for other in layers if shape.dense_parameters(phase, other) == size][:MOST_LAYERS]
+        stands = -(-buffers(size * WIDTH[self.computed], self.bench) // len(alike))
+        return [(stand, other) for stand in self.stands[:stands] for other in alike]
 
     def head(self, tokens: int, effort: Effort) -> Sample:
         """Time of everything after the last MoE layer."""

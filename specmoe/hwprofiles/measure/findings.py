@@ -53,6 +53,7 @@ class Findings:
         self.points: dict[str, Points] = {}
         self.experts: list[ExpertCurve] = []
         self.dense: list[DenseCurve] = []
+        self.slower: dict[str, tuple[float, float]] = {}  # shares of kernels and copies beside each other, by model
 
     def time(self, name: str, sample: Sample, how: str, less: float = 0) -> None:
         """Store a time; `less` is a known part to subtract."""

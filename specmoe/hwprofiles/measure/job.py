@@ -1,6 +1,6 @@
 """The whole measurement: all tasks in order, and the profile made of their results."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
 from specmoe.hwprofiles.measure.packing import KINDS
+from specmoe.hwprofiles.measure.slowdown import slowdown, typical_slowdown
 from specmoe.hwprofiles.measure.tasks import full_precision
 from specmoe.hwprofiles.profile import Fact, HardwareProfile
 from specmoe.hwprofiles.shape import (
@@ -79,6 +80,7 @@ def measure(
             _run(task, context)
     facts = bench.facts()  # again, because clocks and the link are now under load
     work.built_link(context, facts)
+    typical_slowdown(context)
     context.found.given("device.vram", bench.vram_bytes, "as the driver reports it")
     on_progress(Progress(len(todo), len(todo), "measured"))
     return context.found.profile(name or slug(device), title(device, facts), facts)
@@ -117,6 +119,7 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format], reads_slots: 
         *_expert_tasks(shapes, formats),
         *(_slot_tasks(shapes, formats) if reads_slots else ()),
         *_dense_tasks(shapes, formats),
+        *_slowdown_tasks(shapes, formats),
     ]
 
 
@@ -127,7 +130,7 @@ def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> It
             yield Task(f"experts of {shape.name} in {held}", run)
 
 
-def _kinds(shapes: Sequence[ModelShape]) -> Iterable[ModelShape]:
+def _kinds(shapes: Sequence[ModelShape]) -> Collection[ModelShape]:
     """The first shape of each size of experts."""
     kinds: dict[tuple[int, int, bool], ModelShape] = {}
     for shape in shapes:
@@ -151,6 +154,13 @@ def _dense_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Ite
             for computed in dict.fromkeys(map(compute_format, formats)):
                 run = partial(work.dense_curves, shape=shape, phase=phase, computed=computed)
                 yield Task(f"{phase} of {shape.name} in {computed}", run)
+
+
+def _slowdown_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
+    for shape in _kinds(shapes):
+        for computed in dict.fromkeys(map(compute_format, formats)):
+            run = partial(slowdown, shape=shape, computed=computed)
+            yield Task(f"kernels of {shape.name} in {computed} beside copies", run)
 
 
 def title(device: str, facts: Mapping[str, Fact]) -> str:

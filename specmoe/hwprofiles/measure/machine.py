@@ -35,8 +35,14 @@ def machine_facts(device: torch.device) -> dict[str, Fact]:
         "multiprocessors": properties.multi_processor_count,
         "compute_capability": f"{properties.major}.{properties.minor}",
         "cuda": torch.version.cuda or "",
+        "blas": blas(),
     }
     return known | host_facts()
+
+
+def blas() -> str:
+    """The library whose matrix products torch prefers, with its own choice of kernels: cublas or cublaslt."""
+    return str(torch.backends.cuda.preferred_blas_library()).rpartition(".")[2].lower()
 
 
 def host_facts() -> dict[str, Fact]:

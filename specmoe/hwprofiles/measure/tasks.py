@@ -30,6 +30,7 @@ CHAIN = 200  # kernels, each of which depends on the one before
 CHAIN_NUMBERS = 256
 HOW_EXPERT = "one expert as a captured graph, back to back, weights in several places in turn"
 HOW_DENSE = "one captured graph, back to back, weights in several places in turn"
+HOW_BEFORE = "one captured graph of each layer in turn behind a token's experts, whose time alone is subtracted"
 ASSUMED_LANES = 16  # if the driver does not report the link
 LANE_RATE = 1e9 * 128 / 130  # bytes per second of a lane of generation 3; it doubles with each generation
 REPORTED, NOT_REPORTED = "as the driver reports it", "the driver does not tell"
@@ -151,8 +152,8 @@ def _dense(context: Context, kind: Kind, sample: Callable[[int], Sample]) -> Non
     what = f"{kind.part} of {kind.phase} in {kind.format}, d_model {kind.d_model}, {kind.context} positions"
     timed = as_far_as_memory(context, what, context.plan.dense_tokens[kind.phase], sample)
     if timed:
-        points = context.found.records.points(timed, "token", HOW_DENSE)
-        context.found.dense.append(DenseCurve(*kind, points))
+        how = HOW_BEFORE if kind.part == "before" else HOW_DENSE
+        context.found.dense.append(DenseCurve(*kind, context.found.records.points(timed, "token", how)))
 
 
 def expansion_curve(context: Context, held: Format) -> None:
