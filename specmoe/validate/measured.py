@@ -49,22 +49,34 @@ def steps_of(runs: Sequence[RunResult]) -> Steps:
 
 
 def host_state(work: Work, recordings: Sequence[Recording]) -> HostState:
-    """What the calls of the host thread took in some replays of a work."""
+    """What the calls of the host thread took in some replays of a work.
+
+    Where the thread also predicts, only launches of dense parts are told from the rest.
+    """
+    dense = _median([seen.dense_launched - seen.begin for seen in recordings])
+    if work.predict:
+        return HostState(dense, 0, 0)
     loads, uses = np.array(work.program.loads, np.int64), np.array(work.program.uses, np.int64)
     launches = uses[np.array(work.program.opens, np.bool_)[uses]]
-    dense, launch, issue = [], [], []
-    for seen in recordings:
-        dense.append(seen.dense_launched - seen.begin)
-        calls = np.concatenate([seen.ready, seen.called[launches], seen.issued[loads]])
-        order = np.argsort(calls, kind="stable")  # one thread: in the order in which they returned
-        taken = np.empty_like(calls)
-        taken[order] = np.diff(calls[order], prepend=calls[order[:1]])
-        first = len(seen.ready), len(seen.ready) + len(launches)
-        launch.append(taken[first[0] : first[1]])
-        issue.append(taken[first[1] :])
+    calls = [(seen.ready, seen.called[launches], seen.issued[loads]) for seen in recordings]
+    taken = [_since_the_last(np.concatenate(each)) for each in calls]
+    ends = len(recordings[0].ready), len(recordings[0].ready) + len(launches)
     return HostState(
-        *(round(float(np.median(np.concatenate(each)))) if len(each[0]) else 0 for each in (dense, launch, issue))
+        dense, _median([one[ends[0] : ends[1]] for one in taken]), _median([one[ends[1] :] for one in taken])
     )
+
+
+def _since_the_last(returned: Times) -> Times:
+    """Time since the thread's last return before each, ns."""
+    order = np.argsort(returned, kind="stable")
+    taken = np.empty_like(returned)
+    taken[order] = np.diff(returned[order], prepend=returned[order[:1]])
+    return taken
+
+
+def _median(times: Sequence[Times]) -> int:
+    together = np.concatenate(times)
+    return round(float(np.median(together))) if len(together) else 0
 
 
 def hash_of_decisions(table: Table) -> str:

@@ -179,13 +179,18 @@ def test_without_loads() -> None:
     assert found["end_ns"][1] == found["begin_ns"][2] == recording.step_end[0]
 
 
-@pytest.mark.parametrize("policy", ["on-demand-lru", "pregated"])
-def test_the_calls_of_the_host_are_those_of_the_device(policy: str) -> None:
-    table, durations = decided(WAVES, policy)
+def test_the_calls_of_the_host_are_those_of_the_device() -> None:
+    table, durations = decided(WAVES, "on-demand-lru")
     recording, _ = replayed(table, durations)
-    state = host_state(work_from(table, durations), [recording, recording])
-    host = durations.host
+    state, host = host_state(work_from(table, durations), [recording, recording]), durations.host
     assert state == (host.launch_dense_ns, host.launch_ns, host.issue_ns)
+
+
+def test_calls_of_a_thread_that_predicts_are_not_told_apart() -> None:
+    table, durations = decided(WAVES, "pregated")
+    assert any(durations.predict)
+    recording, _ = replayed(table, durations)
+    assert host_state(work_from(table, durations), [recording]) == (durations.host.launch_dense_ns, 0, 0)
 
 
 def test_a_replay_without_loads_has_no_issues() -> None:
