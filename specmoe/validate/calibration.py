@@ -1,8 +1,9 @@
 """Calibration of a profile on the `fit` cells of a validation, judged on the others; and transfer to other machines."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
@@ -15,7 +16,7 @@ from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps
 from specmoe.validate.store import read_steps, verdict
 from specmoe.validate.validation import plan, rejudged, traces_by_phase
-from specmoe.validation_table import CellFidelity
+from specmoe.validation_table import CellFidelity, HostState
 
 
 class Calibrated(NamedTuple):
@@ -55,13 +56,22 @@ def calibrated(
     to_fit = read_steps(replayed, "fit")
     if not to_fit:
         raise InputError(f"{replayed}: no cells to fit on: replays of a grid with some under `fit` expected")
-    start = simulation.constants(next(iter(to_fit)).group)
+    start = simulation.constants(next(iter(to_fit)).group).seen(typical_host(to_fit.values()))
     fitted = _fitted(to_fit, simulation, start, on_fit)
     fresh = profile.with_calibrated(fitted.constants.values(), f"calibrated: {fitted.ref}")
     steps = read_steps(replayed)  # read only after the fit
     new_plan = plan(tuple(steps), by_phase, fresh)
     cells = rejudged(steps, new_plan)
     return Calibrated(marked(fresh, cells, fitted), start, fitted, cells, new_plan.notes)
+
+
+def typical_host(steps: Iterable[Steps]) -> HostState | None:
+    """Medians of the calls of the host that replays saw; None if none says so."""
+    seen = [each.host for each in steps if each.host]
+    if not seen:
+        return None
+    calls = ([ns for ns in call if ns] for call in zip(*seen, strict=True))
+    return HostState(*(round(median(some)) if some else 0 for some in calls))
 
 
 def marked(profile: HardwareProfile, cells: Sequence[CellFidelity], fitted: Fitted) -> HardwareProfile:

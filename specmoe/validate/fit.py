@@ -1,7 +1,8 @@
 """Fitting of host costs to whole replays, by least squares over the relative errors of the cells of role `fit`.
 
 The constants are the costs of the host; the contention, by which copies take longer in whole runs than alone; and the
-interference, the share by which kernels take longer during a copy.
+interference, the share by which kernels take longer during a copy. In each cell the calls of the host (launch,
+launch_dense, issue) take what its replay saw, if it says so, and their constants start from the medians of that.
 
 Residuals, with equal weight for each cell:
 
@@ -15,7 +16,7 @@ separate two constants only if these change the cells differently. `Fitted.warni
 separated; they stay near the microbenchmarks. `Resimulation` decides each cell once and only repeats its timing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -133,9 +134,9 @@ class Resimulation:
         compute, stall = (_by_step(column, layers) for column in (computed, timing.stall))
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
 
-    def all_steps(self, cells: Iterable[Cell], constants: "Constants") -> dict[Cell, Steps]:
-        """Steps of several cells with the given constants, as `fit` requires."""
-        return {cell: self.steps(cell, constants) for cell in cells}
+    def all_steps(self, cells: Mapping[Cell, Steps], constants: "Constants") -> dict[Cell, Steps]:
+        """Steps of replayed cells with the given constants and the calls of the host that each replay saw."""
+        return {cell: self.steps(cell, constants.seen(steps.host)) for cell, steps in cells.items()}
 
 
 def _by_step(column: StepTimes, layers: int) -> StepTimes:
@@ -156,9 +157,9 @@ class Constants(NamedTuple):
         """Values in the order of `NAMES`, in UNIT_NS."""
         return np.array([*self.host, self.contention, self.interference], np.float64) / UNIT_NS
 
-    def seen(self, state: HostState) -> "Constants":
-        """The same with the costs of the calls that a replay saw; the others stay."""
-        calls = {f"{name}_ns": ns for name, ns in state._asdict().items() if ns}
+    def seen(self, state: HostState | None) -> "Constants":
+        """The same with the costs of the calls that a replay saw, if it says so; the others stay."""
+        calls = {f"{name}_ns": ns for name, ns in (state._asdict() if state else {}).items() if ns}
         return self._replace(host=self.host._replace(**calls))
 
     def values(self, host_set: str = "graph") -> dict[str, float]:

@@ -255,7 +255,7 @@ class Ordered(HostBench):
 def test_a_dense_part_is_timed_behind_the_experts_of_a_token() -> None:
     bench, shape = Ordered(), decoder_only()
     parts, layers = DenseParts(shape, "decode", "fp32", bench), range(shape.stack("decode").moe_layers)
-    parts.__dict__["experts"] = [partial(bench.ran.append, "expert")]
+    parts.__dict__["_experts"] = [partial(bench.ran.append, "expert")]
     parts.__dict__["stands"] = [
         SimpleNamespace(before=lambda layer, *_: (partial(bench.ran.append, f"layer {layer}"), None))
     ] * 64

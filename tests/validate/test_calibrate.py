@@ -16,10 +16,12 @@ from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.quantity import CONTENTION
 from specmoe.validate import fit as calibrate
+from specmoe.validate.calibration import typical_host
 from specmoe.validate.fit import MILLION, NAMES, Constants, Fitted, fit
 from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps
 from specmoe.validate.store import read_steps, write_steps
+from specmoe.validation_table import HostState
 
 
 def predicting(some: Iterable[Cell]) -> Callable[[Constants], dict[Cell, Steps]]:
@@ -218,3 +220,16 @@ def test_values_are_what_a_profile_takes(fitted: Fitted) -> None:
 def test_a_fit_is_a_frozen_value(fitted: Fitted) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         fitted.constants = TRUE  # type: ignore[misc]
+
+
+def test_the_calls_that_replays_saw_are_the_constants_of_the_fit() -> None:
+    seen = [HostState(1000, 300, 0), HostState(3000, 500, 40), HostState(2000, 0, 0)]
+    times = np.zeros((2, 1), np.int64)
+    steps = [Steps(times, times, times, "same", state) for state in seen]
+    assert typical_host(steps) == HostState(2000, 400, 40)
+    assert typical_host([Steps(times, times, times, "same")]) is None
+    start = Constants(HostCosts(*range(1, 9)))
+    host = start.seen(typical_host(steps)).host
+    assert (host.launch_dense_ns, host.launch_ns, host.issue_ns) == (2000, 400, 40)
+    assert host._replace(launch_dense_ns=2, launch_ns=1, issue_ns=3) == start.host
+    assert start.seen(None) == start

@@ -129,7 +129,7 @@ def test_decisions_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = simulated.run(CELL)
     monkeypatch.setattr(resimulate.Scenario, "decide", None)
     assert simulated.run(CELL) is first
-    quick, slow = (simulated.all_steps([CELL], Constants(HostCosts(*[ns] * 8)))[CELL] for ns in (0, 100_000))
+    quick, slow = (simulated.steps(CELL, Constants(HostCosts(*[ns] * 8))) for ns in (0, 100_000))
     assert quick.latency.sum() < slow.latency.sum()
     assert quick.compute.tolist() == slow.compute.tolist()
 

@@ -1,6 +1,6 @@
 """Experts and dense parts as a replay runs them: captured as graphs, with weights in several alternating places."""
 
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from specmoe.hwprofiles.shape import (
     ModelShape,
     Phase,
     bytes_of,
+    compute_format,
     is_compressed,
     is_expandable,
 )
@@ -31,7 +32,8 @@ BESIDE_NS = 2_000_000  # duration of the launch that runs during measured copies
 ALIGNMENT = 256  # bytes, as of slots
 MOST_TOKENS = 64  # of one expert in one entry of a launch of the fused kernel
 ROUTERS = 8  # per graph, so that the launch hardly counts
-MOST_LAYERS = 24  # that take turns
+MOST_LAYERS = 8  # that take turns
+POSITIONS = 32  # of the dense parts between groups
 
 
 class Experts:
@@ -88,13 +90,26 @@ class Groups:
         for slot in slots:
             slot[:size] = made_up(shape.expert_parameters, held, bench.device)
         self.kernel = FusedKernel(shape, held, slots)
+        self.dense = DenseParts(shape, "decode", compute_format(held), bench)
+        self.layer = shape.stack("decode").moe_layers - 1
 
     def sample(self, experts: int, tokens: int, effort: Effort) -> Sample:
-        """Time of one launch of `experts` experts on `tokens` tokens each."""
+        """Time of one launch of `experts` experts on `tokens` tokens each, as a run meets it: behind a dense part.
+
+        The time of the dense part behind single experts is subtracted.
+        """
         slots = range(len(self.kernel.slots) // experts * experts)
         self.kernel.prepare([[(slot, tokens) for slot in slots[at : at + experts]] for at in slots[::experts]])
         entries = experts * -(-tokens // MOST_TOKENS)
-        return computing(self.bench, [self.bench.captured(self.kernel.run(entries, tokens))], effort)
+        launch = self.bench.captured(self.kernel.run(entries, tokens))
+        first = partial(self.bench.launch, launch)
+        together = computing(self.bench, self.dense.behind(first, self.layer, 1, POSITIONS), effort)
+        dense = self._dense_ns(effort)
+        return Sample(tuple(max(0.0, time - dense) for time in together.raw))
+
+    @cache  # noqa: B019  # lives as long as one measurement
+    def _dense_ns(self, effort: Effort) -> float:
+        return self.dense.before(self.layer, 1, POSITIONS, effort).median
 
 
 class PackedExperts:
@@ -155,37 +170,45 @@ class DenseParts:
         places = buffers(least * WIDTH[self.computed], self.bench)
         return [Stand(shape, phase, self.computed, self.bench.device) for _ in range(places)]
 
-    @cached_property
-    def experts(self) -> list[Run]:
-        """Captured runs of experts in the compute format on one token."""
-        return Experts(self.shape, self.computed, self.bench).launches(1)
-
     def before(self, layer: int, tokens: int, positions: int, effort: Effort) -> Sample:
-        """Time of everything up to the router's result of a MoE layer, as a run meets it: with `behind_experts`.
+        """Time of everything up to the router's result of a MoE layer, as a run meets it: behind a token's experts.
 
         The time of the experts alone is subtracted.
         """
-        experts = self.shape.experts.top_k * computing(self.bench, self.experts, effort).median
-        together = computing(self.bench, self.behind_experts(layer, tokens, positions), effort)
+        experts = self.shape.experts.top_k * computing(self.bench, self._experts, effort).median
+        together = computing(self.bench, self.behind(self.token, layer, tokens, positions), effort)
         return Sample(tuple(max(0.0, time - experts) for time in together.raw))
 
-    def behind_experts(self, layer: int, tokens: int, positions: int) -> list[Run]:
-        """Launches of the experts of one token, then of everything up to a router's result.
+    @cached_property
+    def token(self) -> Run:
+        """Launches of the experts of one token in the compute format."""
+        turn, number = in_turn(self._experts), self.shape.experts.top_k
+
+        def some() -> None:
+            for _ in range(number):
+                self.bench.launch(turn)
+
+        return some
+
+    @cached_property
+    def _experts(self) -> list[Run]:
+        return Experts(self.shape, self.computed, self.bench).launches(1)
+
+    def behind(self, first: Run, layer: int, tokens: int, positions: int) -> list[Run]:
+        """Launches of `first`, then of everything up to a router's result.
 
         The layers of the same kind take turns, and if their weights would stay in the device's last cache, copies too.
         """
-        turn, number = in_turn(self.experts), self.shape.experts.top_k
 
-        def behind(run: Run) -> Run:
+        def launch(run: Run) -> Run:
             def both() -> None:
-                for _ in range(number):
-                    self.bench.launch(turn)
+                first()
                 run()
 
             return both
 
         runs = (stand.before(other, tokens, positions)[0] for stand, other in self._places(layer))
-        return [behind(self.bench.captured(run)) for run in runs]
+        return [launch(self.bench.captured(run)) for run in runs]
 
     def _places(self, layer: int) -> list[tuple[Stand, int]]:
         """Weights of the layers of a layer's kind."""

@@ -38,7 +38,7 @@ def slower_together(context: Context, shape: ModelShape, computed: ComputeFormat
     """Shares by which a decoder's kernels and copies of its experts take longer beside each other."""
     bench, effort = context.bench, context.plan.effort
     parts = DenseParts(shape, "decode", computed, bench)
-    launches = parts.behind_experts(-1 % shape.stack("decode").moe_layers, 1, CONTEXT)
+    launches = parts.behind(parts.token, shape.stack("decode").moe_layers - 1, 1, CONTEXT)
     size = shape.expert_bytes(computed)
     source = bench.pinned(COPIES_IN_TURN * size)
     turn = pairs(torch.empty_like(source, device=bench.device), source, size)
