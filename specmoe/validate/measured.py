@@ -58,9 +58,9 @@ def host_state(work: Work, recordings: Sequence[Recording]) -> HostState:
         return HostState(dense, 0, 0)
     loads, uses = np.array(work.program.loads, np.int64), np.array(work.program.uses, np.int64)
     launches = uses[np.array(work.program.opens, np.bool_)[uses]]
-    calls = [(seen.ready, seen.called[launches], seen.issued[loads]) for seen in recordings]
+    calls = [(seen.decided, seen.called[launches], seen.issued[loads]) for seen in recordings]
     taken = [_since_the_last(np.concatenate(each)) for each in calls]
-    ends = len(recordings[0].ready), len(recordings[0].ready) + len(launches)
+    ends = len(recordings[0].decided), len(recordings[0].decided) + len(launches)
     return HostState(
         dense, _median([one[ends[0] : ends[1]] for one in taken]), _median([one[ends[1] :] for one in taken])
     )

@@ -20,6 +20,7 @@ class Recording(NamedTuple):
     begin: Times  # [events]
     dense_launched: Times  # [events], the host's call has returned
     ready: Times  # [events]
+    decided: Times  # [events], the decisions have been looked up
     launched: Times  # [events], the host has launched and issued everything
     head_launched: Times  # [steps], likewise everything after the last MoE layer
     step_end: Times  # [steps]
@@ -45,6 +46,7 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
             device.wait_for_router(event)
         ready = now()
         first, end = rounds[event], rounds[event + 1]
+        decided = now()
         for round_ in range(first, end):
             if predict and round_ == end - 1:
                 device.think(predict[event])
@@ -56,17 +58,17 @@ def replay(work: Work, device: Device, traced: bool = False) -> Recording:
                 if opens[use]:
                     launch(last[use])
                 called[use] = now()
-        events.extend((begin, dense_launched, ready, now()))
+        events.extend((begin, dense_launched, ready, decided, now()))
         if (event + 1) % layers == 0:
             device.launch_head(event // layers)
             head_launched = now()
             device.end_step(event // layers)
             steps.extend((head_launched, now()))
     times = device.end()
-    begins, denses, readies, launches = unpacked(events).reshape(-1, 4).T.copy()
+    begins, denses, readies, decisions, launches = unpacked(events).reshape(-1, 5).T.copy()
     heads, ends = unpacked(steps).reshape(-1, 2).T.copy()
     of_uses, of_loads, in_event = map(unpacked, (called, issued, order))
-    return Recording(begins, denses, readies, launches, heads, ends, of_uses, of_loads, in_event, times)
+    return Recording(begins, denses, readies, decisions, launches, heads, ends, of_uses, of_loads, in_event, times)
 
 
 def latencies(recording: Recording) -> Times:

@@ -52,11 +52,12 @@ def changed(replayed: Path, path: Path, how: dict[str, float], keep: str | None 
 
 
 def _longer(steps: Steps, factor: float) -> Steps:
-    return Steps(*((times * factor).round().astype(np.int64) for times in steps[:3]), steps.decisions)
+    return Steps(*((times * factor).round().astype(np.int64) for times in steps[:3]), steps.decisions, steps.host)
 
 
-def test_the_start_is_the_profiles(found: Calibrated) -> None:
-    assert found.start == START
+def test_the_start_is_the_profiles_with_the_calls_that_replays_saw(found: Calibrated) -> None:
+    calls = {name: getattr(TRUE.host, name) for name in ("launch_ns", "launch_dense_ns", "issue_ns")}
+    assert found.start == START._replace(host=START.host._replace(**calls))
 
 
 def test_held_out_cells_come_out(found: Calibrated, replayed: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_trace_that_the_fit_needs_is_missing(replayed: Path) -> None:
 def test_for_people_and_for_programs(found: Calibrated) -> None:
     table, summary = found.table(), found.summary()
     assert list(table) == list(NAMES)
-    assert table["issue"]["measured"] == "40.00" and table["contention"]["measured"] == "1000.00"
+    assert table["issue"]["measured"] == "45.00" and table["contention"]["measured"] == "1000.00"
     assert float(table["issue"]["calibrated"]) == pytest.approx(found.fitted.constants.host.issue_ns / 1000, abs=0.01)
     assert float(table["contention"]["+-"]) >= 0
     assert summary["measured"]["host.graph.issue"] == 40_000 and summary["measured"][CONTENTION] == 1
