@@ -65,7 +65,7 @@ def test_the_published_error_is_made_again(name: str, builder: ModuleType) -> No
 def test_the_targets_are_met(name: str) -> None:
     raw = json.loads((HOME / f"{name}.json").read_text())
     assert raw["failed"] == [] and raw["targets"] == TARGETS
-    assert raw["held_out"]["cells"] >= 70
+    assert raw["held_out"]["cells"] >= 65
     assert raw["profile_hash"] == as_calibrated(load_profile(name)).hash
 
 
@@ -81,7 +81,7 @@ def as_calibrated(profile: HardwareProfile) -> HardwareProfile:
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_split_is_that_of_the_grid(name: str) -> None:
     assert set(read_steps(HOME / f"{name}.steps.parquet")) == set(grid("full"))
-    assert [cell.repeats for cell in load(HOME / f"{name}.json").cells] == [7] * 89
+    assert [cell.repeats for cell in load(HOME / f"{name}.json").cells] == [7] * 84
 
 
 @pytest.mark.parametrize("name", PROFILES)

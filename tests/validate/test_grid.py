@@ -138,7 +138,7 @@ def test_whole_configurations_are_held_out_of_the_full_grid() -> None:
 def test_the_full_grid_has_policies_of_every_kind() -> None:
     cells = grid("full")
     chosen = {cell.policy for cell in cells}
-    assert {"gpu-only", "on-demand", "static", "pregated", "belady", "oracle", "mixtral-offloading"} <= chosen
+    assert {"gpu-only", "on-demand", "pregated", "belady", "oracle", "mixtral-offloading"} <= chosen
     assert any(POLICIES[name].prefetch and POLICIES[name].prefetch.after_launch for name in chosen)  # host predicts
     assert all(cell.slots == 768 for cell in cells if cell.policy == "gpu-only")
     most = Counter((cell.group, cell.slots) for cell in cells).most_common(1)[0][1]

@@ -174,7 +174,7 @@ def test_for_people_and_for_programs(found: Calibrated) -> None:
     assert table["issue"]["measured"] == "45.00" and table["contention"]["measured"] == "1000.00"
     assert float(table["issue"]["calibrated"]) == pytest.approx(found.fitted.constants.host.issue_ns / 1000, abs=0.01)
     assert float(table["contention"]["+-"]) >= 0
-    assert summary["measured"]["host.graph.issue"] == 40_000 and summary["measured"][CONTENTION] == 1
+    assert summary["measured"]["host.graph.issue"] == 45_000 and summary["measured"][CONTENTION] == 1
     assert summary["calibrated"][CONTENTION] == found.fitted.constants.contention / MILLION
     assert summary["held_out"]["cells"] == 7 and summary["failed"] == []
 
