@@ -130,6 +130,8 @@ def test_a_table_by_hand() -> None:
         "end_ns": [26, 83],
         "host_ns": [13, 9],  # 2 to launch the dense part, 2 more the head
         "compute_ns": [19, 22],
+        "cpu_ns": [0, 0],
+        "cpu_stall_ns": [0, 0],
         "stall_ns": [20, 0],
         "link_ns": [44, 0],  # 22 to 46, 4 of it until the link begins; 46 to 66
     }
