@@ -4,7 +4,7 @@ Quantities are stored in base units; `specmoe.units` parses all others.
 
     source     meaning                                                                   evidence
     measured   measured on this machine                                                  measured
-    derived    computed, as `ref` says, from numbers measured on this machine            fitted
+    derived    computed, as `ref` says, from numbers that were measured or published     fitted
     published  published for this device by others                                       published
     assumed    everything else: a neighbouring device's number, an expectation, a guess  assumed
 

@@ -81,7 +81,7 @@ def test_a_torch_that_cannot_be_imported_is_no_crash(monkeypatch: pytest.MonkeyP
         ("NVIDIA H100 80GB HBM3", "h100-sxm5-80gb"),  # measured on it
         ("NVIDIA GeForce RTX 3090", "rtx3090"),  # by its title
         ("NVIDIA RTX A6000", "a6000"),
-        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA GeForce RTX 3090 Ti", "rtx3090ti"),
         ("NVIDIA", None),
     ],
 )

@@ -36,7 +36,7 @@ def test_list() -> None:
     rows = run("list", "--json")
     assert tuple(row["name"] for row in rows) == profile_names()
     (row,) = [row for row in rows if row["name"] == "rtx5090"]
-    assert (row["vram_gib"], row["pinned_gb_s"]) == (32.0, 56.3)
+    assert (row["vram_gib"], row["pinned_gb_s"]) == (32.0, 56.4)
     assert row["assumed"] == len(load_profile("rtx5090").assumed())
     assert "rtx3090" in run("list")
 
@@ -48,12 +48,12 @@ def test_show() -> None:
     assert told["assumed"] == list(profile.assumed())
     assert list(told["quantities"]) == list(profile.quantities)
     assert told["quantities"]["device.memory_bandwidth"] == {
-        "value": 839e9,
+        "value": 838.4e9,
         "unit": "B/s",
         "source": "published",
         "ref": profile.quantities["device.memory_bandwidth"].ref,
-        "low": None,
-        "high": None,
+        "low": 799e9,
+        "high": 843e9,
     }
     assert {row["source"] for row in told["kernel_shares"]} == {"derived"}
     assert all(row["low"] <= row["value"] <= row["high"] for row in told["kernel_shares"])
@@ -64,18 +64,19 @@ def test_show_in_words() -> None:
     text = run("show", "rtx3090")
     for word in (
         "host.graph.issue",
-        "839",
+        "838.4",
         "GB/s",
         "published",
         "valdemardi",
-        "allocation.fitted_to",
-        "+0.37%",
+        "device_copy.held_out",
+        "-7.29%",
         "27 MiB",
+        "799 GB/s .. 843 GB/s",
         "int4.memory",
     ):
         assert word in text
     assert "MoE-OnDemand, batch 64, 16 active" in run("show", "a100-sxm4-80gb")
-    assert "error" not in run("show", "rtx4090"), "nothing was measured"
+    assert "error" in run("show", "rtx4090"), "of the points of its host"
 
 
 def test_show_of_an_own_file(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_diff(tmp_path: Path) -> None:
 
 def test_diff_shows_what_only_one_has() -> None:
     rows = {row["name"]: row for row in run("diff", "rtx3090", "a100-sxm4-80gb", "--json")}
-    assert rows["host_to_device.pageable.bandwidth"]["first"] is None
+    assert rows["allocation.bandwidth"]["first"] is None
     assert rows["expert_tiles.fp32.rows"] == {
         "name": "expert_tiles.fp32.rows",
         "unit": "1",
@@ -148,16 +149,10 @@ def test_what_is_alike_and_what_has_no_fit_are_said() -> None:
 
 def test_fit() -> None:
     told = {row["name"]: row for row in run("fit", "rtx3090", "--json")}
-    assert set(told) == {
-        "device_copy.latency",
-        "device_copy.bandwidth",
-        "allocation.latency",
-        "allocation.bandwidth",
-        "gemm.fp32.efficiency",
-    }
+    assert set(told) == {"gemm.fp32.efficiency"}
     for both in told.values():
         assert both["fitted"] == pytest.approx(both["file"], rel=1e-3)
-    assert "421.96 GB/s" in run("fit", "rtx3090")
+    assert "0.60272" in run("fit", "rtx3090")
     assert run("fit", "rtx4090", "--json") == []
     assert run("fit", "rtx4090").startswith("rtx4090: no number was fitted on points in its file")
 

@@ -94,10 +94,8 @@ def test_shipped_numbers_are_what_the_fit_gives(name: str) -> None:
 
 # Per cent, in the order of the files
 ERRORS = {
-    "host_to_device.pageable.points": [0, 0, 0, 0, 0],
-    "host_to_device.pageable.held_out": [-2.99, 1.66],
-    "device_copy.fitted_to": [-0.05, 0.12, 0.04, -0.03, -0.10],
-    "allocation.fitted_to": [-0.07, 0.37, -0.28, -0.08, 0.06],
+    "device_copy.held_out": [-7.29, -2.01, -0.98, -0.19, 0.17],  # the host's call and wait are theirs, not the copy's
+    "allocation.points": [0] * 10,
     "gemm.fp32.fitted_to": [3.25, 1.63, -1.08, -1.28, -0.91, -1.81],
 }
 

@@ -287,7 +287,7 @@ def test_a_hash_does_not_see_order_facts_or_how_good_the_calibration_is(make_pro
 
 def test_profiles_without_dense_curves_keep_their_hash() -> None:
     """Results name it."""
-    assert load_profile("rtx3090").hash == "8ba3b5f0d4ec8a0ef54a07a229203cdb48442d02e9bb17a5b4ef5fb606b078a6"
+    assert load_profile("a100-sxm4-80gb").hash == "16a83360ad682a2986fefb554ac717dde8b5e267f88ef6b723415782043d668d"
 
 
 # Overrides

@@ -52,7 +52,7 @@ def profile_of(gpu: str, host: str | None = None) -> HardwareProfile:
 
 def _core(text: str) -> str:
     """What is left of a card's name: 3090, 3090ti, a100."""
-    words = text.lower().replace("-", " ")
+    words = text.lower().replace("-", " ").replace("mobile", "laptop")
     return re.sub(r"[^a-z0-9]", "", _FILLER.sub(" ", _MEMORY.sub(" ", words)))
 
 
