@@ -39,7 +39,7 @@ def measure(
     ] = 1,
     apart: Annotated[float, typer.Option(help="Seconds between one visit and the next.", min=0)] = 300,
 ) -> None:
-    """Measure this machine's CUDA device, PCIe link, disk and host (about 3 minutes; stop other work first)."""
+    """Measure this machine's CUDA device, PCIe link, disk, host and CPU (some minutes; stop other work first)."""
     _require_torch()
     from specmoe.hwprofiles import load_shape
     from specmoe.hwprofiles.measure import job

@@ -29,6 +29,9 @@ QUICK = Plan(
     dense_tokens={"decode": (1, 2), "encode": (4, 8)},
     contexts={"decode": (4, 8), "encode": (4,)},
     product=32,
+    cpu_tokens=(1, 2),
+    cpu_bytes=1 << 16,
+    cpu_copy=4096,
     effort=Effort(10_000, 3),
 )
 

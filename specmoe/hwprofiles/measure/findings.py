@@ -7,7 +7,7 @@ from typing import NamedTuple
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Records, Sample, rounded
 from specmoe.hwprofiles.measure.copies import DISK_SIZES, SIZES
-from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, Fact, HardwareProfile
+from specmoe.hwprofiles.profile import CpuCurve, DenseCurve, ExpertCurve, Fact, HardwareProfile
 from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, Quantity
 from specmoe.hwprofiles.shape import Phase
 
@@ -38,6 +38,9 @@ class Plan:
     expert_tokens: tuple[int, ...] = _powers(1, 1024)
     group_experts: tuple[int, ...] = _powers(1, 32)
     group_tokens: tuple[int, ...] = (1, 16, 32, 64)
+    cpu_tokens: tuple[int, ...] = (1, 4, 16, 64)
+    cpu_bytes: int = 1 << 30  # more than any cache of a CPU: what is read, and what experts are held in
+    cpu_copy: int = 1 << 24  # size of the copies beside experts on the CPU
     dense_tokens: Mapping[Phase, tuple[int, ...]] = field(default_factory=_tokens)
     contexts: Mapping[Phase, tuple[int, ...]] = field(default_factory=_contexts)
     product: int = 8192  # rows and columns of the large matrices
@@ -54,6 +57,7 @@ class Findings:
         self.experts: list[ExpertCurve] = []
         self.dense: list[DenseCurve] = []
         self.slower: dict[str, tuple[float, float]] = {}  # shares of kernels and copies beside each other, by model
+        self.cpu: list[CpuCurve] = []
 
     def time(self, name: str, sample: Sample, how: str, less: float = 0) -> None:
         """Store a time; `less` is a known part to subtract."""
@@ -73,6 +77,12 @@ class Findings:
         shares = [rounded(min(1.0, value * sample.median / time)) for time in times]
         ref = self.records.ref(how, [(None, sample)])
         self.quantities[name] = Quantity(shares[0], "1", "measured", ref, *shares[1:])
+
+    def longer(self, name: str, shares: Sequence[float], how: str) -> None:
+        """Store a share by which something takes longer: the usual one, the least and the most."""
+        usual, low, high = map(rounded, shares)
+        ref = self.records.given(usual, "1", how).ref
+        self.quantities[name] = Quantity(usual, "1", "measured", ref, min(low, usual), max(high, usual))
 
     def guessed(self, name: str, value: float, why: str) -> None:
         """Store an assumed number that could not be measured."""
@@ -95,8 +105,16 @@ class Findings:
     def profile(self, name: str, title: str, machine: Mapping[str, Fact]) -> HardwareProfile:
         """Profile of all results, with quantities in the order of `quantity.QUANTITIES`."""
         quantities = {name: self.quantities[name] for name in QUANTITIES if name in self.quantities}
-        experts, dense = tuple(self.experts), tuple(self.dense)
-        return HardwareProfile(name, title, quantities, self.points, experts, dense_curves=dense, machine=dict(machine))
+        return HardwareProfile(
+            name,
+            title,
+            quantities,
+            self.points,
+            tuple(self.experts),
+            dense_curves=tuple(self.dense),
+            machine=dict(machine),
+            cpu_curves=tuple(self.cpu),
+        )
 
 
 class Context(NamedTuple):

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.measure import cpu_tasks as cpu_work
 from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.bench import Bench, Records
+from specmoe.hwprofiles.measure.cpu import FORMATS as CPU_FORMATS
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
@@ -111,6 +113,7 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format], reads_slots: 
     """
     first = shapes[0]
     return [
+        *_cpu_tasks(shapes),
         Task("disk", work.disk_reads),
         Task("links and host", partial(work.links_and_host, shape=first)),
         *(Task(f"expanding {held}", partial(work.expansion_curve, held=held)) for held in EXPANDABLE),
@@ -121,6 +124,17 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format], reads_slots: 
         *_dense_tasks(shapes, formats),
         *_slowdown_tasks(shapes, formats),
     ]
+
+
+def _cpu_tasks(shapes: Sequence[ModelShape]) -> Iterator[Task]:
+    """Tasks of the CPU, which come first: later ones pin the host thread, and new threads with it."""
+    first = shapes[0]
+    yield Task("memory of the CPU, hand-over", partial(cpu_work.memory_and_hand_over, shape=first))
+    for shape in _kinds(shapes):
+        for held in CPU_FORMATS:
+            run = partial(cpu_work.experts, shape=shape, held=held)
+            yield Task(f"experts of {shape.name} in {held} on the CPU", run)
+    yield Task("the CPU beside copies", partial(cpu_work.beside_copies, shape=first))
 
 
 def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:

@@ -1,0 +1,194 @@
+"""Experts on the CPU, as a run meets them: between waits for the device, out of memory, and beside copies.
+
+A worker thread computes them, as the host thread goes on launching meanwhile; torch's threads compute one expert
+together. Formats that torch has a product for on this CPU: 32 and 16 bits, int8 with a scale a row, and its own int4.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specmoe.errors import InputError
+from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, sampled
+from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, Run
+from specmoe.hwprofiles.shape import GROUP, Format, bytes_of, is_compressed
+from specmoe.hwprofiles.shares import Size
+
+FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "q4_0")  # q4_0's bits are those of torch's own int4
+INNER_TILES = 2
+COPIES = 8
+Product = Callable[[Tensor], Tensor]
+
+
+def counts() -> tuple[int, ...]:
+    """Numbers of threads: powers of two, and all cores but one, which is the host thread's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = max(1, cores - 1)
+    return tuple(sorted({1 << power for power in range(most.bit_length())} | {most}))
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Have torch compute with a number of threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def reading(size: int, bench: Bench, effort: Effort) -> Sample:
+    """Time of reading 10^9 bytes out of a larger tensor of `size` bytes."""
+    words = torch.ones(size // 8, dtype=torch.int64)
+
+    def once() -> float:
+        before = bench.now()
+        words.sum()
+        return (bench.now() - before) * 1e9 / size
+
+    return sampled(once, effort.samples)
+
+
+class CpuKernels:
+    """Several experts of a size in a format, which no cache holds; raises InputError where torch has no product."""
+
+    def __init__(self, size: Size, held: Format, bytes_held: int) -> None:
+        self.size, self.held, self.dtype = size, held, DTYPES["fp32" if held == "fp32" else "bf16"]
+        places = max(2, -(-bytes_held // bytes_of(size.weights, held)))
+        try:
+            experts = [self._expert() for _ in range(places)]
+            experts[0](torch.zeros((1, size.d_model), dtype=self.dtype))
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            raise InputError(f"{held}: torch has no product of it on this CPU: {str(error).splitlines()[0]}") from None
+        self._turn = cycle(experts)
+
+    def run(self, tokens: int) -> Run:
+        """Run of the next expert each time, on `tokens` tokens."""
+        x = torch.randn((tokens, self.size.d_model)).to(self.dtype)
+        return lambda: next(self._turn)(x)
+
+    def _expert(self) -> Product:
+        d_model, d_ff, gated = self.size
+        up, down = self._product(d_ff * (2 if gated else 1), d_model), self._product(d_model, d_ff)
+
+        def expert(x: Tensor) -> Tensor:
+            inner = up(x)
+            return down(functional.silu(inner[:, :d_ff]) * inner[:, d_ff:] if gated else functional.relu(inner))
+
+        return expert
+
+    def _product(self, rows: int, columns: int) -> Product:
+        if not is_compressed(self.held):
+            plain = (torch.randn((rows, columns)) * SCALE).to(self.dtype)
+            return lambda x: functional.linear(x, plain)
+        if self.held == "int8":
+            whole = torch.randint(-127, 128, (rows, columns), dtype=torch.int8)
+            scales = torch.full((rows,), SCALE / 128, dtype=self.dtype)
+            return lambda x: torch._weight_int8pack_mm(x, whole, scales)
+        numbers = torch.randint(0, 16, (rows, columns), dtype=torch.int32)
+        packed = torch._convert_weight_to_int4pack_for_cpu(numbers, INNER_TILES)
+        both = torch.full((columns // GROUP, rows, 2), SCALE, dtype=self.dtype)  # scales and zeros
+        return lambda x: torch._weight_int4pack_mm_for_cpu(x, packed, GROUP, both)
+
+
+def between_waits(run: Run, dense: Run, bench: Bench, effort: Effort) -> Sample:
+    """Time of a run on the CPU that comes behind a launch on the device, for which the host waits."""
+
+    def once() -> float:
+        bench.launch(dense)
+        bench.await_last()
+        before = bench.now()
+        run()
+        return float(bench.now() - before)
+
+    return sampled(once, effort.samples)
+
+
+def starting(dense: Run, bench: Bench, effort: Effort) -> Sample:
+    """Time from the end of a wait for the device until a worker thread, which slept, has begun."""
+    with ThreadPoolExecutor(1) as worker:
+
+        def once() -> float:
+            bench.launch(dense)
+            bench.await_last()
+            before = bench.now()
+            return float(worker.submit(bench.now).result() - before)
+
+        return sampled(once, effort.samples)
+
+
+def joining(d_model: int, dense: Run, bench: Bench, effort: Effort) -> Sample:
+    """Time from the end of a worker's run until the host has issued the copy of its result and its addition."""
+    result = bench.pinned(d_model * 2).view(torch.float16).zero_()
+    sent, total = (torch.zeros(d_model, dtype=torch.float16, device=bench.device) for _ in range(2))
+    expert = torch.ones(1 << 20, dtype=torch.int64)
+
+    def compute() -> int:
+        expert.sum()
+        return bench.now()
+
+    with ThreadPoolExecutor(1) as worker:
+
+        def once() -> float:
+            bench.launch(dense)
+            bench.await_last()
+            ended = worker.submit(compute).result()
+            sent.copy_(result, non_blocking=True)
+            total.add_(sent)
+            taken = float(bench.now() - ended)
+            bench.wait()
+            return taken
+
+        return sampled(once, effort.samples)
+
+
+def beside_copies(run: Run, copy: Run, alone_ns: float, copy_ns: float, bench: Bench, effort: Effort) -> Sample:
+    """Time of a run on the CPU while copies are under way throughout."""
+    copies = max(2, -(-int(4 * alone_ns) // max(1, int(copy_ns))))
+
+    def once() -> float:
+        for _ in range(copies):
+            bench.issue(copy)
+        before = bench.now()
+        run()
+        taken = float(bench.now() - before)
+        bench.wait()
+        return taken
+
+    return sampled(once, effort.samples)
+
+
+def copies(copy: Run, bench: Bench, effort: Effort) -> Sample:
+    """Time of one of several copies back to back."""
+    return sampled(lambda: bench.copied_ns(copy, COPIES), effort.samples)
+
+
+def copies_beside(run: Run, copy: Run, bench: Bench, effort: Effort) -> Sample:
+    """The same while a worker computes experts on the CPU throughout."""
+    going = [True]
+
+    def compute() -> None:
+        while going[0]:
+            run()
+
+    with ThreadPoolExecutor(1) as worker:
+        computed: Future[None] = worker.submit(compute)
+        try:
+            sample = copies(copy, bench, effort)
+        finally:
+            going[0] = False
+        computed.result()
+    return sample
+
+
+def more(beside: Sample, alone: Sample, least: float = 0.001) -> Sequence[float]:
+    """Share by which something takes longer beside something else: of the medians, and the least and the most."""
+    shares = (beside.median / alone.median, beside.ends[0] / alone.median, beside.ends[1] / alone.median)
+    return [max(least, share - 1) for share in shares]
