@@ -2,7 +2,8 @@
 
 Look-ahead over two and three layers needs traces that are too large to ship; what they gave is kept in
 docs/runs/switch-mini-128/lookahead.json and made anew by `python docs/build_routing.py DIRECTORY`, the directory
-holding {encode,decode}.parquet of `specmoe collect --lookahead-depth 3`.
+holding {encode,decode}.parquet of `specmoe collect --lookahead-depth 3`. Hits of policies by text domain take minutes;
+they are kept in docs/runs/switch-mini-128/hits.json and made anew by `python docs/build_routing.py hits`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,16 @@ import numpy as np
 
 import specmoe.traces
 from specmoe.analysis.style import figure, save
-from specmoe.analysis.trace.domains import domain_information
+from specmoe.analysis.trace.domains import cv_of_sample, domain_information, evenness, uses_by_source
 from specmoe.analysis.trace.layers import persistence, spread
 from specmoe.analysis.trace.predictability import table_accuracy
 from specmoe.analysis.trace.routing import confidence, lookahead_accuracy
+from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.routing import Routing
 from specmoe.traces.schema import Block, join, limit_lookahead
+from specmoe.traces.splitting import ALL_DOMAINS
 from specmoe.traces.summary import expert_counts
+from specmoe.traces.workload import warm_up_of
 
 DOCS = Path(__file__).parent
 RUNS = DOCS / "runs"
@@ -31,14 +37,20 @@ EXPERTS, LAYERS = 128, 6
 PHASES = ("encode", "decode")
 SPLITS = ("train", "validation", "test")
 PAGE = DOCS / "routing.md"
+SLOTS = 154  # a fifth of all experts
+LEARNING = ("static",)  # from the train split
+COMPARED = ("on-demand-lru", "on-demand-lfu", "on-demand-lfu-perfect", "on-demand-lfu-decayed", "static")
 Counts = dict[str, Any]
 Predicted = dict[str, dict[str, Any]]
 
 
 def main() -> None:
     """Write docs/img/*.png and the tables between the markers of docs/routing.md."""
-    for directory in sys.argv[1:]:
-        write_lookahead(Path(directory))
+    for argument in sys.argv[1:]:
+        if argument == "hits":
+            write_hits()
+        else:
+            write_lookahead(Path(argument))
     counts, predicted = measure()
     (DOCS / "img").mkdir(exist_ok=True)
     plot_training(DOCS / "img" / "training.png")
@@ -60,7 +72,13 @@ def measure() -> tuple[Counts, Predicted]:
 
 def filled(text: str, counts: Counts, predicted: Predicted) -> str:
     """The page with its tables made anew."""
-    tables = {"loss": loss_table(), "usage": usage_table(counts), "predictability": predictability_table(predicted)}
+    tables = {
+        "loss": loss_table(),
+        "usage": usage_table(counts),
+        "domains": domains_table(counts["google"]),
+        "hits": hits_table(load(MODEL, "hits")),
+        "predictability": predictability_table(predicted),
+    }
     for name, table in tables.items():
         text = re.sub(f"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
     return text
@@ -87,6 +105,30 @@ def write_lookahead(directory: Path) -> None:
         for phase, block in blocks.items()
     }
     (RUNS / MODEL / "lookahead.json").write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def write_hits() -> None:
+    """Measure the hit rates of `COMPARED` on each domain of the decode test split, and on their mixture."""
+    domains = sorted(specmoe.traces.open(f"{MODEL}/decode/test").meta.sources)
+    (RUNS / MODEL / "hits.json").write_text(json.dumps({d: hits(d) for d in ("", *domains)}, indent=1) + "\n")
+
+
+def hits(domain: str) -> dict[str, float]:
+    """Hit rate of each policy after the warm-up on a domain, or on all of them together."""
+    source = (domain,) if domain else ()
+    same, everything = (
+        Routing(f"{MODEL}/decode/test", source=source, train_source=learnt) for learnt in ((), ALL_DOMAINS)
+    )
+    rates = {name: hit_rate(same, name) for name in COMPARED}
+    return rates | ({f"{name}, all domains": hit_rate(everything, name) for name in LEARNING} if domain else {})
+
+
+def hit_rate(routing: Routing, name: str) -> float:
+    """Hits of a policy among the demands after the warm-up."""
+    workload = routing.routed.workload
+    warm_up = warm_up_of(workload, SLOTS).steps
+    decisions = routing.decide(POLICIES[name], SLOTS).since(warm_up)
+    return round(decisions.hits / len(workload.since(warm_up).experts), 4)
 
 
 def predictability(splits: dict[str, Block], phase: str) -> dict[str, Any]:
@@ -191,6 +233,66 @@ def usage_table(counts: Counts) -> str:
         )
         rows.append([str(layer), *cells])
     return markdown(["MoE layer", "entropy, bits of 7", "CV", "active experts", "top expert, %"], rows)
+
+
+def domains_table(google: Any) -> str:
+    """Evenness within each domain of the train split, least to most over the layers, and of mixtures."""
+    rows: dict[str, list[str]] = {}
+    for phase in PHASES:
+        trace = specmoe.traces.open(f"{MODEL}/{phase}/train")
+        counts = uses_by_source(trace.source, trace.experts[:, :, :1], EXPERTS)
+        for code, name in sorted(enumerate(trace.meta.sources), key=lambda pair: pair[1]):
+            rows.setdefault(name, []).extend(evenness_cells(counts[:, code]))
+        together, size = counts.sum(axis=1), round(counts.sum(axis=2).mean())
+        rows.setdefault("**all 14 together**", []).extend(evenness_cells(together))
+        drawn = " to ".join(f"{cv:.2f}" for cv in ends([cv_of_sample(layer, size) for layer in together]))
+        rows.setdefault("as few tokens of all together", []).extend(["", drawn, ""])
+    rows["google/switch-base-128"] = [*evenness_cells(google), "", "", ""]
+    header = ["text", *(f"{phase}: {what}" for phase in PHASES for what in ("bits", "CV", "top expert, %"))]
+    return markdown(header, [[name, *cells] for name, cells in rows.items()])
+
+
+def evenness_cells(counts: Any) -> list[str]:
+    """Corrected entropy, CV and share of the top expert of layers [L, E], least to most."""
+    found = [evenness(layer) for layer in counts]
+    bits, cv, top = (
+        [each.corrected_bits for each in found],
+        [each.cv for each in found],
+        [100 * each.top_share for each in found],
+    )
+    form = ((bits, ".2f"), (cv, ".2f"), (top, ".1f"))
+    return [" to ".join(format(end, digits) for end in ends(values)) for values, digits in form]
+
+
+def ends(values: list[float]) -> tuple[float, float]:
+    """Least and most."""
+    return min(values), max(values)
+
+
+def hits_table(rates: dict[str, dict[str, float]]) -> str:
+    """Hit rates in %, a row for each domain, then their mean and the mixture."""
+    columns = [*COMPARED, *(f"{name}, all domains" for name in LEARNING)]
+    domains = {name: row for name, row in rates.items() if name}
+    mean = {column: float(np.mean([row[column] for row in domains.values()])) for column in columns}
+    rows = {**domains, "**mean of the domains**": mean, "**all 14 together**": rates[""]}
+    cells = [[name, *(f"{100 * row[c]:.0f}" if c in row else "" for c in columns)] for name, row in rows.items()]
+    return f"{markdown(['hits, %', *columns], cells)}\n\n{hits_reading(list(domains.values()), rates[''])}"
+
+
+def hits_reading(domains: list[dict[str, float]], mixture: dict[str, float]) -> str:
+    """What the table says of popularity."""
+    above = sum(row["static"] > row["on-demand-lru"] for row in domains)
+    perfect = sum(row["on-demand-lfu-perfect"] > row["on-demand-lru"] for row in domains)
+    gains = [100 * (row["static"] - row["on-demand-lru"]) for row in domains]
+    least, most = (round(end) for end in ends(gains))
+    return textwrap.fill(
+        f"Within a domain `static` has more hits than the LRU in {above} of {len(domains)} domains ({least:+d} to "
+        f"{most:+d} percentage points), and `on-demand-lfu-perfect` in {perfect}. On the mixture they have "
+        f"{100 * mixture['static']:.0f} % and {100 * mixture['on-demand-lfu-perfect']:.0f} % against "
+        f"{100 * mixture['on-demand-lru']:.0f} %.",
+        120,
+        break_on_hyphens=False,
+    )
 
 
 def predictability_table(predicted: Predicted) -> str:

@@ -172,6 +172,13 @@ def test_scores_are_of_the_domains_and_say_so() -> None:
     assert len(everything.facts["train_domains"]) == 14
 
 
+def test_an_analysis_is_of_the_domains_and_says_so(tmp_path: Path) -> None:
+    (facts,) = answer("analyze", TRACE, "--source", "legal", "--out", str(tmp_path))
+    assert (facts["tokens"], facts["trace"]["domains"]) == (len(traces.open(TRACE, ("legal",))), ["legal"])
+    assert [row["source"] for row in facts["domains"]["use"]] == ["legal"]
+    assert facts["domains"]["use"][0]["corrected_bits"] == facts["domains"]["mixture"]["corrected_bits"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

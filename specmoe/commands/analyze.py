@@ -59,9 +59,12 @@ def show(analysis: "Analysis") -> None:
     """Print a row per layer, what the columns mean, and the findings."""
     facts = analysis.facts
     trace = facts["trace"]
+    domains = trace["domains"]
+    text = f"{len(domains)} text domains" if len(domains) > 1 else "".join(domains) or "no text"
     console.say(
-        f"{trace['name']} ({trace['kind']}), {trace['phase']}: {facts['tokens']:,} tokens of {facts['sequences']} "
-        f"sequences, top-{trace['top_k']} of {trace['num_experts']} experts; semantics: {facts['semantics']}",
+        f"{trace['name']} ({trace['kind']}; {text}), {trace['phase']}: {facts['tokens']:,} tokens of "
+        f"{facts['sequences']} sequences, top-{trace['top_k']} of {trace['num_experts']} experts; "
+        f"semantics: {facts['semantics']}",
         bold=True,
     )
     if facts["layers"]:
@@ -71,9 +74,34 @@ def show(analysis: "Analysis") -> None:
             "expert; repeat: % of uses by the expert of the token before; domain: bits of information in the text\n"
             "domain; ahead: % of experts that look-ahead predicts"
         )
+    if facts["domains"]["sources"] > 1:
+        console.table(_by_domain(facts["domains"]), "Use of experts by text domain: least to most of the layers")
+        console.say(
+            "bits: entropy of use, corrected for small samples; CV: standard deviation / mean of an expert's uses;\n"
+            "top: % of uses by the most used expert"
+        )
     console.say()
     for sentence in facts["findings"]:
         console.say(f"- {sentence}", fg="green")
+
+
+def _by_domain(domains: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for each text domain and one for their mixture."""
+    rows = [*domains["use"], {"source": "all together", **domains["mixture"]}]
+    return [
+        {
+            "text domain": row["source"],
+            "uses a layer": f"{row['uses']:,.0f}",
+            "bits": _ends(row["corrected_bits"], 2),
+            "CV": _ends(row["cv"], 2),
+            "top": _ends(row["top_share"], 1, 100),
+        }
+        for row in rows
+    ]
+
+
+def _ends(of: dict[str, float], decimals: int, scale: float = 1) -> str:
+    return " to ".join(_number(of[end], decimals, scale) for end in ("min", "max"))
 
 
 def _cells(layer: dict[str, Any], experts: int) -> dict[str, str]:

@@ -90,6 +90,22 @@ def test_scalars_are_those_of_the_tables(tmp_path: Path) -> None:
     assert made.facts["layers"][1]["entropy_bits"] == made.tables["layers"]["entropy_bits"][1]
 
 
+def test_use_within_domains_stands_beside_their_mixture(tmp_path: Path) -> None:
+    made = analysis_of(tmp_path, 80)
+    use, mixture = (made.facts["domains"][name] for name in ("use", "mixture"))
+    table = made.tables["domains"]
+    for row in use:
+        of = table[table["source"] == row["source"]]
+        assert row["corrected_bits"] == {"min": of["corrected_bits"].min(), "mean": of["corrected_bits"].mean()} | {
+            "max": of["corrected_bits"].max()
+        }
+        assert row["uses"] == of["uses"].mean()
+    assert sum(row["uses"] for row in use) == mixture["uses"] == 160
+    assert mixture["cv"]["max"] == pytest.approx(made.tables["layers"]["cv"].max())
+    assert mixture["top_share"]["min"] == pytest.approx(made.tables["layers"]["top_share"].min())
+    assert mixture["cv_of_sample"] > mixture["cv"]["mean"], "a smaller sample is less even"
+
+
 def test_without_a_name_a_trace_goes_by_its_path(tmp_path: Path) -> None:
     write_trace(tmp_path / "t.parquet", *random_trace(5))
     assert analyze(Trace(tmp_path / "t.parquet")).facts["trace"]["name"] == str(tmp_path / "t.parquet")
@@ -136,7 +152,9 @@ def test_golden_bundled_trace() -> None:
 
 GOLDEN = [
     "A layer uses 128 of 128 experts, with 6.92 to 6.94 of 7.00 bits and 1.6 to 1.8 % of uses for its favourite: "
-    "use is even and popularity tells little; the text's domain tells 1.12 bits.",
+    "the mixture's use is even and popularity tells little; the text's domain tells 1.12 bits.",
+    "Within one text domain a layer's use has 5.10 to 6.41 bits, corrected for the small sample, and a CV of 1.04 to "
+    "2.97 (of as many uses of the mixture: 0.61); its favourite has 4.4 to 24.5 % of uses.",
     "At batch 1 an LRU over all layers hits nothing up to 5 slots; 40 % with 77 slots (10 % of the experts), "
     "where the best possible without prefetching is 60 %.",
     "Of the experts that a token uses, 4.5 % are those of the token before it (0.9 % by chance).",
@@ -153,7 +171,7 @@ def test_findings_say_what_part_they_are_of(tmp_path: Path, monkeypatch: pytest.
     made = analysis_of(tmp_path, 60)
     seen = made.facts["reuse"][0]["tokens"]
     assert 0 < seen < 60
-    assert made.facts["findings"][1].startswith(f"At batch 1, over the first {seen} tokens, an LRU over all layers")
+    assert made.facts["findings"][2].startswith(f"At batch 1, over the first {seen} tokens, an LRU over all layers")
 
 
 def test_estimates_below_nothing_are_told_as_nothing(tmp_path: Path) -> None:
@@ -239,5 +257,5 @@ def test_a_row_without_its_place_in_a_figure_is_an_error(table: str, column: str
 def test_another_versions_analysis(tmp_path: Path) -> None:
     made = analysis_of(tmp_path, 20)
     save_analysis(dataclasses.replace(made, facts={**made.facts, "schema": 99}), tmp_path)
-    with pytest.raises(InputError, match="schema 99: 1 expected; run `specmoe analyze` again"):
+    with pytest.raises(InputError, match="schema 99: 2 expected; run `specmoe analyze` again"):
         load_analysis(tmp_path)

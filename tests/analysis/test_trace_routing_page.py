@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from random_traces import META, random_block
 
+import specmoe.traces
 from specmoe.analysis.trace.routing import lookahead_accuracy
 from specmoe.traces import write_trace
 
@@ -50,3 +51,21 @@ def test_the_page_is_what_the_data_give() -> None:
     page = (DOCS / "routing.md").read_text()
     assert "| 5 | 6." in page
     assert script.filled(page, *script.measure()) == page
+
+
+def test_the_hits_of_a_domain_are_those_of_the_page() -> None:
+    script = page_script()
+    kept = json.loads((DOCS / "runs" / script.MODEL / "hits.json").read_text())
+    assert list(kept) == ["", *sorted(specmoe.traces.open(f"{script.MODEL}/decode/test").meta.sources)]
+    assert script.hits("legal") == kept["legal"]
+
+
+def test_what_is_said_of_popularity_by_hand() -> None:
+    domains = [
+        {"static": 0.50, "on-demand-lru": 0.40, "on-demand-lfu-perfect": 0.40},
+        {"static": 0.30, "on-demand-lru": 0.32, "on-demand-lfu-perfect": 0.33},
+    ]
+    assert page_script().hits_reading(domains, domains[1]).replace("\n", " ") == (
+        "Within a domain `static` has more hits than the LRU in 1 of 2 domains (-2 to +10 percentage points), and "
+        "`on-demand-lfu-perfect` in 1. On the mixture they have 30 % and 33 % against 32 %."
+    )

@@ -16,6 +16,7 @@ from trace_cases import block_of, random_routing, routing_of
 
 from specmoe.analysis.trace import layers as persist
 from specmoe.analysis.trace.domains import (
+    cv_of_sample,
     domain_information,
     domain_pairs,
     domains,
@@ -212,8 +213,23 @@ def test_by_hand_domains() -> None:
     assert table["active"].tolist() == [2, 1, 1, 1]
     assert table["variation"].tolist() == [1, 1, 0, 0]
     assert table["entropy_bits"].tolist() == pytest.approx([0.9183, 0, 0, 0], abs=1e-4)
+    assert table["corrected_bits"].tolist() == pytest.approx([0.9183 + 1 / (2 * 3 * np.log(2)), 0, 0, 0], abs=1e-4)
+    assert table["cv"].tolist() == pytest.approx([(2 / 3) ** 0.5, *[2**0.5] * 3])
+    assert table["top_share"].tolist() == pytest.approx([2 / 3, 1, 1, 1])
     pairs = domain_pairs(routing)
     assert pairs[["source", "other", "variation"]].to_numpy().tolist() == [["code", "prose", 0.5]]
+
+
+def test_a_sample_is_less_even_by_what_chance_does() -> None:
+    """The root mean square CV of multinomial samples, and the limits: of many uses that of the counts themselves."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, 32)
+    shares = counts / counts.sum()
+    samples = rng.multinomial(200, shares, 4000)
+    squares = (samples.std(axis=1) / samples.mean(axis=1)) ** 2
+    assert cv_of_sample(counts, 200) == pytest.approx(np.sqrt(squares.mean()), rel=0.01)
+    assert cv_of_sample(counts, 10**12) == pytest.approx(counts.std() / counts.mean())
+    assert cv_of_sample(counts, 1) == pytest.approx(31**0.5), "one use is of one expert"
 
 
 def test_one_domain_differs_from_nothing() -> None:

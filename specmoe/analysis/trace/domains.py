@@ -4,7 +4,7 @@ How differently text domains use the experts.
 """
 
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,18 +57,48 @@ def variation_by_chance(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     return float(deviation.sum() / np.sqrt(2 * np.pi))
 
 
+class Evenness(NamedTuple):
+    """How evenly one layer's experts are used, of counts [E] that are not all 0."""
+
+    uses: int
+    active: int  # experts used at least once
+    entropy_bits: float
+    corrected_bits: float  # with Miller and Madow's correction
+    cv: float  # population standard deviation / mean
+    top_share: float  # of the most used expert
+
+
+def evenness(counts: Ints) -> Evenness:
+    """Evenness of the uses of one layer's experts, [E]."""
+    uses = int(counts.sum())
+    return Evenness(
+        uses=uses,
+        active=int(np.count_nonzero(counts)),
+        entropy_bits=entropy(counts, corrected=False),
+        corrected_bits=entropy(counts),
+        cv=float(counts.std() / counts.mean()),
+        top_share=int(counts.max()) / uses,
+    )
+
+
+def cv_of_sample(counts: Ints, uses: int) -> float:
+    """CV of a sample of so few uses, drawn independently with the shares of counts [E]: root of the mean square."""
+    squares = float(((counts / counts.sum()) ** 2).sum())
+    return float(np.sqrt(len(counts) * (squares + (1 - squares) / uses) - 1))
+
+
 def domains(routing: Routing) -> pd.DataFrame:
     """Of each source at each layer, against all other sources together.
 
-    Columns layer, source, uses, active, entropy_bits, variation, variation_by_chance; the last two are nan for the only
+    Columns layer, source, those of `Evenness`, variation, variation_by_chance; the last two are nan for the only
     source. Sources without uses have no rows.
     """
     rows = []
     for layer, counts in enumerate(uses_by_source(routing.source, routing.used, routing.meta.num_experts)):
         for code in np.flatnonzero(counts.sum(axis=1)):
             rest = counts.sum(axis=0) - counts[code]
-            rows.append((layer, routing.meta.sources[code], *_own(counts[code]), *_compared(counts[code], rest)))
-    names = ["layer", "source", "uses", "active", "entropy_bits", "variation", "variation_by_chance"]
+            rows.append((layer, routing.meta.sources[code], *evenness(counts[code]), *_compared(counts[code], rest)))
+    names = ["layer", "source", *Evenness._fields, "variation", "variation_by_chance"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -81,10 +111,6 @@ def domain_pairs(routing: Routing) -> pd.DataFrame:
         figures = np.mean([_compared(layer[one], layer[other]) for layer in counts], axis=0)
         rows.append((routing.meta.sources[one], routing.meta.sources[other], *figures.tolist()))
     return pd.DataFrame(rows, columns=["source", "other", "variation", "variation_by_chance"])
-
-
-def _own(counts: Ints) -> tuple[int, int, float]:
-    return int(counts.sum()), int(np.count_nonzero(counts)), entropy(counts, corrected=False)
 
 
 def _compared(a: Ints, b: Ints) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from specmoe.analysis.trace.domains import Evenness, cv_of_sample, evenness
 from specmoe.analysis.trace.tables import TABLES
 from specmoe.traces.schema import TraceMeta
 
@@ -32,14 +33,28 @@ def _use(facts: Facts) -> Iterator[str]:
     layers = [layer for layer in facts["layers"] if layer["total"]]
     bits, most = [layer["entropy_bits"] for layer in layers], log2(experts)
     even = min(bits) >= EVEN * most
-    verdict = "use is even and popularity tells little" if even else "use is uneven and popularity tells"
     domains = facts["domains"]
+    of = "the mixture's use" if domains["sources"] > 1 else "use"
+    verdict = f"{of} is even and popularity tells little" if even else f"{of} is uneven and popularity tells"
     domain = f"; the text's domain tells {max(0.0, domains['bits']):.2f} bits" if domains["sources"] > 1 else ""
     active, top = ([layer[name] for layer in layers] for name in ("active", "top_share"))
     yield (
         f"A layer uses {_span(active)} of {experts} experts, with {_span(bits, '.2f')} of {most:.2f} bits and "
         f"{_span([100 * share for share in top], '.1f')} % of uses for its favourite: {verdict}{domain}."
     )
+
+
+def _within(facts: Facts) -> Iterator[str]:
+    if facts["domains"]["sources"] > 1:
+        use, mixture = facts["domains"]["use"], facts["domains"]["mixture"]
+        bits, cv, top = (
+            [row[name][end] for row in use for end in ("min", "max")] for name in ("corrected_bits", "cv", "top_share")
+        )
+        yield (
+            f"Within one text domain a layer's use has {_span(bits, '.2f')} bits, corrected for the small sample, and "
+            f"a CV of {_span(cv, '.2f')} (of as many uses of the mixture: {mixture['cv_of_sample']:.2f}); its "
+            f"favourite has {_span([100 * share for share in top], '.1f')} % of uses."
+        )
 
 
 def _slots(facts: Facts) -> Iterator[str]:
@@ -99,7 +114,7 @@ def _batches(facts: Facts) -> Iterator[str]:
         )
 
 
-SENTENCES: tuple[Callable[[Facts], Iterator[str]], ...] = (_use, _slots, _order, _surprise, _sets, _batches)
+SENTENCES: tuple[Callable[[Facts], Iterator[str]], ...] = (_use, _within, _slots, _order, _surprise, _sets, _batches)
 
 
 def _mean(values: list[float]) -> float:
@@ -115,7 +130,7 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
-SCHEMA = 1
+SCHEMA = 2
 SEMANTICS = "event-atomic"  # a (step, layer)'s demand is one event, and each of its experts one hit or miss
 OF_TRACE = ("kind", "phase", "origin", "model", "corpus", "split", "num_layers", "num_experts", "top_k", "dropless")
 SHARES = (0.1, 0.2, 0.5)  # of all experts held, at which hit rates are told
@@ -134,7 +149,8 @@ def facts_of(
     described = dataclasses.asdict(meta)
     facts: Facts = {
         "schema": SCHEMA,
-        "trace": {**origin, **{name: described[name] for name in OF_TRACE}, "sources": len(meta.sources)},
+        "trace": {**origin, **{name: described[name] for name in OF_TRACE}, "sources": len(meta.sources)}
+        | {"domains": sorted(map(str, sequences["source"].unique()))},
         "semantics": SEMANTICS,
         "warnings": list(meta.warnings),
         "tokens": int(sequences["tokens"].sum()),
@@ -177,13 +193,27 @@ def _means(frame: pd.DataFrame, by: str, columns: list[str]) -> list[Facts]:
 
 
 def _domains(tables: Mapping[str, pd.DataFrame]) -> Facts:
+    """How much domains tell, and ends and mean over layers of how even use is within each and in their mixture."""
     of_source = tables["domains"]
+    uses = of_source.groupby("source")["uses"].mean()
+    counts = [layer["uses"].to_numpy() for _, layer in tables["usage"].groupby("layer") if layer["uses"].any()]
+    mixture = pd.DataFrame([evenness(layer) for layer in counts], columns=Evenness._fields)
+    samples = [cv_of_sample(layer, round(uses.mean())) for layer in counts]
     found = {name: _column_mean(of_source[name]) for name in ("variation", "variation_by_chance")}
     return {
         "bits": _column_mean(tables["layers"]["domain_bits"]),
         "sources": int(of_source["source"].nunique()),
         **found,
+        "use": [{"source": name, **_ends(rows)} for name, rows in of_source.groupby("source")],
+        "mixture": {**_ends(mixture), "cv_of_sample": sum(samples) / len(samples) if samples else math.nan},
     }
+
+
+def _ends(rows: pd.DataFrame) -> Facts:
+    """Uses of a layer, and for each measure of evenness least, mean and most of the layers."""
+    measures = {name: rows[name] for name in ("corrected_bits", "cv", "top_share")}
+    ends = {name: {"min": of.min(), "mean": of.mean(), "max": of.max()} for name, of in measures.items()}
+    return {"uses": _column_mean(rows["uses"]), **ends}
 
 
 def _records(frame: pd.DataFrame) -> list[Facts]:
