@@ -13,7 +13,9 @@ import specmoe
 from specmoe import traces
 from specmoe.cli import app
 from specmoe.errors import InputError
+from specmoe.sim.claims import about_training
 from specmoe.sim.config import RunConfig
+from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.scoring.evaluate import Examination
@@ -194,6 +196,15 @@ def test_an_analysis_is_of_the_domains_and_says_so(tmp_path: Path) -> None:
 def test_an_unknown_domain_is_one_line_with_the_nearest(arguments: tuple[str, ...]) -> None:
     assert "source 'ficton'" in complaint(*arguments)
     assert complaint(*arguments).endswith("did you mean 'fiction'?")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "warned"),
+    [("learned-fusion", ("legal",), True), ("learned-fusion", (), False), ("transition", ("legal",), False)],
+)
+def test_a_network_that_was_trained_before_is_warned_about(name: str, source: tuple[str, ...], warned: bool) -> None:
+    expected = [f"the network of {name} was trained before, and not on the text domains of this run alone"]
+    assert list(about_training(POLICIES[name], source)) == expected * warned
 
 
 def test_drawn_routing_has_no_domains() -> None:

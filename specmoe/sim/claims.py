@@ -19,6 +19,7 @@ from specmoe.traces.workload import WarmUp
 
 GIB = 1 << 30
 DEFAULT_SHAPE = "switch-base-128"
+LEARNED = "learned"  # prefix of predictors with a network
 SATURATED = 0.9  # share of a run's time that copies of prefetches take; above it the link is saturated
 WASTED = 0.1  # share of prefetches never used; below it a saturated link is no fault of the predictor
 
@@ -45,6 +46,12 @@ def about_slots(decisions: DecisionTable) -> Iterator[str]:
             f"{decisions.slots} slots are fewer than the {demand:.4g} experts that one step uses: up to "
             f"{decisions.cliff_slots} slots (its cliff) an LRU over all layers evicts each expert before its next use"
         )
+
+
+def about_training(chosen: Policy, domains: tuple[str, ...]) -> Iterator[str]:
+    """Warn about a network, which learns nothing from the text domains that a run names."""
+    if domains and chosen.predictor.startswith(LEARNED):
+        yield f"the network of {chosen.name} was trained before, and not on the text domains of this run alone"
 
 
 def about_placement(chosen: Policy, layers: int) -> Iterator[str]:

@@ -32,6 +32,7 @@ from specmoe.sim.claims import (
     about_order,
     about_placement,
     about_slots,
+    about_training,
     about_warm_up,
     default_shape,
     is_yardstick,
@@ -479,6 +480,7 @@ class Scenario:
         yield from self.trace.meta.warnings
         yield from about_model(self.trace.meta, self.shape)
         yield from self.routing.assumed
+        yield from about_training(chosen, self.config.source + self.config.train_source)
         yield from about_placement(chosen, self.num_layers)
         if chosen.sharing != "all-resident" and not chosen.placement:
             yield from about_slots(decisions)

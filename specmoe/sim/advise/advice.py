@@ -11,7 +11,7 @@ from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_mode
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.level import routing_of
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
-from specmoe.sim.advise.search import EVERYTHING, LEARNED, LEVEL, Found, Trial, Trials, search
+from specmoe.sim.advise.search import EVERYTHING, LEVEL, Found, Trial, Trials, search
 from specmoe.sim.advise.setting import (
     FEWEST_SEQUENCES,
     LIKELY,
@@ -21,6 +21,7 @@ from specmoe.sim.advise.setting import (
     gib,
     routings_of,
 )
+from specmoe.sim.claims import LEARNED
 from specmoe.sim.config import RunConfig
 from specmoe.summary import Row
 

@@ -16,7 +16,7 @@ import numpy as np
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import can_fill
 from specmoe.sim.advise.setting import Setting
-from specmoe.sim.claims import is_yardstick
+from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
@@ -31,7 +31,6 @@ PER_LAYER = ("sharing", "per-layer")
 LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # experts and layers of prefetching that are tried
 TUNED = 3  # policies that are tried with all limits and depths
 RIVALS = 4  # policies that may win when something changes
-LEARNED = "learned"  # prefix of predictors with a network, which are too slow for a quick answer
 LINK = "host_to_device.pinned.bandwidth"
 SHOWN = ("floor_ns", "oracle_ns")  # bounds that an answer names
 LEVEL = 0.01  # rates that differ by less count as equal: the error of a prediction is no smaller
