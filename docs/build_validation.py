@@ -83,7 +83,8 @@ def emulation() -> dict[str, Any]:
 def judge_emulated(mine: HardwareProfile) -> list[CellFidelity]:
     """All cells of the emulation."""
     steps = read_steps(HOME / f"{EMULATED}.steps.parquet")
-    return rejudged(steps, emulating(tuple(steps), traces_by_phase(TRACES), mine, load_profile(SLOWER)))
+    slower = load_profile(str(HOME / f"{SLOWER}.emulated.toml"))  # as it was when the replays were made
+    return rejudged(steps, emulating(tuple(steps), traces_by_phase(TRACES), mine, slower))
 
 
 def accuracy(row: dict[str, Any]) -> dict[str, Any]:
