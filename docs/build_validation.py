@@ -17,13 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from specmoe.analysis.figures.fidelity import about_of, headline, plot_errors, plot_parts, plot_prediction
 from specmoe.hwprofiles import HardwareProfile, load_profile
 from specmoe.validate.calibration import carried
-from specmoe.validate.fidelity import overall
+from specmoe.validate.fidelity import overall, ratio_errors
 from specmoe.validate.store import load, read_steps, save
 from specmoe.validate.validation import circumstances, emulating, plan, rejudged, traces_by_phase
-from specmoe.validation_table import CellFidelity, Overall
+from specmoe.validation_table import CellFidelity, Overall, read_validation
 
 DOCS = Path(__file__).parent
 HOME = DOCS.parent / "validation"
@@ -37,6 +39,7 @@ TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
 PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
 SUMMARY = DOCS / "runs" / "validation" / "summary.json"
 ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy.json"  # the same for `specmoe advise`
+RATIOS = ACCURACY.with_name("ratio_error.json")
 OWN, ALONE = "calibrated on its `fit` cells", "microbenchmarks alone"
 SAID = {OWN: "own", ALONE: "microbenchmarks"}  # there
 
@@ -46,7 +49,27 @@ def main() -> None:
     rows = [row for name in PROFILES for row in judged(name)] + replicated() + [emulation()]
     SUMMARY.write_text(json.dumps(rows, indent=1) + "\n")
     ACCURACY.write_text(json.dumps({"rows": [accuracy(row) for row in rows]}, indent=1) + "\n")
+    write_ratios()
     PAGE.write_text(filled(PAGE.read_text()))
+
+
+def write_ratios() -> None:
+    """Errors of ratios of policies, for the package."""
+    RATIOS.write_text(json.dumps({"rows": ratios()}, indent=1) + "\n")
+
+
+def ratios() -> list[dict[str, Any]]:
+    """Errors of ratios of policies, by replay and style, of held-out cells as they were saved."""
+    rows = []
+    for path in (*sorted(HOME.glob("*.json")), *sorted((HOME / "styles").glob("*.json"))):
+        cells = held_out(read_validation(path).cells)
+        for style in dict.fromkeys(cell.cell.style for cell in cells):
+            errors = ratio_errors([cell for cell in cells if cell.cell.style == style])
+            if errors:
+                median, p95 = (float(value) for value in np.percentile(errors, (50, 95)))
+                known = {"replay": path.stem, "style": style or "expand/separate", "pairs": len(errors)}
+                rows.append(known | {"median": median, "p95": p95, "worst": max(errors)})
+    return rows
 
 
 def judged(name: str) -> list[dict[str, Any]]:
@@ -127,7 +150,8 @@ def save_calibrated(name: str, profile: HardwareProfile) -> None:
 
 def filled(page: str) -> str:
     """The page with its tables made again."""
-    tables = {"overall": _overall_table(), "halves": _halves_table(), **{name: _group_table(name) for name in GROUPED}}
+    tables = {"overall": _overall_table(), "halves": _halves_table(), "ratios": _ratios_table()}
+    tables |= {name: _group_table(name) for name in GROUPED}
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         page, found = re.subn(pattern, lambda m, t=table: m[1] + t + m[2], page, flags=re.DOTALL)  # type: ignore[misc]
@@ -173,6 +197,14 @@ def halves(cells: Sequence[CellFidelity]) -> tuple[list[CellFidelity], list[Cell
     for cell in held_out(cells):
         (easy if cell.cell.group in fitted else hard).append(cell)
     return easy, hard
+
+
+def _ratios_table() -> str:
+    lines = ["| replay | style | pairs | median | p95 | worst |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    for row in json.loads(RATIOS.read_text())["rows"]:
+        errors = " | ".join(percent(row[name]) for name in ("median", "p95", "worst"))
+        lines.append(f"| {row['replay']} | {row['style']} | {row['pairs']} | {errors} |")
+    return "\n".join(lines)
 
 
 def _group_table(name: str) -> str:

@@ -2,7 +2,8 @@
 
 A policy is level with the fastest if its mean step is longer by no more than the larger of two amounts:
 
-- the expected error of the timing model (the larger one of the two rows), times the fastest mean step;
+- the expected error of the ratio of two policies' mean steps (the larger one of the two rows), times the fastest mean
+  step: policies on one machine share most of the error of a mean step;
 - `NOISE` standard errors of the difference of the two means, that of routing as the steps show it.
 """
 
@@ -16,12 +17,12 @@ MS = 1e6  # ns
 
 
 class Timed(NamedTuple):
-    """The mean step of a policy and what is not known of it; `error` is a share, 0 where nothing is known."""
+    """The mean step of a policy and what is not known of it; `error` is that of its ratio to another policy's."""
 
     policy: str
     mean_ns: float
     sem_ns: float = 0.0  # standard error of the mean
-    error: float = 0.0
+    error: float = 0.0  # a share; 0 where nothing is known
 
 
 class Lead(NamedTuple):
@@ -52,8 +53,8 @@ class Lead(NamedTuple):
     def why_level(self) -> str:
         """What is larger than the distance of those that are level."""
         if all(not _apart(self.best, each) for each in self.level):
-            return f"within the expected error of ±{share(max(each.error for each in self.leaders))}"
-        return "within the expected error or the noise of routing"
+            return f"within ±{share(max(each.error for each in self.leaders))}, the expected error of such a comparison"
+        return "within the expected error of a comparison or the noise of routing"
 
 
 def lead_of(each: Iterable[Timed]) -> Lead:
@@ -69,14 +70,14 @@ def is_level(best: Timed, other: Timed) -> bool:
 
 
 def _apart(best: Timed, other: Timed) -> bool:
-    """Whether two means are further apart than the expected error."""
+    """Whether two means are further apart than the expected error of their ratio."""
     return other.mean_ns - best.mean_ns > max(best.error, other.error) * best.mean_ns
 
 
 def timed(row: Mapping[str, Any]) -> Timed:
-    """Of a row of `specmoe.summary`."""
-    sem, error = (_or_zero(row.get(name)) for name in ("latency_sem_ns", "expected_error"))
-    return Timed(str(row["policy"]), float(row["latency_mean_ns"]), sem, error)
+    """Of a row of `specmoe.summary`; an older one, without `ratio_error`, is judged by the error of the mean step."""
+    sem, error, ratio = (_or_zero(row.get(name)) for name in ("latency_sem_ns", "expected_error", "ratio_error"))
+    return Timed(str(row["policy"]), float(row["latency_mean_ns"]), sem, ratio or error)
 
 
 def real_lead(rows: Iterable[Mapping[str, Any]]) -> Lead | None:

@@ -99,6 +99,7 @@ class Manifest:
     validated: bool = False  # whether that bounds most runs, or is a lower bound
     error_basis: str = ""
     domains: tuple[str, ...] = ()  # text domains whose tokens ran; empty in a file of version 0.1.0
+    ratio_error: float | None = None  # expected, of the ratio of two policies' mean steps, a share; likewise
 
 
 @dataclass(frozen=True)

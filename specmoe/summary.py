@@ -66,6 +66,7 @@ ORIGIN: dict[str, pa.DataType] = {
     "validated": pa.bool_(),
     "error_basis": pa.string(),
     "domains": pa.list_(pa.string()),  # text domains whose tokens ran
+    "ratio_error": pa.float64(),  # expected, of the ratio of two policies' mean steps, a share
     "staggered": pa.bool_(),  # a batch of decode sequences started at spread positions
     "assumed": pa.list_(pa.string()),
     "warnings": pa.list_(pa.string()),
@@ -196,7 +197,7 @@ def summary(result: RunResult) -> Row:
     named = ("trace", "policy", "profile", "shape", "format", "style", "dense_format", "slots", "batch")
     sizes = ("vram_peak_bytes", "expert_bytes")
     origin = ("trace_kind", "phase", "semantics", "evidence", "staggered", "num_layers", "break_even_precision")
-    judged = ("yardstick", "fits", "expected_error", "validated", "error_basis")
+    judged = ("yardstick", "fits", "expected_error", "validated", "error_basis", "ratio_error")
     row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin, *judged)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}

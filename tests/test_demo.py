@@ -68,7 +68,7 @@ def test_by_hand_reason() -> None:
 def test_a_near_tie_is_called_one() -> None:
     told = reason(row("a", 1_000_000, 0, 1), row("b", 1_009_000, 0, 1))
     assert told == (
-        "a and b are level: 1.000 to 1.009 ms a step, within the expected error of ±10 %. "
+        "a and b are level: 1.000 to 1.009 ms a step, within ±10 %, the expected error of such a comparison. "
         "Perfect knowledge would take 25 % less."
     )
 

@@ -22,7 +22,10 @@ def test_by_hand_a_lead_within_the_error_is_none() -> None:
     found = lead_of([Timed("b", 2_009_400, 0, 0.109), Timed("a", 2_000_000, 0, 0.109), Timed("c", 3e6, 0, 0.109)])
     assert ([each.policy for each in found.leaders], found.ahead) == (["a", "b"], None)
     assert found.behind == Timed("c", 3e6, 0, 0.109)
-    assert sentence(found) == "a and b are level: 2.000 to 2.009 ms a step, within the expected error of ±10.9 %"
+    assert (
+        sentence(found)
+        == "a and b are level: 2.000 to 2.009 ms a step, within ±10.9 %, the expected error of such a comparison"
+    )
 
 
 @pytest.mark.parametrize(("error", "level"), [(0.25, True), (0.24, False)])
@@ -36,7 +39,9 @@ def test_by_hand_noise_is_two_standard_errors_of_the_difference() -> None:
     best = Timed("a", 100, 3)
     assert is_level(best, Timed("b", 110, 4))  # the root of 9 + 16 is 5
     assert not is_level(best, Timed("b", 110.1, 4))
-    assert lead_words(best, Timed("b", 110, 4)).endswith("within the expected error or the noise of routing")
+    assert lead_words(best, Timed("b", 110, 4)).endswith(
+        "within the expected error of a comparison or the noise of routing"
+    )
 
 
 def test_equally_fast_policies_are_level_whatever_is_known() -> None:
@@ -62,6 +67,11 @@ def test_what_is_not_known_is_nothing() -> None:
     empty: dict[str, Any] = {"latency_sem_ns": float("nan"), "expected_error": None}
     assert timed(row("a", 1) | empty) == Timed("a", 1.0, 0.0, 0.0)
     assert band(empty) == ""
+
+
+def test_a_comparison_has_an_error_of_its_own_where_it_is_known() -> None:
+    assert timed(row("a", 1, expected_error=0.1, ratio_error=0.02)).error == 0.02
+    assert timed(row("a", 1, expected_error=0.1, ratio_error=None)).error == 0.1  # a file of version 0.1.0
 
 
 def test_bands_say_where_they_come_from() -> None:

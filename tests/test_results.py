@@ -165,6 +165,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "validated": bool,
     "error_basis": str,
     "domains": list,
+    "ratio_error": float,  # likewise
     "staggered": bool,
     "assumed": list,
     "warnings": list,
@@ -184,6 +185,7 @@ def result(**changes: list[int]) -> RunResult:
 
 
 MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns", "latency_sem_ns", "expected_error")
+MAY_BE_NULL += ("ratio_error",)
 MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns")
 
 
@@ -275,6 +277,7 @@ def test_summary_by_hand() -> None:
         "expected_error": None,
         "validated": False,
         "error_basis": "",
+        "ratio_error": None,
         "trace_kind": MANIFEST.trace_kind,
         "phase": MANIFEST.phase,
         "semantics": "event-atomic",

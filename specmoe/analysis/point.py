@@ -117,7 +117,7 @@ class Point:
     bytes_loaded: float = math.nan  # in a step
     tail: Tail = UNKNOWN
     sem_ns: float = 0.0  # standard error of the mean step
-    error: float = 0.0  # expected, of the mean step: a share
+    error: float = 0.0  # expected, of the ratio to another policy's mean step: a share
 
     @property
     def latency_ns(self) -> float:

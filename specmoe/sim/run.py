@@ -17,6 +17,7 @@ from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.ratio_error import ratio_error
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
 from specmoe.hwprofiles.shares import Size
 from specmoe.hwprofiles.style import RESIDENT, Style, require_expandable, words_of
@@ -345,6 +346,10 @@ class Scenario:
             self._expected[style] = expected_error(self.profile, self.shape, held, style=style, dense_format=dense)
         return self._expected[style]
 
+    def ratio_error(self, chosen: Policy) -> float:
+        """Expected error of the ratio of a policy's mean step to another's."""
+        return ratio_error(self.format, self.costs_of(chosen).style, self.expected(chosen).validated)
+
     @property
     def num_keys(self) -> int:
         """Number of experts of all layers."""
@@ -449,6 +454,7 @@ class Scenario:
             validated=expected.validated,
             error_basis=expected.basis,
             domains=self.routing.domains,
+            ratio_error=self.ratio_error(chosen),
         )
 
     @property

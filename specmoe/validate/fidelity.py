@@ -170,6 +170,24 @@ def kendall(cells: Sequence[CellFidelity]) -> tuple[float | None, int]:
     return (float(np.mean(signs)) if signs else None), len(signs)
 
 
+def ratio_errors(cells: Sequence[CellFidelity]) -> list[float]:
+    """Errors of the simulated ratio of two mean steps, for each pair of cells that differ in policy only.
+
+    The larger of the two ratios counts, so that the order of a pair does not matter.
+    """
+    ratios = [
+        one.simulated.mean_ns * other.measured.mean_ns / (other.simulated.mean_ns * one.measured.mean_ns)
+        for one, other in combinations(cells, 2)
+        if _same_but_policy(one, other)
+    ]
+    return [max(ratio, 1 / ratio) - 1 for ratio in ratios]
+
+
+def _same_but_policy(one: CellFidelity, other: CellFidelity) -> bool:
+    keys = [(cell.cell.group, cell.cell.steps, cell.cell.slots) for cell in (one, other)]
+    return keys[0] == keys[1] and one.cell.policy != other.cell.policy
+
+
 def failed(found: Overall | None) -> tuple[str, ...]:
     """One line per target in `TARGETS` that was missed or could not be judged."""
     if found is None:

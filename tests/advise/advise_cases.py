@@ -22,6 +22,7 @@ GIB = 1 << 30
 TRACE = "switch-mini-128/decode/test"
 PARTS = {"lookahead": 2 / 3, "oracle": 1 / 3}  # of an LRU's stall
 STEPS = 10
+RATIO_ERROR = 0.051
 
 
 def setting(vram: int = 8 * GIB, drawn: bool = False, **changes: Any) -> Setting:
@@ -43,6 +44,8 @@ def row(one: RunConfig, keys: int = 768) -> dict[str, Any]:
     stall = lru * PARTS.get(one.policy, 1)
     latency = floor + stall
     return {
+        "policy": one.policy,
+        "ratio_error": RATIO_ERROR,
         "steps": STEPS,
         "tokens": STEPS * one.batch,
         "warm_up_steps": 0,

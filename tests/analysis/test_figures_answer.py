@@ -61,7 +61,8 @@ def test_by_hand_policies_within_the_error_are_level() -> None:
     assert (found.level, found.runner_up, found.ahead) == (("lookahead",), "static", None)
     assert found.headline == "on-demand-lru and lookahead are level: 250 tokens/s"
     assert found.sentences[0].startswith(
-        "on-demand-lru and lookahead are level, 4.00 ms a step (250 tokens/s), within the expected error of ±10 %; "
+        "on-demand-lru and lookahead are level, 4.00 ms a step (250 tokens/s), within ±10 %, the expected error of "
+        "such a comparison; "
     )
     assert found.sentences[1] == "Expected error: ±10 %: 95% of 89 cells."
 

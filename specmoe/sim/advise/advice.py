@@ -9,7 +9,7 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
-from specmoe.level import routing_of
+from specmoe.level import is_level, routing_of, timed
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, Found, Trial, Trials, search
 from specmoe.sim.advise.setting import (
@@ -129,12 +129,12 @@ def _why(advice: Advice) -> str:
     hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
     others = (trial for trial in ranking if trial.config.policy != best.config.policy)
     second = next(others, None)
-    return hits if second is None else f"{hits}; {_beside(best, second, advice.expected.error)}"
+    return hits if second is None else f"{hits}; {_beside(best, second)}"
 
 
-def _beside(best: Trial, second: Trial, error: float) -> str:
+def _beside(best: Trial, second: Trial) -> str:
     name, gain = second.config.policy, best.rate / second.rate - 1
-    if gain <= max(LEVEL, error):
+    if gain <= LEVEL or is_level(timed(best.row), timed(second.row)):
         return f"level with {name}, the next"
     return f"{gain:.0%} faster than {name}, the next"
 

@@ -66,6 +66,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "expected_error": expected.error,
         "validated": expected.validated,
         "error_basis": expected.basis,
+        "ratio_error": scenario.ratio_error(job.chosen),
         "assumed": list(scenario.assumed(job.chosen, outcome.cost)),
         "warnings": list(outcome.warnings),
         "timed_by": outcome.timed_by,

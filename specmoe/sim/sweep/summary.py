@@ -14,7 +14,7 @@ from specmoe.summary import KEYS, SET
 from specmoe.sweep_table import SweepTable
 
 TYPES = KEYS | COLUMNS
-ERROR = ("expected_error", "validated", "error_basis")
+ERROR = ("expected_error", "validated", "error_basis", "ratio_error")
 FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns", "fits", *ERROR)
 
 
