@@ -64,7 +64,7 @@ def row(policy: str = "on-demand-lru", ms: float = 4.0, **changes: Any) -> dict[
         "latency_sem_ns": 0,
         "yardstick": False,
         "fits": False,
-        "expected_error": math.nan,
+        **dict.fromkeys(("expected_error", "ratio_error"), math.nan),
         "validated": False,
         "semantics": "event-atomic",
         "evidence": "assumed",
