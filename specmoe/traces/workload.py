@@ -100,6 +100,20 @@ def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = Non
     return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch)
 
 
+def one_step(meta: TraceMeta, block: Block) -> Workload:
+    """Workload of rows that run at once, without their demand."""
+    count = len(block.sequence)
+    no_experts = np.zeros(0, np.int32)
+    offsets = np.zeros(meta.num_layers + 1, np.int64)
+    return Workload(meta, np.arange(count), np.array([0, count]), offsets, no_experts, no_experts, max(1, count))
+
+
+def no_steps(meta: TraceMeta) -> Workload:
+    """Workload before its first step."""
+    none, no_experts = np.zeros(1, np.int64), np.zeros(0, np.int32)
+    return Workload(meta, none[:0], none, none, no_experts, no_experts, 1)
+
+
 def _encode_steps(block: Block, batch: int) -> Ints:
     """Step of each row when `batch` sequences run at once."""
     _, number = np.unique(block.sequence, return_inverse=True)

@@ -77,18 +77,40 @@ class Director:
 
     def run(self) -> DecisionTable:
         """All decisions, event by event."""
-        meta = self._workload.meta
         for event, keys, tokens in _demands(self._workload):
-            layer = event % meta.num_layers
-            self._serve(self._pools[layer], event, keys, tokens)
-            proposed = self._proposals.at(event)
-            if proposed:
-                self._prefetch(event, keys, proposed)
-            if not self._keep:
-                self._give_up(layer, proposed)
-        shape = (self._workload.num_steps, meta.num_layers, meta.num_experts)
-        table = self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
+            self.event(event, keys, tokens, self._proposals.at(event))
+        table = self.table(self._workload.num_steps)
         return table._replace(changes=self._changes(table.uses)) if self._changed else table
+
+    def event(self, event: int, keys: list[int], tokens: list[int], proposed: list[int]) -> None:
+        """Serve the demand of the next event, its keys ascending, and prefetch what is proposed after it."""
+        layer = event % self._workload.meta.num_layers
+        self._serve(self._pools[layer], event, keys, tokens)
+        if proposed:
+            self._prefetch(event, keys, proposed)
+        if not self._keep:
+            self._give_up(layer, proposed)
+
+    def table(self, num_steps: int) -> DecisionTable:
+        """The decisions so far, which are those of `num_steps` steps."""
+        meta = self._workload.meta
+        shape = (num_steps, meta.num_layers, meta.num_experts)
+        return self._recorder.table(*shape, self._slots, self._after_launch, self._all_resident)
+
+    @property
+    def recorder(self) -> Recorder:
+        """Rows of the decisions so far."""
+        return self._recorder
+
+    @property
+    def resident(self) -> dict[int, int]:
+        """Slot of each resident key."""
+        return dict(self._slot)
+
+    @property
+    def slots(self) -> int:
+        """Number of slots in all."""
+        return self._slots
 
     def _changes(self, uses: Uses) -> Changes | None:
         """What an approximate rule changed, in the order of the uses."""
@@ -139,7 +161,7 @@ class Director:
         if missing and self._miss is not None:
             hits = [count for key, count in zip(keys, tokens, strict=True) if key in self._slot]
             misses = Misses([keys[place] for place in missing], [tokens[place] for place in missing], hits)
-            first = int(self._workload.offsets[event])
+            first = int(self._workload.offsets[event]) if self._gate is not None else 0
             for place, choice in zip(missing, self._miss.choose(self._weighed(misses, first, missing)), strict=True):
                 choices[place] = choice
                 if choice in CHANGES:

@@ -34,6 +34,7 @@ class Eviction(ABC):
     """
 
     peeks: ClassVar[bool] = False  # whether it knows the future
+    reads_predictions: ClassVar[bool] = False  # whether it ranks by the table of all predictions
     source: ClassVar[str] = ""  # the paper or program it comes from
 
     @abstractmethod

@@ -3,9 +3,11 @@
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.speculate.predictor import PredictionTable
+from specmoe.traces.schema import TraceMeta
 from specmoe.traces.workload import Workload
 
 
@@ -36,6 +38,17 @@ class FromPredictions:
     def at(self, event: int) -> list[int]:
         """Nearest layer first, best candidate first."""
         return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
+
+
+def proposed_at(
+    rule: Prefetch, experts: NDArray[np.int16], confidence: NDArray[np.float32], event: int, meta: TraceMeta
+) -> list[int]:
+    """Keys that the candidates [D, C] of one event propose, as `FromPredictions` gives them before the last steps."""
+    depth = min(rule.depth, len(experts))
+    experts, confidence = experts[:depth, : rule.limit], confidence[:depth, : rule.limit]
+    first = (event + 1 + np.arange(depth, dtype=np.int32)) % meta.num_layers * meta.num_experts
+    keys: list[int] = (first[:, None] + experts)[(experts >= 0) & (confidence >= rule.threshold)].tolist()
+    return keys
 
 
 class FromTheFuture:

@@ -16,6 +16,7 @@ expands it. Decisions of the first tier do not depend on the second, which is a 
 """
 
 from array import array
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,6 +172,31 @@ class DecisionTable(NamedTuple):
         return self.changes.kind == kind if self.changes else np.zeros(len(self.uses.key), np.bool_)
 
 
+class Use(NamedTuple):
+    """One row of `Uses`, without its event."""
+
+    key: int
+    tokens: int
+    slot: int
+    load: int
+    hit: bool
+    wave: int
+    where: int
+
+
+class Load(NamedTuple):
+    """One row of `Loads` with what a runtime needs of it."""
+
+    row: int
+    key: int
+    slot: int
+    demand: bool
+    wave: int
+
+
+USE_FIELDS, LOAD_FIELDS = 8, 7
+
+
 class Recorder:
     """Collects the rows of a decision table while decisions are made."""
 
@@ -198,6 +224,25 @@ class Recorder:
         self._used.append(False)
         return len(self._used) - 1
 
+    @property
+    def num_uses(self) -> int:
+        """Number of uses so far."""
+        return len(self._uses) // USE_FIELDS
+
+    def uses_since(self, row: int) -> Iterator[Use]:
+        """Uses from a row on."""
+        rows = self._uses[row * USE_FIELDS :]
+        for at in range(0, len(rows), USE_FIELDS):
+            _, key, tokens, slot, load, hit, wave, where = rows[at : at + USE_FIELDS]
+            yield Use(key, tokens, slot, load, bool(hit), wave, where)
+
+    def loads_since(self, row: int) -> Iterator[Load]:
+        """Loads from a row on."""
+        rows = self._loads[row * LOAD_FIELDS :]
+        for at in range(0, len(rows), LOAD_FIELDS):
+            _, key, slot, _, demand, wave, _ = rows[at : at + LOAD_FIELDS]
+            yield Load(row + at // LOAD_FIELDS, key, slot, bool(demand), wave)
+
     def table(
         self,
         num_steps: int,
@@ -208,9 +253,9 @@ class Recorder:
         all_resident: bool = False,
     ) -> DecisionTable:
         """The decision table of all rows added."""
-        event, key, tokens, slot, load, hit, wave, where = _columns(self._uses, 8)
+        event, key, tokens, slot, load, hit, wave, where = _columns(self._uses, USE_FIELDS)
         uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave, where.astype(np.int8))
-        event, key, slot, evicted, demand, wave, later = _columns(self._loads, 7)
+        event, key, slot, evicted, demand, wave, later = _columns(self._loads, LOAD_FIELDS)
         used = np.array(self._used, np.bool_)
         loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), used, wave, later.astype(np.bool_))
         return DecisionTable(uses, loads, num_steps, num_layers, num_experts, slots, after_launch, all_resident)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.sim.speculate.predictor import WIDTH, Guess, Predictor, Routed, best_of, no_guess, targets
+from specmoe.sim.speculate.predictor import WIDTH, Guess, OnEvents, Predictor, Routed, best_of, no_guess, targets
+from specmoe.traces.schema import Block, TraceMeta
 
 Reset = Literal["never", "sequence"]
 
@@ -45,7 +46,10 @@ class Memory(ABC):
 
     @abstractmethod
     def scores(self, step: Step) -> NDArray[np.floating[Any]]:
-        """Probability that each token uses each expert at layer l + d, [T or 1, L, D, E]; zeros: no idea."""
+        """Probability that each token uses each expert at layer l + d, [T or 1, L, D, E]; zeros: no idea.
+
+        What it notes, it notes by binding attributes anew: a copy of a memory leaves that memory as it is.
+        """
 
     @abstractmethod
     def learn(self, step: Step) -> None:
@@ -99,6 +103,10 @@ class Online(Predictor):
                     memory.learn(step)
         return made
 
+    def asked(self, meta: TraceMeta) -> OnEvents | None:
+        """The loop, turned inside out."""
+        return OfMemory(_Memories(self._start(meta.num_layers, meta.num_experts), self.reset), meta, self.online)
+
     def _start(self, layers: int, experts: int) -> Memory:
         """What is known before the first step; raises InputError if the train split was another model's."""
         start = self._fitted or self.memory(layers, experts)
@@ -126,6 +134,49 @@ class _Memories:
         self._held = {one: self._held.get(one) or copy.deepcopy(self._start) for one in running}
         for one, memory in self._held.items():
             yield first + np.flatnonzero(sequence == one), memory
+
+
+class OfMemory:
+    """Asks a memory event by event."""
+
+    def __init__(self, memories: _Memories, meta: TraceMeta, learns: bool) -> None:
+        self._memories, self._meta, self._learns = memories, meta, learns
+        self._last: dict[int, tuple[NDArray[np.int16], int]] = {}  # experts and id of each sequence's last token
+
+    def at(self, layer: int, block: Block) -> Guess:
+        """Score the step as far as it has come; memories take note of scores once the step is whole."""
+        meta, known = self._meta, self._step(block)
+        width = min(WIDTH, meta.num_experts)
+        parts: Guess | None = None
+        for place, memory in self._memories.of(known.sequence, 0):
+            asked = memory if layer == meta.num_layers - 1 else copy.copy(memory)
+            best = best_of(asked.scores(take(known, place))[:, layer], width)
+            if parts is None:
+                shape = (len(known.sequence), *best.experts.shape[1:])
+                parts = Guess(np.full(shape, -1, np.int16), np.zeros(shape, np.float32))
+            parts.experts[place], parts.confidence[place] = best
+        assert parts is not None
+        return parts
+
+    def end_step(self, block: Block) -> None:
+        """Learn the step, if anything is learnt, and remember its tokens."""
+        known = self._step(block)
+        if self._learns:
+            for place, memory in self._memories.of(known.sequence, 0):
+                memory.learn(take(known, place))
+        if self._meta.phase == "decode":
+            rows = zip(known.sequence.tolist(), known.experts, known.token.tolist(), strict=True)
+            self._last.update({sequence: (experts.copy(), token) for sequence, experts, token in rows})
+
+    def _step(self, block: Block) -> Step:
+        """Rows of the step with what came before them."""
+        used = block.experts[:, :, : self._meta.top_k]
+        before, token_before = np.full_like(used, -1), np.full_like(block.token, -1)
+        for row, sequence in enumerate(block.sequence.tolist()):
+            if sequence in self._last:
+                before[row], token_before[row] = self._last[sequence]
+        probs = np.nan_to_num(block.probs.astype(np.float32))
+        return Step(block.sequence, block.position, block.token, used, block.experts, probs, before, token_before)
 
 
 def whole(routed: Routed) -> Step:

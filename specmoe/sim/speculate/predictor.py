@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.schema import Block
-from specmoe.traces.workload import Workload
+from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.workload import Workload, one_step
 
 Candidates = tuple[NDArray[np.int16], NDArray[np.float32]]
 WIDTH = 8  # default number of candidates in a guess
@@ -31,6 +31,7 @@ class Predictor(ABC):
     """
 
     peeks: ClassVar[bool] = False
+    of_the_step: ClassVar[bool] = False  # guesses about a row rest on this row alone
     source: ClassVar[str] = ""  # the paper or program it comes from
 
     def __init__(self, depth: int = 1) -> None:
@@ -49,6 +50,10 @@ class Predictor(ABC):
         """The guesses of an event's tokens, pooled."""
         return PredictionTable(*pool(routed.workload, *self.guess(routed)), peeks=self.peeks)
 
+    def asked(self, meta: TraceMeta) -> "OnEvents | None":
+        """Something that can be asked event by event, with what was learnt so far; None if this predictor cannot."""
+        return OfTheStep(self, meta) if self.of_the_step else None
+
     @property
     def state_bytes(self) -> int:
         """Memory that a runtime needs for what was learnt."""
@@ -66,6 +71,34 @@ class Routed(NamedTuple):
 
     workload: Workload
     block: Block
+
+
+class OnEvents(Protocol):
+    """A predictor that is asked while a model runs.
+
+    A step's `block` holds its rows; of layers that have not routed yet its experts are -1.
+    """
+
+    def at(self, layer: int, block: Block) -> "Guess":
+        """Guesses [T, D, C] once a layer has routed."""
+
+    def end_step(self, block: Block) -> None:
+        """Take in a whole step."""
+
+
+class OfTheStep:
+    """Asks a predictor whose guesses rest on the step alone."""
+
+    def __init__(self, predictor: Predictor, meta: TraceMeta) -> None:
+        self._predictor, self._meta = predictor, meta
+
+    def at(self, layer: int, block: Block) -> "Guess":
+        """The guesses of one step, of one layer."""
+        guess = self._predictor.guess(Routed(one_step(self._meta, block), block))
+        return Guess(guess.experts[:, layer], guess.confidence[:, layer])
+
+    def end_step(self, block: Block) -> None:
+        """Nothing is learnt."""
 
 
 class Guess(NamedTuple):
@@ -128,11 +161,29 @@ def _pool(
     layers, count = workload.meta.num_layers, workload.meta.num_experts
     event = workload.step_of_row[:, None, None] * layers + np.arange(layers)[:, None]
     there = experts >= 0
-    key = (event * count + experts)[there]
-    doubt = np.log1p(-np.minimum(confidence[there].astype(np.float64), 1 - 1e-9))
+    return _pooled((event * count + experts)[there], confidence[there], workload.num_events, count, width)
+
+
+def pool_event(guess: "Guess", count: int) -> Candidates:
+    """Candidates [T, D, C] of one event's rows among `count` experts, as `pool` gives them: [D, W]."""
+    width = min(count, guess.experts.shape[2] * len(guess.experts))
+    parts = []
+    for depth in range(guess.experts.shape[1]):
+        experts, confidence = guess.experts[:, depth], guess.confidence[:, depth]
+        there = experts >= 0
+        parts.append(_pooled(experts[there].astype(np.int64), confidence[there], 1, count, width))
+    best, sure = zip(*parts, strict=True)
+    return np.concatenate(best), np.concatenate(sure)
+
+
+def _pooled(
+    key: NDArray[np.int64], confidence: NDArray[np.floating[Any]], events: int, count: int, width: int
+) -> Candidates:
+    """Keys `event * count + expert` with the probability of each, to the best `width` of each event."""
+    doubt = np.log1p(-np.minimum(confidence.astype(np.float64), 1 - 1e-9))
     distinct, place = np.unique(key, return_inverse=True)
     sure = -np.expm1(np.bincount(place, doubt, minlength=len(distinct)))
-    return _widen(distinct, sure, workload.num_events, count, width)
+    return _widen(distinct, sure, events, count, width)
 
 
 def _widen(keys: NDArray[np.int64], confidence: NDArray[np.float64], events: int, count: int, width: int) -> Candidates:

@@ -14,6 +14,7 @@ class Predicted(Lru):
     """
 
     source = "predicted next use, e.g. Song et al. 2024"
+    reads_predictions = True
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)

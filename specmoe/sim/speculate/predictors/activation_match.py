@@ -97,7 +97,7 @@ class Collection(Memory):
         return np.stack([self.running.get(name, nothing) for name in names])
 
     def _note(self, names: list[int], now: Matrices) -> None:
-        self.ended += [matrix for name, matrix in self.running.items() if name not in names]
+        self.ended = [*self.ended, *(matrix for name, matrix in self.running.items() if name not in names)]
         self.running = dict(zip(names, now, strict=True))
 
     def learn(self, step: Step) -> None:

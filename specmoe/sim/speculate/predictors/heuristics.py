@@ -10,13 +10,25 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.sim.speculate.online import Memory, Online, Step
-from specmoe.sim.speculate.predictor import WIDTH, Guess, PredictionTable, Predictor, Routed, best_of, no_guess
+from specmoe.sim.speculate.predictor import (
+    WIDTH,
+    Guess,
+    OfTheStep,
+    OnEvents,
+    PredictionTable,
+    Predictor,
+    Routed,
+    best_of,
+    no_guess,
+)
+from specmoe.traces.schema import TraceMeta
 
 
 class Nobody(Predictor):
     """Predicts nothing."""
 
     source = "none"
+    of_the_step = True
 
     def guess(self, routed: Routed) -> Guess:
         """Nothing, at depth 1 whatever was asked."""
@@ -27,12 +39,14 @@ class Oracle(Nobody):
     """Says nothing: the oracle's prefetches come from the demand itself (see `specmoe.sim.decide.director`)."""
 
     peeks = True
+    of_the_step = False
 
 
 class Everybody(Predictor):
     """Predicts every expert of the next layer, in the order of their numbers."""
 
     source = "SE-MoE (Shen et al. 2022)"
+    of_the_step = True
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every row."""
@@ -82,6 +96,7 @@ class LookAhead(Predictor):
     """
 
     source = "gate look-ahead, Eliseev & Mazur 2023"
+    of_the_step = True
 
     def __init__(self, depth: int = 1) -> None:
         super().__init__(depth)
@@ -181,6 +196,10 @@ class PreviousStep(Online):
             return no_guess(len(routed.workload.rows), meta.num_layers, self.depth, 0)
         return super().guess(routed)
 
+    def asked(self, meta: TraceMeta) -> OnEvents | None:
+        """Of the step alone where no token came before."""
+        return OfTheStep(self, meta) if meta.phase == "encode" else super().asked(meta)
+
 
 WEIGHTS = (0.4, 0.3, 0.2, 0.1)  # of layers L, L-1, L-2, L-3 for layer L+1, as in the original
 ROWS_AT_ONCE = 2048
@@ -193,6 +212,7 @@ class LayerMinus1(Predictor):
     """
 
     source = "specMoE"
+    of_the_step = True
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every depth within the step; nothing across its end."""
@@ -212,6 +232,7 @@ class MultiLayer(Predictor):
     """
 
     source = "specMoE"
+    of_the_step = True
 
     def guess(self, routed: Routed) -> Guess:
         """The same for every depth within the step; nothing across its end."""

@@ -1,0 +1,101 @@
+"""Decisions while a model runs: the director and the predictor of a policy, asked event by event.
+
+Fed with a stream, they decide as `decide` does with the trace recorded from it. One thing differs: at the end of a
+stream nobody knows that it ends, so the last events may prefetch for a step that never comes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.director import Director
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.policy import POLICIES, Policy
+from specmoe.sim.decide.proposals import proposed_at
+from specmoe.sim.decide.table import DecisionTable, Load, Use
+from specmoe.sim.speculate.predictor import Predictor, no_predictions, pool_event
+from specmoe.sim.speculate.predictors import make_predictor
+from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.workload import no_steps
+
+
+class Decided(NamedTuple):
+    """What one event adds to the decision table."""
+
+    uses: list[Use]
+    loads: list[Load]
+
+
+class Stream:
+    """Decides as routers speak; `popularity` is the number of uses of every key in the train split, if there is one."""
+
+    def __init__(
+        self,
+        meta: TraceMeta,
+        policy: Policy,
+        predictor: Predictor,
+        slots: int,
+        popularity: NDArray[np.int64] | None = None,
+    ) -> None:
+        asked = predictor.asked(meta)
+        if asked is None or not decides_online(policy):
+            raise InputError(
+                f"policy {policy.name}: it cannot be asked online: one of {', '.join(online_names())} expected"
+            )
+        self._meta, self._rule, self._asked = meta, policy.prefetch, asked
+        workload = no_steps(meta)
+        context = Context(slots, workload, lambda: popularity)
+        self._director = Director(workload, no_predictions(0), policy, slots, context)
+        self._events = 0
+        self.after_launch = policy.prefetch is not None and policy.prefetch.after_launch
+
+    @property
+    def resident(self) -> dict[int, int]:
+        """Slot of each resident key."""
+        return self._director.resident
+
+    @property
+    def slots(self) -> int:
+        """Number of slots in all."""
+        return self._director.slots
+
+    def event(self, block: Block) -> Decided:
+        """Decide the next layer's event: `block` has the rows of its step, with -1 for layers that come later."""
+        meta, layer, recorder = self._meta, self._events % self._meta.num_layers, self._director.recorder
+        used = block.experts[:, layer, : meta.top_k]
+        experts, tokens = np.unique(used[used >= 0], return_counts=True)
+        keys: list[int] = (layer * meta.num_experts + experts.astype(np.int64)).tolist()
+        first_use, first_load = recorder.num_uses, recorder.num_loads
+        self._director.event(self._events, keys, tokens.tolist(), self._proposed(layer, block))
+        self._events += 1
+        if self._events % meta.num_layers == 0:
+            self._asked.end_step(block)
+        return Decided(list(recorder.uses_since(first_use)), list(recorder.loads_since(first_load)))
+
+    def _proposed(self, layer: int, block: Block) -> list[int]:
+        """What the predictor proposes; it is asked at every event, as many learn from their own guesses."""
+        candidates = pool_event(self._asked.at(layer, block), self._meta.num_experts)
+        return proposed_at(self._rule, *candidates, self._events, self._meta) if self._rule else []
+
+    def table(self) -> DecisionTable:
+        """The decisions of all whole steps so far."""
+        return self._director.table(self._events // self._meta.num_layers)
+
+
+def decides_online(policy: Policy) -> bool:
+    """Whether a policy's eviction and its miss rule need neither the future nor whole tables."""
+    eviction = EVICTIONS[policy.eviction]
+    return not (eviction.peeks or eviction.reads_predictions or policy.approximate)
+
+
+def online_names() -> list[str]:
+    """Names of the policies that can be asked online."""
+    names = [name for name, row in POLICIES.items() if decides_online(row)]
+    return [name for name in names if _answers(make_predictor(POLICIES[name].predictor))]
+
+
+def _answers(predictor: Predictor) -> bool:
+    return predictor.of_the_step or type(predictor).asked is not Predictor.asked
