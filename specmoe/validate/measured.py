@@ -51,7 +51,7 @@ def steps_of(runs: Sequence[RunResult]) -> Steps:
 def host_state(work: Work, recordings: Sequence[Recording]) -> HostState:
     """What the calls of the host thread took in some replays of a work.
 
-    Where the thread also predicts, only launches of dense parts are told from the rest.
+    Where the thread also predicts, only launches of dense parts are known.
     """
     dense = _median([seen.dense_launched - seen.begin for seen in recordings])
     if work.predict:
