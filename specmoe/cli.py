@@ -8,6 +8,7 @@ from specmoe import __version__
 from specmoe.commands import console, profile, reproduce, traces
 from specmoe.commands.advise import advise
 from specmoe.commands.analyze import analyze
+from specmoe.commands.budget import budget
 from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
@@ -38,6 +39,13 @@ app.command(
         "specmoe advise --model switch-base-128 --profile rtx3090 --vram 8GiB --target 600tok/s",
     ),
 )(advise)
+app.command(
+    rich_help_panel=ANSWERS,
+    examples=(
+        "specmoe budget --model qwen3-30b-a3b --vram 24GiB --context 32k --format q4_k",
+        "specmoe budget --model gpt-oss-20b --vram 8GiB --context 16k --kv-format q8_0 --json",
+    ),
+)(budget)
 app.command(
     rich_help_panel=ANSWERS,
     examples=(

@@ -39,6 +39,17 @@ def parse_bytes(option: str, text: str) -> int:
     return int(quantity(f"--{option} {text}", option.upper(), text, "B"))
 
 
+def parse_context(text: str) -> int:
+    """Tokens: 4096, or 32k for 32 x 1024; raises InputError."""
+    from specmoe.sim.budget import LONGEST
+    from specmoe.units import whole
+
+    number, thousands = text.lower().removesuffix("k"), text.lower().endswith("k")
+    if not number.isdecimal():
+        raise InputError(f"--context {text}: a number of tokens such as 4096 or 32k expected")
+    return whole(f"--context {text}", int(number) * (1024 if thousands else 1), 1, LONGEST)
+
+
 def parse_override(pair: str) -> tuple[str, Any]:
     """name=value: text for a profile's number, which has a unit; else a number, true, false, or text.
 
@@ -138,6 +149,12 @@ def _formats() -> Iterable[str]:
     return FORMATS
 
 
+def _kv_formats() -> Iterable[str]:
+    from specmoe.hwprofiles.kv_cache import KV_FORMATS
+
+    return KV_FORMATS
+
+
 def _styles() -> Iterable[str]:
     from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY
 
@@ -161,7 +178,7 @@ def _predictors() -> list[str]:
 traces, policies, profiles = completing(bundled_traces), completing(_policies), completing(_profiles)
 shapes, formats, predictors = completing(_shapes), completing(_formats), completing(_predictors)
 links, tiers, host_sets = (completing(lambda names=names: names) for names in (LINKS, TIERS, HOST_SETS))  # type: ignore[misc]
-styles, hosts = completing(_styles), completing(_hosts)
+styles, hosts, kv_formats = completing(_styles), completing(_hosts), completing(_kv_formats)
 devices, domains = completing(lambda: DEVICES), completing(_domains)
 
 TRACE = "A bundled trace's name (specmoe traces list) or a trace file."

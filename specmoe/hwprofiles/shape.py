@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
+from specmoe.hwprofiles.kv_cache import Cache, KvFormat, bytes_of_numbers
 from specmoe.toml import Place, read_record, require_names
 
 ComputeFormat = Literal["fp32", "fp16", "bf16"]
@@ -176,6 +177,7 @@ class ModelShape:
     experts: Experts
     decoder: Stack
     encoder: Stack | None = None
+    cache: Cache | None = None  # where not every layer keeps every position
 
     def stack(self, phase: Phase) -> Stack:
         """Stack that a phase runs through."""
@@ -247,6 +249,18 @@ class ModelShape:
         """Weights of the whole model."""
         return self.resident_parameters + self.routed_experts * self.expert_parameters
 
+    def kv_bytes(self, context: int, held: KvFormat = "f16") -> int:
+        """Bytes of the key-value cache of one sequence of `context` tokens.
+
+        With cross-attention, the cache of a text of as many tokens counts, too.
+        """
+        cache = self.cache or Cache("", full_every=1)
+        full = self.decoder.layers // cache.full_every
+        others = self.decoder.layers - full
+        positions = full * context + others * min(context, cache.window)
+        numbers = positions * (cache.numbers or self.attention.cached) * self.attentions("decode")
+        return bytes_of_numbers(numbers, held) + others * cache.state_bytes
+
     def expert_bytes(self, held: Format | None = None) -> int:
         """Bytes of one routed expert in format `held` (default: the model's own)."""
         return bytes_of(self.expert_parameters, held or self.format)
@@ -260,9 +274,10 @@ _PARTS = {"attention": Attention, "experts": Experts, "decoder": Stack}
 def read_shape(path: Path) -> ModelShape:
     """Read a model shape; raises InputError with file, field and expected value."""
     place, table = Place(str(path)), read_toml(path)
-    require_names(place, table, (*_OWN, *_PARTS), ("encoder",))
+    require_names(place, table, (*_OWN, *_PARTS), ("encoder", "cache"))
     parts: dict[str, Any] = {name: read_record(cls, place / name, table[name]) for name, cls in _PARTS.items()}
     parts["encoder"] = read_record(Stack, place / "encoder", table["encoder"]) if "encoder" in table else None
+    parts["cache"] = read_record(Cache, place / "cache", table["cache"]) if "cache" in table else None
     shape = read_record(ModelShape, place, {name: table[name] for name in _OWN}, parts)
     _check(place, shape)
     return shape
@@ -285,6 +300,8 @@ def _check(place: Place, shape: ModelShape) -> None:
     for name, size in sizes.items():
         if not size:
             raise (place / name).wrong("0: more than 0 expected")
+    if shape.cache is not None and not 1 <= shape.cache.full_every <= shape.decoder.layers:
+        raise (place / "cache.full_every").wrong(f"{shape.cache.full_every}: 1 .. {shape.decoder.layers} expected")
     for name, stack in (("decoder", shape.decoder), ("encoder", shape.encoder)):
         if stack is not None:
             _check_stack(place / name, stack)
