@@ -57,6 +57,11 @@ def quantised(rows: Rows) -> Rows:
     return [row for row in compared(rows) if row["policy"] == "resident" and is_compressed(row["format"])]
 
 
+def on_cpu(rows: Rows) -> Rows:
+    """Compared rows whose experts are on the CPU."""
+    return [row for row in compared(rows) if "cpu" in row["policy"]]
+
+
 def off(row: dict[str, Any]) -> float:
     """By what factor a prediction is off, in either direction."""
     ratio = float(row["tokens_per_second"] / row["measured"])
@@ -65,13 +70,15 @@ def off(row: dict[str, Any]) -> float:
 
 def summary(rows: Rows) -> str:
     """How good the predictions are, in a sentence each."""
-    shown, some = compared(rows), quantised(rows)
+    shown, some, cpu = compared(rows), quantised(rows), on_cpu(rows)
     within = sum(row["low"] <= row["measured"] <= row["high"] for row in shown)
     far_off = sum(off(row) > TWICE for row in shown)
     return (
         f"{len(shown)} of {len(rows)} rows can be predicted. The median error of the {len(some)} resident quantised "
         f"models is {percent(median(abs(row['error']) for row in some))} without its sign and "
-        f"{percent(median(row['error'] for row in some), '+')} with it. "
+        f"{percent(median(row['error'] for row in some), '+')} with it. The median error of the {len(cpu)} rows with "
+        f"experts on the CPU is {percent(median(abs(row['error']) for row in cpu))}, the largest "
+        f"{percent(max((row['error'] for row in cpu), key=abs), '+')}. "
         f"{within} of {len(shown)} measured values are within the predicted range, and {far_off} are off by more than "
         "2 times."
     )
@@ -79,10 +86,23 @@ def summary(rows: Rows) -> str:
 
 def predicted_table(rows: Rows) -> str:
     """Every predicted row, in the list's order."""
-    header = ["card", "model", "format", "runtime", "context", "measured", "predicted", "range", "error", "source"]
+    header = [
+        "card",
+        "host",
+        "model",
+        "format",
+        "runtime",
+        "context",
+        "measured",
+        "predicted",
+        "range",
+        "error",
+        "source",
+    ]
     lines = [
         [
             row["gpu"],
+            row["host"],
             row["model"],
             row["quant"],
             row["runtime"] if row["policy"] == "resident" else f"{row['runtime']}, {row['policy']}",
@@ -95,7 +115,7 @@ def predicted_table(rows: Rows) -> str:
         ]
         for row in compared(rows)
     ]
-    return markdown(header, lines, left=5)
+    return markdown(header, lines, left=6)
 
 
 def missed(rows: Rows) -> str:
@@ -148,17 +168,20 @@ def plot(rows: Rows, png: Path) -> None:
     cards, models = (list(dict.fromkeys(row[name] for row in shown)) for name in ("gpu", "model"))
     for row in shown:
         x, y = row["measured"], row["tokens_per_second"]
-        colour, marker = COLOURS[cards.index(row["gpu"]) % len(COLOURS)], MARKERS[models.index(row["model"])]
+        colour, marker = (
+            COLOURS[cards.index(row["gpu"]) % len(COLOURS)],
+            MARKERS[models.index(row["model"]) % len(MARKERS)],
+        )
         bar: Any = {"yerr": [[y - row["low"]], [row["high"] - y]], "elinewidth": 0.7, "markersize": 5}
         axes.errorbar(x, y, color=colour, fmt=marker, **bar)
     for number, card in enumerate(cards):
         axes.plot([], [], linewidth=5, color=COLOURS[number % len(COLOURS)], label=card)
     for number, model in enumerate(models):
-        axes.plot([], [], MARKERS[number], color="0.4", label=model)
-    ticks = [at for at in (10, 25, 50, 100, 200, 400, 800) if ends[0] < at < ends[1]]
+        axes.plot([], [], MARKERS[number % len(MARKERS)], color="0.4", label=model)
+    ticks = [at for at in (1, 2.5, 5, 10, 25, 50, 100, 200, 400, 800) if ends[0] < at < ends[1]]
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, labels=list(map(str, ticks)))
+        axis.set_ticks(ticks, labels=[f"{at:g}" for at in ticks])
         axis.set_ticks([], minor=True)
     axes.set(xlabel="measured, tokens/s", ylabel="predicted, tokens/s")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -166,7 +189,7 @@ def plot(rows: Rows, png: Path) -> None:
     describe(
         chart,
         f"Half of the predictions are within {typical} of what others measured",
-        "Models whose experts are all in VRAM, one sequence. Bars: predicted range. Grey: off by less than 2 times.",
+        "Experts in VRAM, on the CPU or loaded; one sequence. Bars: predicted range. Grey: off by less than 2 times.",
     )
     save(chart, png)
 

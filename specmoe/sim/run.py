@@ -162,7 +162,10 @@ class Scenario:
 
         Its miss rule gets the times of this machine that it takes and that were not set.
         """
-        chosen = policy(name, self.policy_overrides)
+        return self.with_rates(policy(name, self.policy_overrides))
+
+    def with_rates(self, chosen: Policy) -> Policy:
+        """A policy whose miss rule has the times of this machine."""
         if not chosen.uses_cpu or not self.has_cpu:
             return chosen
         costs = self.costs_on_cpu

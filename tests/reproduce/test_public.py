@@ -127,13 +127,29 @@ def test_every_known_reason_is_of_a_row() -> None:
         ("H200", "h200-sxm-141gb"),
         ("NVIDIA RTX A6000 48GB", "a6000"),
         ("h100-sxm5-80gb", "h100-sxm5-80gb"),
+        ("NVIDIA GeForce RTX 3060 12GB", "rtx3060-12gb"),
+        ("Quadro RTX 5000", "quadro-rtx-5000"),
+        ("GTX 1650 4GB", "gtx-1650"),
+        ("RTX 4060 Ti 8 GB", "rtx-4060-ti"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
     ],
 )
 def test_names_of_cards(gpu: str, profile: str) -> None:
     assert profile_of(gpu).name == profile
 
 
-@pytest.mark.parametrize("gpu", ["RTX 4090 Laptop GPU", "RTX 4090 D", "A100 40GB", "H100 PCIe", "H100 NVL 94GB", ""])
+@pytest.mark.parametrize(
+    "gpu",
+    [
+        "RTX 4090 Laptop GPU",
+        "RTX 4090 D",
+        "RTX 3060 8GB",
+        "A100 40GB",
+        "H100 PCIe",
+        "H100 NVL 94GB",
+        "",
+    ],
+)
 def test_other_cards_have_no_profile(gpu: str) -> None:
     with pytest.raises(UnpredictableError, match="no profile of"):
         profile_of(gpu)
@@ -177,6 +193,7 @@ def test_other_models_have_no_shape(model: str) -> None:
         ("Q4_K_M", "Ollama", ("q4_k", "q4_k", "q6_k")),
         ("UD-Q4_K_XL", "llama.cpp", ("q4_k", "q8_0", "q6_k")),
         ("q6_k_xl", "llama.cpp", ("q6_k", "q6_k", "q6_k")),
+        ("Q4", "llama.cpp", ("q4_k", "q4_k", "q6_k")),
         ("IQ3_XXS", "llama.cpp", ("iq3_xxs", "iq3_xxs", "q6_k")),
         ("int8", "gpt-fast", ("int8", "int8", "int8")),
         ("int8", "TensorRT-LLM", ("int8", "int8", "bf16")),
@@ -211,6 +228,7 @@ def test_medium_files_have_a_sixth_of_their_experts_in_6_bits() -> None:
         ("offload", "MoE-Infinity", Offload("moe-infinity", None)),
         ("4 of 8 experts a layer cached", "mixtral-offloading", Offload("mixtral-offloading", 4)),
         ("on-demand-lru", "any", Offload("on-demand-lru", None)),
+        ("freetoken", "FreeToken", Offload("freetoken", None)),
     ],
 )
 def test_names_of_policies(policy: str, runtime: str, meaning: Offload | None) -> None:
@@ -220,7 +238,7 @@ def test_names_of_policies(policy: str, runtime: str, meaning: Offload | None) -
 @pytest.mark.parametrize(
     ("policy", "runtime", "reason"),
     [
-        ("n-cpu-moe 20", "llama.cpp", "experts on the CPU are not simulated"),
+        ("cpu only", "llama.cpp", "a model whose every weight is on the CPU is not simulated"),
         ("resident, draft of 4", "llama.cpp", "speculative decoding is not simulated"),
         ("resident", "vLLM TP=2", "several GPUs are not simulated"),
         ("magic", "x", "policy 'magic' is not simulated"),
@@ -231,7 +249,17 @@ def test_policies_that_are_not_simulated(policy: str, runtime: str, reason: str)
 
 
 @pytest.mark.parametrize(
-    ("text", "positions"), [("short", 128), ("0", 64), ("2048", 2048), ("4k", 4096), ("1,024", 1024)]
+    ("text", "positions"),
+    [
+        ("short", 128),
+        ("0", 64),
+        ("2048", 2048),
+        ("4k", 4096),
+        ("1,024", 1024),
+        ("d=0", 64),
+        ("d=4096", 4096),
+        ("tg128 @ d8192", 8192),
+    ],
 )
 def test_contexts(text: str, positions: int) -> None:
     assert context_of(text) == positions

@@ -22,12 +22,24 @@ from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import parsing, read_text
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.expected_error import accuracies, published_errors
+from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.advise.setting import LIKELY, MOST_SEQUENCES, draw
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.decide.misses import named
+from specmoe.sim.decide.policy import POLICIES, policy
+from specmoe.sim.reproduce.public_cpu import (
+    OnCpu,
+    routed_bytes,
+    shares_in_ram,
+    step_with_cpu_ns,
+    usual_host,
+    with_cpu,
+)
+from specmoe.sim.reproduce.public_hosts import RowHost, host_of
 from specmoe.sim.reproduce.public_names import (
     Held,
     Offload,
@@ -47,6 +59,8 @@ from specmoe.sim.run import Scenario
 DATA = files("specmoe.hwprofiles") / "data"
 LIST, REASONS = "public_tokens_per_second.csv", "public_reasons.toml"
 NEEDED = ("gpu", "model", "quant", "runtime", "policy", "batch", "context")
+HOST_COLUMNS = ("cpu", "ram", "link")  # of lists that have no column `host`
+MEASURED = ("decode_tps", "tps", "tg_tps")  # names of `tokens_per_second` in other lists
 PREDICTED = (
     "tokens_per_second",
     "low",
@@ -89,14 +103,23 @@ def read_rows(path: Path | None = None) -> list[Row]:
     with parsing(file, what):
         header, *lines = [line for line in csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True) if line]
     names = [name.strip() for name in header]
-    missing = [name for name in NEEDED if name not in names]
+    others = any(name in names for name in MEASURED)
+    missing = [name for name in NEEDED if name not in names and not (others and name == "batch")]
     if missing or len(set(names)) < len(names):
         wrong = f"{missing[0]} is missing" if missing else "a column comes twice"
         raise InputError(f"{file}: not {what} ({wrong})")
     for number, line in enumerate(lines, start=1):
         if len(line) != len(names):
             raise InputError(f"{file}: row {number}: {len(line)} fields: {len(names)}, as in the header, expected")
-    return [dict(zip(names, line, strict=True)) for line in lines]
+    return [_completed(dict(zip(names, line, strict=True))) for line in lines]
+
+
+def _completed(row: Row) -> Row:
+    """A row with the columns host, batch and tokens_per_second, made of what other lists have instead."""
+    host = ", ".join(row[name] for name in HOST_COLUMNS if row.get(name))
+    measured = next((row[name] for name in MEASURED if name in row), None)
+    made = {"host": host, "batch": "1", "tokens_per_second": measured}
+    return row | {name: value for name, value in made.items() if name not in row and value is not None}
 
 
 def reproduce(rows: Sequence[Row], host: str | None = None) -> list[dict[str, Any]]:
@@ -121,24 +144,54 @@ def _reproduced(row: Row, host: str | None) -> dict[str, Any]:
 
 def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
     """Prediction of a row and what it is of; raises UnpredictableError or SpecmoeError if there is none."""
-    offload = policy_of(row["policy"], row["runtime"])
     profile, shape = profile_of(row["gpu"], host), shape_of(row["model"])
+    asked = policy_of(row["policy"], row["runtime"], shape.experts.number)
     held = held_of(row["quant"].strip() or row["model"], row["runtime"])
     batch, context = batch_of(row["batch"]), context_of(row["context"])
     notes = [held.note, _approximated(shape)]
-    if offload:
+    cpu = None
+    if isinstance(asked, OnCpu) or (asked and POLICIES[named(asked.policy)[0]].uses_cpu):
+        cpu = None if host else host_of(row.get("host", ""), row["runtime"])
+        cpu = cpu or usual_host(profile, stated=host is not None)
+        profile = with_cpu(profile, cpu, held.formats)
+        notes.append(cpu.note)
+    if isinstance(asked, Offload):
         model = row["model"] if row["model"].endswith(SUFFIX) else shape.name
-        rate, costs, note = _offloaded(profile, model, held, offload, batch)
+        rate, costs, note = _offloaded(profile, model, held, asked, batch)
         notes.append(note)
     else:
         style, launches = style_of_runtime(row["runtime"])
         costs = Costs(profile, shape, held.experts, launches, moves=(), style=style, dense_format=held.dense)
+        model_in_vram = ResidentModel(costs, held.head, held.mix)
         sampling = batch * sampling_ns(profile, shape) if samples_on_host(row["runtime"], row.get("source", "")) else 0
-        rate = resident_rate(ResidentModel(costs, held.head, held.mix), batch, context, sampling)
+        if asked is None or cpu is None:
+            rate = resident_rate(model_in_vram, batch, context, sampling)
+        else:
+            rate, note = cpu_rate(model_in_vram, cpu, asked, batch, context, sampling)
+            notes.append(note)
+            costs = dataclasses.replace(costs, cpu=CpuExperts(profile, size_of(shape), held.experts))
         notes.append(f"{sampling / 1e6:.2g} ms of sampling on the host are assumed" if sampling else "")
     of = {"profile": profile.name, "shape": shape.name, "format": held.experts, "dense_format": held.dense}
-    said = "; ".join(text for text in notes if text)
+    said = "; ".join(dict.fromkeys(text for text in notes if text))
     return rate, of | {"style": str(costs.style), "evidence": costs.evidence, "note": said}
+
+
+def cpu_rate(
+    model: ResidentModel, host: RowHost, asked: OnCpu, batch: int, context: int, sampling: int = 0
+) -> tuple[Rate, str]:
+    """Throughput where some experts stay in RAM, and what is to be said of it."""
+    in_ram = shares_in_ram(asked, model)
+    usual, slowest, fastest = (
+        batch / (step_with_cpu_ns(model, host, in_ram, batch, context, end) + sampling) * 1e9
+        for end in ("usual", "slowest", "fastest")
+    )
+    in_vram = model.bytes - routed_bytes(model) * sum(in_ram) / len(in_ram)
+    vram = model.costs.profile["device.vram"]
+    too_large = f"its weights in VRAM, {in_vram / 2**30:.1f} GiB, do not fit into {vram / 2**30:.1f} GiB"
+    band, _ = _band()
+    low, high = min(slowest, usual * max(0, 1 - band)), max(fastest, usual * (1 + band))
+    basis = f"what CPU, memory, hand-off and kernels were seen to reach, and at least {band:.0%}".replace("%", " %")
+    return Rate(usual, low, high, basis), too_large if in_vram > vram else ""
 
 
 def sampling_ns(profile: HardwareProfile, shape: ModelShape) -> int:
@@ -181,7 +234,7 @@ def _offloaded(
         raise UnpredictableError(f"batch {batch}: at most {MOST_SEQUENCES} sequences are simulated where experts load")
     shape = load_shape(model)
     slots = offload.slots_a_layer and offload.slots_a_layer * shape.decoder.moe_layers
-    chosen, note = POLICIES[offload.policy], f"routing is drawn: experts alike, {LIKELY:.0%} used again"
+    chosen, note = policy(offload.policy), f"routing is drawn: experts alike, {LIKELY:.0%} used again"
     if chosen.predictor == "lookahead":  # which only a recorded trace has
         chosen = dataclasses.replace(chosen, predictor="none", prefetch=None)
         note += ", without prefetching by routers looked at ahead"
@@ -191,6 +244,7 @@ def _offloaded(
             trace, "", profile, model, held.experts, slots, batch=batch, steps=OFFLOADED_STEPS, dense_format=held.dense
         )
         scenario = Scenario(config)
+        chosen = scenario.with_rates(chosen)
         decisions = scenario.decide(chosen, scenario.slots)
         ends = scenario.run_decided(chosen, decisions, scenario.slots).timing.step_end
     half = len(ends) // 2
@@ -204,8 +258,10 @@ def _approximated(shape: ModelShape) -> str:
 
 
 def _number(text: str) -> float | None:
+    """The number of a text, or the middle of a range such as 65-66; None if it is neither."""
     try:
-        value = float(text)
+        low, _, high = text.partition("-")
+        value = (float(low) + float(high or low)) / 2
     except ValueError:
         return None
     return value if math.isfinite(value) and value > 0 else None

@@ -7,12 +7,24 @@ in many ways ("NVIDIA GeForce RTX 4090", "openai/gpt-oss-20b", "Qwen3-30B-A3B-In
 import re
 from typing import NamedTuple
 
-from specmoe.hwprofiles.catalogue import SUFFIX, load_profile, load_shape, machine_name, profile_names, shape_names
+from specmoe.hwprofiles.catalogue import (
+    SUFFIX,
+    load_host,
+    load_profile,
+    load_shape,
+    machine_name,
+    profile_names,
+    shape_names,
+)
 from specmoe.hwprofiles.costs import HostSet
+from specmoe.hwprofiles.machines import paired
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, is_compressed
 from specmoe.hwprofiles.style import Style
+from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.reproduce.public_cards import card_profile, cards
+from specmoe.sim.reproduce.public_cpu import ALL_ON_CPU, OnCpu
 from specmoe.sim.resident import Mix
 
 
@@ -47,7 +59,15 @@ def profile_of(gpu: str, host: str | None = None) -> HardwareProfile:
             slower = core in _FASTER_ON_SXM and "pcie" in text
             if same and not slower:
                 return profile
+    for row in cards():
+        wanted = int(memory[1]) if memory else None
+        if core and core == _core(row["card"].lower()) and wanted in (None, int(row["vram"])):
+            return _in_host(card_profile(row["card"]), host)
     raise UnpredictableError(f"no profile of {gpu.strip() or 'a card without a name'}")
+
+
+def _in_host(profile: HardwareProfile, host: str | None) -> HardwareProfile:
+    return profile if host is None else paired(profile, load_host(host))
 
 
 def _core(text: str) -> str:
@@ -85,6 +105,11 @@ class Held(NamedTuple):
     mix: Mix | None = None
     note: str = ""
 
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats of experts."""
+        return (self.experts, self.mix.format) if self.mix else (self.experts,)
+
 
 # llama.cpp's "medium" files keep the down projections of half the layers at 6 bits: a sixth of an expert's weights.
 _SIXTH = Mix("q6_k", 1 / 6)
@@ -102,6 +127,10 @@ _GGUF: dict[str, Held] = {
     "iq4_nl": Held("q4_0", "q4_0", "q6_k"),
     "iq4_xs": Held("iq4_xs", "iq4_xs", "q6_k"),
     "q3_k": Held("iq4_xs", "iq4_xs", "q6_k", note="q3_k is taken as iq4_xs, which has more bits"),
+    "q8": Held("q8_0", "q8_0", "q8_0"),
+    "q6": Held("q6_k", "q6_k", "q6_k"),
+    "q5": Held("q5_k", "q5_k", "q6_k", _SIXTH),
+    "q4": Held("q4_k", "q4_k", "q6_k", _SIXTH),
     "iq3": Held("iq3_xxs", "iq3_xxs", "q6_k"),
 }
 _LLAMA_CPP = ("llama", "ollama", "lm studio", "kobold", "not named", "jan", "gguf")
@@ -164,7 +193,15 @@ def samples_on_host(runtime: str, source: str) -> bool:
     return bool(re.search(r"llama\.cpp|ollama|lm studio|koboldcpp|not named", runtime.lower()))
 
 
-_ON_CPU = re.compile(r"cpu|ktransformers|fiddler|powerinfer|-ot\b")
+_OF_CPUS = re.compile(r"ktransformers|fiddler|powerinfer")  # runtimes whose missing experts the CPU computes
+_WHOLLY = re.compile(r"\b(cpu[- ]only|pure cpu|no gpu|ngl ?=? ?0)\b|--?ngl ?=? ?0\b")
+_OVERRIDE = re.compile(r"(?:-ot|override[-_ ]tensors?)[ =]+[\"']?(\S+?)=cpu\b", re.IGNORECASE)
+_FIRST = re.compile(r"n[-_ ]?(?:cpu[-_ ]?)(?:moe|experts?)\b\W*(\d+)?|\bncmoe\b\W*(\d+)?")
+_FIRST_IN_WORDS = re.compile(r"(\d+)(?: of \d+)? layers?\b(?=.*(?:cpu|ram))|(?:cpu|ram)\D*(\d+)(?: of \d+)? layers?\b")
+_LAST = re.compile(r"(?:^|[ -])(?:llama-)?fit\b(?: on)?\W*(\d+)?")
+_ALL = re.compile(r"cpu[-_ ]?(?:moe|experts?)\b|\bcmoe\b|experts?\b.*\b(?:cpu|ram)|exps=cpu|cpu offload")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%|:(0?\.\d+|[01](?:\.0)?)\b")
+_EXPERTS_IN_VRAM = re.compile(r"(?:gpu[-_ ]?experts?|num-gpu-experts)\W*(\d+)|(\d+)(?: of \d+)? (?:gpu )?experts?\b")
 _PARALLEL = re.compile(r"\b(tp|pp|ep) ?=? ?([2-9]|1\d)\b|tensor[- ]parallel|multi[- ]gpu")
 _SPECULATIVE = re.compile(r"speculative|draft|eagle|\bmtp\b|medusa")
 _RESIDENT = re.compile(
@@ -180,24 +217,21 @@ class Offload(NamedTuple):
     slots_a_layer: int | None
 
 
-ON_THE_CPU = "experts on the CPU are not simulated"
-
-
-def policy_of(policy: str, runtime: str) -> Offload | None:
-    """The policy that a list's row means; None if the model is resident."""
+def policy_of(policy: str, runtime: str, experts: int = 0) -> Offload | OnCpu | None:
+    """The policy that a list's row means; None if the model is resident. A layer has `experts`."""
     text, program = " ".join(policy.lower().split()), runtime.lower()
     for pattern, what in ((_PARALLEL, "several GPUs are"), (_SPECULATIVE, "speculative decoding is")):
         if pattern.search(f"{text} {program}"):
             raise UnpredictableError(f"{what} not simulated")
-    if _ON_CPU.search(text) or (_ON_CPU.search(program) and not _RESIDENT.match(text)):
-        raise UnpredictableError(ON_THE_CPU)
+    if _WHOLLY.search(text):
+        raise UnpredictableError("a model whose every weight is on the CPU is not simulated")
     if slots := _SLOTS.search(text):
         return Offload("mixtral-offloading", int(slots[1]))
-    if _RESIDENT.match(text):
+    if _RESIDENT.match(text) and (text or not _OF_CPUS.search(program)):
         return None
-    if text in POLICIES and POLICIES[text].uses_cpu:
-        raise UnpredictableError(ON_THE_CPU)
-    if text in POLICIES:
+    if on_cpu := _on_cpu(policy, program, experts):
+        return on_cpu
+    if named(text)[0] in POLICIES:
         return Offload(text, None)
     if "offload" in text or "moe-infinity" in text or "on demand" in text:
         known = next((name for name in ("mixtral-offloading", "moe-infinity") if name in f"{text} {program}"), None)
@@ -205,7 +239,50 @@ def policy_of(policy: str, runtime: str) -> Offload | None:
     raise UnpredictableError(f"policy {policy.strip()!r} is not simulated")
 
 
+def _on_cpu(policy: str, program: str, experts: int) -> OnCpu | None:
+    """Which experts a policy leaves to the CPU for good; None if it is no such policy."""
+    text = " ".join(policy.lower().split())
+    if override := _OVERRIDE.search(policy):
+        return _by_pattern(override[1])
+    if first := _FIRST.search(text):
+        return OnCpu("first", _number(first))
+    if re.search("expert|moe", text) and (first := _FIRST_IN_WORDS.search(text)):
+        return OnCpu("first", _number(first))
+    if last := _LAST.search(text):
+        return OnCpu("last", _number(last))
+    if text.startswith("fiddler") or (not text and "fiddler" in program):
+        return OnCpu("share")
+    if re.match("ktransformers(?!-popular)", text) or _OF_CPUS.search(program):
+        return _share_in_vram(text, experts)
+    return ALL_ON_CPU if _ALL.search(text) else None
+
+
+def _number(match: re.Match[str]) -> float | None:
+    return next((float(group) for group in match.groups() if group), None)
+
+
+def _by_pattern(pattern: str) -> OnCpu:
+    try:
+        re.compile(pattern)
+    except re.error:
+        raise UnpredictableError(f"override-tensor {pattern!r}: a regular expression expected") from None
+    return OnCpu("pattern", None, pattern)
+
+
+def _share_in_vram(text: str, experts: int) -> OnCpu:
+    """A stated share or number of experts in VRAM; none, as KTransformers by default, if neither is stated."""
+    if share := _SHARE.search(text):
+        return OnCpu("share", float(share[1]) / 100 if share[1] else float(share[2]))
+    number = _EXPERTS_IN_VRAM.search(text)
+    return OnCpu("share", (_number(number) or 0) / experts) if number and experts else ALL_ON_CPU
+
+
 SHORT, TG128 = 128, 64  # positions: of "short"; the mean of 128 tokens after an empty context
+
+
+_CONTEXT = re.compile(
+    r"(?:tg ?\d+ ?@? ?)?@? ?(?:d|depth|ctx|context|c)? ?=? ?(\d{1,9}|\d{1,6}(?:\.\d+)?k)(?: ?(?:tokens|positions))?"
+)
 
 
 def context_of(context: str) -> int:
@@ -213,10 +290,10 @@ def context_of(context: str) -> int:
     text = context.strip().lower()
     if text in ("short", ""):
         return SHORT
-    number = re.fullmatch(r"(\d{1,9}|\d{1,6}(?:\.\d+)?k)", text.replace(",", ""))
+    number = _CONTEXT.fullmatch(text.replace(",", ""))
     if number is None:
         raise UnpredictableError(f"context {context.strip()!r}: a number of positions, or short, expected")
-    positions = float(text.rstrip("k")) * 1024 if text.endswith("k") else float(text.replace(",", ""))
+    positions = float(number[1].rstrip("k")) * (1024 if number[1].endswith("k") else 1)
     return round(positions) or TG128
 
 
