@@ -1,0 +1,59 @@
+"""A real model with its experts in slots writes what it writes with all of them resident, and decides as foretold."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from specmoe.errors import InputError
+from specmoe.sim.decide.director import decide
+from specmoe.sim.decide.policy import policy
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictors import make_predictor
+from specmoe.traces.workload import build
+
+pytest.importorskip("transformers")
+
+from specmoe.traces.collect_model import Checkpoint, load_checkpoint
+from specmoe.validate.live import Generated, generate_offloaded, generate_resident
+
+PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
+TOKENS = 12
+
+
+def model() -> Checkpoint:
+    """The bundled model, in the memory of the host."""
+    return load_checkpoint("switch-mini-16", device="cpu", dtype="float32", capacity=None, random_init=False, seed=0)
+
+
+@cache
+def resident() -> list[int]:
+    return generate_resident(model(), PROMPT, TOKENS)
+
+
+@cache
+def offloaded(name: str, slots: int) -> Generated:
+    return generate_offloaded(model(), PROMPT, TOKENS, policy(name), slots)
+
+
+@pytest.mark.parametrize("slots", [2, 8])
+@pytest.mark.parametrize("name", ["on-demand", "on-demand-lru", "lookahead", "adaptive", "gpu-only"])
+def test_text_is_that_of_the_resident_model(name: str, slots: int) -> None:
+    assert offloaded(name, slots).ids == resident()
+    assert len(resident()) > 4
+
+
+@pytest.mark.parametrize("name", ["on-demand-lru", "lookahead", "adaptive"])
+def test_decisions_are_those_of_the_simulator_on_the_recorded_routing(name: str) -> None:
+    made = offloaded(name, 8)
+    for phase, (meta, block) in made.traces.items():
+        workload, chosen = build(block, meta), policy(name)
+        predictor = make_predictor(chosen.predictor, {"depth": chosen.prefetch.depth if chosen.prefetch else 1})
+        offline = decide(workload, predictor.predict(Routed(workload, block)), chosen, 8)
+        for online, other in zip(made.tables[phase].uses, offline.uses, strict=True):
+            assert np.array_equal(online, other)
+
+
+def test_experts_on_the_cpu_are_refused() -> None:
+    with pytest.raises(InputError, match="policy lru-cpu: experts on the CPU"):
+        generate_offloaded(model(), PROMPT, 1, policy("lru-cpu"), 8)
