@@ -12,6 +12,7 @@ from specmoe.commands.budget import budget
 from specmoe.commands.collect import collect
 from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
+from specmoe.commands.generate import generate
 from specmoe.commands.plot import plot, report
 from specmoe.commands.policies import policies
 from specmoe.commands.pretrain import pretrain
@@ -130,6 +131,10 @@ app.command(
     rich_help_panel=HARDWARE,
     examples=("specmoe checksums switch-mini-128/decode/test --policy on-demand-lru,lookahead",),
 )(checksums)
+app.command(
+    rich_help_panel=HARDWARE,
+    examples=('specmoe generate --model switch-mini-16 --prompt "It is a truth" --slots 8 --compare',),
+)(generate)
 app.add_typer(reproduce.app, name="reproduce", rich_help_panel=HARDWARE)
 
 

@@ -61,7 +61,7 @@ class CudaLink:
     """Copies on a stream of their own."""
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._landed: dict[int, torch.cuda.Event] = {}
         self._read: dict[int, torch.cuda.Event] = {}
 
@@ -107,7 +107,7 @@ class Home:
 
     def run(self, weights: Tensor, hidden: Tensor) -> Tensor:
         """Compute an expert whose weights are these bytes."""
-        parts = weights.view(self.dtype).split([count for _, _, count in self._shapes])
+        parts = torch.split_with_sizes(weights.view(self.dtype), [count for _, _, count in self._shapes])
         named = {name: part.view(shape) for part, (name, shape, _) in zip(parts, self._shapes, strict=True)}
         result: Tensor = functional_call(self.code, named, (hidden,))
         return result

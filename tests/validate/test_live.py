@@ -4,7 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import policy
@@ -15,6 +17,7 @@ from specmoe.traces.workload import build
 pytest.importorskip("transformers")
 
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
+from specmoe.validate.generation import verdict_of
 from specmoe.validate.live import Generated, generate_offloaded, generate_resident
 
 PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
@@ -57,3 +60,15 @@ def test_decisions_are_those_of_the_simulator_on_the_recorded_routing(name: str)
 def test_experts_on_the_cpu_are_refused() -> None:
     with pytest.raises(InputError, match="policy lru-cpu: experts on the CPU"):
         generate_offloaded(model(), PROMPT, 1, policy("lru-cpu"), 8)
+
+
+def test_the_command_compares_with_the_resident_model_and_says_so_last() -> None:
+    options = ["--prompt", PROMPT, "--slots", "8", "--max-new-tokens", "12", "--device", "cpu", "--compare"]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 0
+    assert result.output.rstrip().splitlines()[-1] == f"The texts are the same: {len(resident())} tokens."
+
+
+def test_a_verdict_names_the_first_token_that_differs() -> None:
+    assert verdict_of([1, 2, 3], [1, 5, 3]) == "The texts differ from token 2 on."
+    assert verdict_of([1, 2], [1, 2, 3]) == "The texts differ from token 3 on."
