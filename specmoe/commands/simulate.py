@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from specmoe.sim.run import Run, Scenario
 
 NAMED = 3  # values that are named; of more, the number
+MS = 1e6  # ns
 
 
 def simulate(
@@ -64,6 +66,14 @@ def simulate(
             help="Lowest precision at which prefetching is faster than not prefetching (with --out: also a plot).",
         ),
     ] = False,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Time the same decisions on so many machines drawn out of what is known of this one, and print how "
+            "far each policy's step varies and how often it is fastest. Default: none."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --draws.")] = 0,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,10 +133,14 @@ def simulate(
 
         summaries, failures = _summaries(scenario, names, asked == ["all"], on_policy, out, shown)
         verdict = _break_even(scenario, summaries, out) if break_even else ""
+        spread = None if draws is None else _spread(scenario, summaries, draws, seed)
     drawn = "" if shown is None else shown.write()
     if console.printed([*summaries, *failures]):
         return
     show(summaries)
+    if spread:
+        console.table(spread.rows, title=f"{draws} machines drawn from what is known of {scenario.profile.name}")
+        console.say(spread.sentence, fg="green")
     if verdict_of_all := lead_told(summaries):
         console.say(verdict_of_all, fg="green")
     if shape is None:
@@ -165,6 +179,29 @@ def _summaries(
         if timeline is not None:
             timeline.consider(run, summaries[-1])
     return summaries, failures
+
+
+class _Spread(NamedTuple):
+    """What draws say, for people."""
+
+    rows: list[dict[str, Any]]
+    sentence: str
+
+
+def _spread(scenario: "Scenario", summaries: list[dict[str, Any]], draws: int, seed: int) -> _Spread:
+    """Add each policy's spread over drawn machines to its row; the same as a table."""
+    from specmoe.sim.draws import sentence, spreads
+
+    found = spreads(scenario, [row["policy"] for row in summaries], draws, seed)
+    rows = []
+    for row, each in zip(summaries, found.to_dict("records"), strict=True):
+        share = None if isnan(each["fastest_share"]) else each["fastest_share"]
+        low, high = each["step_p5_ns"], each["step_p95_ns"]
+        row |= {"draws": draws, "seed": seed, "step_p5_ns": low, "step_p95_ns": high, "fastest_share": share}
+        fastest = "yardstick" if share is None else f"{100 * share:.0f} %"
+        spread = {"step ms, 5 % of draws": f"{low / MS:.3f}", "95 %": f"{high / MS:.3f}", "fastest in": fastest}
+        rows.append({"policy": row["policy"], **spread})
+    return _Spread(rows, sentence(found, draws, scenario.profile.name))
 
 
 @dataclass
