@@ -63,6 +63,13 @@ def test_nothing_predicts_on_drawn_routing() -> None:
     ]
 
 
+def test_policies_on_the_cpu_are_tried_where_the_host_has_one() -> None:
+    with_cpu, without = set(searched(drawn=True, has_cpu=True)), set(searched(drawn=True))
+    assert {"n-cpu-moe", "cpu-experts", "ktransformers", "fiddler", "law-split"} <= with_cpu - without
+    assert not any(POLICIES[name].approximate for name in with_cpu)
+    assert all(POLICIES[name].uses_cpu for name in with_cpu - without)
+
+
 def test_every_allowed_format_and_home_is_tried_with_its_slots() -> None:
     here = setting(formats=("fp16", "int8"), home_formats=("int8",))
     found = list(screened(here))
@@ -118,7 +125,7 @@ def test_a_search_finds_the_best() -> None:
     assert found.best.config.policy == "lookahead"
     assert found.ranking[0] == found.best
     names = [one.config.policy for one in found.contenders]
-    assert names == ["lookahead", "adaptive", "frequency", "frequency-decayed", "on-demand-lru"]
+    assert names == ["lookahead", "adaptive", "cpu-experts", "fiddler", "on-demand-lru"]
     assert found.simplest.config.policy == "on-demand-lru"
 
 

@@ -121,7 +121,7 @@ def test_evidence_names_what_all_rests_on() -> None:
         "routing: switch-mini-128/decode/test (trained-here; 2 text domains)",
         "event-atomic, 10 steps of 3 sequences: fewer than the 256 steps of 2 sequences that an answer should rest on",
         "8 GiB of weights alone",
-        "19 policies in fp32, ",
+        "29 policies in fp32, ",
         "not tried: learned ones, mixtral-offloading",
         "mind the gap",
     ):

@@ -11,7 +11,16 @@ from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_mode
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.level import is_level, routing_of, timed
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
-from specmoe.sim.advise.search import EVERYTHING, LEVEL, Found, Trial, Trials, search
+from specmoe.sim.advise.search import (
+    EVERYTHING,
+    LEVEL,
+    LLAMA_CPP,
+    Found,
+    Trial,
+    Trials,
+    chosen,
+    search,
+)
 from specmoe.sim.advise.setting import (
     FEWEST_SEQUENCES,
     LIKELY,
@@ -72,11 +81,18 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
         expected=_expected(setting, best),
         levers=tuple(levers(trials, setting, found)),
         reach=None if question.target is None else reach(trials, setting, found, question.target),
-        extremes=tuple(sorted(trials.elsewhere(trace, best) for trace in setting.routings.extremes)),
+        extremes=_extremes(trials, setting, found.best),
         sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,
     )
+
+
+def _extremes(trials: Trials, setting: Setting, best: Trial) -> tuple[float, ...]:
+    """Least and largest rate on the routings that bracket a drawn one, its own included; empty for a recorded one."""
+    elsewhere = [trials.elsewhere(trace, best.config) for trace in setting.routings.extremes]
+    rates = sorted([best.rate, *elsewhere])
+    return (rates[0], rates[-1]) if elsewhere else ()
 
 
 def _expected(setting: Setting, best: RunConfig) -> Expected:
@@ -120,13 +136,33 @@ def _best(advice: Advice) -> str:
         whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
         return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
     share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
-    return f"{head}: {described(best.config)}{share}: {_why(advice)}."
+    return f"{head}: {described(best.config)}{share}: {_why(advice)}{_in_llama_cpp(advice)}."
+
+
+def _in_llama_cpp(advice: Advice) -> str:
+    """The flags of llama.cpp's fastest policy that was tried, and its rate; empty if none was, or for an encoder."""
+    if advice.setting.shape.encoder:
+        return ""
+    trial = next((one for one in advice.found.ranking if one.config.policy in LLAMA_CPP), None)
+    return f"; in llama.cpp {flags(advice.setting, trial.config)}: {rate(trial.rate)} tokens/s" if trial else ""
+
+
+def flags(setting: Setting, one: RunConfig) -> str:
+    """Flags of llama.cpp for a policy that it has."""
+    if one.policy == "cpu-experts":
+        return "-ngl 99 --cpu-moe"
+    decoder, experts = setting.shape.decoder, setting.shape.experts
+    in_ram = decoder.moe_layers - (one.slots or 0) // experts.number
+    layers = range(decoder.first_moe, decoder.layers, decoder.moe_every)
+    return f"-ngl 99 --n-cpu-moe {layers[in_ram - 1] + 1 if in_ram else 0}"
 
 
 def _why(advice: Advice) -> str:
     """Hit rate and stall of the best configuration, and its lead over the next policy."""
     best, ranking = advice.found.best, advice.found.ranking
     hits = f"{best.row['hit_rate']:.0%} hits, {best.stall_ms / best.step_ms:.0%} of a step waits for loads"
+    if chosen(best.config).uses_cpu:
+        hits += f" and {best.cpu_stall_ms / best.step_ms:.0%} for the CPU"
     others = (trial for trial in ranking if trial.config.policy != best.config.policy)
     second = next(others, None)
     return hits if second is None else f"{hits}; {_beside(best, second)}"
@@ -154,7 +190,14 @@ def _predicted(advice: Advice) -> str:
 def _next(advice: Advice) -> str:
     if not advice.levers:
         return "Next: nothing that was tried gives more than a percent."
-    return f"Next: {'; '.join(map(_lever, advice.levers[:LEVERS_NAMED]))}."
+    return f"Next: {'; '.join(map(_lever, _named(advice)))}."
+
+
+def _named(advice: Advice) -> list[Lever]:
+    """The first levers, and where the CPU computes experts all of the machine."""
+    first, others = advice.levers[:LEVERS_NAMED], advice.levers[LEVERS_NAMED:]
+    on_cpu = chosen(advice.found.best.config).uses_cpu
+    return [*first, *(lever for lever in others if on_cpu and lever.kind in ("vram", "link", "memory"))]
 
 
 def _lever(lever: Lever) -> str:

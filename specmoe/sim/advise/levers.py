@@ -1,4 +1,5 @@
-"""Levers: what changing one thing (VRAM, link, format, batch, predictor) would give, and what would reach a target.
+"""Levers: what changing one thing would give (VRAM, link, host memory, format, batch, predictor), and what reaches a
+target.
 
 Kinds are compared by doubling (or halving) one thing at a time, from the mildest change on. A perfect predictor on the
 same slots bounds what any predictor can give.
@@ -13,11 +14,11 @@ from typing import Literal, NamedTuple
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import BITS, FORMATS, Format, can_fill
-from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, Found, Trials, best_of, placed
+from specmoe.sim.advise.search import EVERYTHING, LEVEL, LINK, MEMORY, Found, Trials, best_of, chosen, placed
 from specmoe.sim.advise.setting import Setting, gib
 from specmoe.sim.config import AT_HOME, Home, RunConfig
 
-Kind = Literal["vram", "link", "predictor", "format", "batch"]
+Kind = Literal["vram", "link", "memory", "predictor", "format", "batch"]
 TWICE = 2
 VRAM_FACTORS = (1.25, 1.5, TWICE, 3, 4)
 LINK_FACTORS = (1.5, TWICE, 4, 8)
@@ -73,11 +74,12 @@ def levers(trials: Trials, setting: Setting, found: Found) -> list[Lever]:
 
 
 def doubled(setting: Setting, found: Found) -> Iterator[Change]:
-    """A factor of two of each kind; VRAM and link only where not every expert is resident."""
+    """A factor of two of each kind; VRAM, link and host memory only where not every expert is resident."""
     contenders = [trial.config for trial in found.contenders]
     if found.best.config.policy != EVERYTHING:
         yield from more_vram(setting, contenders, [TWICE])
         yield from faster_link(contenders, [TWICE])
+        yield from faster_memory(setting, contenders)
     yield from islice(fewer_bytes(setting, contenders), 1)
     yield from larger_batch(contenders, [TWICE])
 
@@ -201,6 +203,13 @@ def faster_link(contenders: Sequence[RunConfig], factors: Iterable[float]) -> It
     for factor in factors:
         wanted = tuple(replace(one, scales=((LINK, factor),)) for one in contenders)
         yield Change("link", f"a link {times(factor)} as fast", wanted)
+
+
+def faster_memory(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:
+    """The change to host memory that the CPU reads twice as fast, where its rate is known as a number."""
+    wanted = tuple(replace(one, scales=((MEMORY, TWICE),)) for one in contenders if chosen(one).uses_cpu)
+    if wanted and MEMORY in setting.profile:
+        yield Change("memory", f"host memory {times(TWICE)} as fast", wanted)
 
 
 def fewer_bytes(setting: Setting, contenders: Sequence[RunConfig]) -> Iterator[Change]:

@@ -32,6 +32,8 @@ LIMITS, DEPTHS = (1, 2, 4), (1, 2)  # experts and layers of prefetching that are
 TUNED = 3  # policies that are tried with all limits and depths
 RIVALS = 4  # policies that may win when something changes
 LINK = "host_to_device.pinned.bandwidth"
+MEMORY = "cpu.read.bandwidth"  # of the host
+LLAMA_CPP = ("cpu-experts", "n-cpu-moe")  # policies that llama.cpp has
 SHOWN = ("floor_ns", "oracle_ns")  # bounds that an answer names
 LEVEL = 0.01  # rates that differ by less count as equal: the error of a prediction is no smaller
 
@@ -73,19 +75,24 @@ def screened(setting: Setting) -> Iterator[RunConfig]:
     for held, home in product(setting.formats, (None, *question.home_formats)):
         if home is not None and not can_fill(home, held):
             continue
-        for name in searched(setting.routings.drawn):
+        for name in searched(setting.routings.drawn, "cpu.threads" in setting.profile):
             wanted = Home(format=home)
             one = replace(setting.config, policy=name, format=held, home=wanted)
             yield from placed(setting, variants(one))
 
 
-def searched(drawn: bool) -> list[str]:
+def searched(drawn: bool, has_cpu: bool = False) -> list[str]:
     """Names of the policies that are tried, including those of plug-ins.
 
-    Left out are policies that no runtime could follow, that have no cache, or that use a network, and on drawn routing
-    all that predict, since drawn routing cannot be predicted.
+    Left out are policies that no runtime could follow, that have no cache, or that use a network, on drawn routing all
+    that predict, since drawn routing cannot be predicted, and policies that compute experts on a CPU where the host
+    `has_cpu` not.
     """
-    return [name for name, known in POLICIES.items() if _is_practical(known) and not (drawn and known.prefetch)]
+    return [
+        name
+        for name, known in POLICIES.items()
+        if _is_practical(known) and not (drawn and known.prefetch) and (has_cpu or not known.uses_cpu)
+    ]
 
 
 def variants(one: RunConfig) -> tuple[RunConfig, ...]:
@@ -94,8 +101,12 @@ def variants(one: RunConfig) -> tuple[RunConfig, ...]:
 
 
 def _is_practical(known: Policy) -> bool:
-    timed = not known.uses_cpu and not known.approximate
-    return known.keep and timed and not is_yardstick(known) and not known.predictor.startswith(LEARNED)
+    return (
+        (known.keep or known.uses_cpu)
+        and not known.approximate
+        and not is_yardstick(known)
+        and not known.predictor.startswith(LEARNED)
+    )
 
 
 def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]:
@@ -140,6 +151,11 @@ class Trial(NamedTuple):
     def stall_ms(self) -> float:
         """Mean time of a step in which compute waits for loads, ms."""
         return float(self.row["stall_ns"]) / float(self.row["steps"]) / 1e6
+
+    @property
+    def cpu_stall_ms(self) -> float:
+        """Mean time of a step in which compute waits for experts on the CPU, ms."""
+        return float(self.row["cpu_stall_ns"] or 0) / float(self.row["steps"]) / 1e6
 
     def rate_at(self, bound: str) -> float:
         """Throughput, tokens/s, if a step took as long as one of the row's bounds, e.g. `oracle_ns`."""
