@@ -65,7 +65,7 @@ def test_plots_take_and_give_axes(result: Any) -> None:
 
 def test_a_notebook_shows_units_and_evidence(result: Any) -> None:
     page = result._repr_html_()
-    assert "step, ms" in page and "Evidence: assumed" in page
+    assert "step, ms" in page and "Evidence: published" in page
     assert f"{result.table['latency_mean_ns'][0] / 1e6:.4g}" in page
 
 

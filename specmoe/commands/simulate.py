@@ -69,8 +69,8 @@ def simulate(
     draws: Annotated[
         int | None,
         typer.Option(
-            help="Time the same decisions on so many machines drawn out of what is known of this one, and print how "
-            "far each policy's step varies and how often it is fastest. Default: none."
+            help="Time the same decisions on this number of machines, drawn out of the ranges of the profile, and "
+            "print how far each policy's step varies and how often it is fastest. Default: none."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of --draws.")] = 0,

@@ -52,7 +52,7 @@ def test_the_page_says_how_it_was_made(tmp_path: Path) -> None:
 
 def test_what_simulate_and_demo_write(tmp_path: Path) -> None:
     options = ["--slots", "60", "--steps", "20", "--out", str(tmp_path), "--timeline", str(tmp_path / "t.json")]
-    policies = ["--policy", "lookahead", "--policy", "on-demand-lru"]
+    policies = ["--policy", "lookahead", "--policy", "on-demand-lru", "--profile", "a100-sxm4-80gb"]
     CliRunner().invoke(app, ["simulate", "switch-mini-128/decode/test", *policies, *options], catch_exceptions=False)
     result = report(tmp_path, "--out", tmp_path / "page.html", "--json")
     assert result.exit_code == 0, result.output

@@ -99,7 +99,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         "failed": 0,
         "errors": [],
         "expected_errors": [band(known)],
-        "evidence": "assumed",
+        "evidence": "published",
         "semantics": "event-atomic",
         "warnings": known["warnings"],
     }

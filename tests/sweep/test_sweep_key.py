@@ -34,6 +34,7 @@ CHANGES: dict[str, Any] = {
     "link": "priority",
     "home": Home("nvme"),
     "host_set": "eager",
+    "threads": 4,
     "padded": True,
     "train": "switch-mini-128/decode/test",
     "source": ("fiction",),

@@ -23,7 +23,7 @@ from specmoe.validate.store import read_steps, write_steps
 from specmoe.validate.validation import plan, validate
 
 PROFILE = machine_profile()
-START = Constants(HostCosts(10_000, 10_000, 40_000, 5_000, 25_000, 20_000))
+START = Constants(HostCosts(10_000, 10_000, 40_000, 5_000, 25_000, 20_000, 2_500))
 TRUE = Constants(HostCosts(12_000, 13_000, 45_000, 6_000, 30_000, 28_000, 2_000, 5_000), 1_030_000)
 NAMED = list(TRACES.values())
 

@@ -139,7 +139,7 @@ def test_validate_writes_everything_and_says_so(validated: Result, home: Home) -
     assert "all targets met" in validated.stdout
     assert "held out: 3 cells, error of the mean step: median 0.00 %" in validated.stdout
     assert "fitted on: 3 cells" in validated.stdout
-    assert "evidence of the simulation: assumed; semantics: event-atomic" in validated.stdout
+    assert "evidence of the simulation: published; semantics: event-atomic" in validated.stdout
     assert NAME in validated.stdout
 
 
@@ -402,7 +402,8 @@ def test_checksums_of_all_policies(checks: type[Told]) -> None:
     rows = answer("checksums", DECODE, "--steps", 2, "--batch", 2, "--format", "fp16", "--home-format", "int8")
     assert [row["policy"] for row in rows] == list(POLICIES)
     assert not any(row["wrong"] for row in rows)
-    assert [row["policy"] for row in rows if row["problem"]] == [n for n, row in POLICIES.items() if row.uses_cpu]
+    refused = {row["policy"] for row in rows if row["problem"]}  # those whose decisions have the CPU compute experts
+    assert {"cpu-experts", "n-cpu-moe", "fiddler"} <= refused <= {n for n, row in POLICIES.items() if row.uses_cpu}
 
 
 def test_wrong_checksums_are_an_error(checks: type[Told]) -> None:
