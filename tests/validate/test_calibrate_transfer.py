@@ -18,6 +18,7 @@ from specmoe.validate.calibration import carried
 from specmoe.validate.fit import MILLION, Constants, Resimulation, config_of
 from specmoe.validate.grid import group_of
 from specmoe.validate.measured import steps_of
+from specmoe.validation_table import HostState
 
 TRACES: dict[Any, str] = {"decode": "switch-mini-128/decode/test"}
 GROUP = group_of("switch-base-128", "decode", "fp16", "int8", 4, 5)
@@ -132,6 +133,17 @@ def test_decisions_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     quick, slow = (simulated.steps(CELL, Constants(HostCosts(*[ns] * 8))) for ns in (0, 100_000))
     assert quick.latency.sum() < slow.latency.sum()
     assert quick.compute.tolist() == slow.compute.tolist()
+
+
+def test_a_cell_is_fitted_with_the_calls_that_its_replay_saw() -> None:
+    simulated = Resimulation(TRACES, "rtx3090")
+    constants = simulated.constants(GROUP)
+    own = simulated.steps(CELL, constants)
+    slow = own._replace(host=HostState(launch_dense=200_000, launch=100_000, issue=100_000))
+    seen = simulated.all_steps({CELL: slow}, constants)[CELL]
+    assert seen.latency.sum() > own.latency.sum()
+    assert seen.latency.tolist() == simulated.steps(CELL, constants.seen(slow.host)).latency.tolist()
+    assert simulated.all_steps({CELL: own}, constants)[CELL].latency.tolist() == own.latency.tolist()
 
 
 def test_cells_of_a_group_share_a_scenario() -> None:
