@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from specmoe import __version__
-from specmoe.commands import console, profile, reproduce, traces
+from specmoe.commands import console, profile, reproduce, shape, traces
 from specmoe.commands.advise import advise
 from specmoe.commands.analyze import analyze
 from specmoe.commands.budget import budget
@@ -114,6 +114,7 @@ app.command(
     ),
 )(evaluate)
 app.add_typer(profile.app, name="profile", rich_help_panel=HARDWARE)
+app.add_typer(shape.app, name="shape", rich_help_panel=HARDWARE)
 app.command(
     rich_help_panel=HARDWARE,
     examples=(

@@ -1,4 +1,4 @@
-"""`specmoe profile ...`: machines and models that are shipped, and the measurement of this machine."""
+"""`specmoe profile ...`: machines that are shipped, and the measurement of this machine."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from specmoe.commands import console, options
 from specmoe.commands.measure import joined, measure, range_of, require_place, shown_number
 
 if TYPE_CHECKING:
-    from specmoe.hwprofiles import HardwareProfile, ModelShape
+    from specmoe.hwprofiles import HardwareProfile
     from specmoe.hwprofiles.machines import Host
 
 
-app = console.group("Show, compare and measure hardware profiles; show model shapes.")
+app = console.group("Show, compare and measure hardware profiles.")
 
 app.command(
     examples=(
@@ -177,25 +177,6 @@ def fit(name: ProfileName) -> None:
         console.say(f"{profile.name}: no number was fitted on points in its file, so there is nothing to fit again")
 
 
-@app.command(examples=("specmoe profile shapes", "specmoe profile shapes mixtral-8x7b"))
-def shapes(
-    name: Annotated[
-        str | None, typer.Argument(help="Shape to show in full. Default: list all.", autocompletion=options.shapes)
-    ] = None,
-) -> None:
-    """List the shipped model shapes, or show one of them in full."""
-    from specmoe.hwprofiles import load_shape, shape_names
-
-    if name is None:
-        rows = [_shape_overview(load_shape(known)) for known in shape_names()]
-        if not console.printed(rows):
-            console.table(rows)
-        return
-    facts = _shape_facts(load_shape(name))
-    if not console.printed([facts]):
-        console.table([{"field": name, "value": str(value)} for name, value in facts.items()])
-
-
 def _overview(profile: "HardwareProfile") -> dict[str, Any]:
     return {
         "name": profile.name,
@@ -227,31 +208,6 @@ def _show_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 def _calibration(profile: "HardwareProfile") -> dict[str, Any] | None:
     return None if profile.calibration is None else dataclasses.asdict(profile.calibration)
-
-
-def _shape_overview(shape: "ModelShape") -> dict[str, Any]:
-    stacks = [shape.encoder, shape.decoder] if shape.encoder else [shape.decoder]
-    return {
-        "name": shape.name,
-        "parameters_b": round(shape.total_parameters / 1e9, 2),
-        "resident_b": round(shape.resident_parameters / 1e9, 2),
-        "moe_layers": " + ".join(str(stack.moe_layers) for stack in stacks),
-        "experts": shape.experts.number,
-        "top_k": shape.experts.top_k,
-        "format": shape.format,
-        "expert_mib": round(shape.expert_bytes() / 2**20, 2),
-    }
-
-
-def _shape_facts(shape: "ModelShape") -> dict[str, Any]:
-    from specmoe.hwprofiles.shape import FORMATS
-
-    counts = ("expert_parameters", "router_parameters", "resident_parameters", "total_parameters", "routed_experts")
-    return (
-        dataclasses.asdict(shape)
-        | {name: getattr(shape, name) for name in counts}
-        | {"expert_bytes": {held: shape.expert_bytes(held) for held in FORMATS}}
-    )
 
 
 def _share_rows() -> list[dict[str, Any]]:

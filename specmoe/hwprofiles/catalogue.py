@@ -10,7 +10,8 @@ from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.machines import Host, paired
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.profile_file import read_host, read_profile
-from specmoe.hwprofiles.shape import ModelShape, read_shape
+from specmoe.hwprofiles.shape import ModelShape
+from specmoe.hwprofiles.shape_file import read_shape
 
 SUFFIX = ".toml"
 BESIDE = "+"  # between a device and its host

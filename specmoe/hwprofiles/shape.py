@@ -1,17 +1,14 @@
 """Formats of weights, and the shape of a model: layers, experts, sizes, and the bytes that follow from them.
 
-Shapes are TOML files (hwprofiles/shapes); `read_shape` checks one, field by field.
+Shapes are TOML files (hwprofiles/shapes), which `shape_file` reads and writes.
 """
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from specmoe.errors import InputError, hint
-from specmoe.files import read_toml
+from specmoe.errors import InputError
 from specmoe.hwprofiles.kv_cache import Cache, KvFormat, bytes_of_numbers
-from specmoe.toml import Place, read_record, require_names
 
 ComputeFormat = Literal["fp32", "fp16", "bf16"]
 KernelFormat = Literal["fp32", "fp16", "bf16", "int8", "int4"]
@@ -105,6 +102,7 @@ class Attention:
     """Sizes of one attention.
 
     `latent` > 0 is the rank of multi-head latent attention (DeepSeek-V2); queries then have `rope` more dimensions.
+    `query_latent` > 0 is the rank through which queries are projected (DeepSeek-V3).
     """
 
     heads: int
@@ -112,13 +110,15 @@ class Attention:
     head_dim: int
     latent: int = 0
     rope: int = 0
+    query_latent: int = 0
 
     def parameters(self, d_model: int) -> int:
         """Weights of the query, key, value and output projections."""
         inner = self.heads * self.head_dim
         if not self.latent:
             return 2 * d_model * (inner + self.kv_heads * self.head_dim)
-        query = d_model * self.heads * (self.head_dim + self.rope)
+        queries, rank = self.heads * (self.head_dim + self.rope), self.query_latent
+        query = rank * (d_model + queries) if rank else d_model * queries
         return query + d_model * (self.latent + self.rope) + 2 * self.latent * inner + inner * d_model
 
     @property
@@ -164,8 +164,24 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class InFile:
+    """Bytes of one routed expert of each MoE layer in a file whose layers are quantised differently."""
+
+    source: str
+    expert_bytes: tuple[int, ...]
+
+    @property
+    def mean_bytes(self) -> int:
+        """Bytes of one routed expert, the mean of all layers, rounded up."""
+        return -(-sum(self.expert_bytes) // len(self.expert_bytes))
+
+
+@dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model; `format` is the default format of its experts."""
+    """Sizes of a model; `format` is the default format of its experts.
+
+    With `in_file`, an expert in that format has the file's bytes: the mean of the layers.
+    """
 
     name: str
     source: str
@@ -178,6 +194,7 @@ class ModelShape:
     decoder: Stack
     encoder: Stack | None = None
     cache: Cache | None = None  # where not every layer keeps every position
+    in_file: InFile | None = None
 
     def stack(self, phase: Phase) -> Stack:
         """Stack that a phase runs through."""
@@ -263,58 +280,6 @@ class ModelShape:
 
     def expert_bytes(self, held: Format | None = None) -> int:
         """Bytes of one routed expert in format `held` (default: the model's own)."""
+        if self.in_file and held in (None, self.format):
+            return self.in_file.mean_bytes
         return bytes_of(self.expert_parameters, held or self.format)
-
-
-_OWN = ("name", "source", "format", "d_model", "vocab", "tied")
-
-_PARTS = {"attention": Attention, "experts": Experts, "decoder": Stack}
-
-
-def read_shape(path: Path) -> ModelShape:
-    """Read a model shape; raises InputError with file, field and expected value."""
-    place, table = Place(str(path)), read_toml(path)
-    require_names(place, table, (*_OWN, *_PARTS), ("encoder", "cache"))
-    parts: dict[str, Any] = {name: read_record(cls, place / name, table[name]) for name, cls in _PARTS.items()}
-    parts["encoder"] = read_record(Stack, place / "encoder", table["encoder"]) if "encoder" in table else None
-    parts["cache"] = read_record(Cache, place / "cache", table["cache"]) if "cache" in table else None
-    shape = read_record(ModelShape, place, {name: table[name] for name in _OWN}, parts)
-    _check(place, shape)
-    return shape
-
-
-def _check(place: Place, shape: ModelShape) -> None:
-    """Raise InputError for sizes that contradict each other."""
-    if shape.format not in FORMATS:
-        raise (place / "format").wrong(f"{shape.format!r}: {hint(shape.format, FORMATS)}")
-    if not 1 <= shape.experts.top_k <= shape.experts.number:
-        raise (place / "experts.top_k").wrong(f"{shape.experts.top_k}: 1 .. {shape.experts.number} expected")
-    sizes = {
-        "d_model": shape.d_model,
-        "vocab": shape.vocab,
-        "experts.d_ff": shape.experts.d_ff,
-        "attention.heads": shape.attention.heads,
-        "attention.kv_heads": shape.attention.kv_heads,
-        "attention.head_dim": shape.attention.head_dim,
-    }
-    for name, size in sizes.items():
-        if not size:
-            raise (place / name).wrong("0: more than 0 expected")
-    if shape.cache is not None and not 1 <= shape.cache.full_every <= shape.decoder.layers:
-        raise (place / "cache.full_every").wrong(f"{shape.cache.full_every}: 1 .. {shape.decoder.layers} expected")
-    for name, stack in (("decoder", shape.decoder), ("encoder", shape.encoder)):
-        if stack is not None:
-            _check_stack(place / name, stack)
-
-
-def _check_stack(place: Place, stack: Stack) -> None:
-    if not stack.moe_every:
-        raise (place / "moe_every").wrong("0: 1 or more expected")
-    if stack.first_moe >= stack.layers:
-        raise (place / "first_moe").wrong(f"{stack.first_moe}: a layer, 0 .. {stack.layers - 1}, expected")
-    if (stack.layers - 1 - stack.first_moe) % stack.moe_every:
-        raise (place / "moe_every").wrong(
-            f"{stack.moe_every}: a spacing whose last MoE layer is the last layer expected"
-        )
-    if (stack.first_moe or stack.moe_every > 1) and not stack.dense_d_ff:
-        raise (place / "dense_d_ff").wrong("0: the width of the dense layers expected")

@@ -11,7 +11,7 @@ from hw_tables import points, profile_table, put, quantity, write
 from typer.testing import CliRunner
 
 from specmoe.cli import app
-from specmoe.hwprofiles import load_profile, profile_names, shape_names
+from specmoe.hwprofiles import load_profile, profile_names
 
 WIDE = {"COLUMNS": "200"}
 
@@ -157,23 +157,6 @@ def test_fit() -> None:
     assert run("fit", "rtx4090").startswith("rtx4090: no number was fitted on points in its file")
 
 
-def test_shapes() -> None:
-    rows = run("shapes", "--json")
-    assert tuple(row["name"] for row in rows) == shape_names()
-    (row,) = [row for row in rows if row["name"] == "switch-base-64"]
-    assert (row["moe_layers"], row["experts"], row["expert_mib"]) == ("6 + 6", 64, 18.0)
-    assert "mixtral-8x7b" in run("shapes")
-
-
-def test_one_shape() -> None:
-    (told,) = run("shapes", "switch-base-64", "--json")
-    assert told["expert_bytes"]["fp32"] == 18_874_368
-    assert told["expert_parameters"] == 4_718_592
-    assert told["decoder"] == {"layers": 12, "first_moe": 1, "moe_every": 2, "dense_d_ff": 3072}
-    assert "config.json" in told["source"]
-    assert "18874368" in run("shapes", "switch-base-64")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -181,8 +164,6 @@ def test_one_shape() -> None:
         (("diff", "rtx3090", "abc"), "error: abc: no such profile"),
         (("fit", "{dir}/absent.toml"), "absent.toml: not a TOML file (No such file or directory)"),
         (("show", "{dir}/bad.toml"), "bad.toml: nvme.latency.unit: missing"),
-        (("shapes", "mixtral"), "error: mixtral: no such model shape"),
-        (("shapes", "{dir}/bad.toml"), "bad.toml: title: unknown field"),
     ],
 )
 @pytest.mark.parametrize("json_flag", [(), ("--json",)])
