@@ -211,7 +211,7 @@ def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "absent.csv", "long")
     path = write_jsonl(tmp_path / "t.jsonl", ROWS)
     assert "--num-experts expected" in refused(path, "long", Options())
-    with pytest.raises(InputError, match="one of gptoss, long, policylang, vllm"):
+    with pytest.raises(InputError, match="one of gptoss, llama, long, megatron, policylang, vllm"):
         import_trace(path, "hf", tmp_path / "out.parquet", SIXTEEN)
 
 

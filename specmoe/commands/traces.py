@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = console.group("List, check, cut, convert and make traces of routing (which experts a model uses for each token).")
 
-IMPORTS = ("gptoss", "vllm", "long", "policylang")
+IMPORTS = ("gptoss", "vllm", "megatron", "llama", "long", "policylang")
 MOST_TOKENS = 1000  # that are printed
 
 Out = Annotated[Path, typer.Option(help="The trace file to write.")]
@@ -138,16 +138,20 @@ def export(
 
 
 @app.command(
-    "import", examples=("specmoe traces import routing.npy --format vllm --num-experts 64 --out mine.parquet",)
+    "import",
+    examples=(
+        "specmoe traces import routing.npy --format vllm --model qwen3-30b-a3b --prompt-tokens 512 --out mine.parquet",
+        "specmoe traces import router_trace_rank0.jsonl --format megatron --num-experts 64 --out mine.parquet",
+    ),
 )
 def import_(
-    file: Annotated[Path, typer.Argument(help="File in another format.")],
+    files: Annotated[list[Path], typer.Argument(help="Files in another format, of one model.")],
     out: Out,
     format_name: Annotated[
         str,
         typer.Option(
             "--format",
-            help="Format of the file: gptoss, vllm, long or policylang.",
+            help="Format of the files: gptoss, vllm, megatron, llama (llama-moe-trace), long or policylang.",
             autocompletion=options.completing(lambda: IMPORTS),
         ),
     ],
@@ -156,18 +160,36 @@ def import_(
         Literal["pretrained", "trained-here", "random", "synthetic"],
         typer.Option(help="Origin of the model's weights."),
     ] = "pretrained",
-    model: Annotated[str | None, typer.Option(help="Name of the model. Default: as the file says.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the model; a shipped shape's name gives the number of experts. Default: the file's."
+        ),
+    ] = None,
     num_experts: Annotated[
-        int | None, typer.Option(help="Number of experts per layer. Default: as the file says.")
+        int | None, typer.Option(help="Number of experts per layer. Default: the model's, or as the file says.")
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(help="Number of experts used per token. Default: all that the file names.")
     ] = None,
+    prompt_tokens: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokens of the prompt (vllm), one number for all requests or one for each, e.g. 512,96. They are "
+            "encode, later ones decode. Default: all tokens are of --phase."
+        ),
+    ] = None,
 ) -> None:
-    """Convert a file in another format into a trace."""
+    """Convert files in another format into a trace."""
+    from specmoe.hwprofiles.catalogue import load_shape, shape_of_model
     from specmoe.traces.importers import Options, import_trace
+    from specmoe.units import whole
 
-    import_trace(file, format_name, out, Options(phase, kind, model, num_experts, top_k))
+    shipped = None if model is None else shape_of_model(model)
+    if num_experts is None and shipped:
+        num_experts = load_shape(shipped).experts.number
+    prompts = tuple(whole(f"--prompt-tokens {prompt_tokens}", each) for each in _numbers(prompt_tokens or ""))
+    import_trace(files, format_name, out, Options(phase, kind, model, num_experts, top_k, prompts))
     _show_written(out)
 
 
@@ -230,7 +252,7 @@ def _show_written(out: Path) -> None:
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in text.split(",") if text)
     except ValueError:
         raise InputError(f"{text!r}: numbers separated by commas expected, such as 0.8,0.1,0.1") from None
 

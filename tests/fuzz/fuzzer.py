@@ -291,6 +291,8 @@ class World:
         )
         np.save(self.directory / "vllm.npy", np.arange(24).reshape(6, 2, 2) % 8)
         np.savez(self.directory / "vllm.npz", a=np.ones((2, 2, 2), int), b=np.zeros((3, 2, 2), int))
+        for name, recording in {"megatron.jsonl": "router_trace_rank0.jsonl", "llama.txt": "moe-trace.txt"}.items():
+            shutil.copy(Path(__file__).parents[1] / "recordings" / recording, self.directory / name)
 
 
 def command(arguments: list[str]) -> int:
@@ -330,6 +332,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "gptoss.parquet": _import("gptoss"),
     "vllm.npy": _import("vllm"),
     "vllm.npz": _import("vllm"),
+    "megatron.jsonl": _import("megatron"),
+    "llama.txt": _import("llama"),
 }
 
 

@@ -27,6 +27,7 @@ class Options:
     model: str | None = None
     num_experts: int | None = None
     top_k: int | None = None
+    prompt_tokens: tuple[int, ...] = ()  # length of each request's prompt, or one for all
 
     def experts_of(self, path: Path, known: int | None = None) -> int:
         """Number of experts: the caller's, else the file's (`known`); raises InputError if both are missing."""
@@ -55,6 +56,7 @@ class Imported(NamedTuple):
     sources: tuple[str, ...] = ("unknown",)
     model: str | None = None
     notes: tuple[str, ...] = ()
+    dropless: bool = True  # no expert is -1
 
     def block(self) -> Block:
         """All rows as a block, with the schema's fillers for unknown columns.

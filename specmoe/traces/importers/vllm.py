@@ -1,9 +1,14 @@
 """Importer of routed experts that vLLM returns (`enable_return_routed_experts`): integers [tokens, layers, k].
 
-A .npy file is one sequence; each array of a .npz file is one sequence, in the file's order. Positions start at 0 in
-each array. There are no probabilities and no tokens. Source: docs.vllm.ai, "Routed Experts Return".
+A .npy file is one request; so is each array of a .npz file, in the file's order. An array has a row for each token that
+was run: those of the prompt, and all that were generated but the last. `options.prompt_tokens` is the length of the
+prompt, one number for all requests or one for each; with it, rows before it are `encode` and the others `decode`. vLLM
+0.21 returned both apart: the arrays `prompt_routed_experts` and `routed_experts` of a .npz file, each with the same
+suffix or none, are the prompt and the rest of one request. There are no probabilities and no tokens.
+Sources: docs.vllm.ai, "Routed Experts Return" (latest) and "Routed Experts Replay" (0.21).
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import parsing
+from specmoe.files import MIB, parsing
 from specmoe.traces.importers.common import Imported, Options
+
+PROMPT, REST = "prompt_routed_experts", "routed_experts"
+LARGEST = 2048 * MIB  # of arrays that were compressed
 
 
 def read(path: Path, options: Options) -> Imported:
@@ -30,20 +38,64 @@ def read(path: Path, options: Options) -> Imported:
             raise InputError(
                 f"{path}: {name} is {actual}: [tokens, {expected[0]}, {expected[1]}] expected, as in {first}"
             )
-    lengths = [len(array) for array in arrays.values()]
+    requests, prompts = _requests(path, arrays, options.prompt_tokens)
+    return _of_phase(path, requests, prompts, options)
+
+
+def _of_phase(path: Path, requests: list[NDArray[Any]], prompts: list[int] | None, options: Options) -> Imported:
+    starts, ends = [0] * len(requests), [len(array) for array in requests]
+    if prompts is not None:
+        starts, ends = (starts, prompts) if options.phase == "encode" else (prompts, ends)
+    lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+    if not any(lengths):
+        raise InputError(f"{path}: no token of phase {options.phase}: choose the other with --phase")
     return Imported(
         num_experts=options.experts_of(path),
-        sequence=np.repeat(np.arange(len(arrays)), lengths),
-        position=np.concatenate([np.arange(length) for length in lengths]),
-        experts=np.concatenate(list(arrays.values())),
+        sequence=np.repeat(np.arange(len(requests)), lengths),
+        position=np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)]),
+        experts=np.concatenate([array[a:b] for array, a, b in zip(requests, starts, ends, strict=True)]),
         corpus=path.name,
     )
 
 
+def _requests(
+    path: Path, arrays: dict[str, NDArray[Any]], given: tuple[int, ...]
+) -> tuple[list[NDArray[Any]], list[int] | None]:
+    """Tokens of each request, and the length of each prompt if it is known."""
+    apart = {name: arrays[REST + name.removeprefix(PROMPT)] for name in arrays if _is_apart(name, arrays)}
+    if apart and not given and 2 * len(apart) == len(arrays):
+        whole = [np.concatenate([arrays[name], rest]) for name, rest in apart.items()]
+        return whole, [len(arrays[name]) for name in apart]
+    requests = list(arrays.values())
+    if not given:
+        return requests, None
+    if len(given) not in (1, len(requests)):
+        raise InputError(
+            f"{path}: {len(requests)} requests: as many --prompt-tokens expected, or one, not {len(given)}"
+        )
+    prompts = [given[0]] * len(requests) if len(given) == 1 else list(given)
+    for prompt, (name, array) in zip(prompts, arrays.items(), strict=True):
+        if not 0 <= prompt <= len(array):
+            raise InputError(
+                f"{path}: {name} has {len(array)} tokens: --prompt-tokens up to that expected, not {prompt}"
+            )
+    return requests, prompts
+
+
+def _is_apart(name: str, arrays: dict[str, NDArray[Any]]) -> bool:
+    return name.startswith(PROMPT) and REST + name.removeprefix(PROMPT) in arrays
+
+
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     with parsing(path, "a whole .npy or .npz file of plain integers"):
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        if not zipfile.is_zipfile(path):
+            return {"array": np.load(path, allow_pickle=False, mmap_mode="r")}
+        with zipfile.ZipFile(path) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes when unpacked: at most {LARGEST // MIB} MiB expected")
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
     if not arrays:
         raise InputError(f"{path}: holds no array: one array per sequence expected")
     return arrays
