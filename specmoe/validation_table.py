@@ -25,7 +25,7 @@ from specmoe.hwprofiles.shape import Format, Phase
 
 CELLS, STEPS = ".cells.parquet", ".steps.parquet"
 PARTS = ("compute", "stall", "host")
-INTEGERS = ("batch", "steps", "slots", "repeats")
+INTEGERS = ("batch", "steps", "slots", "repeats", "threads")
 TEXTS = ("shape", "phase", "format", "home_format", "policy", "role", "style")
 A_VALIDATION, JUDGED_CELLS = "a validation of specmoe", "judged cells of specmoe"
 
@@ -46,13 +46,15 @@ class CellKey:
     slots: int
     role: Role  # constants may be fitted on cells of role `fit`; the others are held out
     style: str = ""  # of the experts' kernels; empty: expanded where compressed, one launch each
+    threads: int | None = None  # of the CPU, where a grid says so
 
     @property
     def group(self) -> str:
         """`switch-base-128/decode/fp16/b1`; a home format that differs from the slots' comes first: int8>fp16."""
         stored = self.format if self.home_format is None else f"{self.home_format}>{self.format}"
         style = f"/{self.style}" if self.style else ""
-        return f"{self.shape}/{self.phase}/{stored}{style}/b{self.batch}"
+        threads = f"/t{self.threads}" if self.threads else ""
+        return f"{self.shape}/{self.phase}/{stored}{style}/b{self.batch}{threads}"
 
     @property
     def name(self) -> str:
@@ -263,8 +265,8 @@ def _verdict(fields: Mapping[str, Any]) -> Verdict:
 def write_cells(path: Path, cells: Sequence[CellFidelity]) -> None:
     """Write a row for each cell, all of them or none."""
     rows = [_row(cell) for cell in cells]
-    if not any(row["style"] for row in rows):  # as in files from before there were styles
-        rows = [{name: value for name, value in row.items() if name != "style"} for row in rows]
+    unused = [name for name in ("style", "threads") if not any(row[name] for row in rows)]  # as in earlier files
+    rows = [{name: value for name, value in row.items() if name not in unused} for row in rows]
     columns = {name: pa.array([row[name] for row in rows], _type(name)) for name in (rows[0] if rows else ())}
     with replacing(path) as fresh:
         pq.write_table(pa.table(columns), fresh, compression="zstd")
@@ -278,8 +280,8 @@ def read_cells(path: Path) -> tuple[CellFidelity, ...]:
 
 
 def key_of(row: Mapping[str, Any]) -> CellKey:
-    """The cell of a row, which may have more fields; raises KeyError if one is missing, unless it is the style."""
-    row = {"style": ""} | dict(row)
+    """The cell of a row, which may have more fields; raises KeyError if one is missing, unless later files added it."""
+    row = {"style": "", "threads": None} | dict(row)
     return CellKey(**{field.name: row[field.name] for field in dataclasses.fields(CellKey)})
 
 

@@ -2,7 +2,8 @@
 
 Host work is constant: every copy waits for an event (of the last reader of its slot, or one long past), every expert
 too (of its load, or one long past), and each records one. The wait of a copy, set up in `_prepare_loads`, alone
-enforces the rule of slot reuse. `CheckedCudaDevice` also sums the bits of every expert's output.
+enforces the rule of slot reuse. Experts on the CPU are computed by a `CpuLane`; their small copies go over the compute
+stream. `CheckedCudaDevice` also sums the bits of every expert's output, and keeps the sum of each layer.
 """
 
 import time
@@ -20,7 +21,9 @@ from specmoe.hwprofiles.measure.cuda import captured
 from specmoe.hwprofiles.measure.layers import ExpertKernel, PackedKernel, Run, Stand, expand
 from specmoe.hwprofiles.shape import PACKED, Format, ModelShape, Phase, compute_format, is_expandable
 from specmoe.hwprofiles.style import Style
+from specmoe.sim.decide.table import CPU, GPU, uses_on_cpu
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
+from specmoe.validate.on_cpu import CpuLane
 from specmoe.validate.slots import Arena, Pool, enough_vram
 
 if TYPE_CHECKING:
@@ -51,6 +54,19 @@ class Launch(NamedTuple):
     end: Event
 
 
+class Join(NamedTuple):
+    """An event's experts on the CPU: hidden state on the device and on the host, the result likewise, and their sum."""
+
+    hidden: Tensor
+    at_host: Tensor
+    result: Tensor
+    sent: Tensor
+    total: Tensor
+    fetched: Event
+    copied: Event
+    added: Event
+
+
 class Model(NamedTuple):
     """A model in one phase, with the formats of its experts in slots and at home."""
 
@@ -72,10 +88,10 @@ class Model(NamedTuple):
 
 
 class CudaDevice:
-    """`Device` on the current CUDA device, with `slots` slots."""
+    """`Device` on the current CUDA device, with `slots` slots; `threads` of the CPU compute experts."""
 
-    def __init__(self, model: Model, slots: int, pool: Pool) -> None:
-        self.model, self.pool = model, pool
+    def __init__(self, model: Model, slots: int, pool: Pool, threads: int = 1) -> None:
+        self.model, self.pool, self.threads = model, pool, threads
         self.device = torch.device("cuda", torch.cuda.current_device())
         self.compute, self.copy = _stream(self.device), _stream(self.device)
         size = model.shape.expert_bytes(model.format)
@@ -92,6 +108,7 @@ class CudaDevice:
         self._pool_of_graphs = torch.cuda.graph_pool_handle()
         self._events: list[Event] = []
         self._past = self._event()
+        self._lane: CpuLane | None = None
         self.fill()
 
     def _kernel(self) -> ExpertKernel | PackedKernel:
@@ -131,14 +148,16 @@ class CudaDevice:
         self.work = work
         self._taken = 0
         loads, uses, steps = len(work.table.loads.key), len(work.table.uses.key), work.table.num_steps
+        on_gpu = np.flatnonzero(work.table.uses.where == GPU).tolist()
         ends = [self._next() for _ in range(uses)]
         self._loads = self._prepare_loads(work, ends)
-        self.in_groups = self.model.reads_slots or not all(work.program.opens)
+        self.in_groups = self.model.reads_slots or not all(work.program.opens[use] for use in on_gpu)
         with enough_vram():
             self._uses = self._prepare_groups(work, ends) if self.in_groups else self._prepare_uses(work, ends)
+            self._joins = self._prepare_joins(work)
             self._dense = [self._launch(self._before(dense), self._next()) for dense in work.dense]
             self._heads = [self._launch(self._head(tokens), self._next()) for tokens in work.heads]
-        assert (len(self._loads), len(self._uses), len(self._heads)) == (loads, uses, steps)
+        assert (len(self._loads), len(self._uses), len(self._heads)) == (loads, len(on_gpu), steps)
         torch.cuda.synchronize(self.device)
 
     def _prepare_loads(self, work: Work, ends: list[Event]) -> list[Copy]:
@@ -156,16 +175,39 @@ class CudaDevice:
             for slot, key, reader in rows
         ]
 
-    def _prepare_uses(self, work: Work, ends: list[Event]) -> list[Launch]:
-        """Prepare the experts; each waits for its load."""
-        rows = zip(work.table.uses.slot.tolist(), work.tokens, work.expands, work.table.uses.load.tolist(), strict=True)
-        return [
-            self._launch(self.expert(slot, tokens, expands), end, None if load < 0 else self._loads[load].end)
-            for (slot, tokens, expands, load), end in zip(rows, ends, strict=True)
-        ]
+    def _prepare_uses(self, work: Work, ends: list[Event]) -> dict[int, Launch]:
+        """Prepare the experts by use; each waits for its load."""
+        uses = work.table.uses
+        rows = zip(uses.slot.tolist(), work.tokens, work.expands, uses.load.tolist(), uses.where.tolist(), strict=True)
+        return {
+            use: self._launch(
+                self.expert(slot, tokens, expands), ends[use], self._loads[load].end if load >= 0 else None
+            )
+            for use, (slot, tokens, expands, load, where) in enumerate(rows)
+            if where == GPU
+        }
 
-    def _prepare_groups(self, work: Work, ends: list[Event]) -> list[Launch]:
-        """Prepare the groups, [uses]: the launch of each use's group, which waits for the last of its loads."""
+    def _prepare_joins(self, work: Work) -> dict[int, Join]:
+        """Prepare the CPU's experts by event."""
+        events = uses_on_cpu(work.table)
+        if not events:
+            return {}
+        most, d_model = max(work.heads), self.model.shape.d_model
+        if self._lane is None or len(self._lane.hidden) < most:
+            self._lane = CpuLane(self.model.shape, self.pool, self.threads, most, pinned=True)
+            self._sent = torch.zeros((most, d_model), dtype=self._lane.result.dtype, device=self.device)
+            self._total = torch.zeros((most, d_model), device=self.device)
+        self._lane.prepare(work.table)
+        return {event: self._join_of(work.heads[event // work.table.num_layers], most) for event in events}
+
+    def _join_of(self, tokens: int, most: int) -> Join:
+        assert isinstance(self.kernel, ExpertKernel) and self._lane
+        parts = (self.kernel.input(most), self._lane.hidden, self._lane.result, self._sent, self._total)
+        hidden, at_host, result, sent, total = (part[:tokens] for part in parts)
+        return Join(hidden, at_host, result, sent, total, self._next(), self._next(), self._next())
+
+    def _prepare_groups(self, work: Work, ends: list[Event]) -> dict[int, Launch]:
+        """Prepare the groups by use: the launch of each use's group, which waits for the last of its loads."""
         members = members_of(work)
         slots, loads = work.table.uses.slot.tolist(), work.table.uses.load.tolist()
         launches = [[(slots[use], work.tokens[use]) for use in group] for group in members]
@@ -178,7 +220,7 @@ class CudaDevice:
             wait = None if last < 0 else self._loads[last].end
             prepared = self._launch(self._group(launch), ends[group[-1]], wait)
             found |= dict.fromkeys(group, prepared)
-        return [found[use] for use in range(len(found))]
+        return found
 
     def _group(self, launch: Sequence[tuple[int, int]], padded: int = 0) -> CUDAGraph:
         """Graph of a launch of (slot, tokens), computed for `padded` tokens (default: as many as the most need)."""
@@ -258,6 +300,27 @@ class CudaDevice:
         """Wait until the router's result of an event is in host memory."""
         self._dense[event].end.synchronize()
 
+    def fetch(self, event: int) -> None:
+        """Issue the copy of an event's hidden state into host memory."""
+        join = self._joins[event]
+        join.at_host.copy_(join.hidden, non_blocking=True)
+        join.fetched.record(self.compute)
+
+    def hand_over(self, event: int) -> None:
+        """Have the CPU compute its experts of an event, as soon as the hidden state is there."""
+        assert self._lane
+        self._lane.hand_over(event, self._joins[event].fetched.synchronize)
+
+    def join(self, event: int) -> None:
+        """Wait for the CPU's experts, and issue the copy of their result and its addition."""
+        assert self._lane
+        _, _, result, sent, total, _, copied, added = self._joins[event]
+        self._lane.join()
+        sent.copy_(result, non_blocking=True)
+        copied.record(self.compute)
+        total.add_(sent)
+        added.record(self.compute)
+
     def think(self, ns: int) -> None:
         """Keep the host thread busy for `ns`."""
         until = time.perf_counter_ns() + ns
@@ -299,8 +362,26 @@ class CudaDevice:
         """End the run and return the times on the device."""
         torch.cuda.synchronize(self.device)
         torch.cuda.set_stream(torch.cuda.default_stream(self.device))
-        dense, uses, loads, heads = (self._times(row) for row in (self._dense, self._uses, self._loads, self._heads))
-        return DeviceTimes(*dense, *uses, *loads, *heads)
+        dense, loads, heads = (self._times(row) for row in (self._dense, self._loads, self._heads))
+        uses, joins = self._times_of_uses(), self._times_of_joins()
+        return DeviceTimes(*dense, *uses, *loads, *heads, *joins)
+
+    def _times_of_uses(self) -> tuple[Times, Times]:
+        """Starts and ends of all uses, on the device or on the CPU."""
+        start, end = (np.full(len(self.work.tokens), -1, np.int64) for _ in range(2))
+        if self._lane and self._joins:
+            start, end = np.array(self._lane.start, np.int64), np.array(self._lane.end, np.int64)
+        rows = list(self._uses)
+        start[rows], end[rows] = self._times(list(self._uses.values()))
+        return start, end
+
+    def _times_of_joins(self) -> tuple[Times, Times]:
+        """Times at which the CPU's result is on the device and has been added, [events]."""
+        copied, added = (np.full(len(self._dense), -1, np.int64) for _ in range(2))
+        rows = list(self._joins)
+        copied[rows] = self._ns([join.copied for join in self._joins.values()])
+        added[rows] = self._ns([join.added for join in self._joins.values()])
+        return copied, added
 
     def _times(self, calls: list[Launch] | list[Copy]) -> tuple[Times, Times]:
         ends = self._ns([call.end for call in calls])
@@ -315,7 +396,8 @@ class CudaDevice:
 def members_of(work: Work) -> list[list[int]]:
     """The uses of each launch, in order."""
     groups: list[list[int]] = []
-    for use in work.program.uses:
+    where = work.table.uses.where
+    for use in (use for use in work.program.uses if where[use] == GPU):
         if work.program.opens[use]:
             groups.append([])
         groups[-1].append(use)
@@ -337,18 +419,33 @@ class CheckedCudaDevice(CudaDevice):
         """Prepare a run, and put experts that are resident from the start into their slots."""
         super().prepare(work)
         uses = work.table.uses
-        resident = uses.load < 0
+        resident = (uses.load < 0) & (uses.where == GPU)
         for slot, key in sorted(set(zip(uses.slot[resident].tolist(), uses.key[resident].tolist(), strict=True))):
             self.settle(slot, key)
         self._members = {group[-1]: group for group in members_of(work)}
         self._sums = torch.zeros(len(work.tokens), dtype=torch.int64, device=self.device)
+        self._of_layers: dict[int, Tensor] = {}
         torch.cuda.synchronize(self.device)
+
+    def hand_over(self, event: int) -> None:
+        """Have the CPU compute, and begin the sum of the layer."""
+        super().hand_over(event)
+        self._joins[event].total.zero_()
+
+    def join(self, event: int) -> None:
+        """Join the CPU's result, and keep the sum of the layer."""
+        super().join(event)
+        self._of_layers[event] = self._joins[event].total.clone()
 
     def launch(self, use: int) -> None:
         """Launch a group of experts and the sums of their outputs."""
         super().launch(use)
         if not self.in_groups:
-            torch.sum(self._bits(self.kernel.output(self.work.tokens[use])), 0, dtype=torch.int64, out=self._sums[use])
+            output = self.kernel.output(self.work.tokens[use])
+            torch.sum(self._bits(output), 0, dtype=torch.int64, out=self._sums[use])
+            join = self._joins.get(int(self.work.table.uses.event[use]))
+            if join:
+                self._add(join.total, output, use)
             return
         begin = 0
         for member in self._members[use]:
@@ -362,30 +459,51 @@ class CheckedCudaDevice(CudaDevice):
         return self._sums.cpu().numpy()
 
     def truth(self) -> NDArray[np.int64]:
-        """Correct checksums, [uses], computed in the extra slot, which no load uses."""
+        """Correct checksums, [uses], computed in the extra slot, which no load uses; 0 of uses on the CPU."""
         checksums: dict[tuple[int, int, int], int] = {}
         most = {use: max(self.work.tokens[m] for m in group) for group in self._members.values() for use in group}
-        padded = [most[use] for use in range(len(self.work.tokens))]
-        alone = list(zip(self.work.table.uses.key.tolist(), self.work.tokens, padded, strict=True))
-        for key, tokens, size in sorted(set(alone)):
-            checksums[key, tokens, size] = self._alone(key, tokens, size)
-        return np.array([checksums[each] for each in alone], np.int64)
+        keys, right = self.work.table.uses.key.tolist(), np.zeros(len(self.work.tokens), np.int64)
+        for use, size in most.items():
+            alone = (keys[use], self.work.tokens[use], size)
+            if alone not in checksums:
+                checksums[alone] = int(self._bits(self._alone(*alone)).sum(dtype=torch.int64))
+            right[use] = checksums[alone]
+        return right
 
-    def _alone(self, key: int, tokens: int, most: int) -> int:
-        """Checksum of an expert alone, computed by the kernel of a group of which one has `most` tokens."""
+    def errors(self) -> NDArray[np.float64]:
+        """Distance of each layer's sum from that of the same experts all computed on the device, as a share, [events].
+
+        0 where the CPU computes none.
+        """
+        uses, found = self.work.table.uses, np.zeros(len(self._dense))
+        for event, total in self._of_layers.items():
+            right = torch.zeros_like(total)
+            for use in np.flatnonzero(uses.event == event).tolist():
+                tokens = int(uses.tokens[use]) if uses.where[use] == CPU else self.work.tokens[use]
+                self._add(right, self._alone(int(uses.key[use]), tokens, tokens), use)
+            found[event] = float((total - right).norm() / right.norm())
+        return found
+
+    def _add(self, total: Tensor, output: Tensor, use: int) -> None:
+        """Add the rows of a use's tokens."""
+        rows = int(self.work.table.uses.tokens[use])
+        total[:rows].add_(output[:rows])
+
+    def _alone(self, key: int, tokens: int, most: int) -> Tensor:
+        """Output of an expert alone, computed by the kernel of a group of which one has `most` tokens."""
         self.settle(TRUTH_SLOT, key)
         torch.cuda.synchronize(self.device)
         with torch.cuda.stream(self.compute):
             if not self.in_groups:
                 self.expert(TRUTH_SLOT, tokens, False).replay()
-                return int(self._bits(self.kernel.output(tokens)).sum(dtype=torch.int64))
+                return self.kernel.output(tokens)
             from specmoe.hwprofiles.measure.fused import MOST_TOKENS, padded_tokens
 
             launch = [(len(self.slots), tokens)]
             graph = self._group(launch, padded_tokens(min(most, MOST_TOKENS)))
             self.groups.prepare([launch])
             graph.replay()
-            return int(self._bits(self.groups.out[:tokens]).sum(dtype=torch.int64))
+            return self.groups.out[:tokens]
 
     def _bits(self, output: Tensor) -> Tensor:
         return output.view(BITS[output.itemsize]).view(-1)

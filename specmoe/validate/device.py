@@ -35,7 +35,10 @@ class Work(NamedTuple):
 
 
 class DeviceTimes(NamedTuple):
-    """Times on the device, ns on the clock of `Device.now`; starts are -1 unless the run is traced."""
+    """Times on the device, ns on the clock of `Device.now`; starts are -1 unless the run is traced.
+
+    Those of uses on the CPU are the CPU's, always with starts.
+    """
 
     dense_start: Times  # [events]
     dense_end: Times  # [events], the router's result is known on the device
@@ -45,13 +48,15 @@ class DeviceTimes(NamedTuple):
     landed: Times  # [loads]
     head_start: Times  # [steps]
     head_end: Times  # [steps]
+    copied: Times  # [events], the CPU's result is on the device; -1 where it computes none
+    added: Times  # [events], and has been added
 
 
 class Device(Protocol):
-    """A host thread's view of a device with two streams, one that computes and one that copies.
+    """A host thread's view of the CPU's threads, and of a device with a stream that computes and one that copies.
 
-    Only `wait_for_router`, `end_step` and `think` block. The device enforces the rule of slot reuse: a copy into a slot
-    begins after the last kernel that reads the slot's former expert has ended.
+    Only `wait_for_router`, `join`, `end_step` and `think` block. The device enforces the rule of slot reuse: a copy
+    into a slot begins after the last kernel that reads the slot's former expert has ended.
     """
 
     def prepare(self, work: Work) -> None:
@@ -68,6 +73,15 @@ class Device(Protocol):
 
     def wait_for_router(self, event: int) -> None:
         """Wait until the router's result of an event is in host memory."""
+
+    def fetch(self, event: int) -> None:
+        """Issue the copy of an event's hidden state into host memory, for the CPU."""
+
+    def hand_over(self, event: int) -> None:
+        """Have the CPU compute its experts of an event, as soon as the hidden state is there."""
+
+    def join(self, event: int) -> None:
+        """Wait for the CPU's experts, and issue the copy of their result and its addition."""
 
     def think(self, ns: int) -> None:
         """Keep the host thread busy for `ns`, in place of a prediction."""

@@ -8,9 +8,10 @@ A grid is a TOML file; some come with the package.
     format = "fp16"                 # of the slots
     style = "fused/grouped"         # optional: of the experts' kernels, else expand/separate, and separate in 16 bits
     home_format = "int8"            # optional: format of experts on the link, if not that of the slots
+    threads = 8                     # optional: of the CPU, where policies have it compute experts; else all
     batch = 1
     steps = 150
-    cells.lookahead = [77, 154]     # numbers of slots for each policy
+    cells.lookahead = [77, 154]     # numbers of slots for each policy; one with a number in quotes: "n-cpu-moe:3"
     fit.lookahead = [154]           # optional: cells to which constants may be fitted
 
 All cells of a group without `fit` are held out.
@@ -28,12 +29,13 @@ from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, PACKED, Format, Phase, can_fill, is_compressed
 from specmoe.hwprofiles.style import Style, require_expandable, style_of
 from specmoe.sim.config import AT_HOME, RunConfig
+from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.toml import Place, require_names
 from specmoe.validation_table import CellKey, Role
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")
-_OPTIONAL = ("home_format", "fit", "style")
+_OPTIONAL = ("home_format", "fit", "style", "threads")
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,28 @@ class Cell:
         formats = (config.format, config.home.format)
         style = "" if config.style in (None, replayed_style(config.format)) else str(config.style)
         return CellKey(
-            config.shape, self.phase, *formats, config.batch, config.steps, self.policy, self.slots, self.role, style
+            config.shape,
+            self.phase,
+            *formats,
+            config.batch,
+            config.steps,
+            self.policy,
+            self.slots,
+            self.role,
+            style,
+            config.threads,
         )
 
 
 def group_of(
-    shape: str, phase: Phase, held: Format, home: Format | None, batch: int, steps: int, style: Style | None = None
+    shape: str,
+    phase: Phase,
+    held: Format,
+    home: Format | None,
+    batch: int,
+    steps: int,
+    style: Style | None = None,
+    threads: int | None = None,
 ) -> Group:
     """Group for replays: token counts of kernels padded to powers of two, experts in pinned host memory.
 
@@ -102,7 +120,7 @@ def group_of(
     """
     at_home, chosen = AT_HOME._replace(format=home), style or replayed_style(held)
     config = RunConfig("", shape=shape, format=held, batch=batch, steps=steps, home=at_home, style=chosen)
-    replayed = replace(config, padded=True, warm_up=0, staggered=False, truncated=True)
+    replayed = replace(config, threads=threads, padded=True, warm_up=0, staggered=False, truncated=True)
     return Group(phase, replayed)
 
 
@@ -114,7 +132,7 @@ def replayed_style(held: Format) -> Style:
 def cell_of(key: CellKey) -> Cell:
     """The cell that a file describes."""
     style = style_of(key.style) if key.style else None
-    group = group_of(key.shape, key.phase, key.format, key.home_format, key.batch, key.steps, style)
+    group = group_of(key.shape, key.phase, key.format, key.home_format, key.batch, key.steps, style, key.threads)
     return group.cell(key.policy, key.slots, key.role)
 
 
@@ -176,6 +194,7 @@ def _group(place: Place, table: dict[str, Any]) -> Group:
         batch=_count(place / "batch", table["batch"]),
         steps=_count(place / "steps", table["steps"]),
         style=style,
+        threads=_count(place / "threads", table["threads"]) if "threads" in table else None,
     )
 
 
@@ -208,11 +227,12 @@ def _home(place: Place, name: object, held: Format) -> Format:
 
 def _slots(place: Place, table: object) -> dict[str, list[int]]:
     """Numbers of slots by policy."""
-    for policy, numbers in require_names(place, table, (), POLICIES).items():
+    numbered = [name for name in table if named(name)[0] in POLICIES] if isinstance(table, dict) else []
+    for name, numbers in require_names(place, table, (), [*POLICIES, *numbered]).items():
         if not isinstance(numbers, list) or not numbers:
-            raise (place / policy).wrong(f"{numbers!r}: a list of numbers of slots expected")
+            raise (place / name).wrong(f"{numbers!r}: a list of numbers of slots expected")
         for number in numbers:
-            _count(place / policy, number)
+            _count(place / name, number)
     return table  # type: ignore[return-value]  # just checked
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.measure.cpu import counts
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
@@ -25,7 +26,8 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
         home, times = _home(scenario), longer(scenario)
         keys = pool_size(round(scenario.shape.expert_bytes(home) * times), scenario.num_keys)
         with enough_vram():
-            return CudaDevice(_model(scenario), slots, Pool(scenario.shape, home, keys, device, times))
+            pool = Pool(scenario.shape, home, keys, device, times)
+            return CudaDevice(_model(scenario), slots, pool, _threads(scenario))
 
     def most_slots(scenario: Scenario) -> int:
         copied = round(scenario.shape.expert_bytes(_home(scenario)) * longer(scenario))
@@ -39,12 +41,21 @@ def checked_device(scenario: Scenario) -> CheckedCudaDevice:
     device, model = _device(), _model(scenario)
     pool = Pool(scenario.shape, model.home, scenario.num_keys, device)
     with enough_vram():
-        return CheckedCudaDevice(model, scenario.num_keys, pool)
+        return CheckedCudaDevice(model, scenario.num_keys, pool, _threads(scenario))
 
 
 def _model(scenario: Scenario) -> Model:
     style = scenario.config.style or USUAL
     return Model(scenario.shape, scenario.trace.meta.phase, scenario.format, _home(scenario), style)
+
+
+def _threads(scenario: Scenario) -> int:
+    """Threads that compute experts where the CPU does; raises InputError if this machine has no core for each."""
+    cpu, most = scenario.costs_on_cpu.cpu if scenario.has_cpu else None, counts()[-1]
+    wanted = cpu.computing if cpu else 1
+    if scenario.config.threads and wanted > most:
+        raise InputError(f"{wanted} threads of the CPU: {most} expected at most, as the host thread has a core alone")
+    return min(wanted, most)
 
 
 def _home(scenario: Scenario) -> Format:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.results import DECISIONS, OF_CPU, OF_MISSES, RunResult, Table, latencies, same_decisions
+from specmoe.results import DECISIONS, OF_MISSES, RunResult, Table, latencies, same_decisions
+from specmoe.sim.decide.table import CPU
 from specmoe.sim.event_table import byte_columns, decision_columns, ends, late_hits, summed
 from specmoe.sim.spans import Happened, moved, spans
 from specmoe.timeline import Span
@@ -58,9 +59,9 @@ def host_state(work: Work, recordings: Sequence[Recording]) -> HostState:
         return HostState(dense, 0, 0)
     loads, uses = np.array(work.program.loads, np.int64), np.array(work.program.uses, np.int64)
     launches = uses[np.array(work.program.opens, np.bool_)[uses]]
-    calls = [(seen.decided, seen.called[launches], seen.issued[loads]) for seen in recordings]
+    calls = [(seen.handed, seen.called[launches], seen.issued[loads]) for seen in recordings]
     taken = [_since_the_last(np.concatenate(each)) for each in calls]
-    ends = len(recordings[0].decided), len(recordings[0].decided) + len(launches)
+    ends = len(recordings[0].handed), len(recordings[0].handed) + len(launches)
     return HostState(
         dense, _median([one[ends[0] : ends[1]] for one in taken]), _median([one[ends[1] :] for one in taken])
     )
@@ -91,22 +92,24 @@ def _summed(runs: Sequence[RunResult], column: str) -> StepTimes:
     return np.stack([run.table[column].reshape(-1, run.manifest.num_layers).sum(axis=1) for run in runs])
 
 
-DENSE, EXPERT, HEAD = range(3)
+DENSE, EXPERT, ADDITION, HEAD = range(4)
 
 
 class Computed(NamedTuple):
-    """Work on the compute stream in order, [n]: its time, and how long the stream waited for its load."""
+    """Work on the compute stream in order, [n]: its time, and how long it waited for its load or for the CPU."""
 
     event: NDArray[np.int64]
     busy: Times
     stall: Times
+    cpu_stall: Times
 
 
 def measured_table(workload: Workload, work: Work, recording: Recording, copied: int) -> Table:
     """Table with a row per event; `copied` is the bytes of an expert on the link."""
     loads, order, events = work.table.loads, np.array(work.program.loads, np.int64), len(recording.begin)
     executed = work.table._replace(loads=loads._replace(event=recording.order.astype(np.int32)))
-    landed = recording.device.landed
+    uses, device, landed = work.table.uses, recording.device, recording.device.landed
+    on_cpu = uses.where == CPU
     copying = landed[order] - np.maximum(recording.issued[order], np.append(0, landed[order][:-1]))
     computed = computed_by(work, recording)
     return {
@@ -115,45 +118,55 @@ def measured_table(workload: Workload, work: Work, recording: Recording, copied:
         "late_hits": late_hits(executed, landed, recording.ready),
         "begin_ns": recording.begin,
         "end_ns": ends(recording.begin, recording.step_end),
-        "host_ns": host_ns(recording),
+        "host_ns": host_ns(work, recording),
         "compute_ns": summed(computed.event, computed.busy, events),
         "stall_ns": summed(computed.event, computed.stall, events),
         "link_ns": summed(executed.loads.event[order], copying, events),
-        **{name: np.zeros(events, np.int64) for name in OF_CPU},
+        "cpu_ns": summed(uses.event[on_cpu], (device.use_end - device.use_start)[on_cpu], events),
+        "cpu_stall_ns": summed(computed.event, computed.cpu_stall, events),
     }
 
 
-def host_ns(recording: Recording) -> Times:
+def host_ns(work: Work, recording: Recording) -> Times:
     """Working time of the host thread, [events], counted as in the engine.
 
-    Waits for the router's result and for the end of a step are excluded. Launching everything after the last MoE layer
-    belongs to a step's last event.
+    Waits for the router's result, for the CPU and for the end of a step are excluded. Launching everything after the
+    last MoE layer belongs to a step's last event.
     """
+    uses, device = work.table.uses, recording.device
+    goes_on = recording.launched.copy()
+    np.maximum.at(goes_on, uses.event[uses.where == CPU], device.use_end[uses.where == CPU])
     worked = recording.dense_launched - recording.begin + recording.launched - recording.ready
+    worked += recording.joined - goes_on
     last = slice(len(worked) // len(recording.step_end) - 1, None, len(worked) // len(recording.step_end))
-    worked[last] += recording.head_launched - recording.launched[last]
+    worked[last] += recording.head_launched - recording.joined[last]
     return worked
 
 
 def computed_by(work: Work, recording: Recording) -> Computed:
     """Work of the compute stream.
 
-    Work can begin once the host has launched it and the stream is free; from then until its load lands is stall.
+    Work can begin once the host has launched it and the stream is free; from then until its load lands is stall. An
+    addition waits for the CPU from the end of the work before it until the CPU's result is on the device.
     """
-    uses, layers, device = np.array(work.program.uses, np.int64), work.table.num_layers, recording.device
+    table, layers, device = work.table, work.table.num_layers, recording.device
+    uses = np.array(work.program.uses, np.int64)
+    uses = uses[table.uses.where[uses] != CPU]
     events = np.arange(len(recording.begin))
-    last = events[layers - 1 :: layers]
-    kinds = np.repeat((DENSE, EXPERT, HEAD), (len(events), len(uses), len(last)))
-    event = np.concatenate([events, work.table.uses.event[uses], last])
-    called = np.concatenate([recording.begin, recording.called[uses], recording.launched[last]])
-    landed = _of_groups(np.append(device.landed, 0)[work.table.uses.load[uses]], np.array(work.program.opens)[uses])
-    landed = np.concatenate([np.zeros(len(events), np.int64), landed, np.zeros(len(last), np.int64)])
-    ended = np.concatenate([device.dense_end, device.use_end[uses], device.head_end])
+    joins, last = np.unique(table.uses.event[table.uses.where == CPU]), events[layers - 1 :: layers]
+    kinds = np.repeat((DENSE, EXPERT, ADDITION, HEAD), (len(events), len(uses), len(joins), len(last)))
+    event = np.concatenate([events, table.uses.event[uses], joins, last])
+    called = np.concatenate([recording.begin, recording.called[uses], device.copied[joins], recording.joined[last]])
+    landed = _of_groups(np.append(device.landed, 0)[table.uses.load[uses]], np.array(work.program.opens)[uses])
+    landed = np.concatenate([np.zeros(len(events), np.int64), landed, np.zeros(len(joins) + len(last), np.int64)])
+    ended = np.concatenate([device.dense_end, device.use_end[uses], device.added[joins], device.head_end])
     order = np.lexsort((kinds, event))  # stable: experts stay in the program's order
-    event, called, landed, ended = (column[order] for column in (event, called, landed, ended))
-    could = np.maximum(called, np.append(0, ended[:-1]))
+    kinds, event, called, landed, ended = (column[order] for column in (kinds, event, called, landed, ended))
+    before = np.append(0, ended[:-1])
+    could = np.maximum(called, before)
     stall = np.maximum(landed - could, 0)
-    return Computed(event, np.maximum(ended - could - stall, 0), stall)
+    cpu_stall = np.where(kinds == ADDITION, np.maximum(called - before, 0), 0)
+    return Computed(event, np.maximum(ended - could - stall, 0), stall, cpu_stall)
 
 
 def _of_groups(landed: Times, opens: Times) -> Times:
@@ -179,7 +192,7 @@ def _happened(work: Work, recording: Recording, events: int) -> Happened:
     table, device = work.table, recording.device
     if any((starts < 0).any() for starts in (device.dense_start, device.use_start, device.started, device.head_start)):
         raise InputError("this run has no start times: a traced run expected")
-    goes_on = recording.launched.copy()
+    goes_on = recording.joined.copy()
     goes_on[table.num_layers - 1 :: table.num_layers] = recording.step_end
     return Happened(
         begin=recording.begin,

@@ -50,7 +50,7 @@ class Pool:
     """
 
     def __init__(self, shape: ModelShape, held: Format, keys: int, device: torch.device, stretch: float = 1) -> None:
-        self.size = shape.expert_bytes(held)
+        self.held, self.size = held, shape.expert_bytes(held)
         self.copied = round(self.size * stretch)
         try:
             self._bytes = torch.empty((keys, self.copied), dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -59,6 +59,9 @@ class Pool:
             raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be allocated: {why}") from None
         for key in range(keys):
             self._bytes[key, : self.size] = made_up(shape.expert_parameters, held, device, seed=key).cpu()
+
+    def __len__(self) -> int:
+        return len(self._bytes)
 
     def __getitem__(self, key: int) -> Tensor:
         """Expert of a key, [size]."""

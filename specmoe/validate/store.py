@@ -41,6 +41,7 @@ from specmoe.validation_table import (
 
 METADATA_KEY = b"specmoe.validation"
 MEASURED_STEPS = "measured steps of specmoe"
+NO_THREADS = ("threads", None)  # as in files from before grids said threads
 TIMES = ("latency_ns", "compute_ns", "stall_ns")
 SCHEMA = pa.schema(
     [("cell", pa.int16()), ("repeat", pa.int8()), ("step", pa.int32()), *((name, pa.int64()) for name in TIMES)]
@@ -91,7 +92,7 @@ def write_steps(path: Path, measured: Mapping[Cell, Steps]) -> None:
     """Write the file, whole or not at all."""
     cells = [
         {
-            **dataclasses.asdict(cell.key),
+            **{name: value for name, value in dataclasses.asdict(cell.key).items() if (name, value) != NO_THREADS},
             "repeats": len(steps.latency),
             "decisions": steps.decisions,
             **({"host": steps.host} if steps.host else {}),

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.shape import PACKED, require_kernels
+from specmoe.hwprofiles.shape import PACKED, is_compressed, require_kernels
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.program import program_of, require_gpu
+from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.padding import padded, whole_context
 from specmoe.sim.run import Scenario
@@ -18,7 +18,8 @@ from specmoe.validate.device import Dense, Work
 def work_of(scenario: Scenario, policy: Policy, table: DecisionTable) -> Work:
     """Work of a replay of `table`; raises InputError if it cannot be replayed."""
     require_replayable(scenario)
-    require_gpu(table, "replayed")
+    if table.cpu_uses:
+        require_cpu(scenario)
     workload, cost = scenario.routed.workload, scenario.charge(policy)
     if cost.on == "gpu" and policy.predictor not in ON_THE_DEVICE:
         raise InputError(f"{policy.name}: a network on the device is not replayed: predictor.device=cpu expected")
@@ -46,6 +47,17 @@ def first_uses(table: DecisionTable) -> NDArray[np.bool_]:
     first = np.zeros(len(table.uses.load), np.bool_)
     first[rows[loads >= 0]] = True
     return first
+
+
+def require_cpu(scenario: Scenario) -> None:
+    """Raise InputError for configurations in which the replayer cannot compute experts on the CPU."""
+    style, held = scenario.config.style or USUAL, scenario.config.home.format or scenario.format
+    if style.launch != "separate":
+        raise InputError(f"experts on the CPU cannot be replayed in style {style}: separate expected")
+    if is_compressed(held) or held != scenario.format:
+        raise InputError(
+            f"experts on the CPU cannot be replayed in {held}: slots and home in fp32, fp16 or bf16 expected"
+        )
 
 
 def require_replayable(scenario: Scenario) -> None:

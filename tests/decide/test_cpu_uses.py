@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from decide_cases import workload_of
 
-from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
-from specmoe.sim.decide.program import groups_of, program_of, require_gpu
+from specmoe.sim.decide.program import groups_of, program_of
 from specmoe.sim.decide.table import CPU, GPU, DecisionTable, Recorder
 from specmoe.sim.event_table import byte_columns, decision_columns
 
@@ -76,8 +75,3 @@ def test_uses_on_the_cpu_come_first_and_need_no_launch(launching: Launching) -> 
     assert not any(program.opens[row] for row in on_cpu)
     assert groups.launches == sum(program.opens)
     assert [program.last[row] for row in on_cpu] == on_cpu
-
-
-def test_decisions_with_uses_on_the_cpu_are_not_replayed_yet() -> None:
-    with pytest.raises(InputError, match="not replayed yet"):
-        require_gpu(table_by_hand(), "replayed")

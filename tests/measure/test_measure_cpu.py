@@ -54,14 +54,16 @@ def measured() -> tuple[Context, list[str]]:
 
 def test_an_expert_is_timed_behind_a_wait_for_the_device_and_without_it() -> None:
     bench = Clock()
-    sample = cpu.between_waits(lambda: bench.takes(70), lambda: None, bench, EFFORT)
+    with cpu.Worker(1) as worker:
+        sample = cpu.between_waits(lambda: bench.takes(70), lambda: None, worker, bench, EFFORT)
     assert sample.raw == (70, 70, 70)
     assert bench.waits == 2 + 3
 
 
 def test_copies_are_under_way_throughout() -> None:
     bench = Clock()
-    sample = cpu.beside_copies(lambda: bench.takes(100), lambda: None, 70, 40, bench, EFFORT)
+    with cpu.Worker(1) as worker:
+        sample = cpu.beside_copies(lambda: bench.takes(100), lambda: None, 70, 40, worker, bench, EFFORT)
     assert sample.raw == (100, 100, 100)
     assert bench.issued == 5 * 7  # 280 ns of copies, four times the expert alone
 
@@ -80,11 +82,11 @@ def test_counts_of_threads_leave_a_core_to_the_host(monkeypatch: pytest.MonkeyPa
     assert cpu.counts() == (1,)
 
 
-def test_threads_are_as_before_afterwards() -> None:
-    before = torch.get_num_threads()
-    with cpu.threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
+def test_a_worker_has_its_own_threads() -> None:
+    with cpu.Worker(3) as worker:
+        assert worker.submit(torch.get_num_threads).result() == 3
+    with cpu.Worker(1) as worker:
+        assert worker.submit(torch.get_num_threads).result() == 1
 
 
 def test_a_product_that_torch_lacks_is_left_out_and_said() -> None:

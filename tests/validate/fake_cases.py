@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fake_device import FakeCosts, FakeDevice
-from timing_cases import Case, Machine, durations_by_hand, table_of
+from timing_cases import Case, Machine, durations_by_hand, on_cpu, table_of, with_cpu
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
 from specmoe.validate.device import Dense, Work
 from specmoe.validate.replayer import Recording, replay
@@ -40,13 +41,21 @@ def work_from(table: DecisionTable, durations: Durations) -> Work:
 
 
 def costs_from(durations: Durations) -> FakeCosts:
-    return FakeCosts(durations.host, durations.before, durations.expert, durations.after, durations.copy)
+    cpu = (durations.cpu, durations.to_host, durations.to_device)
+    return FakeCosts(durations.host, durations.before, durations.expert, durations.after, durations.copy, *cpu)
 
 
 def decided(case: Case, policy: str) -> tuple[DecisionTable, Durations]:
     """Decisions of a case, and durations that the replayer has a counterpart of."""
     table = case.decide(policy)
     return table, case.durations(policy, table)._replace(sync_each_layer=False)
+
+
+def decided_on_cpu(case: Case, policy: str, cpu: CpuCosts, seed: int) -> tuple[DecisionTable, Durations]:
+    """The same decisions, but that the CPU computes some uses; neither it nor copies slow the other."""
+    table = on_cpu(case.decide(policy), seed)
+    durations = case.durations(policy, table)._replace(sync_each_layer=False)
+    return table, with_cpu(durations, cpu._replace(slowed_by_copy=0, slows_copy=0), seed)
 
 
 def replayed(

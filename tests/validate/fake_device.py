@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import CPU, DecisionTable, uses_on_cpu
+from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
 from specmoe.validate.device import DeviceTimes, Times, Work
 
 Ints = NDArray[np.int64]
@@ -54,7 +55,8 @@ class Contents:
         """What experts compute that run at these times, [uses]."""
         uses = self._table.uses
         rows = zip(uses.slot.tolist(), uses.tokens.tolist(), start.tolist(), end.tolist(), strict=True)
-        return np.array([checksum(tokens, *self.during(slot, *span)) for slot, tokens, *span in rows], np.int64)
+        found = np.array([checksum(tokens, *self.during(slot, *span)) for slot, tokens, *span in rows], np.int64)
+        return np.where(uses.where == CPU, truth(self._table), found)  # the CPU reads experts at home
 
 
 def checksum(tokens: int, *keys: int) -> int:
@@ -85,6 +87,9 @@ class FakeCosts(NamedTuple):
     expert: Sequence[int]  # [uses]
     head: Sequence[int]  # [steps]
     copy: Sequence[int]  # [loads]
+    cpu: CpuCosts = NO_CPU
+    to_host: Sequence[int] = ()  # [steps], a hidden state
+    to_device: Sequence[int] = ()  # [steps], the CPU's result
 
 
 def exact(ns: int) -> int:
@@ -106,6 +111,7 @@ class FakeDevice:
     def prepare(self, work: Work) -> None:
         """Ask for the costs of this work."""
         self._work, self._costs = work, self._costs_of(work)
+        self._on_cpu = uses_on_cpu(work.table)
         self._members: dict[int, list[int]] = {}
         for use, last in enumerate(work.program.last):
             self._members.setdefault(last, []).append(use)
@@ -117,7 +123,8 @@ class FakeDevice:
         self._host = self._compute = self._copy = self._bookkeeping = 0
         self._read: dict[int, int] = {}  # when the last kernel that reads a slot ends
         events, uses, loads = table.num_steps * table.num_layers, len(table.uses.key), len(table.loads.key)
-        sizes = (events, events, uses, uses, loads, loads, table.num_steps, table.num_steps)
+        sizes = (events, events, uses, uses, loads, loads, table.num_steps, table.num_steps, events, events)
+        self._computed = 0  # when the CPU's last expert ends
         self._times = DeviceTimes(*(np.full(size, -1, np.int64) for size in sizes))
 
     def now(self) -> int:
@@ -135,7 +142,29 @@ class FakeDevice:
     def wait_for_router(self, event: int) -> None:
         """Wait until its result is in host memory."""
         self._wait()
+        self._ready = self._host
         self._bookkeeping = self._vary(self._costs.host.bookkeeping_ns)
+
+    def fetch(self, event: int) -> None:
+        """Takes the host no time."""
+
+    def hand_over(self, event: int) -> None:
+        """The CPU computes its experts one after the other."""
+        self._host += self._vary(self._costs.cpu.start_ns)
+        step = event // self._work.table.num_layers
+        now = max(self._host, self._ready + self._vary(self._costs.to_host[step]))
+        for use in self._on_cpu[event]:
+            self._times.use_start[use], now = now, now + self._vary(self._costs.expert[use])
+            self._times.use_end[use] = self._computed = now
+
+    def join(self, event: int) -> None:
+        """The host waits for the CPU."""
+        host, step = self._costs.host, event // self._work.table.num_layers
+        self._host = max(self._host, self._computed)
+        issued = self._call(self._costs.cpu.join_ns, host.begin_copy_ns)
+        copied = issued + self._vary(self._costs.to_device[step]) + self._vary(host.event_ns)
+        self._times.copied[event] = copied
+        _, self._times.added[event] = self._run(copied, self._costs.cpu.add_ns)
 
     def think(self, ns: int) -> None:
         """The host works so long."""
@@ -172,14 +201,29 @@ class FakeDevice:
         """The run has ended."""
         if self._traced:
             return self._times
-        starts = ("dense_start", "use_start", "started", "head_start")
-        return self._times._replace(**{name: _unknown(getattr(self._times, name)) for name in starts})
+        starts = ("dense_start", "started", "head_start")
+        on_cpu = self._work.table.uses.where == CPU
+        used = np.where(on_cpu, self._times.use_start, -1)
+        return self._times._replace(use_start=used, **{name: _unknown(getattr(self._times, name)) for name in starts})
 
     def outputs(self) -> Ints:
         """What every expert of the last run computed, [uses]: a checksum of its tokens and of the keys in its slot."""
         return Contents(self._work.table, self._times.started, self._times.landed).outputs(
             self._times.use_start, self._times.use_end
         )
+
+    def truth(self) -> Ints:
+        """What they should have computed."""
+        return truth(self._work.table)
+
+    def errors(self) -> NDArray[np.float64]:
+        """1 for each event whose experts on the CPU were not all added before the next dense part, else 0, [events]."""
+        found = np.zeros(len(self._times.added))
+        next_dense = np.append(self._times.dense_start[1:], self._compute)
+        for event, uses in self._on_cpu.items():
+            computed, added = int(self._times.use_end[uses].max()), int(self._times.added[event])
+            found[event] = not 0 <= computed <= added <= next_dense[event]
+        return found
 
     def _free(self, slot: int) -> int:
         """When a slot may be overwritten: the one owner of the rule of slot reuse."""

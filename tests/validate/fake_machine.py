@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fake_device import FakeCosts, FakeDevice, Vary, exact
 
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim.decide.table import CPU
 from specmoe.sim.run import Scenario
+from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
 from specmoe.validate.device import Dense, Device, Work
 from specmoe.validate.fit import Constants, Traces
 from specmoe.validate.validation import Machine
@@ -88,15 +91,32 @@ def prices(scenario: Scenario, constants: Constants | None = None) -> Callable[[
     expansion = costs.dequantise_ns(home) if home not in (None, scenario.format) else 0
 
     def priced(work: Work) -> FakeCosts:
+        used = [costs.use_ns(n) + expansion * first for n, first in zip(work.tokens, work.expands, strict=True)]
+        on_cpu = np.flatnonzero(work.table.uses.where == CPU).tolist()
+        if on_cpu:
+            cpu = scenario.costs_on_cpu.cpu
+            assert cpu
+            for use in on_cpu:
+                used[use] = cpu.expert_ns(int(work.table.uses.tokens[use]))
         return FakeCosts(
             costs.host,
             [_before(costs, phase, dense) for dense in work.dense],
-            [costs.use_ns(n) + expansion * first for n, first in zip(work.tokens, work.expands, strict=True)],
+            used,
             [costs.head_ns(phase, tokens) for tokens in work.heads],
             [costs.load_ns("host-pinned", home)] * len(work.table.loads.key),
+            *_of_cpu(costs, work, bool(on_cpu)),
         )
 
     return priced
+
+
+def _of_cpu(costs: Costs, work: Work, computes: bool) -> tuple[CpuCosts, list[int], list[int]]:
+    """Hand-over and small copies; the fake's copies and experts on the CPU never slow each other."""
+    if not computes:
+        return NO_CPU, [], []
+    to_host, to_device = zip(*map(costs.hidden_ns, work.heads), strict=True)
+    names = ("cpu.start", "cpu.join", "device.kernel_floor")
+    return CpuCosts(*(costs.profile.ns(name) for name in names)), list(to_host), list(to_device)
 
 
 def _before(costs: Costs, phase: Any, dense: Dense) -> int:

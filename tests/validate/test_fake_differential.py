@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import examples
-from fake_cases import WAVES, decided, replayed
+from fake_cases import WAVES, decided, decided_on_cpu, replayed, work_from
 from hypothesis import example, given
-from timing_cases import RUNNABLE, Case, cases
+from hypothesis import strategies as st
+from timing_cases import RUNNABLE, Case, cases, cpu_costs
 
+from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.validate.measured import host_ns
@@ -57,9 +59,21 @@ def test_the_host_works_as_long_as_in_the_engine(policy: str, case: Case) -> Non
     table, durations = decided(case, policy)
     recording, _ = replayed(table, durations)
     timing = simulate(table, durations)
-    assert host_ns(recording).tolist() == timing.host.tolist()
+    assert host_ns(work_from(table, durations), recording).tolist() == timing.host.tolist()
     layers = table.num_layers
     assert latencies(recording).tolist() == (timing.step_end - timing.begin[::layers]).tolist()
+
+
+@examples(150)
+@given(case=cases(read=False), policy=st.sampled_from(RUNNABLE), cpu=cpu_costs(), seed=st.integers(0, 10_000))
+def test_same_integers_as_the_engine_where_the_cpu_computes(policy: str, case: Case, cpu: CpuCosts, seed: int) -> None:
+    table, durations = decided_on_cpu(case, policy, cpu, seed)
+    recording, device = replayed(table, durations)
+    timing = simulate(table, durations)
+    found = {name: column.tolist() for name, column in in_the_engines_words(recording, durations).items()}
+    assert found == of_the_engine(timing, found)
+    assert host_ns(work_from(table, durations), recording).tolist() == timing.host.tolist()
+    assert not device.errors().any()
 
 
 def test_the_examples_have_waves_and_predictions() -> None:

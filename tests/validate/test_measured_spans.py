@@ -42,12 +42,15 @@ def recorded(durations: Durations, timing: Timing, layers: int) -> Recording:
         timing.landed,
         head_end - np.array(durations.after, np.int64),
         head_end,
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
     )
     known = {
         "begin": timing.begin,
         "dense_launched": timing.begin + host.launch_dense_ns,
         "ready": timing.ready,
         "launched": timing.ready + timing.host - host.launch_dense_ns * (1 + ends_step),
+        "joined": timing.ready + timing.host - host.launch_dense_ns * (1 + ends_step),
         "step_end": timing.step_end,
         "issued": timing.issued,
         "device": DeviceTimes(*(times + LATER for times in device)),

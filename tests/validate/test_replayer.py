@@ -49,7 +49,7 @@ class Spy:
     def __getattr__(self, name: str) -> Callable[..., object]:
         def call(*arguments: object) -> object:
             self.calls.append(" ".join(map(str, (name, *arguments))))
-            return DeviceTimes(*[np.zeros(0, np.int64)] * 8)
+            return DeviceTimes(*[np.zeros(0, np.int64)] * 10)
 
         return call
 

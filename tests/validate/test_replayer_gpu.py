@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cpu_machine import machine
 from fake_machine import TRACES
 from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.errors import InputError
-from specmoe.hwprofiles.catalogue import load_profile, load_shape
+from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.measure.experts import made_up
 from specmoe.hwprofiles.measure.packing import expert_output, fill
 from specmoe.hwprofiles.style import USUAL, Style, style_of
@@ -44,7 +45,7 @@ NAMES = [
     *("gpu-only", "on-demand", "on-demand-lru", "lookahead", "mixtral-offloading"),
     *("pregated-lru", "transition", "belady", "oracle"),
 ]
-PROFILE = load_profile("a100-sxm4-80gb")  # of what device does not matter here
+PROFILE = machine()  # with a CPU; of what device does not matter here
 TINY = """
 name = "tiny"
 source = "made up: a Switch with experts of 1 MiB"
@@ -139,6 +140,28 @@ def test_every_policy_computes_what_it_should(phase: str, held: str, home: str |
     assert [row.policy for row in rows] == NAMES
     assert [row for row in rows if row.wrong or row.problem] == []
     assert all(row.loads for row in rows[1:]) and len({row.uses for row in rows}) == 1
+
+
+@pytest.mark.parametrize("held", ["fp32", "bf16"])
+def test_experts_on_the_cpu_join_those_on_the_device(held: str, shape: str) -> None:
+    of, names = scenario(shape, "decode", held), ["cpu-experts", "lru-cpu", "law-split"]
+    rows = list(check_policies(of, names, checked_device(of)))
+    assert [(row.policy, row.wrong, row.problem) for row in rows] == [(name, 0, "") for name in names]
+    assert all(row.cpu_uses for row in rows) and 0 < rows[0].error < 0.02
+
+
+class Impatient(CheckedCudaDevice):
+    """Adds the CPU's result without waiting for it."""
+
+    def join(self, event: int) -> None:
+        wait, self._lane.join = self._lane.join, lambda: None  # type: ignore[union-attr, method-assign]
+        super().join(event)
+        self._lane.join = wait  # type: ignore[union-attr, method-assign]
+        wait()
+
+
+def test_a_device_that_does_not_wait_for_the_cpu_is_caught(shape: str) -> None:
+    assert wrong(Impatient, scenario(shape, "decode", "bf16"), "cpu-experts")[0] > 0
 
 
 def test_waves_are_where_loads_follow_reads_closely(shape: str) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cache
 
-import fake_device
 import pytest
 from fake_device import FakeCosts, FakeDevice, Ints
 from fake_machine import TRACES, prices
@@ -21,21 +20,14 @@ from specmoe.validate.work import work_of
 NAMES = ("gpu-only", "on-demand", "on-demand-lru", "lookahead", "pregated-lru", "transition", "belady", "oracle")
 
 
-class Told(FakeDevice):
-    """Knows what must come out."""
-
-    def truth(self) -> Ints:
-        return fake_device.truth(self._work.table)
-
-
-class Forgetful(Told):
+class Forgetful(FakeDevice):
     """Copies at once, whoever reads the slot."""
 
     def _free(self, slot: int) -> int:
         return 0
 
 
-class Wrong(Told):
+class Wrong(FakeDevice):
     """Computes something else three times."""
 
     def outputs(self) -> Ints:
@@ -62,14 +54,14 @@ def slow_kernels(of: Scenario) -> type[FakeCosts] | object:
     return costs
 
 
-def checked(device: type[Told], names: Sequence[str] = NAMES, of: Scenario | None = None) -> list[Checked]:
+def checked(device: type[FakeDevice], names: Sequence[str] = NAMES, of: Scenario | None = None) -> list[Checked]:
     of = of or scenario()
     return list(check_policies(of, names, device(slow_kernels(of))))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("phase", "slots"), [("encode", 16), ("decode", 12)])
 def test_every_policy_computes_what_it_should(phase: str, slots: int) -> None:
-    rows = checked(Told, NAMES, scenario(phase, slots))
+    rows = checked(FakeDevice, NAMES, scenario(phase, slots))
     assert [row.policy for row in rows] == list(NAMES)
     assert [row for row in rows if row.wrong or row.problem] == []
     assert all(row.loads for row in rows[1:]) and not rows[0].loads
@@ -83,6 +75,26 @@ def test_a_device_that_forgets_the_reader_is_caught(name: str) -> None:
     assert 0 < row.wrong <= row.uses
 
 
+def test_experts_on_the_cpu_are_joined_before_the_next_dense_part() -> None:
+    names = ["cpu-experts", "n-cpu-moe:3", "ktransformers", "lru-cpu", "law-split"]
+    rows = checked(FakeDevice, names, scenario("decode", 400))
+    assert [(row.policy, row.wrong, row.problem) for row in rows] == [(name, 0, "") for name in names]
+    assert all(row.cpu_uses for row in rows) and rows[3].loads
+
+
+class Late(FakeDevice):
+    """Adds what the CPU computed without waiting for it."""
+
+    def join(self, event: int) -> None:
+        self._computed = 0
+        super().join(event)
+
+
+def test_a_device_that_does_not_wait_for_the_cpu_is_caught() -> None:
+    (row,) = checked(Late, ["cpu-experts"], scenario("decode", 40))
+    assert row.wrong and row.error == 1
+
+
 def test_wrong_outputs_are_counted() -> None:
     (row,) = checked(Wrong, ["on-demand-lru"])
     assert row.wrong == 3 and row.problem == ""
@@ -92,14 +104,14 @@ def test_a_policy_is_checked_on_its_own_decisions() -> None:
     of = scenario()
     chosen = of.policy("lookahead")
     table = of.decide(chosen, of.slots)
-    assert check(work_of(of, chosen, table), Wrong(slow_kernels(of))) == 3  # type: ignore[arg-type]
-    (row,) = checked(Told, ["lookahead"])
+    assert check(work_of(of, chosen, table), Wrong(slow_kernels(of)), 0) == (3, 0)  # type: ignore[arg-type]
+    (row,) = checked(FakeDevice, ["lookahead"])
     assert (row.uses, row.loads) == (len(table.uses.key), len(table.loads.key))
 
 
 def test_what_cannot_be_replayed_is_a_row_with_its_problem() -> None:
     eager = Scenario(dataclasses.replace(scenario().config, host_set="eager"))
-    rows = checked(Told, ["gpu-only", "on-demand"], eager)
+    rows = checked(FakeDevice, ["gpu-only", "on-demand"], eager)
     assert [row[:5] for row in rows] == [("gpu-only", 16, 0, 0, 0), ("on-demand", 16, 0, 0, 0)]
     assert all(row.problem.startswith("host costs eager cannot be replayed") for row in rows)
 
@@ -116,7 +128,7 @@ def test_what_cannot_be_decided_is_a_row_and_the_next_policy_goes_on(
         return decide(self, chosen, slots)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scenario, "decide", failing)
-    rows = checked(Told, ["static", "on-demand"])
+    rows = checked(FakeDevice, ["static", "on-demand"])
     assert rows[0] == Checked("static", 16, 0, 0, 0, str(error))
     assert rows[1].uses and not rows[1].problem
 
@@ -125,7 +137,7 @@ def test_rows_come_one_by_one() -> None:
     """For a progress bar."""
     seen: list[str] = []
 
-    class Counting(Told):
+    class Counting(FakeDevice):
         def prepare(self, work: Work) -> None:
             seen.append("prepared")
             super().prepare(work)

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import examples
-from fake_cases import WAVES, decided, replayed, two_layers, work_from
+from fake_cases import WAVES, decided, decided_on_cpu, replayed, two_layers, work_from
 from hypothesis import example, given
-from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
+from hypothesis import strategies as st
+from timing_cases import RUNNABLE, Case, cases, cpu_costs, durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
 from specmoe.results import COLUMNS, DECISIONS, OF_MISSES, Table
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
+from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.validate.measured import computed_by, host_state, measured_table
@@ -69,6 +71,18 @@ def test_a_prompt_host_gives_the_simulators_compute_and_stall(policy: str, case:
     order = np.argsort(timing.started, kind="stable")
     if not (timing.started[order] > np.maximum(timing.issued[order], np.append(0, timing.landed[order][:-1]))).any():
         same(measured, simulated, ("link_ns",))
+
+
+@examples(100)
+@given(case=cases(read=False), policy=st.sampled_from(RUNNABLE), cpu=cpu_costs(), seed=st.integers(0, 10_000))
+def test_experts_on_the_cpu_give_the_simulators_columns(policy: str, case: Case, cpu: CpuCosts, seed: int) -> None:
+    case = prompt(case)
+    table, durations = decided_on_cpu(case, policy, cpu, seed)
+    recording, _ = replayed(table, durations)
+    measured = measured_table(case.routed.workload, work_from(table, durations), recording, COPIED)
+    simulated = event_table(case.routed.workload, table, durations, simulate(table, durations), COPIED)
+    columns = ("compute_ns", "stall_ns", "host_ns", "cpu_ns", "cpu_stall_ns", "begin_ns", "end_ns")
+    same(measured, simulated, (*DECISIONS, *columns))
 
 
 @every_policy

@@ -2,13 +2,14 @@
 
 A worker thread computes them, as the host thread goes on launching meanwhile; torch's threads compute one expert
 together. Formats that torch has a product for on this CPU: 32 and 16 bits, int8 with a scale a row, and its own int4.
+Replays compute experts with the same worker and the same products (`specmoe.validate.on_cpu`).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import cycle
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "q4_0")  # q4_0's bits ar
 INNER_TILES = 2
 COPIES = 8
 Product = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 def counts() -> tuple[int, ...]:
@@ -33,18 +35,7 @@ def counts() -> tuple[int, ...]:
     return tuple(sorted({1 << power for power in range(most.bit_length())} | {most}))
 
 
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Have torch compute with a number of threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def reading(size: int, bench: Bench, effort: Effort) -> Sample:
+def reading(size: int, worker: "Worker", bench: Bench, effort: Effort) -> Sample:
     """Time of reading 10^9 bytes out of a larger tensor of `size` bytes."""
     words = torch.ones(size // 8, dtype=torch.int64)
 
@@ -53,7 +44,59 @@ def reading(size: int, bench: Bench, effort: Effort) -> Sample:
         words.sum()
         return (bench.now() - before) * 1e9 / size
 
-    return sampled(once, effort.samples)
+    return sampled(lambda: worker.submit(once).result(), effort.samples)
+
+
+class Worker:
+    """A thread that computes with `number` of torch's threads, itself included, on all cores but the host thread's.
+
+    It is made by a host thread that is not pinned yet, as it and torch's threads inherit the cores.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._pool = ThreadPoolExecutor(1, "experts", self._begin, (number,))
+        self._pool.submit(self._warm).result()
+
+    def submit(self, run: Callable[[], T]) -> "Future[T]":
+        """Have the thread run something."""
+        return self._pool.submit(run)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown()
+
+    @staticmethod
+    def _begin(number: int) -> None:
+        torch.set_num_threads(number)
+        if hasattr(os, "sched_setaffinity"):
+            cores = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, cores - {max(cores)} or cores)
+
+    @staticmethod
+    def _warm() -> None:
+        """Have torch start its threads."""
+        torch.ones(1 << 20).sum()
+
+
+def feed_forward(up: Product, down: Product, d_ff: int, gated: bool) -> Product:
+    """An expert made of its two products."""
+
+    def expert(x: Tensor) -> Tensor:
+        inner = up(x)
+        return down(functional.silu(inner[:, :d_ff]) * inner[:, d_ff:] if gated else functional.relu(inner))
+
+    return expert
+
+
+def plain(weights: Tensor) -> Product:
+    """Product with weights [rows, columns] in 16 or 32 bits."""
+    return lambda x: functional.linear(x, weights)
 
 
 class CpuKernels:
@@ -70,24 +113,19 @@ class CpuKernels:
         self._turn = cycle(experts)
 
     def run(self, tokens: int) -> Run:
-        """Run of the next expert each time, on `tokens` tokens."""
+        """Run of the next expert each time, on `tokens` tokens; its output is added to others'."""
         x = torch.randn((tokens, self.size.d_model)).to(self.dtype)
-        return lambda: next(self._turn)(x)
+        result = torch.zeros_like(x)
+        return lambda: result.add_(next(self._turn)(x))
 
     def _expert(self) -> Product:
         d_model, d_ff, gated = self.size
         up, down = self._product(d_ff * (2 if gated else 1), d_model), self._product(d_model, d_ff)
-
-        def expert(x: Tensor) -> Tensor:
-            inner = up(x)
-            return down(functional.silu(inner[:, :d_ff]) * inner[:, d_ff:] if gated else functional.relu(inner))
-
-        return expert
+        return feed_forward(up, down, d_ff, gated)
 
     def _product(self, rows: int, columns: int) -> Product:
         if not is_compressed(self.held):
-            plain = (torch.randn((rows, columns)) * SCALE).to(self.dtype)
-            return lambda x: functional.linear(x, plain)
+            return plain((torch.randn((rows, columns)) * SCALE).to(self.dtype))
         if self.held == "int8":
             whole = torch.randint(-127, 128, (rows, columns), dtype=torch.int8)
             scales = torch.full((rows,), SCALE / 128, dtype=self.dtype)
@@ -98,33 +136,35 @@ class CpuKernels:
         return lambda x: torch._weight_int4pack_mm_for_cpu(x, packed, GROUP, both)
 
 
-def between_waits(run: Run, dense: Run, bench: Bench, effort: Effort) -> Sample:
-    """Time of a run on the CPU that comes behind a launch on the device, for which the host waits."""
+def between_waits(run: Run, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
+    """Time of a worker's run that comes behind a launch on the device, for which the host waits."""
+
+    def timed() -> float:
+        before = bench.now()
+        run()
+        return float(bench.now() - before)
+
+    def once() -> float:
+        bench.launch(dense)
+        bench.await_last()
+        return worker.submit(timed).result()
+
+    return sampled(once, effort.samples)
+
+
+def starting(dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
+    """Time from the end of a wait for the device until a worker, which slept, has begun."""
 
     def once() -> float:
         bench.launch(dense)
         bench.await_last()
         before = bench.now()
-        run()
-        return float(bench.now() - before)
+        return float(worker.submit(bench.now).result() - before)
 
     return sampled(once, effort.samples)
 
 
-def starting(dense: Run, bench: Bench, effort: Effort) -> Sample:
-    """Time from the end of a wait for the device until a worker thread, which slept, has begun."""
-    with ThreadPoolExecutor(1) as worker:
-
-        def once() -> float:
-            bench.launch(dense)
-            bench.await_last()
-            before = bench.now()
-            return float(worker.submit(bench.now).result() - before)
-
-        return sampled(once, effort.samples)
-
-
-def joining(d_model: int, dense: Run, bench: Bench, effort: Effort) -> Sample:
+def joining(d_model: int, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
     """Time from the end of a worker's run until the host has issued the copy of its result and its addition."""
     result = bench.pinned(d_model * 2).view(torch.float16).zero_()
     sent, total = (torch.zeros(d_model, dtype=torch.float16, device=bench.device) for _ in range(2))
@@ -134,31 +174,34 @@ def joining(d_model: int, dense: Run, bench: Bench, effort: Effort) -> Sample:
         expert.sum()
         return bench.now()
 
-    with ThreadPoolExecutor(1) as worker:
+    def once() -> float:
+        bench.launch(dense)
+        bench.await_last()
+        ended = worker.submit(compute).result()
+        sent.copy_(result, non_blocking=True)
+        total.add_(sent)
+        taken = float(bench.now() - ended)
+        bench.wait()
+        return taken
 
-        def once() -> float:
-            bench.launch(dense)
-            bench.await_last()
-            ended = worker.submit(compute).result()
-            sent.copy_(result, non_blocking=True)
-            total.add_(sent)
-            taken = float(bench.now() - ended)
-            bench.wait()
-            return taken
-
-        return sampled(once, effort.samples)
+    return sampled(once, effort.samples)
 
 
-def beside_copies(run: Run, copy: Run, alone_ns: float, copy_ns: float, bench: Bench, effort: Effort) -> Sample:
-    """Time of a run on the CPU while copies are under way throughout."""
+def beside_copies(
+    run: Run, copy: Run, alone_ns: float, copy_ns: float, worker: Worker, bench: Bench, effort: Effort
+) -> Sample:
+    """Time of a worker's run while copies are under way throughout."""
     copies = max(2, -(-int(4 * alone_ns) // max(1, int(copy_ns))))
+
+    def timed() -> float:
+        before = bench.now()
+        run()
+        return float(bench.now() - before)
 
     def once() -> float:
         for _ in range(copies):
             bench.issue(copy)
-        before = bench.now()
-        run()
-        taken = float(bench.now() - before)
+        taken = worker.submit(timed).result()
         bench.wait()
         return taken
 
@@ -170,7 +213,7 @@ def copies(copy: Run, bench: Bench, effort: Effort) -> Sample:
     return sampled(lambda: bench.copied_ns(copy, COPIES), effort.samples)
 
 
-def copies_beside(run: Run, copy: Run, bench: Bench, effort: Effort) -> Sample:
+def copies_beside(run: Run, copy: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
     """The same while a worker computes experts on the CPU throughout."""
     going = [True]
 
@@ -178,13 +221,12 @@ def copies_beside(run: Run, copy: Run, bench: Bench, effort: Effort) -> Sample:
         while going[0]:
             run()
 
-    with ThreadPoolExecutor(1) as worker:
-        computed: Future[None] = worker.submit(compute)
-        try:
-            sample = copies(copy, bench, effort)
-        finally:
-            going[0] = False
-        computed.result()
+    computed = worker.submit(compute)
+    try:
+        sample = copies(copy, bench, effort)
+    finally:
+        going[0] = False
+    computed.result()
     return sample
 
 

@@ -8,6 +8,7 @@ from specmoe.hwprofiles.measure.bench import Sample
 from specmoe.hwprofiles.measure.copies import Link
 from specmoe.hwprofiles.measure.experts import DenseParts
 from specmoe.hwprofiles.measure.findings import Context
+from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.profile import CpuCurve
 from specmoe.hwprofiles.quantity import CPU_TIMES
@@ -45,17 +46,18 @@ def memory_and_hand_over(context: Context, shape: ModelShape) -> None:
 def _reads(context: Context) -> list[tuple[int, Sample]]:
     timed = []
     for number in cpu.counts():
-        with cpu.threads(number):
-            timed.append((number, cpu.reading(context.plan.cpu_bytes, context.bench, context.plan.effort)))
+        with cpu.Worker(number) as worker:
+            timed.append((number, cpu.reading(context.plan.cpu_bytes, worker, context.bench, context.plan.effort)))
     return timed
 
 
 def _calls(context: Context, shape: ModelShape) -> tuple[Sample, Sample, Sample]:
     """Times of `CPU_TIMES`, with all threads."""
     bench, effort, dense = context.bench, context.plan.effort, _dense(context, shape)
-    with cpu.threads(cpu.counts()[-1]):
-        call = cpu.between_waits(cpu.CpuKernels(SMALL, "bf16", 0).run(1), dense, bench, effort)
-        return call, cpu.starting(dense, bench, effort), cpu.joining(shape.d_model, dense, bench, effort)
+    with cpu.Worker(cpu.counts()[-1]) as worker, quiet():
+        call = cpu.between_waits(cpu.CpuKernels(SMALL, "bf16", 0).run(1), dense, worker, bench, effort)
+        start = cpu.starting(dense, worker, bench, effort)
+        return call, start, cpu.joining(shape.d_model, dense, worker, bench, effort)
 
 
 def experts(context: Context, shape: ModelShape, held: Format) -> None:
@@ -71,9 +73,9 @@ def experts(context: Context, shape: ModelShape, held: Format) -> None:
         return
     few: list[tuple[int, Sample]] = []
     for number in cpu.counts():
-        with cpu.threads(number):
+        with cpu.Worker(number) as worker, quiet():
             timed = [
-                (tokens, cpu.between_waits(kernels.run(tokens), dense, context.bench, plan.effort))
+                (tokens, cpu.between_waits(kernels.run(tokens), dense, worker, context.bench, plan.effort))
                 for tokens in plan.cpu_tokens
             ]
         points = found.records.points(timed, "token", HOW_EXPERT)
@@ -94,12 +96,12 @@ def beside_copies(context: Context, shape: ModelShape) -> None:
         return
     link = Link(bench, plan.cpu_copy, plan.effort)
     copy: Run = link.one(plan.cpu_copy)
-    with cpu.threads(cpu.counts()[-1]):
-        run = cpu.CpuKernels(size_of(shape), "bf16", plan.cpu_bytes).run(1)
-        alone = cpu.between_waits(run, _dense(context, shape), bench, plan.effort)
+    run, dense = cpu.CpuKernels(size_of(shape), "bf16", plan.cpu_bytes).run(1), _dense(context, shape)
+    with cpu.Worker(cpu.counts()[-1]) as worker, quiet():
+        alone = cpu.between_waits(run, dense, worker, bench, plan.effort)
         copied = cpu.copies(copy, bench, plan.effort)
-        beside = cpu.beside_copies(run, copy, alone.median, copied.median, bench, plan.effort)
-        slower = cpu.copies_beside(run, copy, bench, plan.effort)
+        beside = cpu.beside_copies(run, copy, alone.median, copied.median, worker, bench, plan.effort)
+        slower = cpu.copies_beside(run, copy, worker, bench, plan.effort)
     of = f"an expert of {shape.name} in bf16 and copies of {plan.cpu_copy} bytes"
     found.longer("cpu.slowed_by_copy", cpu.more(beside, alone), f"{of}: the expert, copies under way throughout")
     found.longer("cpu.slows_copy", cpu.more(slower, copied), f"{of}: the copies, the CPU computing throughout")

@@ -189,10 +189,8 @@ class ExpertKernel:
 
         Experts with the same number of tokens share input and output, so they must run one after the other.
         """
-        x, inner, out = self._buffers(tokens)
-        d_ff, gated = self.shape.experts.d_ff, self.shape.experts.gated
-        source = weights if self.expanded is None else self.expanded
-        up, down = _matrices(source, self.shape.d_model, d_ff, inner.shape[1], x.dtype)
+        (x, inner, out), gated = self._buffers(tokens), self.shape.experts.gated
+        up, down = matrices(weights if self.expanded is None else self.expanded, self.shape, self.computed)
 
         def run() -> None:
             if self.expanded is not None:
@@ -202,18 +200,24 @@ class ExpertKernel:
 
         return run, out
 
+    def input(self, tokens: int) -> Tensor:
+        """Input buffer of experts on `tokens` tokens, [tokens, d_model]; fewer tokens are the first of more."""
+        return self._buffers(tokens)[0]
+
     def output(self, tokens: int) -> Tensor:
         """Output buffer of experts on `tokens` tokens, [tokens, d_model]."""
         return self._buffers(tokens)[2]
 
     def _buffers(self, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
         if tokens not in self._made:
-            generator = torch.Generator(self.device).manual_seed(tokens)
-            size, dtype = (tokens, self.shape.d_model), DTYPES[self.computed]
-            x = torch.randn(size, dtype=dtype, device=self.device, generator=generator)
+            x = torch.stack([self._token(number) for number in range(tokens)])
             inner = x.new_empty((tokens, self.shape.experts.d_ff * (2 if self.shape.experts.gated else 1)))
             self._made[tokens] = x, inner, torch.empty_like(x)
         return self._made[tokens]
+
+    def _token(self, number: int) -> Tensor:
+        generator = torch.Generator(self.device).manual_seed(number)
+        return torch.randn(self.shape.d_model, dtype=DTYPES[self.computed], device=self.device, generator=generator)
 
 
 class PackedKernel:
@@ -298,7 +302,10 @@ def _data_bytes(parameters: int, held: Format) -> int:
     return parameters if held == "int8" else -(-parameters // 2)
 
 
-def _matrices(source: Tensor, d_model: int, d_ff: int, inner: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def matrices(source: Tensor, shape: ModelShape, computed: ComputeFormat) -> tuple[Tensor, Tensor]:
+    """Both matrices of an expert, [d_model, inner] and [d_ff, d_model], from the bytes of a slot."""
+    dtype, d_model, d_ff = DTYPES[computed], shape.d_model, shape.experts.d_ff
+    inner = d_ff * (2 if shape.experts.gated else 1)
     flat = source[: source.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
     first = d_model * inner
     return flat[:first].view(d_model, inner), flat[first : first + d_ff * d_model].view(d_ff, d_model)

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.table import CPU, DecisionTable, packed_rows
 
@@ -95,14 +94,6 @@ def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups
         opens[1:] = np.any([np.diff(column[order].astype(np.int64)) != 0 for column in columns], axis=0)
         opens[1:] |= on_cpu[1:] | on_cpu[:-1]
     return Groups(order, np.cumsum(opens) - 1, opens, on_cpu)
-
-
-def require_gpu(table: DecisionTable, done: str) -> None:
-    """Raise InputError if the CPU computes any expert; `done` is what cannot be done to such decisions yet."""
-    if table.cpu_uses:
-        raise InputError(
-            f"the CPU computes {table.cpu_uses} experts: not {done} yet: a policy that loads them expected"
-        )
 
 
 def program_of(table: DecisionTable, predicts: bool = False, launching: Launching = "separate") -> Program:
