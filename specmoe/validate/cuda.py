@@ -197,6 +197,7 @@ class CudaDevice:
             self._lane = CpuLane(self.model.shape, self.pool, self.threads, most, pinned=True)
             self._sent = torch.zeros((most, d_model), dtype=self._lane.result.dtype, device=self.device)
             self._total = torch.zeros((most, d_model), device=self.device)
+        self._lane.compute_with(self.threads)
         self._lane.prepare(work.table)
         return {event: self._join_of(work.heads[event // work.table.num_layers], most) for event in events}
 

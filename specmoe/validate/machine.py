@@ -22,7 +22,19 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
     def longer(scenario: Scenario) -> float:
         return 1.0 if other is None else stretch(mine, other, scenario.shape.expert_bytes(_home(scenario)))
 
+    last: dict[Model, CudaDevice] = {}
+
     def make(scenario: Scenario, slots: int) -> CudaDevice:
+        """The last device again where only policies and the CPU's threads differ; it has the most slots so far."""
+        model = _model(scenario)
+        if model in last and len(last[model].slots) >= slots:
+            last[model].threads = _threads(scenario)
+            return last[model]
+        last.clear()
+        last[model] = fresh(scenario, slots)
+        return last[model]
+
+    def fresh(scenario: Scenario, slots: int) -> CudaDevice:
         home, times = _home(scenario), longer(scenario)
         keys = pool_size(round(scenario.shape.expert_bytes(home) * times), scenario.num_keys)
         with enough_vram():

@@ -33,7 +33,7 @@ class CpuLane:
     """The experts of a pool on `threads` threads; hidden states and results have up to `tokens` rows."""
 
     def __init__(self, shape: ModelShape, pool: Pool, threads: int, tokens: int, pinned: bool) -> None:
-        self._worker = Worker(threads)
+        self.threads, self._worker = threads, Worker(threads)
         self._experts = [self._expert(shape, pool[key], pool) for key in range(len(pool))]
         size, dtype = (tokens, shape.d_model), DTYPES[compute_format(pool.held)]
         self.hidden, self.result = (torch.zeros(size, dtype=dtype, pin_memory=pinned) for _ in range(2))
@@ -70,6 +70,12 @@ class CpuLane:
         """Wait for the worker."""
         assert self._pending
         self._pending.result()
+
+    def compute_with(self, threads: int) -> None:
+        """Have another worker compute, with another number of threads."""
+        if threads != self.threads:
+            self._worker.close()
+            self.threads, self._worker = threads, Worker(threads)
 
     def close(self) -> None:
         """End the worker."""

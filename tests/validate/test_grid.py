@@ -11,7 +11,7 @@ import pytest
 from specmoe.errors import InputError
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.validate.fit import Resimulation
-from specmoe.validate.grid import grid, grid_names, group_of
+from specmoe.validate.grid import cell_of, grid, grid_names, group_of
 
 TRACES: dict[Any, str] = {phase: f"switch-mini-128/{phase}/test" for phase in ("decode", "encode")}
 GOOD = """
@@ -48,6 +48,14 @@ def test_without_a_home_format_and_fit(tmp_path: Path) -> None:
     cells = grid(written(tmp_path, text))
     assert {cell.config.home.format for cell in cells} == {None}
     assert {cell.role for cell in cells} == {"held_out"}
+
+
+def test_threads_and_policies_with_a_number(tmp_path: Path) -> None:
+    text = GOOD.replace('home_format = "int8"', "threads = 3") + 'cells."n-cpu-moe:2" = [30]\n'
+    cell = grid(written(tmp_path, text))[-1]
+    assert (cell.policy, cell.config.threads) == ("n-cpu-moe:2", 3)
+    assert cell.name == "switch-base-8/decode/fp16/b2/t3/n-cpu-moe:2/30"
+    assert cell_of(cell.key) == cell
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_unknown_grids_are_named() -> None:
 
 
 def test_the_shipped_grids() -> None:
-    assert grid_names() == ("emulate", "full", "quick", "styles", "styles-switch")
+    assert grid_names() == ("cpu", "cpu-switch", "emulate", "full", "quick", "styles", "styles-switch")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,16 @@ def test_whole_configurations_are_held_out_of_the_full_grid() -> None:
     assert {"mixtral-8x7b"} == {group.config.shape for group in of_groups} - {group.config.shape for group in fitted}
     assert {"bf16", "int4", "int8"} <= {group.config.format for group in held_out}
     assert {4, 8} <= {group.config.batch for group in held_out}
+
+
+def test_whole_thread_counts_formats_and_shapes_are_held_out_of_the_cpu_grids() -> None:
+    cells = [*grid("cpu"), *grid("cpu-switch")]
+    fitted = {(cell.config.shape, cell.config.format, cell.config.threads) for cell in cells if cell.role == "fit"}
+    assert fitted == {("gpt-oss-20b", "bf16", 15), ("gpt-oss-20b", "bf16", 4)}
+    held_out = [cell.config for cell in cells if cell.role == "held_out"]
+    assert {config.threads for config in held_out} == {2, 4, 8, 15}
+    assert {config.shape for config in held_out} == {"gpt-oss-20b", "olmoe-1b-7b", "switch-base-128"}
+    assert {config.format for config in held_out} == {"bf16", "fp32"}
 
 
 def test_the_full_grid_has_policies_of_every_kind() -> None:

@@ -100,14 +100,16 @@ def plain(weights: Tensor) -> Product:
 
 
 class CpuKernels:
-    """Several experts of a size in a format, which no cache holds; raises InputError where torch has no product."""
+    """Copies of an expert of a size in a format, which no cache holds; raises InputError where torch has no product."""
 
     def __init__(self, size: Size, held: Format, bytes_held: int) -> None:
         self.size, self.held, self.dtype = size, held, DTYPES["fp32" if held == "fp32" else "bf16"]
         places = max(2, -(-bytes_held // bytes_of(size.weights, held)))
+        d_model, d_ff, gated = size
         try:
-            experts = [self._expert() for _ in range(places)]
-            experts[0](torch.zeros((1, size.d_model), dtype=self.dtype))
+            up, down = self._weights(d_ff * (2 if gated else 1), d_model), self._weights(d_model, d_ff)
+            experts = [feed_forward(self._copy(up), self._copy(down), d_ff, gated) for _ in range(places)]
+            experts[0](torch.zeros((1, d_model), dtype=self.dtype))
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             raise InputError(f"{held}: torch has no product of it on this CPU: {str(error).splitlines()[0]}") from None
         self._turn = cycle(experts)
@@ -118,22 +120,25 @@ class CpuKernels:
         result = torch.zeros_like(x)
         return lambda: result.add_(next(self._turn)(x))
 
-    def _expert(self) -> Product:
-        d_model, d_ff, gated = self.size
-        up, down = self._product(d_ff * (2 if gated else 1), d_model), self._product(d_model, d_ff)
-        return feed_forward(up, down, d_ff, gated)
-
-    def _product(self, rows: int, columns: int) -> Product:
+    def _weights(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """A matrix in the layout of its product, and its scales."""
         if not is_compressed(self.held):
-            return plain((torch.randn((rows, columns)) * SCALE).to(self.dtype))
+            return (torch.randn((rows, columns)) * SCALE).to(self.dtype), torch.empty(0)
         if self.held == "int8":
             whole = torch.randint(-127, 128, (rows, columns), dtype=torch.int8)
-            scales = torch.full((rows,), SCALE / 128, dtype=self.dtype)
-            return lambda x: torch._weight_int8pack_mm(x, whole, scales)
+            return whole, torch.full((rows,), SCALE / 128, dtype=self.dtype)
         numbers = torch.randint(0, 16, (rows, columns), dtype=torch.int32)
         packed = torch._convert_weight_to_int4pack_for_cpu(numbers, INNER_TILES)
-        both = torch.full((columns // GROUP, rows, 2), SCALE, dtype=self.dtype)  # scales and zeros
-        return lambda x: torch._weight_int4pack_mm_for_cpu(x, packed, GROUP, both)
+        return packed, torch.full((columns // GROUP, rows, 2), SCALE, dtype=self.dtype)  # scales and zeros
+
+    def _copy(self, weights: tuple[Tensor, Tensor]) -> Product:
+        """Product with a copy of a matrix."""
+        data, scales = weights[0].clone(), weights[1].clone()
+        if not is_compressed(self.held):
+            return plain(data)
+        if self.held == "int8":
+            return lambda x: torch._weight_int8pack_mm(x, data, scales)
+        return lambda x: torch._weight_int4pack_mm_for_cpu(x, data, GROUP, scales)
 
 
 def between_waits(run: Run, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:

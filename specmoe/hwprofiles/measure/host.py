@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing, c
 from specmoe.hwprofiles.measure.copies import Link
 from specmoe.hwprofiles.measure.layers import Run
 
+SWITCH_S = 1e-5  # after which a thread that waits for the interpreter gets it
 CALLS = 64  # timed one by one
 CALLS_PER_WAIT = 8  # a full queue would block the host
 CONTEXT = 256
@@ -22,11 +24,16 @@ HANDOVER_BYTES = 1 << 20  # size of the copy that a launch waits for
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pin this thread to one core, if the system can, and disable garbage collection inside the block."""
+    """Pin this thread to one core, if the system can, and disable garbage collection inside the block.
+
+    A thread that computes experts gets the interpreter soon when it asks for it.
+    """
+    interval = sys.getswitchinterval()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     gc.collect()
     gc.freeze()
     gc.disable()
+    sys.setswitchinterval(SWITCH_S)
     try:
         if cores:
             os.sched_setaffinity(0, {max(cores)})
@@ -34,6 +41,7 @@ def quiet() -> Iterator[None]:
     finally:
         if cores:
             os.sched_setaffinity(0, cores)
+        sys.setswitchinterval(interval)
         gc.enable()
         gc.unfreeze()
 
