@@ -189,7 +189,8 @@ def simulate(
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
     `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device. `choices` are `format`,
     `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
-    `host_set`, `train`, `source` and `train_source` (text domains, one or several, that run and that are learnt from).
+    `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `source` and
+    `train_source` (text domains, one or several, that run and that are learnt from).
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
     before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
     and cannot run raises InputError.
@@ -286,6 +287,8 @@ def _config(
         choices["staggered"] = not choices.pop("aligned")
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
+    if isinstance(choices.get("assumed_acceptance"), int | float):
+        choices["assumed_acceptance"] = (choices["assumed_acceptance"],)
     choices |= _domains(choices)
     return RunConfig(
         str(trace),
@@ -299,7 +302,10 @@ def _config(
     )
 
 
-CHOICES = ("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format")
+CHOICES = (
+    *("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format"),
+    *("verify", "assumed_acceptance"),
+)
 HOME = ("tier", "home_format", "compressed_slots")
 DOMAINS = ("source", "train_source")
 

@@ -182,7 +182,7 @@ def summary(result: RunResult) -> Row:
     counts = Counts(
         steps=len(steps),
         events=len(table["step"]),
-        tokens=int(table["tokens"][::layers].sum()),
+        tokens=int(table["tokens"][::layers].sum()) if manifest.kept_tokens is None else manifest.kept_tokens,
         **{name: total[name] for name in ("demands", "hits", "demand_loads", "prefetch_loads", "prefetch_useful")},
         **{name: total[name] for name in OF_MISSES},
     )

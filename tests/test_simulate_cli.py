@@ -51,6 +51,48 @@ LRU = ("--policy", "on-demand-lru", "--steps", "5")
 SMALL = (*LRU, "--slots", "40")
 
 
+# Drafted tokens
+
+
+def test_certain_acceptance_makes_steps_of_whole_windows() -> None:
+    plain, sure = (answer(*SMALL, *words) for words in ((), ("--verify", "3", "--assumed-acceptance", "1")))
+    assert (plain["tokens"], sure["tokens"]) == (plain["steps"], 4 * sure["steps"])
+    assert sure["tokens_per_second"] == pytest.approx(sure["tokens"] / (sure["latency_mean_ns"] * sure["steps"] / 1e9))
+    assert sure["parameters"]["assumed_acceptance"] == [1.0]
+    assert "acceptance of drafted tokens: 1" in sure["assumed"]
+
+
+def test_rejected_tokens_cost_time_and_are_not_counted() -> None:
+    plain, never = (answer(*SMALL, *words) for words in ((), ("--verify", "3", "--assumed-acceptance", "0")))
+    assert never["tokens"] == never["steps"]
+    assert never["demands"] > 2 * plain["demands"]
+    assert never["tokens_per_second"] < plain["tokens_per_second"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--verify", "2"),
+            "--assumed-acceptance missing: one number from 0 to 1 expected, or 2, one for each drafted",
+        ),
+        (("--verify", "2", "--assumed-acceptance", "0.5,0.5,0.5"), "--assumed-acceptance 0.5,0.5,0.5: one number from"),
+        (("--verify", "2", "--assumed-acceptance", "1.5"), "--assumed-acceptance 1.5: one number from 0 to 1"),
+        (("--verify", "2", "--assumed-acceptance", "nan"), "--assumed-acceptance nan: one number from 0 to 1"),
+        (("--verify", "2", "--assumed-acceptance", "x"), "--assumed-acceptance x: numbers with commas expected"),
+        (("--assumed-acceptance", "0.5"), "--verify 0: at least 1 expected"),
+        (("--verify", "65", "--assumed-acceptance", "0.5"), "--verify 65: at most 64 expected"),
+    ],
+)
+def test_wrong_drafts_are_refused(words: tuple[str, ...], message: str) -> None:
+    assert message in complaint(*SMALL, *words)
+
+
+def test_an_encoder_drafts_nothing() -> None:
+    words = ("--verify", "2", "--assumed-acceptance", "0.5")
+    assert "a trace of decode expected" in complaint(*SMALL, *words, trace="switch-mini-128/encode/test")
+
+
 # Output
 
 

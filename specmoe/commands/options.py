@@ -246,6 +246,20 @@ Aligned = Annotated[
     bool,
     typer.Option("--aligned", help="Start all sequences of a batch at their first token, not at spread positions."),
 ]
+Verify = Annotated[
+    int,
+    typer.Option(
+        help="Drafted tokens that a decode step verifies for each sequence: its experts are those of that number + 1 "
+        "consecutive tokens. Tokens/s counts the tokens that are kept."
+    ),
+]
+AssumedAcceptance = Annotated[
+    str | None,
+    typer.Option(
+        help="Chance that a drafted token is accepted if those before it were: one number, or one for each drafted "
+        "token, e.g. 0.8,0.7,0.6. It is an input: no draft model is run."
+    ),
+]
 Train = Annotated[
     str | None,
     typer.Option(

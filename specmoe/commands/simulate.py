@@ -53,6 +53,8 @@ def simulate(
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
+    verify: options.Verify = 0,
+    assumed_acceptance: options.AssumedAcceptance = None,
     train: options.Train = None,
     source: options.Source = None,
     train_source: options.TrainSource = None,
@@ -114,6 +116,8 @@ def simulate(
         steps=steps,
         warm_up=warm_up,
         staggered=not aligned,
+        verify=verify,
+        assumed_acceptance=() if assumed_acceptance is None else _chances(assumed_acceptance),
         link=choice("link", link, LINKS),
         home=home_of(tier, home_format, compressed_slots),
         host_set=choice("host-set", host_set, HOST_SETS),
@@ -179,6 +183,14 @@ def _summaries(
         if timeline is not None:
             timeline.consider(run, summaries[-1])
     return summaries, failures
+
+
+def _chances(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them; raises InputError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--assumed-acceptance {text}: numbers with commas expected, e.g. 0.8,0.7") from None
 
 
 class _Spread(NamedTuple):

@@ -39,6 +39,8 @@ class RoutingKey(NamedTuple):
     truncated: bool = False
     source: tuple[str, ...] = ()
     train_source: tuple[str, ...] = ()
+    verify: int = 0
+    assumed_acceptance: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class RunConfig:
     where a policy has it compute any (default: as many as the profile says).
     Only whole sequences of the text domains `source` run (default: all), and what is learnt comes from the same domains
     of the train split, or from those of `train_source` (`("all",)`: from every one).
+    Each decode step verifies `verify` drafted tokens of each sequence (see `traces.arranged.verified`), of which
+    `assumed_acceptance` are kept.
     """
 
     trace: str
@@ -87,6 +91,8 @@ class RunConfig:
     style: Style | None = None
     dense_format: Format | None = None
     threads: int | None = None
+    verify: int = 0
+    assumed_acceptance: tuple[float, ...] = ()
 
     def style_for(self, all_resident: bool) -> Style:
         """The style of a policy: the one given, else packed weights read by the multiplication.
@@ -100,7 +106,8 @@ class RunConfig:
     def routing(self) -> RoutingKey:
         """The fields that decide the workload."""
         layers = (self.staggered, self.shape, self.truncated)
-        return RoutingKey(self.trace, self.batch, self.steps, self.train, *layers, self.source, self.train_source)
+        domains, drafts = (self.source, self.train_source), (self.verify, self.assumed_acceptance)
+        return RoutingKey(self.trace, self.batch, self.steps, self.train, *layers, *domains, *drafts)
 
     def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> "RunConfig":
         """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""

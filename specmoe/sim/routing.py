@@ -6,7 +6,7 @@ memory and, if a directory is given, on disk.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -37,6 +37,9 @@ from specmoe.traces.splitting import learnt_domains, open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_used, read_valid
 from specmoe.traces.workload import build
+from specmoe.units import whole
+
+MOST_DRAFTED = 64  # tokens that a step verifies
 
 
 class Routing:
@@ -46,6 +49,7 @@ class Routing:
     trace. `source` are the text domains that run (default: all), `train_source` those that are learnt from (default:
     the same; `("all",)`: every one). `staggered`: a batch of decode sequences starts at spread positions. `shape` names
     the model that runs (default: the trace's own); the layers of a trace with fewer are repeated, unless `truncated`.
+    A decode step verifies `verify` drafted tokens of each sequence, of which `assumed_acceptance` are kept.
     `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
     """
 
@@ -60,6 +64,8 @@ class Routing:
         truncated: bool = False,
         source: tuple[str, ...] = (),
         train_source: tuple[str, ...] = (),
+        verify: int = 0,
+        assumed_acceptance: tuple[float, ...] = (),
         directory: Path | None = None,
     ) -> None:
         self.trace: Trace = specmoe.traces.open(trace, source)
@@ -72,13 +78,19 @@ class Routing:
                 f"batch {batch}: {trace} has only {sequences} sequences{of_source}: at most {sequences} expected"
             )
         staggered = staggered and batch > 1 and self.trace.meta.phase == "decode"
-        block, meta = repeated(arranged.staggered(block, batch) if staggered else block, self.trace.meta, self._layers)
-        self.routed = Routed(build(block, meta, batch, steps), block)
+        block = arranged.staggered(block, batch) if staggered else block
+        self._batching, self._directory = Batching(batch, steps, staggered, verify, assumed_acceptance), directory
+        self._batching.require_valid(self.trace)
+        block, kept = arranged.verified(block, verify, assumed_acceptance) if verify else (block, None)
+        block, meta = repeated(block, self.trace.meta, self._layers)
+        workload = build(block, meta, batch, steps, 1 + verify)
+        if kept is not None:
+            workload = replace(workload, kept=np.add.reduceat(kept[workload.rows], workload.row_offsets[:-1]))
+        self.routed = Routed(workload, block)
         self.train_name = train or train_beside(trace)
         learnt = tuple(learnt_domains(source, train_source))
         self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta, learnt)
         self._domains = {"source": source, "train_source": learnt}
-        self._batching, self._directory = Batching(batch, steps, staggered), directory
         self._contexts: dict[int, list[int]] = {}
 
     @property
@@ -93,9 +105,10 @@ class Routing:
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What is assumed about routing: layers that the trace does not have."""
+        """What is assumed about routing: layers that the trace does not have, and drafted tokens."""
         own, last = self.trace.meta.num_layers, self._layers - 1
-        return (f"layers {own}..{last} are layers 0..{own - 1} with experts permuted",) if last >= own else ()
+        layers = [f"layers {own}..{last} are layers 0..{own - 1} with experts permuted"] if last >= own else []
+        return (*layers, *self._batching.assumed)
 
     def contexts(self, cross: int) -> list[int]:
         """Number of positions that the tokens of each step attend to, at least `cross`; [steps]."""
@@ -167,11 +180,38 @@ def _layers(trace: Trace, shape: str | None) -> int:
 
 
 class Batching(NamedTuple):
-    """How sequences run together, and the number of steps (None: all)."""
+    """How sequences run together, the number of steps (None: all), and how many drafted tokens a step verifies."""
 
     batch: int
     steps: int | None = None
     staggered: bool = False
+    verify: int = 0
+    assumed_acceptance: tuple[float, ...] = ()
+
+    @property
+    def assumed(self) -> list[str]:
+        """What is assumed about drafted tokens."""
+        if not self.verify:
+            return []
+        chances = ", ".join(f"{chance:g}" for chance in self.assumed_acceptance)
+        return [
+            f"acceptance of drafted tokens: {chances}",
+            "a rejected token has the routing of another token of its sequence, and drafting takes no time",
+        ]
+
+    def require_valid(self, trace: Trace) -> None:
+        """Raise InputError where drafted tokens cannot be verified."""
+        chances, verify = self.assumed_acceptance, self.verify
+        if not verify and not chances:
+            return
+        whole(f"--verify {verify}", verify, 1, MOST_DRAFTED)
+        if trace.meta.phase != "decode":
+            raise InputError(f"--verify {verify}: {trace.path} is a trace of encode: a trace of decode expected")
+        if len(chances) not in (1, verify) or not all(0 <= chance <= 1 for chance in chances):
+            raise InputError(
+                f"--assumed-acceptance {','.join(f'{chance:g}' for chance in chances) or 'missing'}: "
+                f"one number from 0 to 1 expected, or {verify}, one for each drafted token"
+            )
 
 
 @dataclass(frozen=True)

@@ -420,6 +420,7 @@ class Scenario:
             **home,
             **asked,
             **{name: config.fields[name] for name in ("source", "train_source")},
+            **({name: getattr(config, name) for name in ("verify", "assumed_acceptance")} if config.verify else {}),
             "host_set": config.host_set,
             **predicting,
             "set": list(self.overridden),
@@ -458,6 +459,7 @@ class Scenario:
             error_basis=expected.basis,
             domains=self.routing.domains,
             ratio_error=self.ratio_error(chosen),
+            kept_tokens=self.routed.workload.kept_since(warm_up) if config.verify else None,
         )
 
     @property

@@ -1,16 +1,18 @@
-"""Rows of a trace arranged for a run: batches at staggered positions, and layers repeated for a deeper model.
+"""Rows of a trace arranged for a run: staggered batches, layers repeated for a deeper model, drafted tokens verified.
 
-Both return rows like those of a trace, so that everything behind them (workload, predictors, times) sees one trace.
+All return rows like those of a trace, so that everything behind them (workload, predictors, times) sees one trace.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.traces.schema import Block, TraceMeta, select
 
-SEED = 0  # of the permutations of experts in repeated layers
+SEED = 0  # of the permutations of experts in repeated layers, and of which drafted tokens are accepted
 
 
 def staggered(block: Block, batch: int) -> Block:
@@ -32,6 +34,39 @@ def staggered(block: Block, batch: int) -> Block:
     sequence = arranged.sequence.copy()
     sequence[len(order) - len(numbers) :] = int(sequences[-1]) + 1 + numbers
     return arranged._replace(sequence=sequence)
+
+
+class Verified(NamedTuple):
+    """Rows in windows that one step verifies, and which of them are kept: the accepted ones and the one after them."""
+
+    block: Block
+    kept: NDArray[np.bool_]  # [n]
+
+
+def verified(block: Block, drafted: int, assumed_acceptance: Sequence[float]) -> Verified:
+    """Decode rows of a model that verifies `drafted` tokens in each step, whose next step goes on behind those kept.
+
+    A window is a token and the `drafted` ones after it in the trace; windows overlap where tokens were rejected. What
+    was rejected is another token, of which nothing was recorded: it has the routing of a token drawn from its sequence.
+    Tokens at a sequence's end that fill no window are left out. `assumed_acceptance` is the chance of each drafted
+    token if those before it were accepted: one number for all positions or one for each.
+    """
+    chances, size = np.broadcast_to(np.array(assumed_acceptance, np.float64), (drafted,)), 1 + drafted
+    _, first, lengths = np.unique(block.sequence, return_index=True, return_counts=True)
+    rng = np.random.default_rng(SEED)
+    advances = 1 + np.cumprod(rng.random((len(block.sequence), drafted)) < chances, axis=1).sum(axis=1)
+    starts, owners = list[int](), list[int]()
+    for owner, (start, end) in enumerate(zip(first.tolist(), (first + lengths).tolist(), strict=True)):
+        while start + size <= end:
+            starts.append(start)
+            owners.append(owner)
+            start += int(advances[start])
+    begin, of = np.array(starts, np.int64), np.array(owners, np.int64)
+    rows = (begin[:, None] + np.arange(size)).reshape(-1)
+    kept = (np.arange(size) < advances[begin][:, None]).reshape(-1)
+    lots = (rng.random((len(begin), size)) * lengths[of][:, None]).astype(np.int64)
+    arranged = select(block, np.where(kept, rows, (first[of][:, None] + lots).reshape(-1)))
+    return Verified(arranged._replace(position=block.position[rows]), kept)
 
 
 def repeated(block: Block, meta: TraceMeta, layers: int) -> tuple[Block, TraceMeta]:

@@ -2,7 +2,8 @@
 
 Decode: a batch has a fixed number of places; each place processes one sequence, one token per step. When a sequence
 ends the next one takes its place (continuous batching); the last steps use fewer places. Encode: each step processes
-the next `batch` sequences whole.
+the next `batch` sequences whole. Decode with a `window` of several rows (see `arranged.verified`) processes that many
+of a sequence in each step.
 
 An *event* is one (step, layer), numbered `step * L + layer`. Its demand is the distinct experts that its tokens need,
 ascending, each with its number of tokens. Dropped tokens demand nothing.
@@ -39,6 +40,8 @@ class Workload:
     experts: NDArray[np.int32]  # [U]
     tokens: NDArray[np.int32]  # [U]
     batch: int
+    window: int = 1  # rows of a decode sequence in one step
+    kept: Ints | None = None  # [S], tokens that are not rejected after each step; None: all
 
     @property
     def num_steps(self) -> int:
@@ -54,6 +57,10 @@ class Workload:
     def step_tokens(self) -> Ints:
         """Number of tokens in each step, [S]."""
         return np.diff(self.row_offsets)
+
+    def kept_since(self, step: int) -> int:
+        """Number of tokens that a step and all later ones add to their sequences."""
+        return int((self.step_tokens if self.kept is None else self.kept)[step:].sum())
 
     @cached_property
     def step_of_row(self) -> Ints:
@@ -82,14 +89,15 @@ class Workload:
             offsets=self.offsets[event:] - first,
             experts=self.experts[first:],
             tokens=self.tokens[first:],
+            kept=None if self.kept is None else self.kept[step:],
         )
 
 
-def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None) -> Workload:
+def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None, window: int = 1) -> Workload:
     """Workload of a trace's rows, limited to `steps` steps; raises InputError if there are no tokens."""
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"batch {batch}, steps {steps}: at least 1 expected")
-    step = _decode_steps(block, batch) if meta.phase == "decode" else _encode_steps(block, batch)
+    step = _decode_steps(block, batch, window) if meta.phase == "decode" else _encode_steps(block, batch)
     rows = np.argsort(step, kind="stable")
     if steps is not None:
         rows = rows[step[rows] < steps]
@@ -97,7 +105,7 @@ def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = Non
         raise InputError("no tokens in this trace")
     row_offsets = np.searchsorted(step[rows], np.arange(step[rows[-1]] + 2))
     offsets, experts, tokens = _demand(block.experts[rows, :, : meta.top_k], step[rows], meta)
-    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch)
+    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch, window)
 
 
 def one_step(meta: TraceMeta, block: Block) -> Workload:
@@ -120,16 +128,16 @@ def _encode_steps(block: Block, batch: int) -> Ints:
     return number // batch
 
 
-def _decode_steps(block: Block, batch: int) -> Ints:
-    """Step of each row when each of `batch` places runs one token of its sequence; the first free place is reused."""
+def _decode_steps(block: Block, batch: int, window: int) -> Ints:
+    """Step of each row when each of `batch` places runs one window of its sequence; the first free place is reused."""
     sequences, first, lengths = np.unique(block.sequence, return_index=True, return_counts=True)
     starts = np.empty(len(sequences), np.int64)
     free: list[int] = [0] * min(batch, len(sequences))
     for number, length in enumerate(lengths.tolist()):
         starts[number] = start = heappop(free)
-        heappush(free, start + length)
+        heappush(free, start - -length // window)
     within = np.arange(len(block.sequence)) - np.repeat(first, lengths)
-    return np.repeat(starts, lengths) + within
+    return np.repeat(starts, lengths) + within // window
 
 
 def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:

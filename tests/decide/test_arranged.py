@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_traces import META, random_block
 
-from specmoe.traces.arranged import repeated, staggered
+from specmoe.traces.arranged import repeated, staggered, verified
 from specmoe.traces.schema import Block
 from specmoe.traces.workload import WarmUp, build, warm_up_of
 
@@ -36,6 +36,38 @@ def test_places_start_at_spread_positions_and_heads_come_last() -> None:
     workload = build(block, META, batch=2)
     steps = np.split(block.position[workload.rows], workload.row_offsets[1:-1])
     assert [step.tolist() for step in steps] == [[0, 2], [1, 3], [2, 0], [3, 1], [2, 0], [3, 1], [0], [1]]
+
+
+def test_a_window_is_a_token_and_the_drafted_ones_after_it() -> None:
+    """Lengths 7 and 4, 2 drafted: all accepted, windows follow each other; none accepted, each begins a row later."""
+    block = rows([7, 4])
+    every, none = (verified(block, 2, [chance]) for chance in (1.0, 0.0))
+    assert every.block.position.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2] and every.kept.all()
+    assert none.block.position.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6, 0, 1, 2, 1, 2, 3]
+    assert none.kept.tolist() == [True, False, False] * 7
+    steps = build(every.block, META, batch=2, window=3)
+    assert steps.step_tokens.tolist() == [6, 3]
+    assert build(none.block, META, window=3).step_tokens.tolist() == [3] * 7
+
+
+def test_tokens_that_are_kept_are_the_trace_and_rejected_ones_are_of_its_sequence() -> None:
+    block = rows([40, 23])
+    arranged, kept = verified(block, 3, [0.9, 0.5, 0.2])
+    for number, length in enumerate((40, 23)):
+        mine, own = block.sequence == number, arranged.sequence == number
+        there = own & kept
+        assert length - 4 < there.sum() <= length
+        for name, column in block._asdict().items():
+            same = getattr(arranged, name)[there], column[mine][: there.sum()]
+            assert np.array_equal(*same, equal_nan=name == "probs"), name
+        recorded = {row.tobytes() for row in block.experts[mine]}
+        assert all(row.tobytes() in recorded for row in arranged.experts[own & ~kept])
+
+
+def test_the_share_of_kept_tokens_is_the_assumed_one() -> None:
+    kept = verified(rows([20_000]), 3, [0.9, 0.5, 0.2]).kept
+    windows = len(kept) / 4
+    assert kept.sum() / windows == pytest.approx(1 + 0.9 + 0.9 * 0.5 + 0.9 * 0.5 * 0.2, rel=0.01)
 
 
 def test_as_many_sequences_as_places_keep_every_place_busy() -> None:

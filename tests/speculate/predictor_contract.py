@@ -84,7 +84,7 @@ def changed_after(routed: Routed, step: int, layer: int, seed: int) -> Routed:
     }
     token = np.where(step_of_row > step, other.token, old.token)
     block = old._replace(token=token, **mixed)
-    return Routed(build(block, meta, workload.batch), block)
+    return Routed(build(block, meta, workload.batch, window=workload.window), block)
 
 
 def _said(make: Make, routed: Routed, train: Routed | None) -> tuple[Guess, PredictionTable]:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from predictor_contract import changed_after, check_fitted_once, check_no_peeking, check_well_formed
+from random_traces import META
 from tiny_routed import tiny_routed
 
 from specmoe.errors import InputError
 from specmoe.sim.speculate.predictor import Predictor, Routed
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
+from specmoe.traces.arranged import verified
 from specmoe.traces.workload import build
 
 # Learned predictors need a checkpoint; their own tests put them through the same checks.
@@ -45,6 +47,16 @@ def test_no_peeking(name: str, phase: Any, depth: int, batch: int) -> None:
         step, layer = rng.integers(routed.workload.num_steps), rng.integers(routed.workload.meta.num_layers)
         for known in (None, train):
             check_no_peeking(maker(name, depth), routed, known, int(step), int(layer), seed + 200)
+
+
+@pytest.mark.parametrize("name", ["previous_step", "transition-2", "adaptive", "token_identity", "activation_match"])
+def test_no_peeking_into_a_window_of_drafted_tokens(name: str) -> None:
+    """Rows of a window are about the same step: what comes before each is the last kept token before the window."""
+    block, kept = verified(tiny_routed(24, mean_length=12).block, 2, [0.5])
+    routed = Routed(build(block, META, 2, window=3), block)
+    assert not kept.all()
+    for step, layer in ((1, 0), (2, 1)):
+        check_no_peeking(maker(name, 2), routed, None, step, layer, 200)
 
 
 @phases

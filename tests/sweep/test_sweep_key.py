@@ -41,6 +41,8 @@ CHANGES: dict[str, Any] = {
     "train_source": ("fiction",),
     "style": Style("fused", "grouped"),
     "dense_format": "int8",
+    "verify": 2,
+    "assumed_acceptance": (0.5,),
     "settings": ((LINK, 1e9),),
     "scales": ((LINK, 2.0),),
 }

@@ -185,10 +185,24 @@ def whole(routed: Routed) -> Step:
     used = block.experts[:, :, : meta.top_k]
     before, token_before = np.full_like(used, -1), np.full_like(block.token, -1)
     if meta.phase == "decode":
-        follows = np.flatnonzero(block.sequence[1:] == block.sequence[:-1])
-        before[follows + 1], token_before[follows + 1] = used[follows], block.token[follows]
+        last = _last_before(block, routed.workload.window)
+        there = last >= 0
+        before[there], token_before[there] = used[last[there]], block.token[last[there]]
     probs = np.nan_to_num(block.probs.astype(np.float32))
     return Step(block.sequence, block.position, block.token, used, block.experts, probs, before, token_before)
+
+
+def _last_before(block: Block, window: int) -> NDArray[np.int64]:
+    """Row of the sequence's token before the step of each row, [n]; -1: none.
+
+    Steps have `window` rows of a sequence. Those of the step before may reach beyond the position where the step
+    begins, as rejected tokens do.
+    """
+    _, first, place = np.unique(block.sequence, return_index=True, return_inverse=True)
+    begin, row = first[place], np.arange(len(block.sequence))
+    start = row - (row - begin) % window
+    rejected = np.maximum(0, block.position[start - 1] + 1 - block.position[start])
+    return np.where(start > begin, start - 1 - rejected, -1)
 
 
 def take(step: Step, rows: Any) -> Step:

@@ -89,7 +89,7 @@ def counts_of(workload: Workload, warm: DecisionTable) -> Counts:
     return Counts(
         steps=warm.num_steps,
         events=warm.num_steps * warm.num_layers,
-        tokens=int(workload.step_tokens[first:].sum()),
+        tokens=workload.kept_since(first),
         demands=len(workload.experts) - int(workload.offsets[first * warm.num_layers]),
         hits=warm.hits,
         demand_loads=warm.demand_loads,
