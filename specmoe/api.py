@@ -189,8 +189,8 @@ def simulate(
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
     `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device. `choices` are `format`,
     `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
-    `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `source` and
-    `train_source` (text domains, one or several, that run and that are learnt from).
+    `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `prefill` (the
+    trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
     before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
     and cannot run raises InputError.
@@ -304,7 +304,7 @@ def _config(
 
 CHOICES = (
     *("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format"),
-    *("verify", "assumed_acceptance"),
+    *("verify", "assumed_acceptance", "prefill"),
 )
 HOME = ("tier", "home_format", "compressed_slots")
 DOMAINS = ("source", "train_source")

@@ -101,6 +101,7 @@ class Manifest:
     domains: tuple[str, ...] = ()  # text domains whose tokens ran; empty in a file of version 0.1.0
     ratio_error: float | None = None  # expected, of the ratio of two policies' mean steps, a share; likewise
     kept_tokens: int | None = None  # of those after the warm-up, where drafted ones are verified
+    prefill_steps: tuple[int, ...] | None = None  # steps that are prefills, where the run is sessions
 
 
 @dataclass(frozen=True)

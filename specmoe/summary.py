@@ -44,6 +44,8 @@ FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
     **dict.fromkeys(("latency_max_ns", "latency_sem_ns", "moe_layer_ns"), pa.int64()),  # sem: empty of a single step
     "tokens_per_second": pa.float64(),
+    "first_token_ns": pa.int64(),  # mean prefill, and
+    "decode_tokens_per_second": pa.float64(),  # of the other steps; both empty unless the run is sessions
     **dict.fromkeys(("demands", "hits", "late_hits", "misses", "demand_loads", "prefetch_loads"), pa.int64()),
     **dict.fromkeys(("prefetch_useful", "prefetch_wasted", "bytes_loaded", "bytes_wasted"), pa.int64()),
     **dict.fromkeys(OF_MISSES, pa.int64()),
@@ -200,12 +202,26 @@ def summary(result: RunResult) -> Row:
     judged = ("yardstick", "fits", "expected_error", "validated", "error_basis", "ratio_error")
     row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin, *judged)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
+    row |= _of_sessions(manifest.prefill_steps, warm_up, steps, table["tokens"][::layers])
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
     row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
     row |= {name: list(getattr(manifest, name)) for name in ("domains", "assumed", "warnings")}
     row |= {"cell": "", "timed_by": "engine", "error": ""}
     row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))
     return row | {"parameters": chosen}
+
+
+def _of_sessions(
+    prefills: tuple[int, ...] | None, warm_up: int, steps: NDArray[np.int64], tokens: NDArray[np.int64]
+) -> Row:
+    """Figures of prefill and decode apart, from the latency and the tokens of each step after the warm-up."""
+    is_prefill = np.isin(np.arange(warm_up, warm_up + len(steps)), prefills or ())
+    first, others = steps[is_prefill], steps[~is_prefill]
+    has_first, has_others = prefills is not None and len(first), prefills is not None and len(others)
+    return {
+        "first_token_ns": round(first.mean()) if has_first else None,
+        "decode_tokens_per_second": int(tokens[~is_prefill].sum()) / (int(others.sum()) / 1e9) if has_others else None,
+    }
 
 
 def _changes(pairs: Iterable[str]) -> Iterator[tuple[str, float | str]]:

@@ -111,6 +111,8 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "latency_sem_ns": int,  # or null, of a single step
     "moe_layer_ns": int,
     "tokens_per_second": float,
+    "first_token_ns": int,  # or null, of a run without prefills
+    "decode_tokens_per_second": float,  # likewise
     "demands": int,
     "hits": int,
     "late_hits": int,
@@ -184,7 +186,7 @@ def result(**changes: list[int]) -> RunResult:
 
 
 MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns", "latency_sem_ns", "expected_error")
-MAY_BE_NULL += ("ratio_error",)
+MAY_BE_NULL += ("ratio_error", "first_token_ns", "decode_tokens_per_second")
 MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns")
 
 
@@ -229,6 +231,8 @@ def test_summary_by_hand() -> None:
         "latency_sem_ns": 25,  # steps of 100 and 150: a deviation of 35.4, over the root of 2
         "moe_layer_ns": 62,  # 62.5 rounds to even
         "tokens_per_second": 3 / 250e-9,
+        "first_token_ns": None,
+        "decode_tokens_per_second": None,
         "demands": 6,
         "hits": 2,
         "late_hits": 1,

@@ -246,6 +246,14 @@ Aligned = Annotated[
     bool,
     typer.Option("--aligned", help="Start all sequences of a batch at their first token, not at spread positions."),
 ]
+Prefill = Annotated[
+    str | None,
+    typer.Option(
+        help="Trace of the prefills (phase encode) of the same sequences: each runs before its decode steps, through "
+        "the same slots, and the time to the first token and tokens/s of decoding are reported apart.",
+        autocompletion=traces,
+    ),
+]
 Verify = Annotated[
     int,
     typer.Option(

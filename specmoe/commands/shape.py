@@ -47,12 +47,12 @@ def from_file(
         Path,
         typer.Argument(help="A model's Hugging Face config.json, or its .gguf file, of which only the header is read."),
     ],
-    out: Annotated[Path, typer.Option(help="The shape to write, a .toml file for --model.")],
+    out: Annotated[Path, typer.Option(help="The shape to write, a .toml file for --shape or --model.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the shape. Default: the config.json's directory, else the file's name.")
     ] = None,
 ) -> None:
-    """Write a model's shape from its own file, for --model of the other commands."""
+    """Write a model's shape from its own file, for --shape and --model of the other commands."""
     from specmoe.files import replacing
     from specmoe.hwprofiles.gguf_file import shape_from
     from specmoe.hwprofiles.shape_file import shape_toml

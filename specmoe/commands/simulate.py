@@ -53,6 +53,7 @@ def simulate(
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
+    prefill: options.Prefill = None,
     verify: options.Verify = 0,
     assumed_acceptance: options.AssumedAcceptance = None,
     train: options.Train = None,
@@ -116,6 +117,7 @@ def simulate(
         steps=steps,
         warm_up=warm_up,
         staggered=not aligned,
+        prefill=prefill,
         verify=verify,
         assumed_acceptance=() if assumed_acceptance is None else _chances(assumed_acceptance),
         link=choice("link", link, LINKS),
@@ -357,6 +359,7 @@ def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
             "wasted GB": f"{row['bytes_wasted'] / 1e9:.1f}",
             "stall": f"{row['stall_ns'] / row['steps'] / 1e6:.3f}",
             **(_cpu_cells(row) if on_cpu else {}),
+            **(_session_cells(row) if row["first_token_ns"] or row["decode_tokens_per_second"] else {}),
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_mean_ns"]))
     ]
@@ -367,6 +370,14 @@ def _cpu_cells(row: dict[str, Any]) -> dict[str, str]:
     times = {"CPU ms": row["cpu_ns"], "CPU wait": row["cpu_stall_ns"]}
     shown = {name: f"{time / row['steps'] / 1e6:.3f}" for name, time in times.items()}
     return {"on CPU": _percent(row["cpu_share"]), **shown}
+
+
+def _session_cells(row: dict[str, Any]) -> dict[str, str]:
+    """Time to the first token, and tokens/s of decoding."""
+    first, rate = row["first_token_ns"], row["decode_tokens_per_second"]
+    cells = {"first token ms": None if first is None else f"{first / 1e6:.1f}"}
+    cells["decode tok/s"] = None if rate is None else f"{rate:.1f}"
+    return {name: cell or "-" for name, cell in cells.items()}
 
 
 def _assumed(summaries: list[dict[str, Any]]) -> str:

@@ -41,6 +41,7 @@ class RoutingKey(NamedTuple):
     train_source: tuple[str, ...] = ()
     verify: int = 0
     assumed_acceptance: tuple[float, ...] = ()
+    prefill: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class RunConfig:
     Only whole sequences of the text domains `source` run (default: all), and what is learnt comes from the same domains
     of the train split, or from those of `train_source` (`("all",)`: from every one).
     Each decode step verifies `verify` drafted tokens of each sequence (see `traces.arranged.verified`), of which
-    `assumed_acceptance` are kept.
+    `assumed_acceptance` are kept. `prefill` is the trace of the prefills of the trace's sequences: each runs before its
+    sequence, through the same slots (see `traces.arranged.sessions`).
     """
 
     trace: str
@@ -93,6 +95,7 @@ class RunConfig:
     threads: int | None = None
     verify: int = 0
     assumed_acceptance: tuple[float, ...] = ()
+    prefill: str | None = None
 
     def style_for(self, all_resident: bool) -> Style:
         """The style of a policy: the one given, else packed weights read by the multiplication.
@@ -107,7 +110,7 @@ class RunConfig:
         """The fields that decide the workload."""
         layers = (self.staggered, self.shape, self.truncated)
         domains, drafts = (self.source, self.train_source), (self.verify, self.assumed_acceptance)
-        return RoutingKey(self.trace, self.batch, self.steps, self.train, *layers, *domains, *drafts)
+        return RoutingKey(self.trace, self.batch, self.steps, self.train, *layers, *domains, *drafts, self.prefill)
 
     def having(self, settings: Mapping[str, Any] | None = None, **changes: Any) -> "RunConfig":
         """A copy with some fields changed; `settings` are added to its own and replace those of the same name."""

@@ -49,7 +49,8 @@ class Routing:
     trace. `source` are the text domains that run (default: all), `train_source` those that are learnt from (default:
     the same; `("all",)`: every one). `staggered`: a batch of decode sequences starts at spread positions. `shape` names
     the model that runs (default: the trace's own); the layers of a trace with fewer are repeated, unless `truncated`.
-    A decode step verifies `verify` drafted tokens of each sequence, of which `assumed_acceptance` are kept.
+    A decode step verifies `verify` drafted tokens of each sequence, of which `assumed_acceptance` are kept. `prefill`
+    names the trace of the prefills that run before the sequences.
     `directory` keeps predictions from one run to the next. Raises InputError and TraceError.
     """
 
@@ -66,6 +67,7 @@ class Routing:
         train_source: tuple[str, ...] = (),
         verify: int = 0,
         assumed_acceptance: tuple[float, ...] = (),
+        prefill: str | None = None,
         directory: Path | None = None,
     ) -> None:
         self.trace: Trace = specmoe.traces.open(trace, source)
@@ -79,11 +81,17 @@ class Routing:
             )
         staggered = staggered and batch > 1 and self.trace.meta.phase == "decode"
         block = arranged.staggered(block, batch) if staggered else block
-        self._batching, self._directory = Batching(batch, steps, staggered, verify, assumed_acceptance), directory
+        self.prefill = None if prefill is None else _prefills(prefill, source, self.trace, shape)
+        hashed = None if self.prefill is None else hash_of_bytes(self.prefill.path.read_bytes())
+        self._batching = Batching(batch, steps, staggered, verify, assumed_acceptance, hashed)
         self._batching.require_valid(self.trace)
+        self._directory = directory
         block, kept = arranged.verified(block, verify, assumed_acceptance) if verify else (block, None)
+        block, first = (
+            arranged.sessions(read_valid(self.prefill), block, prefill or "") if self.prefill else (block, None)
+        )
         block, meta = repeated(block, self.trace.meta, self._layers)
-        workload = build(block, meta, batch, steps, 1 + verify)
+        workload = build(block, meta, batch, steps, 1 + verify, first)
         if kept is not None:
             workload = replace(workload, kept=np.add.reduceat(kept[workload.rows], workload.row_offsets[:-1]))
         self.routed = Routed(workload, block)
@@ -167,6 +175,26 @@ class Routing:
         return hash_of_bytes(self.trace.path.read_bytes())
 
 
+def _prefills(name: str, source: tuple[str, ...], decode: Trace, shape: str | None) -> Trace:
+    """The trace of prefills; raises InputError unless it is of the same model's other phase, a decoder-only model's."""
+    trace, model = specmoe.traces.open(name, source), load_shape(shape or default_shape(decode.meta))
+    if (trace.meta.phase, decode.meta.phase) != ("encode", "decode"):
+        raise InputError(f"--prefill {name}: a trace of encode expected, and {decode.path} of decode")
+    if model.encoder is not None:
+        raise InputError(
+            f"--prefill {name}: {model.name} has an encoder with experts of its own: a model without expected"
+        )
+    if (trace.meta.num_experts, trace.meta.top_k, trace.meta.shapes) != (
+        decode.meta.num_experts,
+        decode.meta.top_k,
+        decode.meta.shapes,
+    ):
+        raise InputError(
+            f"--prefill {name}: layers, experts, top-k, candidates and look-ahead as in {decode.path} expected"
+        )
+    return trace
+
+
 def _layers(trace: Trace, shape: str | None) -> int:
     """Number of MoE layers of the model that runs; raises InputError if the trace has more."""
     model, meta = load_shape(shape or default_shape(trace.meta)), trace.meta
@@ -187,6 +215,7 @@ class Batching(NamedTuple):
     staggered: bool = False
     verify: int = 0
     assumed_acceptance: tuple[float, ...] = ()
+    prefill: str | None = None  # hash of the trace of prefills
 
     @property
     def assumed(self) -> list[str]:
@@ -202,6 +231,9 @@ class Batching(NamedTuple):
     def require_valid(self, trace: Trace) -> None:
         """Raise InputError where drafted tokens cannot be verified."""
         chances, verify = self.assumed_acceptance, self.verify
+        if self.prefill and (verify or self.batch > 1):
+            what = f"--verify {verify}" if verify else f"--batch {self.batch}"
+            raise InputError(f"{what}: not simulated with --prefill: sessions one after the other expected")
         if not verify and not chances:
             return
         whole(f"--verify {verify}", verify, 1, MOST_DRAFTED)

@@ -388,7 +388,7 @@ class Scenario:
         counts = self.routed.workload.step_tokens
         counts = padded(counts) if self.config.padded else counts
         tokens, context = Range(int(counts.min()), int(counts.max())), whole_context(max(self.contexts))
-        steps = Steps(self.trace.meta.phase, tokens, context)
+        steps = None if self.config.prefill else Steps(self.trace.meta.phase, tokens, context)
         style = self.config.style_for(all_resident=False)
         return Costs(
             self.profile,
@@ -413,7 +413,7 @@ class Scenario:
         }
         predicting = {"predict_ns": cost.mean_since(warm_up * layers), "predict_on": cost.on, "predict_ref": cost.ref}
         asked = {"style": config.fields["style"], "dense_format": config.dense_format}
-        costs, expected = self.costs_of(chosen), self.expected(chosen)
+        costs, expected, prefills = self.costs_of(chosen), self.expected(chosen), self.routed.workload.prefills
         choices = {
             **({"threads": costs.cpu.computing} if costs.cpu else {}),
             "link": config.link,
@@ -421,6 +421,7 @@ class Scenario:
             **asked,
             **{name: config.fields[name] for name in ("source", "train_source")},
             **({name: getattr(config, name) for name in ("verify", "assumed_acceptance")} if config.verify else {}),
+            **({"prefill": config.prefill} if config.prefill else {}),
             "host_set": config.host_set,
             **predicting,
             "set": list(self.overridden),
@@ -428,7 +429,7 @@ class Scenario:
         return Manifest(
             trace=config.trace,
             trace_kind=self.trace.meta.kind,
-            phase=self.trace.meta.phase,
+            phase="session" if config.prefill else self.trace.meta.phase,
             policy=chosen.name,
             parameters=_parameters(chosen) | choices,
             profile=self.profile.name,
@@ -459,6 +460,7 @@ class Scenario:
             error_basis=expected.basis,
             domains=self.routing.domains,
             ratio_error=self.ratio_error(chosen),
+            prefill_steps=None if prefills is None else tuple(np.flatnonzero(prefills).tolist()),
             kept_tokens=self.routed.workload.kept_since(warm_up) if config.verify else None,
         )
 
@@ -470,7 +472,9 @@ class Scenario:
     @cached_property
     def _hashes(self) -> dict[str, str]:
         shape = json.dumps(dataclasses.asdict(self.shape), sort_keys=True)
-        return {"trace": self.routing.trace_hash, "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
+        own = {"trace": self.routing.trace_hash, "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
+        prefill = self.routing.prefill
+        return own | ({} if prefill is None else {"prefill": hash_of_bytes(prefill.path.read_bytes())})
 
     def assumed(self, chosen: Policy, cost: Charge) -> tuple[str, ...]:
         """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""

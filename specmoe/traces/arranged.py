@@ -1,4 +1,4 @@
-"""Rows of a trace arranged for a run: staggered batches, layers repeated for a deeper model, drafted tokens verified.
+"""Rows of a trace arranged for a run: staggered batches, repeated layers, drafted tokens to verify, sessions.
 
 All return rows like those of a trace, so that everything behind them (workload, predictors, times) sees one trace.
 """
@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.traces.schema import Block, TraceMeta, select
+from specmoe.errors import InputError
+from specmoe.traces.schema import Block, TraceMeta, join, select
 
 SEED = 0  # of the permutations of experts in repeated layers, and of which drafted tokens are accepted
 
@@ -67,6 +68,29 @@ def verified(block: Block, drafted: int, assumed_acceptance: Sequence[float]) ->
     lots = (rng.random((len(begin), size)) * lengths[of][:, None]).astype(np.int64)
     arranged = select(block, np.where(kept, rows, (first[of][:, None] + lots).reshape(-1)))
     return Verified(arranged._replace(position=block.position[rows]), kept)
+
+
+class Sessions(NamedTuple):
+    """Rows of sessions, one after the other, and which of them are of prefills."""
+
+    block: Block
+    prefill: NDArray[np.bool_]  # [n]
+
+
+def sessions(prefill: Block, decode: Block, name: str) -> Sessions:
+    """The prefill of each decode sequence, before it; raises InputError, naming the prefills' trace, if one is missing.
+
+    Prefills that no decode sequence follows are left out. A session's text domain is that of its decode sequence.
+    """
+    numbers, first = np.unique(decode.sequence, return_index=True)
+    missing = np.setdiff1d(numbers, prefill.sequence)
+    if len(missing):
+        raise InputError(f"{name}: no sequence {missing[0]}: a prefill for each sequence of the decode trace expected")
+    prefill = select(prefill, np.isin(prefill.sequence, numbers))
+    prefill = prefill._replace(source=decode.source[first[np.searchsorted(numbers, prefill.sequence)]])
+    rows = join([prefill, decode])
+    order = np.argsort(rows.sequence, kind="stable")
+    return Sessions(select(rows, order), order < len(prefill.sequence))
 
 
 def repeated(block: Block, meta: TraceMeta, layers: int) -> tuple[Block, TraceMeta]:

@@ -3,7 +3,8 @@
 Decode: a batch has a fixed number of places; each place processes one sequence, one token per step. When a sequence
 ends the next one takes its place (continuous batching); the last steps use fewer places. Encode: each step processes
 the next `batch` sequences whole. Decode with a `window` of several rows (see `arranged.verified`) processes that many
-of a sequence in each step.
+of a sequence in each step. A session (see `arranged.sessions`) is a prefill, one step of all its tokens, and the decode
+steps after it; sessions follow each other.
 
 An *event* is one (step, layer), numbered `step * L + layer`. Its demand is the distinct experts that its tokens need,
 ascending, each with its number of tokens. Dropped tokens demand nothing.
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.schema import Block, Phase, TraceMeta
 
 DEMAND_CELLS_PER_BLOCK = 1 << 22  # steps * layers * experts: blocks stay small for every model and run length
 Ints = NDArray[np.int64]
@@ -42,6 +43,7 @@ class Workload:
     batch: int
     window: int = 1  # rows of a decode sequence in one step
     kept: Ints | None = None  # [S], tokens that are not rejected after each step; None: all
+    prefills: NDArray[np.bool_] | None = None  # [S], the steps that are a session's prefill; None: no sessions
 
     @property
     def num_steps(self) -> int:
@@ -57,6 +59,13 @@ class Workload:
     def step_tokens(self) -> Ints:
         """Number of tokens in each step, [S]."""
         return np.diff(self.row_offsets)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Phase of each step, [S]."""
+        if self.prefills is None:
+            return [self.meta.phase] * self.num_steps
+        return ["encode" if prefill else "decode" for prefill in self.prefills.tolist()]
 
     def kept_since(self, step: int) -> int:
         """Number of tokens that a step and all later ones add to their sequences."""
@@ -90,14 +99,28 @@ class Workload:
             experts=self.experts[first:],
             tokens=self.tokens[first:],
             kept=None if self.kept is None else self.kept[step:],
+            prefills=None if self.prefills is None else self.prefills[step:],
         )
 
 
-def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = None, window: int = 1) -> Workload:
-    """Workload of a trace's rows, limited to `steps` steps; raises InputError if there are no tokens."""
+def build(
+    block: Block,
+    meta: TraceMeta,
+    batch: int = 1,
+    steps: int | None = None,
+    window: int = 1,
+    prefill: NDArray[np.bool_] | None = None,
+) -> Workload:
+    """Workload of a trace's rows, limited to `steps` steps; raises InputError if there are no tokens.
+
+    `prefill` marks the rows of prefills, where the rows are sessions, one after the other.
+    """
     if batch < 1 or (steps is not None and steps < 1):
         raise InputError(f"batch {batch}, steps {steps}: at least 1 expected")
-    step = _decode_steps(block, batch, window) if meta.phase == "decode" else _encode_steps(block, batch)
+    if prefill is not None:
+        step = np.cumsum(~prefill | (np.diff(block.sequence, prepend=-1) != 0)) - 1
+    else:
+        step = _decode_steps(block, batch, window) if meta.phase == "decode" else _encode_steps(block, batch)
     rows = np.argsort(step, kind="stable")
     if steps is not None:
         rows = rows[step[rows] < steps]
@@ -105,7 +128,8 @@ def build(block: Block, meta: TraceMeta, batch: int = 1, steps: int | None = Non
         raise InputError("no tokens in this trace")
     row_offsets = np.searchsorted(step[rows], np.arange(step[rows[-1]] + 2))
     offsets, experts, tokens = _demand(block.experts[rows, :, : meta.top_k], step[rows], meta)
-    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch, window)
+    prefills = None if prefill is None else prefill[rows[row_offsets[:-1]]]
+    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch, window, prefills=prefills)
 
 
 def one_step(meta: TraceMeta, block: Block) -> Workload:

@@ -84,7 +84,8 @@ def changed_after(routed: Routed, step: int, layer: int, seed: int) -> Routed:
     }
     token = np.where(step_of_row > step, other.token, old.token)
     block = old._replace(token=token, **mixed)
-    return Routed(build(block, meta, workload.batch, window=workload.window), block)
+    prefill = None if workload.prefills is None else workload.prefills[np.minimum(step_of_row, workload.num_steps - 1)]
+    return Routed(build(block, meta, workload.batch, window=workload.window, prefill=prefill), block)
 
 
 def _said(make: Make, routed: Routed, train: Routed | None) -> tuple[Guess, PredictionTable]:

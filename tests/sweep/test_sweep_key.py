@@ -43,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "dense_format": "int8",
     "verify": 2,
     "assumed_acceptance": (0.5,),
+    "prefill": "switch-mini-128/encode/test",
     "settings": ((LINK, 1e9),),
     "scales": ((LINK, 2.0),),
 }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.sim.speculate.predictor import WIDTH, Guess, OnEvents, Predictor, Routed, best_of, no_guess, targets
 from specmoe.traces.schema import Block, TraceMeta
+from specmoe.traces.workload import Workload
 
 Reset = Literal["never", "sequence"]
 
@@ -185,22 +186,25 @@ def whole(routed: Routed) -> Step:
     used = block.experts[:, :, : meta.top_k]
     before, token_before = np.full_like(used, -1), np.full_like(block.token, -1)
     if meta.phase == "decode":
-        last = _last_before(block, routed.workload.window)
+        last = _last_before(block, routed.workload)
         there = last >= 0
         before[there], token_before[there] = used[last[there]], block.token[last[there]]
     probs = np.nan_to_num(block.probs.astype(np.float32))
     return Step(block.sequence, block.position, block.token, used, block.experts, probs, before, token_before)
 
 
-def _last_before(block: Block, window: int) -> NDArray[np.int64]:
+def _last_before(block: Block, workload: Workload) -> NDArray[np.int64]:
     """Row of the sequence's token before the step of each row, [n]; -1: none.
 
-    Steps have `window` rows of a sequence. Those of the step before may reach beyond the position where the step
-    begins, as rejected tokens do.
+    Steps have `window` rows of a sequence, or all of its prefill's. Rows of the step before may reach beyond the
+    position where the step begins, as rejected tokens do.
     """
     _, first, place = np.unique(block.sequence, return_index=True, return_inverse=True)
     begin, row = first[place], np.arange(len(block.sequence))
-    start = row - (row - begin) % window
+    start = row - (row - begin) % workload.window
+    if workload.prefills is not None:
+        of_prefill = workload.rows[workload.prefills[workload.step_of_row]]
+        start[of_prefill] = begin[of_prefill]
     rejected = np.maximum(0, block.position[start - 1] + 1 - block.position[start])
     return np.where(start > begin, start - 1 - rejected, -1)
 

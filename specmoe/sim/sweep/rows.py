@@ -46,7 +46,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "style": words_of(costs.style, scenario.format),
         "dense_format": scenario.dense_format,
         "slots": warm.slots,
-        "break_even_precision": None,
+        **dict.fromkeys(("break_even_precision", "first_token_ns", "decode_tokens_per_second")),
         **outcome.figures,
         **dict.fromkeys(BOUNDS),
         **bounds,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
+from specmoe.hwprofiles.shape import Phase
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, groups_of
@@ -49,19 +50,20 @@ def durations_of(
     compressed, and are expanded before the first use of each load. Where every expert is resident and launches are
     grouped, a kernel finds the experts itself, and the host does not wait for the router.
     """
-    phase, layers = workload.meta.phase, workload.meta.num_layers
-    last = costs.shape.stack(phase).moe_layers - 1
+    layers = workload.meta.num_layers
+    last = costs.shape.stack(workload.meta.phase).moe_layers - 1
 
     @cache
-    def before(tokens: int, positions: int, layer: int) -> int:
+    def before(phase: Phase, tokens: int, positions: int, layer: int) -> int:
         return costs.before_ns(phase, tokens, positions, min(layer, last))
 
     @cache
-    def head(tokens: int) -> int:
+    def head(phase: Phase, tokens: int) -> int:
         return costs.head_ns(phase, tokens)
 
     tokens = _sizes(workload.step_tokens, pads).tolist()
-    steps = list(zip(tokens, map(whole_context, context), strict=True))
+    steps = list(zip(workload.phases, tokens, map(whole_context, context), strict=True))
+    asked = tokens if workload.prefills is None else np.where(workload.prefills, 1, tokens).tolist()  # for a next token
     read = costs.load_ns("nvme", home.format) if home.tier == "nvme" else 0
     in_vram = found_compressed(table, home.compressed_slots)
     groups = groups_of(table, costs.style.launch)
@@ -70,9 +72,9 @@ def durations_of(
     if home.format not in (None, costs.format):
         np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
-        before=[before(count, positions, layer) for count, positions in steps for layer in range(layers)],
+        before=[before(*step, layer) for step in steps for layer in range(layers)],
         expert=packed(used),
-        after=[head(count) for count in tokens],
+        after=[head(phase, count) for phase, count in zip(workload.phases, asked, strict=True)],
         copy=packed(np.where(in_vram, 0, copy_ns(costs, home))),
         read=read,
         host=costs.host,
@@ -156,6 +158,7 @@ def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:
     rows = position[workload.rows] + 1
     sums = np.add.reduceat(rows, workload.row_offsets[:-1]) / workload.step_tokens
     longest = np.maximum.reduceat(rows, workload.row_offsets[:-1])
-    own = longest if workload.meta.phase == "encode" else np.ceil(sums).astype(np.int64)
+    whole = np.array(workload.phases) == "encode"
+    own = np.where(whole, longest, np.ceil(sums).astype(np.int64))
     positions: list[int] = np.maximum(own, cross).tolist()
     return positions

@@ -85,8 +85,8 @@ class Learned(Predictor):
     def _load(self, routed: Routed) -> "Checkpoint":
         """The network, which must fit the trace."""
         meta = routed.workload.meta
-        if routed.workload.window > 1:
-            raise InputError("networks were trained on steps of one token: no --verify expected")
+        if routed.workload.window > 1 or routed.workload.prefills is not None:
+            raise InputError("networks were trained on steps of one token: neither --verify nor --prefill expected")
         directory = self.directory(meta.model, meta.phase)
         if self._loaded is None or self._loaded[0] != directory:
             self._loaded = directory, _load(directory, self.device)
