@@ -80,6 +80,7 @@ def _overview(shape: "ModelShape") -> dict[str, Any]:
         "top_k": shape.experts.top_k,
         "format": shape.format,
         "expert_mib": round(shape.expert_bytes() / 2**20, 2),
+        **({"dense_format": shape.in_file.dense_format} if shape.in_file else {}),
     }
 
 

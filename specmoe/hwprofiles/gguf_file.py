@@ -237,7 +237,7 @@ def of_gguf(path: Path) -> ModelShape:
         experts=_experts(header, min(inside), number),
         decoder=spaced(place, sorted(inside), layers, dense),
         cache=cache,
-        in_file=InFile(path.name, tuple(inside[layer] for layer in sorted(inside))),
+        in_file=InFile(path.name, tuple(inside[layer] for layer in sorted(inside)), _dense_format(header)),
     )
 
 
@@ -259,6 +259,15 @@ def _inside(header: Header, layers: int, number: int) -> tuple[dict[int, int], F
         known = ", ".join(kind.name for kind in TYPES.values() if kind.format)
         raise InputError(f"{header.path}: experts are {most.name}, whose kernels are not simulated: {known} expected")
     return {layer: -(-size // number) for layer, size in of_layer.items()}, most.format
+
+
+def _dense_format(header: Header) -> str:
+    """Format of most bytes of the weights that are no experts; empty if no kernels of it are simulated."""
+    of_type = Counter[TensorType]()
+    for name, tensor in header.tensors.items():
+        of_type[tensor.type] += 0 if EXPERT.fullmatch(name) else tensor.bytes
+    ((most, _),) = of_type.most_common(1)
+    return most.format or ""
 
 
 def _experts(header: Header, layer: int, number: int) -> Experts:

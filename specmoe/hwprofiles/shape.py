@@ -165,10 +165,14 @@ class Stack:
 
 @dataclass(frozen=True)
 class InFile:
-    """Bytes of one routed expert of each MoE layer in a file whose layers are quantised differently."""
+    """Bytes of one routed expert of each MoE layer in a file whose layers are quantised differently.
+
+    `dense_format` is the format of most bytes of the other weights, for `--dense-format`.
+    """
 
     source: str
     expert_bytes: tuple[int, ...]
+    dense_format: str = ""
 
     @property
     def mean_bytes(self) -> int:

@@ -32,10 +32,11 @@ def read_shape(path: Path) -> ModelShape:
 
 
 def _in_file(place: toml.Place, table: Any) -> InFile:
-    sizes = toml.require_names(place, table, ("source", "expert_bytes"))["expert_bytes"]
+    sizes = toml.require_names(place, table, ("source", "expert_bytes"), ("dense_format",))["expert_bytes"]
     if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
         raise (place / "expert_bytes").wrong("a list of whole numbers of 1 or more expected, one a MoE layer")
-    return toml.read_record(InFile, place, {"source": table["source"]}, {"expert_bytes": tuple(sizes)})
+    texts = {name: text for name, text in table.items() if name != "expert_bytes"}
+    return toml.read_record(InFile, place, texts, {"expert_bytes": tuple(sizes)})
 
 
 def shape_toml(shape: ModelShape) -> str:

@@ -36,6 +36,7 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import SpecmoeError
 from specmoe.hwprofiles.catalogue import _find, load_profile, load_shape
+from specmoe.hwprofiles.gguf_file import shape_from
 from specmoe.results import RunResult
 from specmoe.sim.speculate import running_time
 from specmoe.sim.sweep.question import read_question
@@ -291,7 +292,8 @@ class World:
         )
         np.save(self.directory / "vllm.npy", np.arange(24).reshape(6, 2, 2) % 8)
         np.savez(self.directory / "vllm.npz", a=np.ones((2, 2, 2), int), b=np.zeros((3, 2, 2), int))
-        for name, recording in {"megatron.jsonl": "router_trace_rank0.jsonl", "llama.txt": "moe-trace.txt"}.items():
+        recordings = {"megatron.jsonl": "router_trace_rank0.jsonl", "llama.txt": "moe-trace.txt"}
+        for name, recording in (recordings | {"model.gguf": "tiny-Q4_K_M.gguf", "config.json": "config.json"}).items():
             shutil.copy(Path(__file__).parents[1] / "recordings" / recording, self.directory / name)
 
 
@@ -334,6 +336,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "vllm.npz": _import("vllm"),
     "megatron.jsonl": _import("megatron"),
     "llama.txt": _import("llama"),
+    "config.json": shape_from,
+    "model.gguf": shape_from,
 }
 
 

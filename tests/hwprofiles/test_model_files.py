@@ -20,6 +20,7 @@ from specmoe.hwprofiles.model_config import CLASSES
 from specmoe.hwprofiles.shape_file import read_shape, shape_toml
 from specmoe.traces.adapters import ADAPTERS
 
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 BF16 = {"torch_dtype": "bfloat16", "tie_word_embeddings": False, "rms_norm_eps": 1e-5}
 
 
@@ -145,39 +146,73 @@ def test_a_configuration_nested_5000_fold_is_refused_in_a_line(tmp_path: Path) -
 # GGUF
 
 
-def write_gguf(path: Path, experts: int = 4, expert_type: str = "Q4_K", **fields: int) -> Path:
-    """A model of 3 layers, the first dense; the down projections of the last layer are Q6_K, as in a medium file."""
+Tensors = dict[str, tuple[tuple[int, ...], str]]  # sizes, the slowest first, and type of each tensor
+
+
+def write_header(path: Path, architecture: str, fields: dict[str, int], tensors: Tensors) -> Path:
+    """A file as the gguf package writes it, with what readers must skip: a long text, lists of texts and of numbers."""
     gguf = pytest.importorskip("gguf")
-    writer = gguf.GGUFWriter(path, "deepseek2")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
     writer.add_chat_template("x" * 70_000)
     writer.add_token_list([f"token {number}" for number in range(512)])
     writer.add_token_scores([0.5] * 20_000)
-    sizes = {"block_count": 3, "expert_count": experts, "expert_used_count": 2, "attention.head_count": 2}
-    sizes |= {"attention.head_count_kv": 1, "attention.key_length": 192, "attention.kv_lora_rank": 32}
-    for name, size in (sizes | {"rope.dimension_count": 64, "attention.q_lora_rank": 16} | fields).items():
-        writer.add_uint32(f"deepseek2.{name}", size)
-
-    def add(name: str, shape: tuple[int, ...], kind: str) -> None:
+    for name, size in fields.items():
+        writer.add_uint32(f"{architecture}.{name}", size)
+    for name, (shape, kind) in tensors.items():
         held = gguf.GGMLQuantizationType[kind]
         block, size = gguf.GGML_QUANT_SIZES[held]
         packed = (*shape[:-1], shape[-1] // block * size)
-        writer.add_tensor(f"{name}.weight", np.zeros(packed, np.uint8), raw_dtype=held)
-
-    add("token_embd", (512, 256), "Q6_K")
-    add("output", (512, 256), "Q6_K")
-    for part, shape in {"gate": (768, 256), "up": (768, 256), "down": (256, 768)}.items():
-        add(f"blk.0.ffn_{part}", shape, "Q4_K")
-    for layer in (1, 2):
-        for part, shape in {"gate": (512, 256), "up": (512, 256), "down": (256, 512)}.items():
-            kind = "Q6_K" if (layer, part) == (2, "down") else expert_type
-            add(f"blk.{layer}.ffn_{part}_exps", (experts, *shape), kind)
-            add(f"blk.{layer}.ffn_{part}_shexp", shape, "Q8_0")
+        writer.add_tensor(name, np.zeros(packed, np.uint8), raw_dtype=held)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def feed_forward(name: str, d_ff: int, kind: str, *experts: int, down: str = "") -> Tensors:
+    wide, narrow = (*experts, d_ff, 256), (*experts, 256, d_ff)
+    names = {part: name.format(part) for part in ("gate", "up", "down")}
+    return {names["gate"]: (wide, kind), names["up"]: (wide, kind), names["down"]: (narrow, down or kind)}
+
+
+def write_gguf(path: Path, experts: int = 4, expert_type: str = "Q4_K", **fields: int) -> Path:
+    """A model of 3 layers, the first dense; the down projections of the last layer are Q6_K, as in a medium file."""
+    sizes = {"block_count": 3, "expert_count": experts, "expert_used_count": 2, "attention.head_count": 2}
+    sizes |= {"attention.head_count_kv": 1, "attention.key_length": 192, "attention.kv_lora_rank": 32}
+    sizes |= {"rope.dimension_count": 64, "attention.q_lora_rank": 16}
+    tensors: Tensors = dict.fromkeys(("token_embd.weight", "output.weight"), ((512, 256), "Q6_K"))
+    tensors |= feed_forward("blk.0.ffn_{}.weight", 768, "Q4_K")
+    for layer, down in ((1, expert_type), (2, "Q6_K")):
+        tensors |= feed_forward(f"blk.{layer}.ffn_{{}}_exps.weight", 512, expert_type, experts, down=down)
+        tensors |= feed_forward(f"blk.{layer}.ffn_{{}}_shexp.weight", 512, "Q8_0")
+    return write_header(path, "deepseek2", sizes | fields, tensors)
+
+
+def test_an_old_file_has_a_tensor_for_each_expert(tmp_path: Path) -> None:
+    sizes = {"block_count": 2, "expert_count": 3, "expert_used_count": 2, "attention.head_count": 4}
+    tensors: Tensors = {"token_embd.weight": ((512, 256), "F16")}
+    for layer in range(2):
+        for expert in range(3):
+            tensors |= feed_forward(f"blk.{layer}.ffn_{{}}.{expert}.weight", 512, "Q4_0")
+    shape = shape_from(write_header(tmp_path / "old.gguf", "llama", sizes, tensors))
+    assert dataclasses.astuple(shape.experts) == (3, 2, 512, True, False, 0)
+    assert dataclasses.astuple(shape.attention) == (4, 4, 64, 0, 0, 0)
+    assert (shape.format, shape.tied, shape.expert_bytes()) == ("q4_0", True, 3 * 512 * 256 // 32 * 18)
+
+
+def test_windows_and_biases_of_gpt_oss(tmp_path: Path) -> None:
+    sizes = {"block_count": 2, "expert_count": 4, "expert_used_count": 2, "attention.head_count": 4}
+    sizes |= {"attention.head_count_kv": 2, "attention.key_length": 32, "attention.sliding_window": 128}
+    tensors: Tensors = {"token_embd.weight": ((512, 256), "BF16"), "output.weight": ((512, 256), "BF16")}
+    for layer in range(2):
+        tensors |= feed_forward(f"blk.{layer}.ffn_{{}}_exps.weight", 512, "MXFP4", 4)
+        tensors |= {f"blk.{layer}.ffn_down_exps.bias": ((4, 256), "F32")}
+    shape = shape_from(write_header(tmp_path / "oss.gguf", "gpt-oss", sizes, tensors))
+    assert (shape.format, shape.experts.biased, shape.experts.gated) == ("mxfp4", True, True)
+    assert shape.cache is not None and (shape.cache.full_every, shape.cache.window) == (2, 128)
+    assert shape.expert_bytes() == 3 * 512 * 256 // 32 * 17 + 256 * 4
 
 
 def test_a_gguf_file_gives_sizes_and_the_bytes_of_its_experts(tmp_path: Path) -> None:
@@ -196,6 +231,7 @@ def test_a_gguf_file_gives_sizes_and_the_bytes_of_its_experts(tmp_path: Path) ->
     assert shape.in_file and shape.in_file.expert_bytes == (3 * block * 144, 2 * block * 144 + block * 210)
     assert shape.expert_bytes() == shape.expert_bytes("q4_k") == (6 * 144 - 144 + 210) * block // 2
     assert shape.expert_bytes("fp16") == 2 * shape.expert_parameters
+    assert shape.in_file.dense_format == "q8_0"
 
 
 def test_only_the_header_is_read_and_parts_of_a_split_file_count(tmp_path: Path) -> None:
@@ -206,6 +242,12 @@ def test_only_the_header_is_read_and_parts_of_a_split_file_count(tmp_path: Path)
         shape_from(split)
     (tmp_path / "tiny-00002-of-00002.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
     assert sizes(shape_from(split)) == sizes(shape_from(tmp_path / "whole.gguf"))
+
+
+def test_the_golden_header_reads_as_it_did(tmp_path: Path) -> None:
+    """Written by gguf 0.19 and cut behind the list of tensors; it needs no package."""
+    shape = shape_from(RECORDINGS / "tiny-Q4_K_M.gguf")
+    assert (shape.format, shape.in_file and shape.in_file.expert_bytes) == ("q4_k", (221184, 255 * 1024 - 6144))
 
 
 def test_sizes_of_types_are_those_of_the_gguf_package() -> None:
