@@ -60,6 +60,26 @@ def test_a_number_out_of_range_is_one_line(arguments: str) -> None:
     assert result.stderr == f"error: {option} {value}: at least {int(value) + 1} expected\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command", "wrong"),
+    [
+        ("simulate", "specmoe simulate", "missing argument 'trace'"),
+        ("simulate x", "specmoe simulate", "missing option '--policy'"),
+        ("simulate x --policy", "specmoe", "option '--policy' requires an argument"),
+        ("simulate x --nothing", "specmoe simulate", "no such option: --nothing"),
+        ("profile list x\x1b[1m", "specmoe profile list", "got unexpected extra argument"),
+        ("profile other", "specmoe profile", "no such command 'other'"),
+        ("--other", "specmoe", "no such option: --other"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments: str, command: str, wrong: str) -> None:
+    result = CliRunner().invoke(app, arguments.split(), prog_name="specmoe")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {command}: {wrong}")
+    assert result.stderr.endswith(f"; for help: {command} -h\n")
+    assert (result.stderr.count("\n"), result.stderr.count("\x1b")) == (1, 0)
+
+
 def test_a_comparison_fits_eighty_columns(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     console.table(ROWS)
     printed = lines(capsys.readouterr().out)

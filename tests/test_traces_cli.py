@@ -162,7 +162,8 @@ def test_synthesize(tmp_path: Path) -> None:
         "routing is synthetic: no model produced it"
     ]
     result = CliRunner().invoke(app, ["traces", "synthesize", *map(str, (counts, *arguments))])
-    assert result.exit_code == 2, "stickiness is an assumption: it has no default"
+    assert result.exit_code == 1, "stickiness is an assumption: it has no default"
+    assert "missing option '--assumed-stickiness'" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_synthesize(tmp_path: Path) -> None:
         (("split", "{trace}", "--out", "{dir}/s", "--lookahead-depth", "2"), "t.parquet has depths 1 to 1"),
         (("export", "{trace}", "--out", "{dir}/x.txt"), ".parquet or .csv expected"),
         (("export", "{trace}", "--out", "{dir}/absent/x.csv"), "no directory"),
-        (("import", "{trace}", "--format", "hf", "--out", "{dir}/x.parquet"), "one of gptoss, long, policylang, vllm"),
+        (("import", "{trace}", "--format", "hf", "--out", "{dir}/x.parquet"), "one of gptoss, llama, long"),
         (("import", "{trace}", "--format", "gptoss", "--out", "{dir}/x.parquet"), "column seq missing"),
         (("import", "{dir}/absent", "--format", "long", "--out", "{dir}/x.parquet"), "no such file"),
     ],

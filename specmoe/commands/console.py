@@ -121,13 +121,13 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read this group's own options."""
-        with _visible_usage():
+        with _usage_in_one_line():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
-            with _visible_usage():
+            with _usage_in_one_line():
                 return super().invoke(ctx)
         except SpecmoeError as error:
             say(one_line(f"error: {error}"), err=True, fg="red")
@@ -135,15 +135,17 @@ class Commands(TyperGroup):
 
 
 @contextmanager
-def _visible_usage() -> Iterator[None]:
-    """Errors of usage repeat what was typed: made visible."""
+def _usage_in_one_line() -> Iterator[None]:
+    """Say what is wrong with a command line in one line, and end with status 1; a bare group shows its help."""
     try:
         yield
     except Exception as error:
-        message = getattr(error, "message", None)
-        if hasattr(error, "format_message") and isinstance(message, str):
-            error.message = visible(message)  # type: ignore[attr-defined]
-        raise
+        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        command = getattr(getattr(error, "ctx", None), "command_path", "specmoe")
+        text = error.format_message().rstrip(".")
+        say(one_line(f"error: {command}: {text[:1].lower()}{text[1:]}; for help: {command} -h"), err=True, fg="red")
+        raise typer.Exit(1) from None
 
 
 def _failed(error: OSError) -> int:

@@ -344,7 +344,7 @@ def test_calibrate_with_unknown_names(
 
 
 def test_calibrate_needs_a_name(home: Home) -> None:
-    assert specmoe("calibrate").exit_code == 2
+    assert specmoe("calibrate").exit_code == 1
 
 
 # checksums
