@@ -48,11 +48,12 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.predictors
 
-figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, speculation.md, validation.md, styles.md, public.md
+figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, speculation.md, validation.md, styles.md, cpu.md, public.md
 	$(BIN)/python docs/build_routing.py
 	$(BIN)/python docs/build_speculation.py
 	$(BIN)/python docs/build_validation.py
 	$(BIN)/python docs/build_styles.py
+	$(BIN)/python docs/build_cpu.py
 	$(BIN)/python docs/build_public.py
 	$(BIN)/specmoe demo --out out/demo
 	cp out/demo/latency.png docs/img/latency.png

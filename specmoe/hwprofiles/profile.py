@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
 from specmoe.hwprofiles.quantity import (
+    CALIBRATED,
     CONTENTION,
     COPIES,
     EXPANSIONS,
@@ -280,7 +281,9 @@ class HardwareProfile:
         )
 
     def with_calibrated(self, values: Mapping[str, float], ref: str) -> "HardwareProfile":
-        """Copy of the profile with host costs, contention or interference derived from whole runs; `ref` says how.
+        """Copy of the profile with costs of the host or of its CPU, contention or interference derived from whole runs.
+
+        `ref` says how.
 
         Optional quantities may be added; an interference of 0 is dropped. Raises InputError for any other name,
         suggesting the nearest, or a bad value.
@@ -291,7 +294,7 @@ class HardwareProfile:
         return dataclasses.replace(self, quantities=quantities)
 
     def _derived(self, name: str, value: float, ref: str) -> Quantity:
-        known = [other for other in QUANTITIES if other.startswith("host.") or other in (CONTENTION, INTERFERENCE)]
+        known = [other for other in QUANTITIES if other.startswith("host.") or other in CALIBRATED]
         if name not in known:
             raise InputError(f"profile {self.name}: {name}: not to be calibrated: {hint(name, known)}")
         unit = QUANTITIES[name]

@@ -126,6 +126,7 @@ CONTENTION, INTERFERENCE = "link.contention", "link.interference"
 OPTIONAL_HOST_COSTS = ("begin", "begin_copy")
 CPU_TIMES = ("cpu.call", "cpu.start", "cpu.join")
 SLOWED_BY_COPY, SLOWS_COPY = "cpu.slowed_by_copy", "cpu.slows_copy"
+CALIBRATED = (CONTENTION, INTERFERENCE, *CPU_TIMES[1:], SLOWED_BY_COPY)  # besides costs of the host
 COPY_ROLES = ("points", "isolated", "busy", "fitted_to", "held_out")
 SYSTEM_FITS = ("isca24",)  # values of `fitted_by`: see `fit`
 BOUNDS = ("low", "high")

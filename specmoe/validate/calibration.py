@@ -11,7 +11,7 @@ from specmoe.hwprofiles.profile import Calibration, HardwareProfile
 from specmoe.hwprofiles.profile_file import write_profile
 from specmoe.hwprofiles.quantity import CONTENTION, HOST_COSTS, INTERFERENCE, OPTIONAL_HOST_COSTS
 from specmoe.validate.fidelity import failed, overall
-from specmoe.validate.fit import NAMES, Constants, Fitted, Resimulation, fit
+from specmoe.validate.fit import NAMES, Constants, Fitted, Resimulation, fit, fit_cpu
 from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps
 from specmoe.validate.store import read_steps, verdict
@@ -56,6 +56,10 @@ def calibrated(
     to_fit = read_steps(replayed, "fit")
     if not to_fit:
         raise InputError(f"{replayed}: no cells to fit on: replays of a grid with some under `fit` expected")
+    cpu = fit_cpu(to_fit, simulation)
+    if cpu:
+        profile = with_cpu(profile, cpu, len(to_fit))
+        simulation = Resimulation(by_phase, profile)
     start = simulation.constants(next(iter(to_fit)).group).seen(typical_host(to_fit.values()))
     fitted = _fitted(to_fit, simulation, start, on_fit)
     fresh = profile.with_calibrated(fitted.constants.values(), f"calibrated: {fitted.ref}")
@@ -63,6 +67,11 @@ def calibrated(
     new_plan = plan(tuple(steps), by_phase, fresh)
     cells = rejudged(steps, new_plan)
     return Calibrated(marked(fresh, cells, fitted), start, fitted, cells, new_plan.notes)
+
+
+def with_cpu(profile: HardwareProfile, values: Mapping[str, float], cells: int) -> HardwareProfile:
+    """Copy of the profile with costs of experts on the CPU that were fitted on some cells."""
+    return profile.with_calibrated(values, f"calibrated: least squares over {cells} replayed cells")
 
 
 def typical_host(steps: Iterable[Steps]) -> HostState | None:

@@ -14,6 +14,9 @@ Residuals, with equal weight for each cell:
 Simulated times are whole numbers and piecewise linear in the constants, so slopes are taken over STEP_NS. The cells can
 separate two constants only if these change the cells differently. `Fitted.warnings` names constants that cannot be
 separated; they stay near the microbenchmarks. `Resimulation` decides each cell once and only repeats its timing.
+
+Costs of experts on the CPU are fitted apart from these (`fit_cpu`): how long the host takes to hand them to threads
+that sleep and to join their result, and by how much copies slow them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +29,13 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
+from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE, SLOWED_BY_COPY
 from specmoe.hwprofiles.shape import Phase
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.table import packed
 from specmoe.sim.run import Run, Scenario
 from specmoe.validate.grid import Cell, Group
-from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions
+from specmoe.validate.measured import Steps, StepTimes, hash_of_decisions, steps_of
 from specmoe.validation_table import HostState
 
 Floats = NDArray[np.float64]
@@ -47,6 +50,9 @@ STEP_NS = 500
 UNIT_NS = 1000  # unit for the solver, since costs are some microseconds
 NAMES = (*(field.removesuffix("_ns") for field in HostCosts._fields), "contention", "interference")
 NUM_SHARES = 2  # the last of NAMES: contention and interference
+CPU_NAMES = ("cpu.start", "cpu.join", SLOWED_BY_COPY)
+CPU_CHANGED = ("start_ns", "join_ns", "slowed_by_copy")  # the same as fields of `CpuCosts`
+CPU_STEP = 0.02  # of a constant's scale, over which slopes are taken
 
 
 def covariance(errors: Floats, weight: float, slopes: Floats) -> Floats:
@@ -133,6 +139,19 @@ class Resimulation:
         computed = result.table["compute_ns"] - own.slowed + timing.slowed
         compute, stall = (_by_step(column, layers) for column in (computed, timing.stall))
         return Steps(latency[None], compute, stall, hash_of_decisions(result.table))
+
+    def cpu_constants(self, cell: Cell) -> Floats:
+        """Values of `CPU_NAMES` in a cell: ns and a share."""
+        costs = self.run(cell).durations.cpu
+        return np.array([costs.start_ns, costs.join_ns, costs.slowed_by_copy / MILLION])
+
+    def mean_ns(self, cell: Cell, cpu: Floats) -> float:
+        """Mean step of a cell with other values of `CPU_NAMES`."""
+        _, decisions, durations, _ = self.run(cell)
+        start, join, share = cpu.tolist()
+        changed = dict(zip(CPU_CHANGED, map(round, (start, join, share * MILLION)), strict=True))
+        timing = self.scenario(cell.group).time(decisions, durations._replace(cpu=durations.cpu._replace(**changed)))
+        return float((timing.step_end - timing.begin[:: decisions.num_layers]).mean())
 
     def all_steps(self, cells: Mapping[Cell, Steps], constants: "Constants") -> dict[Cell, Steps]:
         """Steps of replayed cells with the given constants and the calls of the host that each replay saw."""
@@ -249,6 +268,28 @@ class _Residuals:
 def _constants(x: Floats) -> Constants:
     *host, contention, interference = (round(value * UNIT_NS) for value in x.tolist())
     return Constants(HostCosts(*host), contention, interference)
+
+
+def fit_cpu(measured: Mapping[Cell, Steps], simulation: Resimulation) -> dict[str, float]:
+    """Fit `CPU_NAMES` to the mean steps of the cells in which the CPU computes; none if it computes in no cell.
+
+    Residuals are those of `fit` per mean and per constant. Raises InputError for a held-out cell or other decisions.
+    """
+    _require_fit(tuple(measured))
+    means = {cell: float(steps.typical.mean()) for cell, steps in measured.items()}
+    means = {cell: mean for cell, mean in means.items() if simulation.run(cell).decisions.cpu_uses}
+    if not means:
+        return {}
+    _require_same_decisions(measured, {cell: steps_of([simulation.run(cell).result]) for cell in measured})
+    start = simulation.cpu_constants(next(iter(means)))
+    scale = np.array([*np.maximum(start[:2], UNKNOWN_NS), 1.0])
+
+    def residuals(x: Floats) -> Floats:
+        errors = [MEAN_WEIGHT * (simulation.mean_ns(cell, x * scale) / mean - 1) for cell, mean in means.items()]
+        return np.array([*errors, *(PULL * (x - start / scale))])
+
+    found = _least_squares()(residuals, start / scale, bounds=(0, np.inf), diff_step=CPU_STEP)
+    return dict(zip(CPU_NAMES, (found.x * scale).tolist(), strict=True))
 
 
 def _require_fit(cells: tuple[Cell, ...]) -> None:

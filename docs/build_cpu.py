@@ -1,0 +1,125 @@
+"""Tables of docs/cpu.md, and the package's errors with experts on the CPU: `python docs/build_cpu.py`.
+
+They are made of the replays in validation/cpu:
+
+NAME.measured.toml     the machine's microbenchmarks; NAME-alone.json judges them
+NAME.toml              the same with three costs fitted on the `fit` cells; NAME.json judges it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from specmoe.files import replacing
+from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.validate.fidelity import overall
+from specmoe.validate.fit import CPU_NAMES
+from specmoe.validation_table import CellFidelity, read_validation
+
+DOCS = Path(__file__).parent
+HOME, PAGE = DOCS.parent / "validation" / "cpu", DOCS / "cpu.md"
+CHECKSUMS = DOCS / "runs" / "validation" / "checksums_cpu.json"
+ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy_cpu.json"
+MACHINE = "h200-sxm-141gb"
+GRIDS = ("", "-switch")  # endings of the files of each grid
+SAID = {"own": "", "microbenchmarks": "-alone"}  # endings by constants
+
+
+def main() -> None:
+    """Write the page's tables and the file of errors."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in tables().items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+        before, rest = text.split(begin)
+        text = before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1]
+    with replacing(PAGE) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+    with replacing(ACCURACY) as fresh:
+        fresh.write_text(json.dumps({"rows": accuracies()}, indent=1) + "\n", encoding="utf-8")
+
+
+def tables() -> dict[str, Sequence[str]]:
+    """The page's tables by name."""
+    made = {"costs": costs(), "threads": by_threads(), "cells": cells(), "checksums": checksums()}
+    return {name: tuple(lines) for name, lines in made.items()}
+
+
+def cells_of(grid: str, constants: str) -> list[CellFidelity]:
+    """All cells of a grid, judged with a profile."""
+    return list(read_validation(HOME / f"{MACHINE}{grid}{SAID[constants]}.json").cells)
+
+
+def held_out(grid: str, constants: str) -> list[CellFidelity]:
+    """Held-out cells of a grid in which the CPU computes experts: its costs change their simulated time."""
+    both = zip(*(cells_of(grid, each) for each in SAID), strict=True)
+    computing = {one.cell for one, other in both if one.simulated.mean_ns != other.simulated.mean_ns}
+    return [one for one in cells_of(grid, constants) if one.cell.held_out and one.cell in computing]
+
+
+def accuracies() -> list[dict[str, Any]]:
+    """Errors over both grids by constants, as the package keeps them."""
+    rows = []
+    for constants in SAID:
+        figures = overall([one for grid in GRIDS for one in held_out(grid, constants)])
+        errors = {name: getattr(figures, name) for name in ("median_abs_error", "p95_abs_error", "worst_abs_error")}
+        known = {"profile": MACHINE, "constants": constants, "held_out": True, "cells": figures.cells}
+        rows.append(known | errors | {"kendall_tau": figures.kendall_tau})
+    return rows
+
+
+def costs() -> Iterator[str]:
+    """A row for each fitted cost."""
+    yield "| cost | microbenchmark | fitted |"
+    yield "|---|---:|---:|"
+    alone, fitted = (load_profile(str(HOME / name)) for name in (f"{MACHINE}.measured.toml", f"{MACHINE}.toml"))
+    for name in CPU_NAMES:
+        values = (one[name] if one.quantities[name].unit == "1" else one.ns(name) / 1000 for one in (alone, fitted))
+        unit = {"1": ""}.get(alone.quantities[name].unit, " us")
+        yield f"| `{name}` | " + " | ".join(f"{value:.3g}{unit}" for value in values) + " |"
+
+
+def by_threads() -> Iterator[str]:
+    """A row for each grid and number of threads, held-out cells only."""
+    yield "| model and format | threads | cells | microbenchmarks: median, worst | three costs fitted: median, worst |"
+    yield "|---|---:|---:|---:|---:|"
+    for grid in GRIDS:
+        both = [held_out(grid, constants) for constants in ("microbenchmarks", "own")]
+        what = "/".join(part for part in both[0][0].cell.group.split("/")[:3] if part != "decode")
+        for threads in (*sorted({one.cell.threads or 0 for one in both[0]}, reverse=True), None):
+            some = [[one for one in each if threads in (None, one.cell.threads)] for each in both]
+            yield f"| {what} | {threads or 'all'} | {len(some[0])} | {errors(some[0])} | {errors(some[1])} |"
+
+
+def errors(some: Sequence[CellFidelity]) -> str:
+    """Median and worst of cells."""
+    figures = overall(some)
+    return f"{100 * figures.median_abs_error:.1f} %, {100 * figures.worst_abs_error:.1f} %"
+
+
+def cells() -> Iterator[str]:
+    """A row for each cell."""
+    yield "| cell | measured, ms | spread | microbenchmarks | three costs fitted |"
+    yield "|---|---:|---:|---:|---:|"
+    for grid in GRIDS:
+        for alone, fitted in zip(cells_of(grid, "microbenchmarks"), cells_of(grid, "own"), strict=True):
+            name = alone.cell.name + ("" if alone.cell.held_out else " (fit)")
+            off = " | ".join(f"{100 * one.error:+.1f} %" for one in (alone, fitted))
+            yield f"| {name} | {alone.measured.mean_ns / 1e6:.3f} | {100 * alone.spread:.0f} % | {off} |"
+
+
+def checksums() -> Iterator[str]:
+    """A row for each format."""
+    yield "| format | runs | experts computed | on the CPU | wrong outputs | largest distance of a layer's sum |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    rows: list[dict[str, Any]] = json.loads(CHECKSUMS.read_text(encoding="utf-8"))
+    for held in dict.fromkeys(row["format"] for row in rows):
+        some = [row for row in rows if row["format"] == held]
+        counts = " | ".join(str(sum(row[name] for row in some)) for name in ("uses", "cpu_uses", "wrong"))
+        yield f"| {held} | {len(some)} | {counts} | {max(row['error'] for row in some):.1e} |"
+
+
+if __name__ == "__main__":
+    main()
