@@ -1,7 +1,7 @@
 """Expected error of a prediction, from past errors of simulated steps against replayed ones.
 
 `data/accuracy.json` holds the figures of docs/validation.md and is generated with it, `data/accuracy_styles.json` those
-of docs/styles.md. An error is that of a cell's mean step, simulated / measured - 1, as an absolute share.
+of docs/styles.md, `data/accuracy_cpu.json` those of docs/cpu.md. An error is that of a cell's mean step, simulated / measured - 1, as an absolute share.
 `data/published_error.json`, if it is there, holds the errors of predictions for machines and models that others
 measured.
 """
@@ -100,8 +100,11 @@ def expected_error(
     known: Sequence[Accuracy] | None = None,
     style: Style = USUAL,
     dense_format: Format | None = None,
+    on_cpu: bool = False,
 ) -> Expected:
     """Expected error for a model on a profile, with experts in slots of format `held`, computed in a style.
+
+    Where the CPU computes experts (`on_cpu`) it is at least that of replays with such experts.
 
     A bundled profile has the errors seen on another machine of its kind, else of another kind, because the user's
     machine is also another one. A user's calibrated profile has the errors of its calibration; one that was only
@@ -110,7 +113,19 @@ def expected_error(
     error seen with constants of another machine, that against published figures, and the spread of the shares from
     which times of kernels were derived.
     """
-    every = accuracies() if known is None else known
+    expected = _on_device(profile, shape, held, accuracies() if known is None else known, style, dense_format)
+    return _beside_cpu(expected, profile) if on_cpu else expected
+
+
+def _on_device(
+    profile: HardwareProfile,
+    shape: ModelShape,
+    held: Format,
+    every: Sequence[Accuracy],
+    style: Style,
+    dense_format: Format | None,
+) -> Expected:
+    """Expected error where the device computes every expert."""
     rows = [row for row in every if row.covers(held, style)]
     experts = ExpertTimes(profile, shape, held, style)
     why = _why_unvalidated(profile, experts, dense_format)
@@ -121,6 +136,18 @@ def expected_error(
     if profile.calibration is None or all(row.constants == UNCALIBRATED for row in rows):
         return _uncalibrated(rows)
     return _calibrated(rows, profile)
+
+
+def _beside_cpu(expected: Expected, profile: HardwareProfile) -> Expected:
+    """The same, or the error of replays with the CPU if that is larger: with its costs fitted, or only measured."""
+    join = profile.quantities.get("cpu.join")
+    constants = OWN if join and join.source == "derived" else UNCALIBRATED
+    (row,) = (row for row in _rows("accuracy_cpu.json", Accuracy) if row.constants == constants)
+    if row.p95_abs_error <= expected.error:
+        return expected
+    seen = f"95% of {row.cells} cells of {row.profile} with experts on the CPU"
+    basis = seen if expected.validated else f"{expected.basis}; {seen}"
+    return expected._replace(error=row.p95_abs_error, basis=basis)
 
 
 def _why_unvalidated(profile: HardwareProfile, experts: ExpertTimes, dense_format: Format | None) -> str | None:

@@ -129,7 +129,7 @@ class Scenario:
         self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
-        self._expected: dict[Style, Expected] = {}
+        self._expected: dict[tuple[Style, bool], Expected] = {}
         self._styled: dict[Style, Costs] = {self.costs.style: self.costs}
         self._bounds: dict[int, dict[str, int]] = {}
         self._sweeps: dict[int, Sweep] = {}
@@ -343,11 +343,13 @@ class Scenario:
 
     def expected(self, chosen: Policy) -> Expected:
         """Expected error of a policy's mean step."""
-        style = self.costs_of(chosen).style
-        if style not in self._expected:
-            held, dense = self.format, self.config.dense_format
-            self._expected[style] = expected_error(self.profile, self.shape, held, style=style, dense_format=dense)
-        return self._expected[style]
+        style, dense = self.costs_of(chosen).style, self.config.dense_format
+        key = style, chosen.uses_cpu
+        if key not in self._expected:
+            self._expected[key] = expected_error(
+                self.profile, self.shape, self.format, style=style, dense_format=dense, on_cpu=chosen.uses_cpu
+            )
+        return self._expected[key]
 
     def ratio_error(self, chosen: Policy) -> float:
         """Expected error of the ratio of a policy's mean step to another's."""

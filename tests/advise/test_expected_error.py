@@ -215,3 +215,14 @@ def test_published_figures_bound_what_was_not_validated(monkeypatch: pytest.Monk
     found = expected_error(profile, shape, "bf16", KNOWN, GROUPED)
     assert (found.error, found.validated) == (0.9, False)
     assert found.basis.endswith("95% of 9 published figures are within 90.0% (docs/public.md)")
+
+
+def test_experts_on_the_cpu_have_at_least_the_error_of_their_replays() -> None:
+    host = load_profile("h100-sxm5-80gb")
+    alone = expected_error(host, SWITCH, "fp32", KNOWN, on_cpu=True)
+    fitted = host.with_calibrated({"cpu.join": 190_000}, "made up")
+    known = expected_error(fitted, SWITCH, "fp32", KNOWN, on_cpu=True)
+    assert expected_error(host, SWITCH, "fp32", KNOWN).error < 0.1 < known.error < 0.2 < alone.error < 0.3
+    assert alone.basis == "95% of 31 cells of h200-sxm-141gb with experts on the CPU"
+    worse = [made("h100-sxm5-80gb", "own", 0.7, WORST)]
+    assert expected_error(host, SWITCH, "fp32", worse, on_cpu=True) == expected_error(host, SWITCH, "fp32", worse)

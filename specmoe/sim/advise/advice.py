@@ -98,7 +98,9 @@ def _extremes(trials: Trials, setting: Setting, best: Trial) -> tuple[float, ...
 def _expected(setting: Setting, best: RunConfig) -> Expected:
     """Expected error of a configuration, in its style."""
     style, dense = best.style_for(best.policy == EVERYTHING), best.dense_format
-    return expected_error(setting.profile, setting.shape, setting.held(best), style=style, dense_format=dense)
+    on_cpu = chosen(best).uses_cpu
+    held = setting.held(best)
+    return expected_error(setting.profile, setting.shape, held, style=style, dense_format=dense, on_cpu=on_cpu)
 
 
 def _check(question: Question) -> None:
