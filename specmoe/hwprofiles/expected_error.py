@@ -1,7 +1,8 @@
 """Expected error of a prediction, from past errors of simulated steps against replayed ones.
 
 `data/accuracy.json` holds the figures of docs/validation.md and is generated with it, `data/accuracy_styles.json` those
-of docs/styles.md, `data/accuracy_cpu.json` those of docs/cpu.md. An error is that of a cell's mean step, simulated / measured - 1, as an absolute share.
+of docs/styles.md, `data/accuracy_cpu.json` those of docs/cpu.md. An error is that of a cell's mean step, simulated /
+measured - 1, as an absolute share.
 `data/published_error.json`, if it is there, holds the errors of predictions for machines and models that others
 measured.
 """
