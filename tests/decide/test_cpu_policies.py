@@ -20,7 +20,6 @@ from specmoe.sim.decide.placement import Model, placed
 from specmoe.sim.decide.policy import POLICIES, policy, with_rates
 from specmoe.sim.decide.table import CPU, DecisionTable
 from specmoe.sim.run import Scenario, each_run
-from specmoe.validate.work import work_of
 
 ON_CPU = [name for name, row in POLICIES.items() if row.uses_cpu]
 every_policy = pytest.mark.parametrize("name", ON_CPU)
@@ -127,8 +126,6 @@ def test_a_run_with_experts_on_the_cpu_needs_the_numbers_of_a_cpu(name: str) -> 
     assert decisions.cpu_uses
     with pytest.raises(InputError, match=r"profile a100-sxm4-80gb: cpu: missing: its numbers expected"):
         scenario(4).run_decided(chosen, decisions, 40)
-    with pytest.raises(InputError, match=r"the CPU computes \d+ experts: not replayed yet"):
-        work_of(scenario(4), chosen, decisions)
 
 
 def test_policies_of_the_cpu_are_named_among_those_that_cannot_run() -> None:
