@@ -102,6 +102,7 @@ class Manifest:
     ratio_error: float | None = None  # expected, of the ratio of two policies' mean steps, a share; likewise
     kept_tokens: int | None = None  # of those after the warm-up, where drafted ones are verified
     prefill_steps: tuple[int, ...] | None = None  # steps that are prefills, where the run is sessions
+    spread: dict[str, Any] = field(default_factory=dict)  # over drawn machines: `summary.SPREAD`, where there were any
 
 
 @dataclass(frozen=True)

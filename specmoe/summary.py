@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
 from specmoe.results import OF_CPU, OF_MISSES, RunResult, cliff_slots, latencies
+from specmoe.spread import EMPTY
 from specmoe.units import quantity
 
 Row = dict[str, Any]
@@ -39,6 +40,14 @@ KEYS: dict[str, pa.DataType] = {
     "home_format": pa.string(),  # empty where it is the slots'
     "compressed_slots": pa.int64(),
 }
+SPREAD: dict[str, pa.DataType] = {  # of the mean step over drawn machines; empty where there were none
+    **dict.fromkeys(("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns"), pa.int64()),
+    **dict.fromkeys(("tokens_per_second_p5", "tokens_per_second_p95"), pa.float64()),
+    "fastest_share": pa.float64(),  # of the machines; empty of a yardstick, and of a single result
+    "drawn_step_ns": pa.list_(pa.int64()),  # on each machine
+    "unknown": pa.list_(pa.string()),  # numbers with a range that the run depends on, the one that matters most first
+    "unknown_effect": pa.list_(pa.float64()),  # change of the step from the number's low to its high end, a share
+}
 FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("steps", "tokens", "warm_up_steps", "cold_step_ns"), pa.int64()),  # the last empty without warm-up
     **dict.fromkeys(("latency_mean_ns", "latency_p50_ns", "latency_p95_ns", "latency_p99_ns"), pa.int64()),
@@ -60,6 +69,7 @@ FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
     "yardstick": pa.bool_(),  # no runtime could do this: it peeks, needs a pre-gated model, or holds what does not fit
     "fits": pa.bool_(),  # every expert has a slot: there is nothing to offload
+    **SPREAD,
 }
 ORIGIN: dict[str, pa.DataType] = {
     "cell": pa.string(),  # SHA-256 of all that the row depends on
@@ -206,6 +216,7 @@ def summary(result: RunResult) -> Row:
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
     row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
     row |= {name: list(getattr(manifest, name)) for name in ("domains", "assumed", "warnings")}
+    row |= EMPTY | manifest.spread
     row |= {"cell": "", "timed_by": "engine", "error": ""}
     row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))
     return row | {"parameters": chosen}

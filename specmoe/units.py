@@ -123,6 +123,7 @@ COUNTS = {  # least and most, by the name of an option
     "epochs": (1, 10**6),
     "patience": (1, 10**6),
     "repeats": (2, 10**4),
+    "draws": (0, 10**4),
     "seed": (0, 2**32 - 1),
     "workers": (1, 10**4),
 }

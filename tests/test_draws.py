@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from functools import cache
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -14,8 +14,12 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.config import RunConfig
-from specmoe.sim.draws import machines, sentence, spreads
+from specmoe.sim.draws import Draws, machines, require_drawable
 from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.sim.sweep.grid import cells_of
+from specmoe.spread import add_fastest_shares, effects, fastest_shares, first_to_measure, sentence
+from specmoe.summary import SPREAD, Row, summary
 
 pytest.importorskip("numba")
 NAMES = ["on-demand-lru", "lookahead", "oracle"]
@@ -52,52 +56,96 @@ def test_draws_repeat_with_their_seed() -> None:
     assert one == same != other
 
 
+def spreads(names: list[str], draws: int = 20, seed: int = 0, **changes: Any) -> list[Row]:
+    scenario, drawn = Scenario(dataclasses.replace(RUN, draws=draws, seed=seed, **changes)), Draws()
+    runs = [drawn.add_to(scenario, scenario.run(name), scenario.policy(name)) for name in names]
+    rows = [summary(run.result) for run in runs]
+    add_fastest_shares(rows)
+    return rows
+
+
 def test_the_same_decisions_are_timed_on_each_machine() -> None:
     """One draw is what the engine says of that machine."""
-    scenario = Scenario(RUN)
-    found = spreads(scenario, NAMES, draws=1, seed=3)
     (machine,) = machines(known(), 1, seed=3)
-    again = Scenario(dataclasses.replace(RUN, profile=machine), routing=scenario.routing)
-    for row in found.to_dict("records"):
+    again = Scenario(dataclasses.replace(RUN, profile=machine))
+    rows = spreads(NAMES, draws=1, seed=3)
+    for row in rows:
         run = again.run(row["policy"])
-        steps = np.diff(run.timing.step_end, prepend=0)[scenario.warm_up() :]
-        assert row["step_p50_ns"] == pytest.approx(steps.mean())
-    assert found["fastest_share"].tolist()[:2] in ([0, 1], [1, 0])
-    assert np.isnan(found["fastest_share"].tolist()[2]), "the oracle is a yardstick"
+        steps = np.diff(run.timing.step_end, prepend=0)[again.warm_up() :]
+        assert row["step_p50_ns"] == row["drawn_step_ns"][0] == round(steps.mean())
+    assert [row["fastest_share"] for row in rows] in ([0, 1, None], [1, 0, None]), "the oracle is a yardstick"
+
+
+def test_a_sweep_draws_the_same_machines_as_a_single_run() -> None:
+    cells = [dataclasses.replace(RUN, policy=name, draws=20) for name in NAMES]
+    alone = spreads(NAMES)
+    for cell, row in zip(evaluate(cells), alone, strict=True):
+        assert {name: cell[name] for name in SPREAD if name != "fastest_share"} == {
+            name: row[name] for name in SPREAD if name != "fastest_share"
+        }
 
 
 def test_a_number_that_no_policy_needs_spreads_nothing() -> None:
-    found = spreads(Scenario(dataclasses.replace(RUN, profile=narrowed("nvme.latency"))), NAMES, draws=5)
-    assert (found["step_p5_ns"] == found["step_p95_ns"]).all()
+    for row in spreads(NAMES, draws=5, profile=narrowed("nvme.latency")):
+        assert row["step_p5_ns"] == row["step_p95_ns"] and row["unknown"] == []
 
 
 def test_a_link_that_may_be_slower_spreads_who_waits_for_it() -> None:
-    scenario = Scenario(dataclasses.replace(RUN, profile=narrowed("host_to_device.pinned.bandwidth")))
-    found = spreads(scenario, ["on-demand-lru"], draws=20)
-    assert (found["step_p5_ns"] < found["step_p95_ns"]).all()
-    assert found["fastest_share"].tolist() == [1.0]
+    (row,) = spreads(["on-demand-lru"], profile=narrowed("host_to_device.pinned.bandwidth"))
+    assert row["step_p5_ns"] < row["step_p95_ns"] and row["fastest_share"] == 1
+    assert row["unknown"] == ["host_to_device.pinned.bandwidth"] and row["unknown_effect"][0] < 0
+    assert first_to_measure(row).startswith("measure first: host_to_device.pinned.bandwidth: a step is")
+
+
+def test_effects_of_numbers_are_those_of_a_product() -> None:
+    """Closed form: a step 3 * 2^a * 0.5^(b/2) doubles with a, and b takes 1 - 0.5^0.5 of it; c does nothing."""
+    a, b, c = np.random.default_rng(0).random((3, 60))
+    found = effects(3 * 2.0**a * 0.5 ** (b / 2), {"a": a, "b": b, "c": c})
+    assert list(found) == ["a", "b", "c"]
+    assert list(found.values()) == pytest.approx([1, 0.5**0.5 - 1, 0])
+    assert effects(np.ones(3), {"a": a[:3]}) == {}, "three draws say nothing of one number"
+
+
+def test_each_machine_has_one_fastest_policy() -> None:
+    assert fastest_shares([[1, 3, 2, 9], [2, 2, 2, 2]]) == [0.5, 0.5], "of equal ones the first"
+    assert fastest_shares([]) == []
 
 
 def test_wrong_draws_end_in_one_line() -> None:
     with pytest.raises(InputError, match="draws: 0: 1 or more expected"):
         machines(known(), 0)
     with pytest.raises(InputError, match="no number has a range"):
-        machines(load_profile("h100-sxm5-80gb"), 3)
+        require_drawable(Scenario(dataclasses.replace(RUN, profile="h100-sxm5-80gb")))
     with pytest.raises(InputError, match="draws: link order priority: fifo expected"):
-        spreads(Scenario(dataclasses.replace(RUN, link="priority")), NAMES, 3)
+        require_drawable(Scenario(dataclasses.replace(RUN, link="priority")))
+    result = specmoe("simulate", RUN.trace, "--policy", "lru", "--draws", -1)
+    assert result.exit_code != 0 and "draws" in result.output
+
+
+def test_what_is_not_unknown_is_not_drawn() -> None:
+    """By default a sweep draws the machines that profiles describe, not those of a what-if, and fewer of many."""
+    grid = {"trace": [RUN.trace], "policy": ["on-demand-lru"], "slots": [154]}
+    assert [cell.draws for cell in cells_of(grid)] == [200]
+    assert [cell.draws for cell in cells_of(grid | {"format": ["fp32", "fp16", "bf16", "int8", "int4"]})] == [160] * 5
+    assert [cell.draws for cell in cells_of(grid | {"scale": {"expert.speed": [1.0, 2.0]}})] == [0, 0]
+    assert [cell.draws for cell in cells_of(grid | {"draws": 7})] == [7]
+    assert all(row["draws"] is None for row in spreads(["on-demand-lru"], profile="h100-sxm5-80gb"))
 
 
 def test_the_sentence() -> None:
-    rows = pd.DataFrame({"policy": ["a", "b", "c"], "fastest_share": [0.03, 0.97, np.nan]})
-    assert sentence(rows, 200, "mine") == "b is fastest on 97 % of 200 machines drawn from what is known of mine"
-    assert sentence(rows[2:], 200, "mine") == "only yardsticks were timed on 200 machines"
+    row = {"profile": "mine", "draws": 200, "yardstick": False}
+    rows = [row | {"policy": name, "fastest_share": won} for name, won in (("a", 0.03), ("b", 0.97))]
+    assert sentence(rows) == "b is fastest on 97 % of 200 machines that fit what is known of mine"
+    yardstick = row | {"yardstick": True}
+    assert sentence([yardstick]) == "only yardsticks were timed on 200 machines that fit what is known of mine"
+    assert sentence([row | {"draws": None}]) == ""
 
 
 def test_simulate_prints_draws() -> None:
     arguments = ("simulate", RUN.trace, "--format", "fp16", "--slots", 154, "--steps", 40, "--draws", 20)
     result = specmoe(*arguments, "--policy", "on-demand-lru,oracle")
     assert result.exit_code == 0, result.output
-    assert "on-demand-lru is fastest on 100 % of 20 machines drawn from what is known of rtx3090" in result.stdout
+    assert "on-demand-lru is fastest on 100 % of 20 machines that fit what is known of rtx3090" in result.stdout
     rows = json.loads(specmoe(*arguments, "--policy", "on-demand-lru,oracle", "--json").stdout)
     assert [row["fastest_share"] for row in rows] == [1.0, None]
     assert rows[0]["step_p5_ns"] < rows[0]["latency_mean_ns"] < rows[0]["step_p95_ns"]

@@ -157,6 +157,9 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "cliff_slots": int,
     "yardstick": bool,
     "fits": bool,
+    **dict.fromkeys(("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns"), int),
+    **dict.fromkeys(("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share"), float),
+    **dict.fromkeys(("drawn_step_ns", "unknown", "unknown_effect"), list),
     "cell": str,
     "trace_kind": str,
     "phase": str,
@@ -188,6 +191,8 @@ def result(**changes: list[int]) -> RunResult:
 MAY_BE_NULL = ("precision", "recall", "break_even_precision", "cold_step_ns", "latency_sem_ns", "expected_error")
 MAY_BE_NULL += ("ratio_error", "first_token_ns", "decode_tokens_per_second")
 MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns")
+MAY_BE_NULL += ("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns")
+MAY_BE_NULL += ("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share")
 
 
 def types_of(value: Any) -> Any:
@@ -277,6 +282,9 @@ def test_summary_by_hand() -> None:
         "cliff_slots": 1,  # 6 demands in 4 events
         "yardstick": False,
         "fits": False,
+        **dict.fromkeys(("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns")),
+        **dict.fromkeys(("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share")),
+        **{name: [] for name in ("drawn_step_ns", "unknown", "unknown_effect")},
         "expected_error": None,
         "validated": False,
         "error_basis": "",

@@ -242,6 +242,15 @@ WarmUp = Annotated[
         "at most half of the steps."
     ),
 ]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        help="Time the same decisions on this number of machines that fit what is known of a machine, drawn out of its "
+        "numbers' ranges: how far each policy's step varies, and on how many machines it is fastest. 0: none. "
+        "Default: 200, fewer where many machines are compared (needs the extra fast)."
+    ),
+]
+DrawSeed = Annotated[int | None, typer.Option(help="Seed of --draws. Default: 0.")]
 Aligned = Annotated[
     bool,
     typer.Option("--aligned", help="Start all sequences of a batch at their first token, not at spread positions."),

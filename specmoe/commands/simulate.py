@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,10 +72,10 @@ def simulate(
         int | None,
         typer.Option(
             help="Time the same decisions on this number of machines, drawn out of the ranges of the profile, and "
-            "print how far each policy's step varies and how often it is fastest. Default: none."
+            "print how far each policy's rate varies and how often it is fastest. Default: none."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --draws.")] = 0,
+    seed: options.DrawSeed = None,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,6 +97,7 @@ def simulate(
     from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
+    from specmoe.sim.draws import require_drawable
     from specmoe.sim.run import Scenario
 
     asked = several(policy)
@@ -127,10 +127,14 @@ def simulate(
         source=sources(source),
         train_source=sources(train_source),
         settings=tuple(dict(map(parse_override, override or [])).items()),
+        draws=draws or 0,
+        seed=seed or 0,
     )
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
         scenario = Scenario(config, predictions, with_break_even=break_even)
+        if draws:
+            require_drawable(scenario)
         if phase is not None and phase != scenario.trace.meta.phase:
             raise InputError(f"--phase {phase}: {trace} is a trace of {scenario.trace.meta.phase}")
 
@@ -139,14 +143,10 @@ def simulate(
 
         summaries, failures = _summaries(scenario, names, asked == ["all"], on_policy, out, shown)
         verdict = _break_even(scenario, summaries, out) if break_even else ""
-        spread = None if draws is None else _spread(scenario, summaries, draws, seed)
     drawn = "" if shown is None else shown.write()
     if console.printed([*summaries, *failures]):
         return
     show(summaries)
-    if spread:
-        console.table(spread.rows, title=f"{draws} machines drawn from what is known of {scenario.profile.name}")
-        console.say(spread.sentence, fg="green")
     if verdict_of_all := lead_told(summaries):
         console.say(verdict_of_all, fg="green")
     if shape is None:
@@ -169,21 +169,25 @@ def _summaries(
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Simulate the policies and write what is wanted; a row for each, and why others could not run."""
     from specmoe.files import make_directory
+    from specmoe.sim.draws import Draws
     from specmoe.sim.run import each_run
+    from specmoe.spread import add_fastest_shares
     from specmoe.summary import summary
 
-    summaries: list[dict[str, Any]] = []
+    draws, summaries = Draws(), list[dict[str, Any]]()
     failures: list[dict[str, str]] = []
     for name, run, error in each_run(scenario, names, lenient, on_policy):
         if run is None:
             failures.append({"policy": name, "error": error})
             continue
+        run = draws.add_to(scenario, run, scenario.policy(name))
         summaries.append(summary(run.result))
         if out is not None:
             make_directory(out)
             run.result.save(out / f"{name}.parquet")
         if timeline is not None:
             timeline.consider(run, summaries[-1])
+    add_fastest_shares(summaries)
     return summaries, failures
 
 
@@ -193,29 +197,6 @@ def _chances(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"--assumed-acceptance {text}: numbers with commas expected, e.g. 0.8,0.7") from None
-
-
-class _Spread(NamedTuple):
-    """What draws say, for people."""
-
-    rows: list[dict[str, Any]]
-    sentence: str
-
-
-def _spread(scenario: "Scenario", summaries: list[dict[str, Any]], draws: int, seed: int) -> _Spread:
-    """Add each policy's spread over drawn machines to its row; the same as a table."""
-    from specmoe.sim.draws import sentence, spreads
-
-    found = spreads(scenario, [row["policy"] for row in summaries], draws, seed)
-    rows = []
-    for row, each in zip(summaries, found.to_dict("records"), strict=True):
-        share = None if isnan(each["fastest_share"]) else each["fastest_share"]
-        low, high = each["step_p5_ns"], each["step_p95_ns"]
-        row |= {"draws": draws, "seed": seed, "step_p5_ns": low, "step_p95_ns": high, "fastest_share": share}
-        fastest = "yardstick" if share is None else f"{100 * share:.0f} %"
-        spread = {"step ms, 5 % of draws": f"{low / MS:.3f}", "95 %": f"{high / MS:.3f}", "fastest in": fastest}
-        rows.append({"policy": row["policy"], **spread})
-    return _Spread(rows, sentence(found, draws, scenario.profile.name))
 
 
 @dataclass
@@ -307,9 +288,25 @@ def show(summaries: list[dict[str, Any]]) -> None:
     console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")
     for text in _bands(summaries):
         console.note(f"expected error: {text}")
+    show_spread(summaries)
     console.note(f"evidence: {_evidence(summaries)}; semantics: {first['semantics']}; assumed: {_assumed(summaries)}")
     for warning in sorted({warning for row in summaries for warning in row["warnings"]}):
         console.note(f"warning: {warning}", fg="yellow")
+
+
+def show_spread(rows: list[dict[str, Any]]) -> None:
+    """What is unknown of the machine: who is fastest on how many, how far the fastest varies, what to measure first."""
+    from specmoe.spread import first_to_measure, is_drawn, rates, sentence
+
+    real = [row for row in rows if is_drawn(row) and not row["yardstick"]]
+    if not real:
+        return
+    best = min(real, key=lambda row: float(row["latency_mean_ns"]))
+    console.note(
+        f"unknown of the machine: {sentence(rows)}; {best['policy']}: {rates(best)}, before the expected error"
+    )
+    if first := first_to_measure(best):
+        console.note(first)
 
 
 def _evidence(summaries: list[dict[str, Any]]) -> str:
@@ -346,12 +343,13 @@ def _bands(summaries: list[dict[str, Any]]) -> list[str]:
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Cells of the table by column, the fastest policy first; those of the CPU where any policy uses it."""
-    on_cpu = any(row["cpu_uses"] for row in summaries)
+    on_cpu, drawn = any(row["cpu_uses"] for row in summaries), any(row["draws"] for row in summaries)
     return [
         {
             "policy": row["policy"],
             "step ms": f"{row['latency_mean_ns'] / 1e6:.3f}",
             "tokens/s": f"{row['tokens_per_second']:.1f}",
+            **(spread_cells(row) if drawn else {}),
             "x oracle": f"{row['latency_mean_ns'] / row['oracle_ns']:.2f}",
             "hits": f"{100 * row['hit_rate']:.0f} %",
             "used": _percent(row["precision"]),
@@ -363,6 +361,15 @@ def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_mean_ns"]))
     ]
+
+
+def spread_cells(row: dict[str, Any]) -> dict[str, str]:
+    """Tokens per second of 90 % of the drawn machines, and on how many of them the policy is fastest."""
+    low, high, share = (row[name] for name in ("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share"))
+    if not row["draws"]:
+        return {"90 % of machines": "", "fastest on": ""}
+    won = "-" if share is None else f"{100 * share:.0f} %"
+    return {"90 % of machines": f"{low:.1f} .. {high:.1f}", "fastest on": won}
 
 
 def _cpu_cells(row: dict[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import Several, several
+from specmoe.commands.simulate import spread_cells
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def sweep(
             "a time."
         ),
     ] = None,
+    draws: options.Draws = None,
+    seed: options.DrawSeed = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
     dask: Annotated[
         str | None, typer.Option(help="Run on the workers of this dask scheduler, e.g. tcp://host:8786.")
@@ -100,6 +103,8 @@ def sweep(
             "source": source,
             "train-source": train_source,
             "one-at-a-time": one_at_a_time,
+            "draws": draws,
+            "seed": seed,
         },
         {"set": override, "scale": scale},
     )
@@ -176,9 +181,10 @@ def _show(done: "Done", summary: dict[str, Any], out: Path) -> None:
     """The best policy of each setting, the failures, and the evidence."""
     if summary["best"]:
         rows = _narrow(summary["best"])[:MOST_ROWS]
+        drawn = all(row["draws"] for row in rows)
         level = [{"level": str(len(row["level"]))} if any(row["level"] for row in rows) else {} for row in rows]
         console.table(
-            [_line(row) | others for row, others in zip(rows, level, strict=True)],
+            [_line(row, drawn) | others for row, others in zip(rows, level, strict=True)],
             "Fastest policy of each setting (yardsticks excluded)",
         )
         if (more := len(summary["best"]) - MOST_ROWS) > 0:
@@ -214,8 +220,8 @@ def _change(name: str, value: Any) -> str:
     return f"{name} {'x' if how == 'scale' else '='} {_short(value)}"
 
 
-def _line(row: dict[str, Any]) -> dict[str, str]:
-    """A row for people: what sets it apart, the policy, and figures."""
+def _line(row: dict[str, Any], drawn: bool) -> dict[str, str]:
+    """A row for people: what sets it apart, the policy, and figures, of `drawn` machines too."""
     from specmoe.sim.sweep.summary import FIGURES
 
     apart = {name: _short(value) for name, value in row.items() if name not in (*FIGURES, "level")}
@@ -223,6 +229,7 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
         **apart,
         "step ms": f"{row['latency_mean_ns'] / 1e6:.3f}",
         "tokens/s": f"{row['tokens_per_second']:.1f}",
+        **(spread_cells(row) if drawn else {}),
         "x oracle": f"{row['latency_mean_ns'] / row['oracle_ns']:.2f}",
         "hits": f"{100 * row['hit_rate']:.0f} %",
     }

@@ -67,6 +67,8 @@ class RunConfig:
     Each decode step verifies `verify` drafted tokens of each sequence (see `traces.arranged.verified`), of which
     `assumed_acceptance` are kept. `prefill` is the trace of the prefills of the trace's sequences: each runs before its
     sequence, through the same slots (see `traces.arranged.sessions`).
+    `draws` machines are drawn from the ranges of the profile by `seed`, and the decisions are timed on each (see
+    `sim.draws`).
     """
 
     trace: str
@@ -96,6 +98,8 @@ class RunConfig:
     verify: int = 0
     assumed_acceptance: tuple[float, ...] = ()
     prefill: str | None = None
+    draws: int = 0
+    seed: int = 0
 
     def style_for(self, all_resident: bool) -> Style:
         """The style of a policy: the one given, else packed weights read by the multiplication.

@@ -5,42 +5,44 @@ evenly by the logarithm on either side. What has no range stays as it is.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
+from specmoe import spread
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.claims import is_yardstick
-from specmoe.sim.run import Scenario
+from specmoe.sim.config import RunConfig
+from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.run import Run, Scenario
 from specmoe.sim.sweep.retiming import compiled, timings
+from specmoe.summary import Row
 
 DRAWS = 200
-FIGURES = (5, 50, 95)  # percentiles
+FEWEST = 20  # with fewer, nothing is said of percentiles unless it was asked for
+KEPT = 8  # machines whose draws are kept
+Shares = dict[str, NDArray[np.float64]]
 
 
-class Spread(NamedTuple):
-    """A policy's mean step over all draws, ns, and the share of draws in which it is the fastest of its kind."""
-
-    policy: str
-    step_p5_ns: float
-    step_p50_ns: float
-    step_p95_ns: float
-    fastest_share: float  # NaN of a yardstick
+def shares_of(profile: HardwareProfile, draws: int, seed: int) -> Shares:
+    """Shares of the distribution of each number with a range, drawn evenly, [draws]; raises InputError below 1."""
+    if draws < 1:
+        raise InputError(f"draws: {draws}: 1 or more expected")
+    ranges = profile.ranges
+    return dict(zip(ranges, np.random.default_rng(seed).random((draws, len(ranges))).T, strict=True))
 
 
 def machines(profile: HardwareProfile, draws: int = DRAWS, seed: int = 0) -> list[HardwareProfile]:
     """Machines out of a profile's ranges; raises InputError if it has none, or for fewer than one draw."""
-    if draws < 1:
-        raise InputError(f"draws: {draws}: 1 or more expected")
-    ranges = profile.ranges
-    if not ranges:
+    shares = shares_of(profile, draws, seed)
+    if not shares:
         raise InputError(f"profile {profile.name}: no number has a range: there is nothing to draw from")
-    rows = np.random.default_rng(seed).random((draws, len(ranges))).tolist()
-    return [profile.with_values(_drawn(profile, dict(zip(ranges, row, strict=True)))) for row in rows]
+    rows = zip(*(values.tolist() for values in shares.values()), strict=True)
+    return [profile.with_values(_drawn(profile, dict(zip(shares, row, strict=True)))) for row in rows]
 
 
 def _drawn(profile: HardwareProfile, shares: Mapping[str, float]) -> dict[str, float]:
@@ -58,45 +60,64 @@ def _between(low: float, high: float, value: float, share: float) -> float:
     return start * (end / start) ** part if start > 0 else start + (end - start) * part
 
 
-def spreads(scenario: Scenario, names: Sequence[str], draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Time the decisions that policies make on a scenario's own machine on drawn machines; one `Spread` a row.
-
-    Raises InputError for a link that is not FIFO, and MissingExtraError without numba.
-    """
-    if scenario.config.link != "fifo":
-        raise InputError(f"draws: link order {scenario.config.link}: fifo expected")
+def require_drawable(scenario: Scenario) -> None:
+    """Raise InputError for a link that is not FIFO or a profile without ranges, MissingExtraError without numba."""
+    config = scenario.config
+    if config.link != "fifo":
+        raise InputError(f"draws: link order {config.link}: fifo expected")
     if not compiled():
         raise MissingExtraError("numba", "fast")
-    config = scenario.config
-    own = load_profile(config.profile) if isinstance(config.profile, str) else config.profile
-    drawn = [
-        Scenario(dataclasses.replace(config, profile=machine), routing=scenario.routing)
-        for machine in machines(own, draws, seed)
-    ]
-    steps = np.stack([_steps(scenario, drawn, name) for name in names])
-    fits = scenario.fits(scenario.slots)
-    rivals = np.array([not is_yardstick(scenario.policy(name), fits) for name in names])
-    fastest = np.where(rivals[:, None], steps, np.inf).argmin(axis=0)
-    rows = []
-    for at, (name, each) in enumerate(zip(names, steps, strict=True)):
-        low, middle, high = np.percentile(each, FIGURES).tolist()
-        rows.append(Spread(name, low, middle, high, float((fastest == at).mean()) if rivals[at] else np.nan))
-    return pd.DataFrame(rows)
+    if not _own(config).ranges:
+        raise InputError(f"profile {scenario.profile.name}: no number has a range: there is nothing to draw from")
 
 
-def _steps(scenario: Scenario, drawn: Sequence[Scenario], name: str) -> np.ndarray:
-    """Mean step of a policy on each machine, ns, [draws]."""
-    chosen = scenario.policy(name)
-    decisions = scenario.decide(chosen, scenario.slots)
-    counted = decisions.num_steps - scenario.warm_up()
-    return np.array([run.run_ns / counted for run in timings(decisions, drawn, chosen)])
+def can_draw(config: RunConfig) -> bool:
+    """Whether something of the machine is unknown, and the re-timer can time draws of it."""
+    return config.draws > 0 and config.link == "fifo" and compiled() and bool(_own(config).ranges)
 
 
-def sentence(found: pd.DataFrame, draws: int, profile: str) -> str:
-    """Which policy is fastest in how many draws."""
-    of = f"of {draws} machines drawn from what is known of {profile}"
-    shares = found["fastest_share"].to_numpy(float)
-    if np.isnan(shares).all():
-        return f"only yardsticks were timed on {draws} machines"
-    best = int(np.nanargmax(shares))
-    return f"{found['policy'].iloc[best]} is fastest on {100 * shares[best]:.0f} % {of}"
+def _own(config: RunConfig) -> HardwareProfile:
+    return load_profile(config.profile) if isinstance(config.profile, str) else config.profile
+
+
+class _Drawn(NamedTuple):
+    scenarios: list[Scenario]
+    shares: Shares
+
+
+class Draws:
+    """Times decisions on the machines that scenarios ask for (`RunConfig.draws`, `.seed`); each is drawn once."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[RunConfig, _Drawn] = {}
+
+    def spread(self, scenario: Scenario, chosen: Policy, decisions: DecisionTable) -> Row:
+        """`spread.columns` of a policy's decisions; `spread.EMPTY` where nothing is drawn."""
+        if not can_draw(scenario.config):
+            return spread.EMPTY
+        drawn, first = self._machines(scenario), scenario.warm_up()
+        runs = timings(decisions, [scenario, *drawn.scenarios], chosen)  # the first one says what the warm-up is
+        counted = decisions.num_steps - first
+        steps = np.array([run.run_ns for run in runs][1:]) / counted
+        tokens = scenario.routed.workload.kept_since(first) / counted
+        known = dict(scenario.config.settings)
+        uses = {name for name in scenario.costs_of(chosen).uses if name not in known}
+        shares = {name: values for name, values in drawn.shares.items() if name in uses}
+        return spread.columns(steps, tokens, shares, scenario.config.seed)
+
+    def add_to(self, scenario: Scenario, run: Run, chosen: Policy) -> Run:
+        """The run with its spread in the manifest of its result."""
+        manifest = dataclasses.replace(run.result.manifest, spread=self.spread(scenario, chosen, run.decisions))
+        return run._replace(result=dataclasses.replace(run.result, manifest=manifest))
+
+    def _machines(self, scenario: Scenario) -> _Drawn:
+        """Scenarios of the drawn machines, whatever policy and slots they are timed with."""
+        profile = _own(scenario.config)
+        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, profile=profile.hash)
+        if own not in self._drawn:
+            if len(self._drawn) >= KEPT:
+                del self._drawn[next(iter(self._drawn))]
+            each = (dataclasses.replace(own, profile=one) for one in machines(profile, own.draws, own.seed))
+            scenarios = [Scenario(one, routing=scenario.routing) for one in each]
+            self._drawn[own] = _Drawn(scenarios, shares_of(profile, own.draws, own.seed))
+        return self._drawn[own]

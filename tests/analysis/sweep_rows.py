@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from specmoe.spread import EMPTY
 from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep
 
@@ -21,6 +22,7 @@ def row(policy: str = "on-demand-lru", ms: float = 4.0, **changes: Any) -> dict[
     values: dict[str, Any] = {
         **dict.fromkeys((*KEYS, *ORIGIN), ""),
         **dict.fromkeys(FIGURES, 0),
+        **EMPTY,
         "trace": "a/decode/test",
         "trace_kind": "trained-here",
         "phase": "decode",

@@ -21,7 +21,14 @@ from specmoe.sim.sweep.grid import cells_of
 from specmoe.sim.sweep.job import units_of
 from specmoe.sim.sweep.question import read_grid
 
-ASKED: dict[str, Any] = {"trace": TRACE, "policy": "on-demand-lru", "slots": 60, "format": "fp16", "steps": 40}
+ASKED: dict[str, Any] = {
+    "trace": TRACE,
+    "policy": "on-demand-lru",
+    "slots": 60,
+    "format": "fp16",
+    "steps": 40,
+    "draws": 0,
+}
 
 
 def cells(**more: Any) -> list[RunConfig]:

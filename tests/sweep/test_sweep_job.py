@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sweep_cases import LINK, TRACE, cell
@@ -60,6 +61,11 @@ def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+def _plain(value: Any) -> Any:
+    """As a row has it."""
+    return value.tolist() if isinstance(value, np.ndarray) else None if pd.isna(value) else value
+
+
 def test_a_sweep_is_two_files(tmp_path: Path) -> None:
     done = run(FOUR, tmp_path / "new" / "out")
     assert names_in(tmp_path / "new" / "out") == ["sweep.json", "sweep.parquet"]
@@ -69,7 +75,7 @@ def test_a_sweep_is_two_files(tmp_path: Path) -> None:
     assert list(read.rows.columns) == [*KEYS, f"set.{LINK}", *FIGURES, *ORIGIN]
     expected = evaluate(FOUR)
     for name in (*KEYS, *FIGURES, "cell", "evidence", f"set.{LINK}"):
-        column = [None if pd.isna(value) else value for value in read.rows[name].tolist()]
+        column = [_plain(value) for value in read.rows[name].tolist()]
         assert column == [row[name] for row in expected], name
     assert (
         read.manifest.items()

@@ -44,6 +44,8 @@ CHANGES: dict[str, Any] = {
     "verify": 2,
     "assumed_acceptance": (0.5,),
     "prefill": "switch-mini-128/encode/test",
+    "draws": 20,
+    "seed": 1,
     "settings": ((LINK, 1e9),),
     "scales": ((LINK, 2.0),),
 }

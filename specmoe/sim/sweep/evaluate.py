@@ -6,12 +6,14 @@ machine, with whatever shape and format.
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import RoutingKey, RunConfig
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.draws import Draws
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.grid import Contents
@@ -55,7 +57,7 @@ class Evaluation:
         self, cells: Sequence[RunConfig], predictions: Path | None, routings: RoutingOf, bounds: Sequence[str]
     ) -> None:
         self._cells, self._predictions, self._routings, self._bounds = cells, predictions, routings, bounds
-        self._contents = Contents()
+        self._contents, self._draws = Contents(), Draws()
 
     def rows(self) -> Rows:
         """Yield every cell's number and row, in the order in which they finish."""
@@ -120,7 +122,7 @@ class Evaluation:
             yield from (self._failed(job.number, error) for job in jobs)
             return
         for passes, alike in grouped(jobs, lambda job: compiled() and job.cell.link == "fifo"):
-            yield from self._timed(alike, decisions, _retimed if passes else _simulated)
+            yield from self._timed(alike, decisions, partial(_retimed, draws=self._draws) if passes else _simulated)
 
     def _timed(self, jobs: Sequence[Job], decisions: DecisionTable, how: Timer) -> Rows:
         try:
@@ -163,7 +165,7 @@ def _pass(job: Job) -> tuple[int, int | None, int, bool, Launching | None]:
     return scenario.slots, config.warm_up, config.home.compressed_slots, scenario.attends_across, launching
 
 
-def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
+def _retimed(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Rows:
     """Time all jobs in one pass, by the re-timer."""
     scenario = jobs[0].scenario
     warm = decisions.since(scenario.warm_up())
@@ -172,7 +174,8 @@ def _retimed(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
     for job, run in zip(jobs, runs, strict=True):
         scenario = job.scenario
         warnings = scenario.warnings(job.chosen, warm, scenario.slots, run.prefetching_ns, run.run_ns)
-        outcome = Outcome(figures(counts, run.sums), run.cost, warnings, "re-timer")
+        told = figures(counts, run.sums) | draws.spread(scenario, job.chosen, decisions)
+        outcome = Outcome(told, run.cost, warnings, "re-timer")
         yield job.number, good_row(job, warm, scenario.bounds(scenario.slots), outcome)
 
 

@@ -6,7 +6,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from itertools import product
 from math import prod
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specmoe import __version__
-from specmoe.errors import InputError, SpecmoeError
+from specmoe.errors import InputError, MissingExtraError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, machine_name
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.profile import HardwareProfile
@@ -23,10 +24,12 @@ from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy, policy
+from specmoe.sim.draws import DRAWS, FEWEST
 from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
+from specmoe.sim.sweep.retiming import compiled
 from specmoe.traces.splitting import train_beside
 from specmoe.traces.store import open as open_trace
 from specmoe.traces.store import path_of
@@ -119,6 +122,7 @@ def _hash_of_files(path: Path) -> str:
 
 
 MOST_CELLS = 1_000_000
+MOST_MACHINES = 4 * DRAWS  # that decisions are timed on by default: about as long as making them
 BASE: dict[str, Any] = {
     "host": None,
     "host-set": "graph",
@@ -143,8 +147,29 @@ def cells_of(question: Question) -> list[RunConfig]:
     cells = list(dict.fromkeys(cell for grid in grids for cell in _combinations(grid)))
     if not cells:
         raise InputError(f"an empty grid: {LIST} holds no tables")
+    drawn = [dataclasses.replace(cell, draws=draws) for cell, draws in zip(cells, _draws(cells, question), strict=True)]
     aside = question.get(ASIDE)
-    return cells if aside is None else list(dict.fromkeys(_with_changes(cells, aside)))
+    return drawn if aside is None else list(dict.fromkeys(_with_changes(drawn, aside)))
+
+
+def _draws(cells: Sequence[RunConfig], question: Question) -> list[int]:
+    """Drawn machines of each cell: as many as are asked for, else `DRAWS` or what `MOST_MACHINES` leave.
+
+    By default the machine of a what-if, one with a number set or scaled, is taken as it is.
+    """
+    if (asked := question.get("draws")) is not None:
+        if asked and not compiled():
+            raise MissingExtraError("numba", "fast")
+        return [asked] * len(cells)
+    known = [not cell.scales and all(is_of_policy(name) for name, _ in cell.settings) for cell in cells]
+    alike = Counter(_decisions(cell) for cell, whole in zip(cells, known, strict=True) if whole)
+    draws = min(DRAWS, MOST_MACHINES // max(alike.values(), default=1)) if compiled() else 0
+    return [draws if whole and draws >= FEWEST else 0 for whole in known]
+
+
+def _decisions(cell: RunConfig) -> Hashable:
+    """What cells that share their decisions have in common."""
+    return cell.routing, cell.slots, cell.vram, cell.policy, cell.settings
 
 
 def _size(grid: Question) -> int:
@@ -238,4 +263,4 @@ def _changes(cell: RunConfig, costs: Costs, share: float) -> Iterator[RunConfig]
 
 def _scaled(cell: RunConfig, name: str, factor: float) -> RunConfig:
     scales = dict(cell.scales)
-    return dataclasses.replace(cell, scales=tuple((scales | {name: scales.get(name, 1) * factor}).items()))
+    return dataclasses.replace(cell, draws=0, scales=tuple((scales | {name: scales.get(name, 1) * factor}).items()))

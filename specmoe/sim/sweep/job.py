@@ -25,6 +25,7 @@ from specmoe.sim.sweep.finished_rows import Parts
 from specmoe.sim.sweep.grid import Contents, policy_of
 from specmoe.sim.sweep.retiming import compiled
 from specmoe.sim.sweep.rows import varied
+from specmoe.sim.sweep.summary import fastest_shares_of
 from specmoe.sim.sweep.workers import Workers
 from specmoe.summary import Row
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep, to_arrow
@@ -125,7 +126,8 @@ def _table(asked: Asked, rows: Sequence[Row], contents: Contents, seconds: float
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
-    return SweepTable(frame, manifest)
+    table = SweepTable(frame, manifest)
+    return SweepTable(frame.assign(fastest_share=fastest_shares_of(table)), manifest)
 
 
 def _finished(out: Path, fresh: SweepTable) -> SweepTable | None:

@@ -113,6 +113,8 @@ ONCE: dict[str, Callable[[str, Value], Any]] = {
     "steps": _count("steps"),
     "warm-up": _count("warm-up"),
     "aligned": flag,
+    "draws": _count("draws"),
+    "seed": _count("seed"),
     "train": word,
 }
 

@@ -11,6 +11,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.timing.charge import Charge
+from specmoe.spread import EMPTY
 from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row
 from specmoe.traces.workload import Workload
 
@@ -47,6 +48,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         "dense_format": scenario.dense_format,
         "slots": warm.slots,
         **dict.fromkeys(("break_even_precision", "first_token_ns", "decode_tokens_per_second")),
+        **EMPTY,
         **outcome.figures,
         **dict.fromkeys(BOUNDS),
         **bounds,
@@ -80,7 +82,7 @@ def failed_row(cell: RunConfig, key: str, error: Exception) -> Row:
     nothing = dict.fromkeys((*KEYS, *FIGURES, *ORIGIN))
     origin = {"cell": key, "trace_kind": "", "phase": "", "semantics": SEMANTICS, "evidence": "", "timed_by": ""}
     origin |= {"error": _line(error)}
-    return nothing | _keys_of(cell) | origin | {"domains": [], "assumed": [], "warnings": []} | varied(cell)
+    return nothing | EMPTY | _keys_of(cell) | origin | {"domains": [], "assumed": [], "warnings": []} | varied(cell)
 
 
 def counts_of(workload: Workload, warm: DecisionTable) -> Counts:

@@ -9,13 +9,15 @@ import pyarrow as pa
 from specmoe.hwprofiles.quantity import EVIDENCE
 from specmoe.level import band, lead_of, timed
 from specmoe.sim.overrides import is_of_policy
+from specmoe.spread import fastest_shares
 from specmoe.summary import FIGURES as COLUMNS
 from specmoe.summary import KEYS, SET
 from specmoe.sweep_table import SweepTable
 
 TYPES = KEYS | COLUMNS
+SPREAD = ("draws", "step_p5_ns", "step_p95_ns", "tokens_per_second_p5", "tokens_per_second_p95", "fastest_share")
 ERROR = ("expected_error", "validated", "error_basis", "ratio_error")
-FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns", "fits", *ERROR)
+FIGURES = ("latency_mean_ns", "tokens_per_second", "hit_rate", "oracle_ns", "floor_ns", "fits", *ERROR, *SPREAD)
 
 
 def digest(table: SweepTable) -> dict[str, Any]:
@@ -39,15 +41,29 @@ def best(table: SweepTable) -> list[dict[str, Any]]:
     A row has the varied columns, the policy, its figures, and `level`: names of the policies that are level, the
     fastest first. Policies are compared with the same values of whatever is no policy's own.
     """
+    apart, parts = _settings(table)
+    own = [name for name in table.varied if _of_policy(name)]
+    ranked = [part.sort_values(["latency_mean_ns", "policy"], kind="stable") for part in parts if len(part)]
+    return [_plain(part.iloc[0][[*apart, "policy", *own, *FIGURES]]) | {"level": _level(part)} for part in ranked]
+
+
+def _settings(table: SweepTable) -> tuple[list[str], list[pd.DataFrame]]:
+    """The varied columns that are no policy's own, and the rows without yardsticks of each of their values."""
     good = table.good[~table.good["yardstick"].astype(bool)]
     names = [name for name in (*KEYS, *table.varied) if name != "policy" and not _of_policy(name)]
     if good.groupby("policy")["style"].nunique().max() < 2:
         names.remove("style")  # nobody chose it: policies that hold every expert have their own
     apart = [name for name in names if good[name].nunique(dropna=False) > 1]
-    own = [name for name in table.varied if _of_policy(name)]
-    parts = [part for _, part in good.groupby(apart, sort=False, dropna=False)] if apart else [good]
-    ranked = [part.sort_values(["latency_mean_ns", "policy"], kind="stable") for part in parts if len(part)]
-    return [_plain(part.iloc[0][[*apart, "policy", *own, *FIGURES]]) | {"level": _level(part)} for part in ranked]
+    return apart, [part for _, part in good.groupby(apart, sort=False, dropna=False)] if apart else [good]
+
+
+def fastest_shares_of(table: SweepTable) -> "pd.Series[float]":
+    """Of each row that is no yardstick, the share of drawn machines on which it is the fastest of its setting."""
+    found = dict.fromkeys(table.rows.index.tolist(), np.nan)
+    for part in _settings(table)[1] if len(table.good) else []:
+        drawn = part[part["draws"].notna()]
+        found |= zip(drawn.index.tolist(), fastest_shares(drawn["drawn_step_ns"].tolist()), strict=True)
+    return pd.Series(found)
 
 
 def _level(part: pd.DataFrame) -> list[str]:
