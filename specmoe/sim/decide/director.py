@@ -24,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 
 from specmoe.errors import InputError, SpecmoeError
+from specmoe.sim.decide import compiled
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions import make_eviction
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, DEFER, DROP, LOAD, LOAD_LOW, Miss, Misses
@@ -45,7 +46,13 @@ def decide(
             f"predictions of {len(predictions.experts)} events: {workload.num_events}, as in the workload, expected"
         )
     context = dataclasses.replace(context or Context(slots, workload), predictions=predictions)
-    return Director(workload, predictions, policy, slots, context).run()
+    director = Director(workload, predictions, policy, slots, context)
+    start = director.start()
+    if start is None or not compiled.takes(start):
+        return director.run()
+    after_launch = policy.prefetch is not None and policy.prefetch.after_launch
+    made = compiled.decided(start)
+    return made._replace(after_launch=after_launch, all_resident=policy.sharing == "all-resident")
 
 
 CHANGES = {LOAD_LOW: LOW, DEFER: DEFERRED, DROP: DROPPED}
@@ -74,6 +81,19 @@ class Director:
         self._gate = context.gate if self._miss is not None and self._miss.weighs else None
         self._changed: dict[int, int] = {}  # what a changed use is, by its place in the workload
         self._fill(range(self._slots) if self._all_resident else at_first)
+
+    def start(self) -> compiled.Start | None:
+        """What decisions start from, for the compiled twin; None if it does not know the miss rule or the placement."""
+        if self._miss is not None or self._fixed or self._in_ram:
+            return None
+        workload, pools = self._workload, list({id(pool): pool for pool in self._pools}.values())
+        return compiled.Start(
+            workload,
+            [pool.eviction for pool in pools],
+            [pool.free for pool in pools],
+            [pool.capacity for pool in pools],
+            *(self.resident, self._slots, self._keep, self._proposals),
+        )
 
     def run(self) -> DecisionTable:
         """All decisions, event by event."""

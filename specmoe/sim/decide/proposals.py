@@ -32,12 +32,12 @@ class FromPredictions:
         target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
         first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
         wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
-        self._keys = (first[..., None] + experts)[wanted].data
-        self._offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
+        self.keys = (first[..., None] + experts)[wanted].data
+        self.offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
 
     def at(self, event: int) -> list[int]:
         """Nearest layer first, best candidate first."""
-        return self._keys[self._offsets[event] : self._offsets[event + 1]].tolist()
+        return self.keys[self.offsets[event] : self.offsets[event + 1]].tolist()
 
 
 def proposed_at(
@@ -56,7 +56,7 @@ class FromTheFuture:
 
     def __init__(self, rule: Prefetch, workload: Workload) -> None:
         self.backlog = rule.backlog
-        self._window = rule.limit
+        self.window = rule.limit
         self._keys = workload.keys.data
         self._offsets = workload.offsets.data
 
@@ -64,7 +64,7 @@ class FromTheFuture:
         """The next `limit` distinct keys in the order in which they are needed."""
         keys: dict[int, None] = {}
         for key in self._keys[self._offsets[event + 1] :]:
-            if len(keys) == self._window:
+            if len(keys) == self.window:
                 break
             keys[key] = None
         return list(keys)

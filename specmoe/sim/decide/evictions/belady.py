@@ -18,7 +18,7 @@ class Belady(Ranked):
 
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)
-        self._next_use = context.future.next_use
+        self._context = context
 
     def insert(self, key: int, event: int) -> None:
         """Look ahead."""
@@ -27,6 +27,9 @@ class Belady(Ranked):
     def use(self, key: int, event: int, again: bool) -> None:
         """Look ahead anew."""
         self.place(key, -self._next_use(key, event))
+
+    def _next_use(self, key: int, event: int) -> int:
+        return self._context.future.next_use(key, event)
 
     def may_replace(self, victim: int, key: int, event: int) -> bool:
         """Whether the victim is needed later than the key."""

@@ -21,7 +21,7 @@ class LfuDecayed(Ranked):
         layers = context.workload.meta.num_layers
         if not half_life * layers >= 1:
             raise InputError(f"half_life {half_life}: at least {1 / layers:.3g} steps (one event) expected")
-        self._half_life = half_life * layers  # events
+        self.half_life = half_life * layers  # events
         self._weight: dict[int, float] = {}  # log2 of the sum, seen from event 0: all decay alike, so it ranks them
 
     def insert(self, key: int, event: int) -> None:
@@ -30,6 +30,6 @@ class LfuDecayed(Ranked):
 
     def use(self, key: int, event: int, again: bool) -> None:
         """Add one use of today's weight."""
-        now = event / self._half_life
+        now = event / self.half_life
         self._weight[key] = now + log2(1 + 2 ** (self._weight.get(key, -inf) - now))
         self.place(key, self._weight[key])

@@ -22,8 +22,8 @@ class S3Fifo(Eviction):
     def __init__(self, context: Context, capacity: int, small: float = 0.1) -> None:
         if not 0 < small < 1:
             raise InputError(f"small {small}: a share between 0 and 1 expected")
-        self._small_room = max(1, int(small * capacity))
-        self._ghost_room = capacity - self._small_room
+        self.room = max(1, int(small * capacity))
+        self.ghost_room = capacity - self.room
         self._small: dict[int, int] = {}  # oldest first, with the uses that count
         self._main: dict[int, int] = {}
         self._ghost: dict[int, None] = {}
@@ -60,7 +60,7 @@ class S3Fifo(Eviction):
         return first_unpinned(chain(failed, laps, self._small), pinned)
 
     def _trial_is_over(self) -> bool:
-        return len(self._small) >= self._small_room
+        return len(self._small) >= self.room
 
     def _promote_until(self, key: int) -> None:
         for other, uses in list(self._small.items()):
@@ -81,5 +81,5 @@ class S3Fifo(Eviction):
 
     def _remember(self, key: int) -> None:
         self._ghost[key] = None
-        if len(self._ghost) > self._ghost_room:
+        if len(self._ghost) > self.ghost_room:
             del self._ghost[next(iter(self._ghost))]

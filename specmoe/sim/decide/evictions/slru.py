@@ -19,7 +19,7 @@ class Slru(Eviction):
     def __init__(self, context: Context, capacity: int, protected: float = 0.8) -> None:
         if not 0 <= protected <= 1:
             raise InputError(f"protected {protected}: a share between 0 and 1 expected")
-        self._room = int(protected * capacity)
+        self.room = int(protected * capacity)
         self._probation: dict[int, None] = {}  # oldest first
         self._protected: dict[int, None] = {}
 
@@ -34,7 +34,7 @@ class Slru(Eviction):
             self._probation[key] = None
             return
         self._protected[key] = None
-        if len(self._protected) > self._room:
+        if len(self._protected) > self.room:
             oldest = next(iter(self._protected))
             del self._protected[oldest]
             self._probation[oldest] = None

@@ -16,11 +16,11 @@ class Static(Ranked):
     def __init__(self, context: Context, capacity: int) -> None:
         super().__init__(context, capacity)
         known = context.popularity
-        self._popularity: dict[int, int] = {} if known is None else dict(enumerate(known.reshape(-1).tolist()))
+        self.popularity: dict[int, int] = {} if known is None else dict(enumerate(known.reshape(-1).tolist()))
 
     def insert(self, key: int, event: int) -> None:
         """Where its popularity puts it."""
-        self.place(key, self._popularity.get(key, 0))
+        self.place(key, self.popularity.get(key, 0))
 
     def use(self, key: int, event: int, again: bool) -> None:
         """Changes nothing."""

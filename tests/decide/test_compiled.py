@@ -1,0 +1,91 @@
+"""The compiled twin of the director against the director: every row equal."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from decide_cases import policy_of
+from random_traces import META
+
+from specmoe.sim.decide import compiled
+from specmoe.sim.decide.director import Director, decide
+from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.evictions import EVICTIONS
+from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
+from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.speculate.predictor import PredictionTable
+from specmoe.traces.workload import Workload
+
+pytest.importorskip("numba")
+RULES = [None, Prefetch(1), Prefetch(3, threshold=0.4, depth=2, backlog=4, after_launch=True)]
+SETTINGS: list[dict[str, Any]] = [
+    {"sharing": "shared"},
+    {"sharing": "shared", "keep": False},
+    {"sharing": "per-layer"},
+    {"sharing": "per-layer", "placement": "popular-first"},
+    {"sharing": "shared", "placement": "popular-first", "predictor": "oracle"},
+    {"sharing": "all-resident"},
+]
+
+
+def workload_of(rng: np.random.Generator, layers: int, experts: int, steps: int, most: int) -> Workload:
+    """Demands of up to `most` experts, some far more popular than others; now and then none."""
+    events = steps * layers
+    scores = rng.random((events, experts)) ** (1 + np.arange(experts) % 7)
+    sizes = rng.integers(0, most + 1, events)
+    chosen = [np.sort(np.argsort(-row, kind="stable")[:size]) for row, size in zip(scores, sizes, strict=True)]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    meta = dataclasses.replace(META, num_experts=experts, num_layers=layers, top_k=1, candidates=1)
+    tokens = rng.integers(1, 9, offsets[-1]).astype(np.int32)
+    return Workload(
+        meta, np.arange(steps), np.arange(steps + 1), offsets, np.concatenate(chosen).astype(np.int32), tokens, 1
+    )
+
+
+def predictions_of(rng: np.random.Generator, workload: Workload) -> PredictionTable:
+    shape = (workload.num_events, 2, 3)
+    experts = rng.integers(-1, workload.meta.num_experts, shape).astype(np.int16)
+    return PredictionTable(experts, rng.random(shape).astype(np.float32))
+
+
+def cases(eviction: str) -> Iterator[tuple[Workload, PredictionTable, Policy, int, Context]]:
+    """Every setting and prefetch rule with slots enough and too few."""
+    rng = np.random.default_rng(7)
+    for number, fields in enumerate(SETTINGS):
+        layers, experts = (3, 12) if number % 2 else (4, 9)
+        workload = workload_of(rng, layers, experts, 60, 6)
+        predictions = predictions_of(rng, workload)
+        popularity = rng.integers(0, 5, layers * experts)
+        for slots, rule in zip((5, 13, 22), RULES, strict=True):
+            context = Context(slots, workload, lambda popularity=popularity: popularity, predictions)
+            yield workload, predictions, policy_of(eviction=eviction, prefetch=rule, **fields), slots, context
+
+
+def assert_same(table: DecisionTable, expected: DecisionTable) -> None:
+    assert table[2:] == expected[2:]
+    for rows, wanted in ((table.uses, expected.uses), (table.loads, expected.loads)):
+        for name, column, other in zip(rows._fields, rows, wanted, strict=True):
+            np.testing.assert_array_equal(column, other, name)
+            assert column.dtype == other.dtype, name
+
+
+@pytest.mark.parametrize("eviction", [name for name, made in EVICTIONS.items() if made in compiled.CODES])
+def test_the_twin_decides_as_the_director(eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waves, backlogs, sharings, experts given up, experts there from the start."""
+    monkeypatch.setattr(compiled, "FEWEST_USES", 0)
+    for workload, predictions, policy, slots, context in cases(eviction):
+        expected = Director(workload, predictions, policy, slots, context).run()
+        assert_same(decide(workload, predictions, policy, slots, context), expected)
+
+
+def test_the_twin_takes_every_named_policy_that_keeps_experts_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "FEWEST_USES", 0)
+    rng = np.random.default_rng(1)
+    workload = workload_of(rng, 3, 8, 4, 4)
+    predictions = predictions_of(rng, workload)
+    for policy in POLICIES.values():
+        if policy.miss == "load" and policy.placement in ("", "popular-first"):
+            start = Director(workload, predictions, policy, 9, Context(9, workload)).start()
+            assert start is not None and compiled.takes(start), policy.name
