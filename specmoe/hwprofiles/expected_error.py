@@ -147,7 +147,7 @@ def _beside_cpu(expected: Expected, profile: HardwareProfile) -> Expected:
     if row.p95_abs_error <= expected.error:
         return expected
     seen = f"95% of {row.cells} cells of {row.profile} with experts on the CPU"
-    basis = seen if expected.validated else f"{expected.basis}; {seen}"
+    basis = seen if expected.validated else f"{expected.basis}; {seen} are within {row.p95_abs_error:.1%}"
     return expected._replace(error=row.p95_abs_error, basis=basis)
 
 
