@@ -37,7 +37,7 @@ class Figures(NamedTuple):
 
 
 def figures(eviction: str, workload: Workload, slots: int) -> Figures:
-    """Decide once in each way, building the policy included; the kernel is loaded before the clock starts, which is the processor's."""
+    """Decide once in each way, in processor time, building the policy included and loading the kernel not."""
     popularity = np.bincount(workload.keys, minlength=workload.meta.num_layers * workload.meta.num_experts)
     context = Context(slots, workload, lambda: popularity)
     policy, predictions = Policy(eviction, "benchmark", eviction=eviction), no_predictions(workload.num_events)
