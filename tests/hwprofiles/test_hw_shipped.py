@@ -70,8 +70,9 @@ def test_shapes(check: Callable[..., None], name: str) -> None:
 @pytest.mark.parametrize("name", profile_names())
 @pytest.mark.parametrize("check", checks("costs"))
 def test_shapes_on_profiles(check: Callable[..., None], name: str) -> None:
+    profile = load_profile(name)
     for shape in shape_names():
-        check(load_profile(name), load_shape(shape))
+        check(profile, load_shape(shape))
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -122,16 +122,15 @@ def test_what_describes_a_link_is_not_to_be_changed(name: str) -> None:
             change(LINE, {name: 8})
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("profile", [load_profile(name) for name in profile_names()], ids=profile_names())
 @given(
     latency=st.one_of(st.none(), st.integers(0, 10**9)),
     rate=st.one_of(st.none(), st.floats(1e6, 1e13)),
     floor=st.one_of(st.none(), st.integers(0, 10**9)),
 )
 def test_a_changed_curve_is_positive_and_never_falls(
-    name: str, latency: int | None, rate: float | None, floor: int | None
+    profile: HardwareProfile, latency: int | None, rate: float | None, floor: int | None
 ) -> None:
-    profile = load_profile(name)
     copy = LINK.removesuffix(".bandwidth")
     values = {f"{copy}.latency": latency, LINK: rate, "dequantise.int8.rate": rate, "device.kernel_floor": floor}
     try:
