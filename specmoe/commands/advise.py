@@ -126,6 +126,8 @@ def _formats(option: str, names: list[str] | None) -> "tuple[Format, ...]":
 
 def _plain(advice: "Advice") -> dict[str, Any]:
     """The advice as plain values for programs; rates are tokens a second."""
+    from specmoe.summary import SPREAD
+
     best, setting = advice.found.best, advice.setting
     row, low_high = best.row, advice.expected.rates(best.rate)
     return {
@@ -133,6 +135,7 @@ def _plain(advice: "Advice") -> dict[str, Any]:
         "ranking": [_trial(trial) for trial in advice.found.ranking],
         "expected": advice.expected._asdict() | {"low": low_high[0], "high": low_high[1]},
         "extremes": advice.extremes,
+        "drawn": [{name: row[name] for name in ("policy", *SPREAD)} for row in advice.drawn],
         "levers": [_lever(lever) for lever in advice.levers],
         "target": _reach(advice),
         "evidence": row["evidence"],

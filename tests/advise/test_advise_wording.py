@@ -81,6 +81,18 @@ def test_an_unvalidated_one_says_that_it_may_be_worse() -> None:
     assert "±11.0% or worse (166 .. 207: not validated, as it is a guess)" in told(expected=UNSURE)["Predicted"]
 
 
+def test_what_is_unknown_of_the_machine_is_told_apart_from_the_error() -> None:
+    row = {"policy": "lookahead", "profile": "rtx3090", "draws": 200, "yardstick": False, "fastest_share": 0.97}
+    row |= {"tokens_per_second_p5": 151.26, "tokens_per_second_p95": 203.0}
+    row |= {"unknown": ["cpu.call", "router.floor"], "unknown_effect": [0.2, -0.1]}
+    line = lines(dataclasses.replace(advice(), drawn=(row,)))[1]
+    assert line.endswith(
+        "95% of 73 cells); lookahead is fastest on 97 % of 200 machines that fit what is known of rtx3090; lookahead: "
+        "151.3 .. 203 tokens/s on 90 % of them; measure first: cpu.call: a step is 20 % longer at its high end than at "
+        "its low end."
+    )
+
+
 def test_the_two_best_levers_with_what_they_give() -> None:
     line = told()["Next"]
     assert line.count("tokens/s") == 2

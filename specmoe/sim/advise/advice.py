@@ -32,6 +32,7 @@ from specmoe.sim.advise.setting import (
 )
 from specmoe.sim.claims import LEARNED
 from specmoe.sim.config import RunConfig
+from specmoe.spread import first_to_measure, rates, sentence
 from specmoe.summary import Row
 
 LEVERS_NAMED = 2  # levers that the answer names
@@ -42,7 +43,8 @@ class Advice:
     """The answer: the best configuration, the expected error of its rate, levers, and how to reach the target if any.
 
     `extremes` are the rates between which the true rate is expected where the routing is drawn. `sequences` run in the
-    steps that the answer rests on. `failures` say why policies could not be tried, by their names.
+    steps that the answer rests on. `failures` say why policies could not be tried, by their names. `drawn` are rows of
+    the contenders, the best first, with their spread over machines that fit what is known of this one.
     """
 
     setting: Setting
@@ -54,6 +56,7 @@ class Advice:
     sequences: int
     runs: int
     failures: dict[str, str]
+    drawn: tuple[Row, ...] = ()
 
 
 def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None) -> Advice:
@@ -85,6 +88,7 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
         sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,
+        drawn=tuple(trials.drawn(found)),
     )
 
 
@@ -185,8 +189,17 @@ def _predicted(advice: Advice) -> str:
     head = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.config.batch}"
     if advice.extremes:
         ends = f"{rate(advice.extremes[0])} .. {rate(advice.extremes[-1])}"
-        return f"{head}; {ends} as routing may be, timing {band}."
-    return f"{head}; {band}."
+        return f"{head}; {ends} as routing may be, timing {band}{_unknown(advice)}."
+    return f"{head}; {band}{_unknown(advice)}."
+
+
+def _unknown(advice: Advice) -> str:
+    """What is unknown of the machine: who is fastest on how many, how far the best varies, what to measure first."""
+    if not advice.drawn:
+        return ""
+    best = advice.drawn[0]
+    parts = (sentence(advice.drawn), f"{best['policy']}: {rates(best)}", first_to_measure(best))
+    return "".join(f"; {part}" for part in parts if part)
 
 
 def _next(advice: Advice) -> str:

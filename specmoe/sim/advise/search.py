@@ -20,9 +20,11 @@ from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.draws import DRAWS, can_draw
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.spread import add_fastest_shares, is_drawn
 from specmoe.summary import Row
 from specmoe.traces.workload import Workload, warm_up_of
 
@@ -217,6 +219,19 @@ class Trials:
         if row["error"]:
             raise InputError(str(row["error"]))
         return Trial(config, row).rate
+
+    def drawn(self, found: Found) -> list[Row]:
+        """Rows of the contenders with their spread over machines; empty where nothing of the machine is unknown.
+
+        Those that failed are left out.
+        """
+        if not can_draw(replace(found.best.config, draws=DRAWS)):
+            return []
+        cells = [self._cell(trial.config, self._setting.routings.trace) for trial in found.contenders]
+        asked = [replace(one, draws=DRAWS) for one in cells]
+        rows = [row for row in evaluate(asked, self._directory, routings=self._routing, bounds=()) if is_drawn(row)]
+        add_fastest_shares(rows)
+        return rows
 
     def sequences(self, trial: Trial) -> int:
         """Number of sequences that run after the warm-up of a trial."""
