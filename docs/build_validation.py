@@ -4,8 +4,8 @@ validation/NAME.steps.parquet       what was measured; NAME.json beside it says 
 validation/NAME.measured.toml       the microbenchmarks alone, before anything was calibrated
 validation/NAME.toml                the calibrated profile, of a machine whose profile is not shipped
 
-NAME is a shipped profile's, `REPLICATION` (the whole grid once more, on another machine, after the model was done) or
-`EMULATED` (another machine's link, on that of the replication).
+NAME is a shipped profile's, one of `REPLICATIONS` (the whole grid once more, on another machine, after the model was
+done) or `EMULATED` (another machine's link, on that of the first replication).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ HOME = DOCS.parent / "validation"
 PAGE = DOCS / "validation.md"
 IMAGES = DOCS / "img"
 PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
-REPLICATION, REPLICATED = "h100-sxm5-80gb-2", "h100-sxm5-80gb"
+REPLICATIONS = {"h100-sxm5-80gb-2": "h100-sxm5-80gb", "h200-sxm-141gb-2": "h200-sxm-141gb"}  # and the shipped profile
+EMULATING = "h100-sxm5-80gb-2"
 EMULATED, SLOWER = "rtx3090-on-h100-sxm5-80gb", "rtx3090"
-GROUPED = (*PROFILES, REPLICATION, EMULATED)
+GROUPED = (*PROFILES, *REPLICATIONS, EMULATED)
 TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
 PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
 SUMMARY = DOCS / "runs" / "validation" / "summary.json"
@@ -42,13 +43,17 @@ ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy.json"  # 
 RATIOS = ACCURACY.with_name("ratio_error.json")
 OWN, ALONE = "calibrated on its `fit` cells", "microbenchmarks alone"
 SAID = {OWN: "own", ALONE: "microbenchmarks"}  # there
+SEEN = ", calls of the host as each replay saw them"
 
 
 def main() -> None:
     """Judge, draw, and fill in the page."""
-    rows = [row for name in PROFILES for row in judged(name)] + replicated() + [emulation()]
+    rows = [row for name in PROFILES for row in judged(name)]
+    rows += [row for name in REPLICATIONS for row in replicated(name)]
+    rows.append(emulation())
     SUMMARY.write_text(json.dumps(rows, indent=1) + "\n")
-    ACCURACY.write_text(json.dumps({"rows": [accuracy(row) for row in rows]}, indent=1) + "\n")
+    kept = [accuracy(row) for row in rows if not row["profile"].endswith(SEEN)]
+    ACCURACY.write_text(json.dumps({"rows": kept}, indent=1) + "\n")
     write_ratios()
     PAGE.write_text(filled(PAGE.read_text()))
 
@@ -59,10 +64,10 @@ def write_ratios() -> None:
 
 
 def ratios() -> list[dict[str, Any]]:
-    """Errors of ratios of policies, by replay and style, of held-out cells as they were saved."""
+    """Errors of ratios of policies, by replay and style, of held-out cells with the calls of their host."""
     rows = []
     for path in (*sorted(HOME.glob("*.json")), *sorted((HOME / "styles").glob("*.json"))):
-        cells = held_out(read_validation(path).cells)
+        cells = [cell.by_its_host for cell in held_out(read_validation(path).cells)]
         for style in dict.fromkeys(cell.cell.style for cell in cells):
             errors = ratio_errors([cell for cell in cells if cell.cell.style == style])
             if errors:
@@ -86,20 +91,29 @@ def judged(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def replicated() -> list[dict[str, Any]]:
-    """Another machine of a known kind: with its own profile, and with the one that is shipped for its kind."""
-    calibrated, alone = load_profile(str(HOME / f"{REPLICATION}.toml")), measured(REPLICATION)
-    save_calibrated(REPLICATION, calibrated)
-    return [
-        _row(REPLICATION, OWN, "held out", held_out(judge(REPLICATION, calibrated))),
-        _row(REPLICATION, ALONE, "all", judge(REPLICATION, alone)),
-        _row(REPLICATION, f"{REPLICATED} as shipped", "all", judge(REPLICATION, load_profile(REPLICATED))),
-    ]
+def replicated(name: str) -> list[dict[str, Any]]:
+    """Another machine of a known kind: with its own profile, and with the one that is shipped for its kind.
+
+    If its replays say what the host's calls took, each way with these as well.
+    """
+    calibrated, alone = load_profile(str(HOME / f"{name}.toml")), measured(name)
+    save_calibrated(name, calibrated)
+    ways = {
+        (OWN, "held out"): held_out(judge(name, calibrated)),
+        (ALONE, "all"): judge(name, alone),
+        (f"{REPLICATIONS[name]} as shipped", "all"): judge(name, load_profile(REPLICATIONS[name])),
+    }
+    rows = []
+    for (how, which), cells in ways.items():
+        rows.append(_row(name, how, which, cells))
+        if any(cell.with_host for cell in cells):
+            rows.append(_row(name, f"{how}{SEEN}", which, [cell.by_its_host for cell in cells]))
+    return rows
 
 
 def emulation() -> dict[str, Any]:
     """A slower machine's link on that of the replication, calibrated with its own link."""
-    cells = judge_emulated(load_profile(str(HOME / f"{REPLICATION}.toml")))
+    cells = judge_emulated(load_profile(str(HOME / f"{EMULATING}.toml")))
     return _row(EMULATED, f"emulated {SLOWER}", "held out", cells)
 
 
@@ -180,7 +194,7 @@ def _halves_table() -> str:
     """Held-out cells beside cells that constants were fitted on, and those of groups that were held out whole."""
     head = "| replayed on | held-out cells in fitted groups: median, worst | whole groups held out: median, worst |"
     lines = [head, "| --- | --- | --- |"]
-    for name in (*PROFILES, REPLICATION):
+    for name in (*PROFILES, *REPLICATIONS):
         fitted, whole = (overall(half) for half in halves(load(HOME / f"{name}.json").cells))
         errors = [
             f"{percent(half.median_abs_error)}, {percent(half.worst_abs_error)} ({half.cells} cells)"
@@ -208,8 +222,8 @@ def _ratios_table() -> str:
 
 
 def _group_table(name: str) -> str:
-    """Held-out cells by group."""
-    cells = held_out(load(HOME / f"{name}.json").cells)
+    """Held-out cells by group, with the calls of the host where the replay saw them."""
+    cells = [cell.by_its_host for cell in held_out(load(HOME / f"{name}.json").cells)]
     head = "| group | held-out cells | step, ms | median error | worst error | worst cell |"
     lines = [head, "| --- | ---: | ---: | ---: | ---: | --- |"]
     for group in dict.fromkeys(cell.cell.group for cell in cells):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -36,3 +38,13 @@ def commands(text: str) -> list[Command]:
         assert not first.strip(), f"output without a command: {first!r}"
         found += [Command(*part.partition("\n")[::2]) for part in rest]
     return found
+
+
+def builder_of(page: str) -> ModuleType:
+    """The script of docs that makes a page: `docs/build_PAGE.py`."""
+    name = f"build_{page}"
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any
-
 import pytest
-from doc_pages import DOCS
+from doc_pages import DOCS, builder_of
 
-
-def builder() -> Any:
-    spec = importlib.util.spec_from_file_location("build_reference", DOCS / "build_reference.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGES = builder().PAGES
+PAGES = builder_of("reference").PAGES
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
+
+from doc_pages import builder_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "speculation.md"
@@ -17,10 +18,7 @@ def scores(trace: str) -> dict[str, dict[str, Any]]:
 
 
 def test_tables_are_those_of_the_runs() -> None:
-    spec = importlib.util.spec_from_file_location("build_speculation", DOCS / "build_speculation.py")
-    assert spec is not None and spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    build = builder_of("speculation")
     assert build.filled(PAGE.read_text()) == PAGE.read_text()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from doc_pages import builder_of
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.expected_error import accuracies, expected_error
@@ -18,11 +18,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_styles", DOCS / "build_styles.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return builder_of("styles")
 
 
 def test_the_tables_are_those_of_the_replays(builder: ModuleType) -> None:

@@ -1,10 +1,10 @@
 """The error of a comparison of two policies, by hand and as it is shipped."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from doc_pages import builder_of
 
 from specmoe.hwprofiles.ratio_error import RatioError, ratio_error, ratio_errors
 from specmoe.hwprofiles.style import USUAL, style_of
@@ -54,11 +54,7 @@ def test_compressed_experts_have_the_error_of_their_own_multiplication() -> None
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_validation", DOCS / "build_validation.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return builder_of("validation")
 
 
 def test_the_shipped_errors_are_those_of_the_replays_and_of_the_page(builder: ModuleType) -> None:

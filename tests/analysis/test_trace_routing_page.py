@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_pages import builder_of
 from random_traces import META, random_block
 
 import specmoe.traces
@@ -19,12 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def page_script() -> Any:
-    spec = importlib.util.spec_from_file_location("build_routing", DOCS / "build_routing.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    return builder_of("routing")
 
 
 def test_lookahead_is_measured_at_three_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from statistics import median
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from doc_pages import builder_of
 from typer.testing import CliRunner
 
 from specmoe.cli import app
@@ -47,11 +47,7 @@ def made() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_public", DOCS / "build_public.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return builder_of("public")
 
 
 def one(**changes: str) -> dict[str, Any]:

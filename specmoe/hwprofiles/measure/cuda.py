@@ -1,6 +1,7 @@
 """The current CUDA device as a `Bench`, and capturing of CUDA graphs."""
 
 import ctypes
+import gc
 import math
 import sys
 import time
@@ -104,6 +105,7 @@ class CudaBench:
     def release(self) -> None:
         """Return unused device memory to the driver."""
         self.wait()
+        gc.collect()  # launches refer to the weights whose launches they are
         self._graph_pool = torch.cuda.graph_pool_handle()
         # A pool accepts no new graph once all of its graphs are gone, so one stays.
         self._anchor = captured(lambda: self._small.add_(1), self._compute, self._graph_pool)

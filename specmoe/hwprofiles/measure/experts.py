@@ -1,6 +1,6 @@
 """Experts and dense parts as a replay runs them: captured as graphs, with weights in several alternating places."""
 
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -91,6 +91,7 @@ class Groups:
             slot[:size] = made_up(shape.expert_parameters, held, bench.device)
         self.kernel = FusedKernel(shape, held, slots)
         self.dense = DenseParts(shape, "decode", compute_format(held), bench)
+        self.dense_ns: dict[Effort, float] = {}
         self.layer = shape.stack("decode").moe_layers - 1
 
     def sample(self, experts: int, tokens: int, effort: Effort) -> Sample:
@@ -107,9 +108,10 @@ class Groups:
         dense = self._dense_ns(effort)
         return Sample(tuple(max(0.0, time - dense) for time in together.raw))
 
-    @cache  # noqa: B019  # lives as long as one measurement
     def _dense_ns(self, effort: Effort) -> float:
-        return self.dense.before(self.layer, 1, POSITIONS, effort).median
+        if effort not in self.dense_ns:
+            self.dense_ns[effort] = self.dense.before(self.layer, 1, POSITIONS, effort).median
+        return self.dense_ns[effort]
 
 
 class PackedExperts:
