@@ -45,7 +45,7 @@ def collect(
         int, typer.Option(help="Record look-ahead predictions for up to this many layers ahead.")
     ] = 1,
     batch: options.Batch = 8,
-    seed: Annotated[int, typer.Option(help="Seed of span corruption and --random-init.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of span corruption, sampling and --random-init.")] = 0,
     device: options.Device = "auto",
     dtype: Annotated[
         str,
@@ -54,8 +54,9 @@ def collect(
             autocompletion=completing(lambda: DTYPES),
         ),
     ] = "float32",
-    generate: Annotated[
-        int | None, typer.Option(help="Decode this many tokens greedily. Default: teacher forcing.")
+    generate: Annotated[int | None, typer.Option(help="Decode this many tokens. Default: teacher forcing.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sample decoded tokens at this temperature. Default: the likeliest token.")
     ] = None,
     capacity: Annotated[
         int | None, typer.Option(help="Most tokens of a sequence that an expert processes. Default: no limit.")

@@ -8,14 +8,14 @@ import typer
 from specmoe.commands import console, options
 from specmoe.errors import InputError
 
-PRESETS = ("switch-mini-128", "switch-mini-16", "dense-mini")
+PRESETS = ("switch-mini-128", "switch-mini-16", "dense-mini", "decoder-mini-64", "decoder-mini-dense")
 
 
 def pretrain(
     preset: Annotated[
         str,
         typer.Option(
-            help="Model to train: switch-mini-128, switch-mini-16 or dense-mini.",
+            help=f"Model to train: {', '.join(PRESETS[:-1])} or {PRESETS[-1]}.",
             autocompletion=options.completing(lambda: PRESETS),
         ),
     ],
@@ -30,19 +30,31 @@ def pretrain(
     save_every: Annotated[
         int, typer.Option(help="Save the state every this many steps, so that an interrupted run can continue.")
     ] = 1000,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End training after this time; the learning rate follows it. Default: no limit."),
+    ] = None,
     device: options.Device = "auto",
     override: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a number of the preset, e.g. steps=500 or batch=32. May be repeated."),
     ] = None,
 ) -> None:
-    """Train a small Switch Transformer and its tokenizer from scratch on text; some documents are held out."""
+    """Train a small MoE model and its tokenizer from scratch on text; some documents are held out."""
     from specmoe.analysis.figures.predictors import plot_training
     from specmoe.traces.pretrain import PretrainJob
     from specmoe.traces.pretrain import pretrain as run
 
     job = PretrainJob(
-        preset, tuple(text), out, tokenizer, seed, device, save_every, overrides=_overrides(override or [])
+        preset,
+        tuple(text),
+        out,
+        tokenizer,
+        seed,
+        device,
+        save_every,
+        minutes=minutes,
+        overrides=_overrides(override or []),
     )
     steps = job.resolved().steps
     with console.progress("steps") as bar:

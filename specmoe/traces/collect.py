@@ -18,7 +18,7 @@ from specmoe.provenance import library_versions
 from specmoe.traces.collect_batches import Encoding, TokenText, digest, encoding_for
 from specmoe.traces.collect_job import CollectJob, Parts, open_parts
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
-from specmoe.traces.collect_run import Runner
+from specmoe.traces.collect_run import Runner, Sampling
 from specmoe.traces.pretrain_data import MEAN_SPAN, NOISE_DENSITY
 from specmoe.traces.schema import Block, Origin, Phase, TraceMeta, join
 from specmoe.traces.text import Document, Prompted, held_out, read_dataset, read_documents, split_name
@@ -36,6 +36,7 @@ SETTINGS = (
     "seed",
     "dtype",
     "generate",
+    "temperature",
     "capacity",
     "random_init",
 )
@@ -65,7 +66,7 @@ def collect(job: CollectJob, on_progress: OnProgress | None = None) -> dict[Phas
     metas = {phase: trace_meta(job, checkpoint, phase, facts) for phase in job.targets}
     parts = open_parts(job.partial, settings(job, checkpoint, facts), job.restart)
     metas = {phase: replace(meta, date=parts.date) for phase, meta in metas.items()}
-    runner = Runner(checkpoint, metas, job.generate)
+    runner = Runner(checkpoint, metas, job.generate, Sampling(job.temperature, job.seed))
     _Collection(job, encoding, texts, runner, parts).run(on_progress or (lambda done, total: None))
     return job.targets
 
@@ -204,9 +205,13 @@ def _notes(job: CollectJob, checkpoint: Checkpoint, corpus: Corpus) -> tuple[str
     notes = {
         f"span corruption: {NOISE_DENSITY:.0%} noise, spans of {MEAN_SPAN:g} on average": checkpoint.is_encoder_decoder
         and corpus.has_plain_text,
-        f"greedy generation, at most {job.generate} steps": job.generate is not None,
+        f"{_choice(job)} generation, at most {job.generate} steps": job.generate is not None,
         f"expert capacity: {job.capacity} tokens of a sequence": job.capacity is not None,
         f"model trained on {checkpoint.trained_on}": checkpoint.trained_on is not None,
         f"ran in {job.dtype} on {checkpoint.device.type}, routers in float32": True,
     }
     return tuple(note for note, holds in notes.items() if holds)
+
+
+def _choice(job: CollectJob) -> str:
+    return "greedy" if job.temperature is None else f"sampled (temperature {job.temperature:g})"

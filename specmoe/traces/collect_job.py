@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,10 +35,10 @@ class CollectJob:
     `traces.text.DATASETS`. With phase "both", `out` is a directory for encode.parquet and decode.parquet. `sequences`
     limits the number of sequences, `window` the input tokens of each. `candidates` is the number of experts recorded
     for each layer (default: 8, or all if there are fewer). `lookahead_depth` is the number of following layers whose
-    routers are evaluated early. `generate` replaces teacher forcing by at most this many greedy decoding steps.
-    `capacity` is the number of tokens of a sequence that a Switch expert accepts before it drops tokens (None: no
-    limit). `kind` overrides the origin that the checkpoint declares. `part_rows` is the approximate number of tokens
-    per part, which is the work that a kill can cost.
+    routers are evaluated early. `generate` replaces teacher forcing by at most this many decoding steps, whose tokens
+    are the likeliest or sampled at a `temperature`. `capacity` is the number of tokens of a sequence that a Switch
+    expert accepts before it drops tokens (None: no limit). `kind` overrides the origin that the checkpoint declares.
+    `part_rows` is the approximate number of tokens per part, which is the work that a kill can cost.
     """
 
     model: str
@@ -55,6 +56,7 @@ class CollectJob:
     device: str = "auto"
     dtype: str = "float32"
     generate: int | None = None
+    temperature: float | None = None
     capacity: int | None = None
     random_init: bool = False
     kind: Kind | None = None
@@ -85,6 +87,8 @@ class CollectJob:
             raise InputError("either --text or --dataset expected, and not both")
         if self.generate is not None and self.capacity is not None:
             raise InputError("--generate with --capacity: a step has one token, so no expert is ever full")
+        if self.temperature is not None and (self.generate is None or not 0 < self.temperature < inf):
+            raise InputError(f"--temperature {self.temperature:g}: a positive number, and --generate, expected")
         if self.phase not in ("encode", "decode", "both"):
             raise InputError(f"--phase {self.phase}: encode, decode or both expected")
         for name in ("sequences", "candidates", "lookahead_depth", "batch", "generate", "capacity"):

@@ -61,6 +61,8 @@ def load_checkpoint(
     with _reading(name):
         config, tokenizer = _config_and_tokenizer(where)
     adapter = adapter_for(config.model_type)
+    if config.model_type == "switch_transformers":
+        require_switch_routing()
     with _reading(name):
         model = _random_model(config, seed) if random_init else _trained_model(where, config)
     _place(model, adapter, target, dtype)
@@ -72,12 +74,17 @@ def load_checkpoint(
 
 
 def require_libraries() -> None:
-    """Raise MissingExtraError if torch or transformers is missing, InputError if transformers is too old for Switch."""
+    """Raise MissingExtraError if torch or transformers is missing."""
     for package in ("torch", "transformers"):
         try:
-            release = version(package)
+            version(package)
         except PackageNotFoundError:
             raise MissingExtraError(package, "torch") from None
+
+
+def require_switch_routing() -> None:
+    """Raise InputError if transformers is too old to route a Switch Transformer right."""
+    release = version("transformers")
     if tuple(int(part) for part in release.split(".")[:2]) < OLDEST_TRANSFORMERS:
         raise InputError(f"transformers {release}: its Switch routing is broken; >= 5.18 needed")
 

@@ -102,16 +102,27 @@ class Stretch(NamedTuple):
     stop: NDArray[np.int64]  # [batch]
 
 
+class Sampling(NamedTuple):
+    """How generated tokens are chosen: the likeliest, or sampled at a temperature with random numbers from `seed`."""
+
+    temperature: float | None = None
+    seed: int = 0
+
+
+GREEDY = Sampling()
+
+
 @dataclass(frozen=True)
 class Runner:
     """Runs examples and returns the blocks of the traces that `metas` describe.
 
-    `generate` is the number of greedy decoding steps, or None for teacher forcing.
+    `generate` is the number of decoding steps, or None for teacher forcing.
     """
 
     checkpoint: Checkpoint
     metas: Mapping[Phase, TraceMeta]
     generate: int | None
+    sampling: Sampling = GREEDY
 
     def run(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
         """Route one batch, its sequences numbered from `first`; raises InputError if memory runs out."""
@@ -131,7 +142,7 @@ class Runner:
         if "encode" in self.metas:
             blocks["encode"] = self._block(encoder_recorder, inputs, _whole(inputs), examples, first)
         if "decode" in self.metas:
-            fed = self._decoder_inputs(examples, ids, mask)
+            fed = self._decoder_inputs(examples, ids, mask, first)
             with self._recorder("decode") as decoder_recorder:
                 self._decode(fed, hidden, mask)
             blocks["decode"] = self._block(decoder_recorder, fed, _whole(fed), examples, first)
@@ -147,18 +158,18 @@ class Runner:
             use_cache=False,
         )
 
-    def _decoder_inputs(self, examples: Sequence[Example], ids: "Tensor", mask: "Tensor") -> list[Ids]:
+    def _decoder_inputs(self, examples: Sequence[Example], ids: "Tensor", mask: "Tensor", first: int) -> list[Ids]:
         """Decoder input of each sequence: the start token, then all but the last target or generated token."""
         start = np.array([self.checkpoint.model.config.decoder_start_token_id], np.int32)
         if self.generate is None:
             rows = [example.targets[:-1] for example in examples]
         else:
-            rows = [row[: self.generate - 1] for row in self._generated(ids, mask, self.generate, skip=1)]
+            rows = [row[: self.generate - 1] for row in self._generated(ids, mask, self.generate, 1, first)]
         return [np.append(start, row) for row in rows]
 
     def _decoder_only(self, examples: Sequence[Example], first: int) -> dict[Phase, Block]:
         prompts = [example.inputs for example in examples]
-        fed = [np.append(prompt, more) for prompt, more in zip(prompts, self._continued(prompts), strict=True)]
+        fed = [np.append(prompt, more) for prompt, more in zip(prompts, self._continued(prompts, first), strict=True)]
         ids, mask = self._padded(fed)
         with self._recorder(next(iter(self.metas))) as recorder:
             self.checkpoint.model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -169,20 +180,26 @@ class Runner:
         }
         return {phase: self._block(recorder, fed, stretches[phase], examples, first) for phase in self.metas}
 
-    def _continued(self, prompts: list[Ids]) -> list[Ids]:
+    def _continued(self, prompts: list[Ids], first: int) -> list[Ids]:
         """Tokens that a decoder-only model generates after each prompt and reads again; none when teacher-forced."""
         if self.generate is None:
             return [EMPTY] * len(prompts)
         ids, mask = (tensor.flip(-1) for tensor in self._padded([prompt[::-1] for prompt in prompts]))  # padding first
-        rows = self._generated(ids, mask, self.generate + 1, skip=ids.shape[1])
+        rows = self._generated(ids, mask, self.generate + 1, ids.shape[1], first)
         return [row[: self.generate] for row in rows]
 
-    def _generated(self, ids: "Tensor", mask: "Tensor", tokens: int, skip: int) -> list[Ids]:
-        """Greedily generated tokens of each sequence, after its first `skip` tokens and before its end token."""
-        model = self.checkpoint.model
-        ids_out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, num_beams=1, pad_token_id=0
-        )
+    def _generated(self, ids: "Tensor", mask: "Tensor", tokens: int, skip: int, first: int) -> list[Ids]:
+        """Generated tokens of each sequence from `first`, after its first `skip` tokens and before its end token."""
+        import torch
+
+        model, temperature = self.checkpoint.model, self.sampling.temperature
+        sampled: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        choice = {"do_sample": False} if temperature is None else sampled
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng([self.sampling.seed, first]).integers(1 << 31)))
+            ids_out = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=tokens, num_beams=1, pad_token_id=0, **choice
+            )
         end = model.generation_config.eos_token_id
         return [_before(row, [] if end is None else end) for row in ids_out[:, skip:].int().cpu().numpy()]
 

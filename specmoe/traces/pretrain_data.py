@@ -1,9 +1,10 @@
-"""Span corruption, the training objective of T5 and of Switch Transformers, and batches of corrupted windows.
+"""Batches of windows of text: corrupted spans for a Switch Transformer, the next token for a decoder.
 
-Source: Raffel et al. 2020, section 3.1.4. 15 % of the tokens are noise, in spans of 3 on average. The encoder reads one
-sentinel in place of each span; the decoder must produce each sentinel followed by the tokens it hides. Both sequences
-end with `eos`. Kept and noise runs alternate, starting with a kept run; their lengths are drawn uniformly among all
-ways to cut the counts into runs (as in T5's `random_spans_noise_mask`). Every epoch corrupts the windows anew.
+Span corruption is the training objective of T5 (Raffel et al. 2020, section 3.1.4). 15 % of the tokens are noise, in
+spans of 3 on average. The encoder reads one sentinel in place of each span; the decoder must produce each sentinel
+followed by the tokens it hides. Both sequences end with `eos`. Kept and noise runs alternate, starting with a kept run;
+their lengths are drawn uniformly among all ways to cut the counts into runs (as in T5's `random_spans_noise_mask`).
+Every epoch corrupts the windows anew.
 """
 
 import hashlib
@@ -88,19 +89,52 @@ def _replace_runs(rows: Ids, mask: NDArray[np.bool_], sentinels: Ids, eos: int) 
 
 
 class Batch(NamedTuple):
-    """Encoder ids [batch, i] and decoder targets [batch, t]; all windows are full, so there is no padding."""
+    """Ids that a model reads [batch, i] and its targets [batch, t]; all windows are full, so there is no padding.
+
+    For a Switch Transformer they are those of its encoder and its decoder.
+    """
 
     inputs: Ids
     targets: Ids
 
     @property
     def tokens(self) -> int:
-        """Number of encoder and decoder tokens."""
+        """Number of tokens read and to be produced."""
         return self.inputs.size + self.targets.size
 
 
-class Corpus:
-    """Full windows of a split, corrupted in batches; a batch is a pure function of (seed, step)."""
+class Windows:
+    """Full windows of a split [windows, n], in batches of `_examples`; a batch is a pure function of (seed, step)."""
+
+    def __init__(self, full: Sequence[Ids], seed: int) -> None:
+        self.windows: Ids = np.stack(full)
+        self._seed = seed
+
+    def digest(self) -> str:
+        """Hash of the windows: 12 hexadecimal digits."""
+        return hashlib.sha256(self.windows.tobytes()).hexdigest()[:12]
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Batch of a step; each epoch is a permutation of all windows."""
+        epoch, place = divmod(np.arange(step * size, (step + 1) * size), len(self.windows))
+        rows = [self._order(int(e))[place[epoch == e]] for e in np.unique(epoch)]
+        return self._examples(self.windows[np.concatenate(rows)], step)
+
+    def all_batches(self, size: int, limit: int) -> list[Batch]:
+        """Batches of the first `limit` windows, always the same, for measuring."""
+        rows = self.windows[:limit]
+        return [self._examples(rows[i : i + size], i) for i in range(0, len(rows), size)]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self.windows))
+
+    def _examples(self, rows: Ids, salt: int) -> Batch:
+        """Batch of some windows; `salt` sets its random numbers."""
+        raise NotImplementedError
+
+
+class Corpus(Windows):
+    """Windows of documents, corrupted anew in each batch."""
 
     def __init__(
         self, documents: Sequence[Document], encode: Encode, encoder_length: int, sentinels: Ids, eos: int, seed: int
@@ -111,32 +145,42 @@ class Corpus:
         ]
         if not full:
             raise InputError(f"none of {len(documents)} documents has {length} tokens: longer documents expected")
-        self.windows: Ids = np.stack(full)
-        self._sentinels, self._eos, self._seed = sentinels, eos, seed
+        super().__init__(full, seed)
+        self._sentinels, self._eos = sentinels, eos
 
-    def digest(self) -> str:
-        """Hash of the windows: 12 hexadecimal digits."""
-        return hashlib.sha256(self.windows.tobytes()).hexdigest()[:12]
-
-    def batch(self, step: int, size: int) -> Batch:
-        """Batch of a step; each epoch is a permutation of all windows."""
-        epoch, place = divmod(np.arange(step * size, (step + 1) * size), len(self.windows))
-        rows = [self._order(int(e))[place[epoch == e]] for e in np.unique(epoch)]
-        return self._corrupt(self.windows[np.concatenate(rows)], step)
-
-    def all_batches(self, size: int, limit: int) -> list[Batch]:
-        """Batches of the first `limit` windows, always corrupted the same way, for measuring."""
-        rows = self.windows[:limit]
-        return [self._corrupt(rows[i : i + size], i) for i in range(0, len(rows), size)]
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self._seed, epoch]).permutation(len(self.windows))
-
-    def _corrupt(self, rows: Ids, salt: int) -> Batch:
+    def _examples(self, rows: Ids, salt: int) -> Batch:
         return Batch(*corrupt(rows, self._sentinels, self._eos, np.random.default_rng([self._seed, 1, salt])))
 
 
-def unigram_loss(train: Corpus, held_out: Sequence[Batch], vocabulary: int) -> float:
+class CausalCorpus(Windows):
+    """Windows of `length` tokens and the one after, cut from the documents of each domain, joined by `eos`.
+
+    Domains alternate, so the first windows cover all of them; a domain's last, shorter window is dropped.
+    """
+
+    def __init__(self, documents: Sequence[Document], encode: Encode, length: int, eos: int, seed: int) -> None:
+        streams = [
+            np.concatenate([np.append(np.array(ids, np.int32), np.int32(eos)) for ids in encode(list(texts))])
+            for texts in _texts_by_domain(documents)
+        ]
+        cut = [stream[: len(stream) // (length + 1) * (length + 1)].reshape(-1, length + 1) for stream in streams]
+        full = [rows[turn] for turn in range(max(map(len, cut))) for rows in cut if turn < len(rows)]
+        if not full:
+            raise InputError(f"none of {len(streams)} domains has {length + 1} tokens: more text expected")
+        super().__init__(full, seed)
+
+    def _examples(self, rows: Ids, salt: int) -> Batch:
+        return Batch(rows[:, :-1], rows[:, 1:])
+
+
+def _texts_by_domain(documents: Sequence[Document]) -> list[list[str]]:
+    texts: dict[str, list[str]] = {}
+    for document in documents:
+        texts.setdefault(document.source, []).append(document.text)
+    return list(texts.values())
+
+
+def unigram_loss(train: Windows, held_out: Sequence[Batch], vocabulary: int) -> float:
     """Cross-entropy in nats per target token of a unigram model fitted on the training targets (add-one smoothing)."""
     targets = np.concatenate([batch.targets.ravel() for batch in train.all_batches(256, len(train.windows))])
     counts = np.bincount(targets, minlength=vocabulary) + 1

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.errors import InputError, hint
-from specmoe.traces.pretrain_presets import PRESETS, Preset
+from specmoe.traces.pretrain_presets import PRESETS, AnyPreset, DecoderPreset
 from specmoe.traces.text import text_files
 
 STATE = "state.safetensors"  # a killed run resumes from it
 FIELDS_BELOW_ONE = ("dropout", "expert_dropout", "jitter")
-LOWEST_VALUES = {"layers": 2, "encoder_length": 8, "warmup": 0}  # default: 1 for whole numbers, 0 for others
+LOWEST_VALUES = {
+    "layers": 2,
+    "encoder_length": 8,
+    "length": 8,
+    "warmup": 0,
+}  # others: 1, or 0 if not whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class PretrainJob:
 
     `text` names files or directories, `out` the checkpoint directory. `tokenizer` is a directory with a trained
     tokenizer; None trains one, which differs a little from run to run. `overrides` replaces fields of the preset.
-    `save_every` and `measure_every` count steps.
+    `save_every` and `measure_every` count steps. `minutes` limits the time of training, which the learning rate then
+    follows; the preset's `steps` limit it in any case.
     """
 
     preset: str
@@ -33,6 +39,7 @@ class PretrainJob:
     device: str = "auto"
     save_every: int = 1000
     measure_every: int = 500
+    minutes: float | None = None
     overrides: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -45,21 +52,27 @@ class PretrainJob:
         for name, least in (("save_every", 1), ("measure_every", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least {least} expected")
+        if self.minutes is not None and not 0 < self.minutes < inf:
+            raise InputError(f"--minutes {self.minutes:g}: a positive number expected")
         nearest = next(path for path in (self.out, *self.out.absolute().parents) if os.access(path, os.F_OK))
         if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
             raise InputError(f"--out {self.out}: {nearest} is not a directory that can be written")
 
-    def resolved(self) -> Preset:
+    def resolved(self) -> AnyPreset:
         """Preset with its overrides; raises InputError for an unknown preset or field, or a value out of range."""
         if self.preset not in PRESETS:
             raise InputError(f"preset {self.preset!r}: {hint(self.preset, PRESETS)}")
         preset = PRESETS[self.preset]
         changes: dict[str, Any] = {name: _checked(preset, name, value) for name, value in self.overrides}
-        return replace(preset, **changes)
+        preset = replace(preset, **changes)
+        if isinstance(preset, DecoderPreset):
+            _check_decoder(preset)
+        return preset
 
     def identity(self) -> dict[str, Any]:
         """Settings that determine the result; error messages use the names."""
-        return {"preset": self.preset, "seed": self.seed, "corpus": self.corpus(), **asdict(self.resolved())}
+        named = {"preset": self.preset, "seed": self.seed, "corpus": self.corpus(), "minutes": self.minutes}
+        return named | asdict(self.resolved())
 
     def corpus(self) -> str:
         """Names of the text files."""
@@ -76,7 +89,15 @@ def require_same(where: Path, stored: Mapping[str, Any], expected: Mapping[str, 
             )
 
 
-def _checked(preset: Preset, name: str, value: float) -> float:
+def _check_decoder(preset: DecoderPreset) -> None:
+    if preset.top_k > preset.experts:
+        raise InputError(f"top_k={preset.top_k}: at most {preset.experts} expected, the number of experts")
+    for name, factor in (("d_model", 8), ("d_ff", 8), ("head_dim", 2)):
+        if getattr(preset, name) % factor:
+            raise InputError(f"{name}={getattr(preset, name)}: a multiple of {factor} expected")
+
+
+def _checked(preset: AnyPreset, name: str, value: float) -> float:
     """Value of a preset's field, in the type of the field."""
     names = [field.name for field in fields(preset)]
     if name not in names:

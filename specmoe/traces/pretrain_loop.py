@@ -14,11 +14,11 @@ from torch import Tensor
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import reason, replacing
+from specmoe.traces import pretrain_decoder, pretrain_model
 from specmoe.traces.collect_model import pick_device
 from specmoe.traces.pretrain_data import Batch
 from specmoe.traces.pretrain_job import STATE, require_same
-from specmoe.traces.pretrain_model import build, library_state, sparse_layers
-from specmoe.traces.pretrain_presets import Preset
+from specmoe.traces.pretrain_presets import AnyPreset, DecoderPreset
 
 History = dict[str, list[dict[str, float]]]
 EAGER_STEPS = 3  # before the step is captured as a CUDA graph
@@ -32,24 +32,26 @@ class Trainer:
     launching kernels costs more than running them.
     """
 
-    def __init__(self, preset: Preset, vocabulary: int, seed: int, device: str) -> None:
+    def __init__(self, preset: AnyPreset, vocabulary: int, seed: int, device: str) -> None:
         torch.manual_seed(seed)
         self.preset = preset
         self.step = 0
+        self.seconds = 0.0  # of training, its measurements included
+        self._family: Any = pretrain_decoder if isinstance(preset, DecoderPreset) else pretrain_model
         self.device = pick_device(device)
         if self.device.type == "cuda":  # a graph cannot be captured where autograd knows the legacy stream
             torch.cuda.set_stream(torch.cuda.Stream(self.device))  # type: ignore[no-untyped-call]  # torch leaves it untyped
         with self.device:
-            self.model = build(preset, vocabulary).train()
-        self.sparse = sparse_layers(self.model)
-        self.optimizer = _optimizer(self.model, preset.learning_rate)
+            self.model: Any = self._family.build(preset, vocabulary).train()
+        self.sparse: list[Any] = self._family.sparse_layers(self.model)
+        self.optimizer = _optimizer(self.model, preset)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs = self._targets = self._terms = torch.empty(0)
 
-    def train(self, batch: Batch) -> None:
-        """Take one step."""
+    def train(self, batch: Batch, share: float = 0.0) -> None:
+        """Take one step; `share` is how much of the run's time is over, if that is limited."""
         for group in self.optimizer.param_groups:
-            group["lr"].fill_(group["base"] * schedule(self.step, self.preset))
+            group["lr"].fill_(group["base"] * schedule(self.step, self.preset, share))
         inputs, targets = self._to_device(batch)
         if self.device.type == "cpu" or self.step < EAGER_STEPS:
             self.optimizer.zero_grad(set_to_none=True)
@@ -92,7 +94,7 @@ class Trainer:
             for name, value in state.items()
         }
         model = {f"model.{name}": value for name, value in self.model.named_parameters()}
-        state = json.dumps({"step": self.step, "identity": identity, "history": history})
+        state = json.dumps({"step": self.step, "seconds": self.seconds, "identity": identity, "history": history})
         directory.mkdir(parents=True, exist_ok=True)
         _write({**model, **moments, **_random_state(self.device)}, directory / STATE, {"state": state})
 
@@ -105,17 +107,17 @@ class Trainer:
             saved = json.loads(stored.metadata()["state"])
             require_same(file, saved["identity"], identity)
             self._load({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118  # no mapping
-            self.step = int(saved["step"])
+            self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
             history: History = saved["history"]
         return history
 
     def export(self, directory: Path) -> None:
         """Save the model as an ordinary Hugging Face checkpoint in float16."""
-        config = self.model.config
+        config = self._family.library_config(self.model)
         config.dtype = "float16"
-        config.architectures = ["SwitchTransformersForConditionalGeneration"]
+        config.architectures = [self._family.ARCHITECTURE]
         config.save_pretrained(directory)
-        _write(library_state(self.model), directory / "model.safetensors", {"format": "pt"})
+        _write(self._family.library_state(self.model), directory / "model.safetensors", {"format": "pt"})
 
     def _step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         loss = self._loss(inputs, targets)
@@ -129,8 +131,7 @@ class Trainer:
         return torch.stack([loss.detach(), balance.detach().mean(), router_z.detach().mean(), norm.detach(), dropped])
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss: Tensor = self.model(input_ids=inputs, labels=targets).loss
+        loss: Tensor = self._family.loss(self.model, inputs, targets)
         return loss
 
     def _replay(self, inputs: Tensor, targets: Tensor) -> None:
@@ -178,27 +179,38 @@ def memory_errors(batch: int) -> Iterator[None]:
         raise InputError(f"out of memory with batch={batch}: try --set batch={max(1, batch // 2)}") from None
 
 
-def schedule(step: int, preset: Preset) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then cosine decay to 1 %."""
+def schedule(step: int, preset: AnyPreset, share: float = 0.0) -> float:
+    """Learning rate as a share of its peak: linear warm-up, then cosine decay to 1 %.
+
+    The decay follows the steps, or the `share` of the run's time that is over, whichever is further.
+    """
     if step < preset.warmup:
         return (step + 1) / preset.warmup
-    done = (step - preset.warmup) / max(1, preset.steps - preset.warmup)
+    done = max(share, (step - preset.warmup) / max(1, preset.steps - preset.warmup))
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(model: torch.nn.Module, relative_rate: float) -> torch.optim.Optimizer:
-    """AdamW with a rate proportional to each tensor's initial root mean square, in powers of two to keep groups few."""
+def _optimizer(model: torch.nn.Module, preset: AnyPreset) -> torch.optim.Optimizer:
+    """AdamW with a rate proportional to each tensor's initial root mean square, in powers of two to keep groups few.
+
+    Its decay is inversely proportional, so that each step shrinks all tensors by the same share.
+    """
     groups: dict[float, list[Tensor]] = {}
     for parameter in model.parameters():
         scale = max(float(parameter.detach().square().mean().sqrt()), 1e-3)
         groups.setdefault(2.0 ** round(math.log2(scale)), []).append(parameter)
     device = next(model.parameters()).device
     listed: list[dict[str, Any]] = [
-        {"params": group, "base": relative_rate * scale, "lr": torch.tensor(0.0, device=device)}
+        {
+            "params": group,
+            "base": preset.learning_rate * scale,
+            "lr": torch.tensor(0.0, device=device),
+            "weight_decay": preset.weight_decay / scale,
+        }
         for scale, group in sorted(groups.items())
     ]
     on_gpu = device.type == "cuda"
-    return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0.0, fused=True, capturable=on_gpu)
+    return torch.optim.AdamW(listed, betas=(0.9, 0.98), fused=True, capturable=on_gpu)
 
 
 def _write(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:

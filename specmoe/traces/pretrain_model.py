@@ -15,6 +15,8 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 
 from specmoe.traces.pretrain_presets import Preset
 
+ARCHITECTURE = "SwitchTransformersForConditionalGeneration"
+
 
 class GroupedSparseMLP(nn.Module):
     """Drop-in replacement for the library's sparse feed-forward part (Fedus et al. 2022, section 2).
@@ -118,6 +120,19 @@ def build(preset: Preset, vocabulary: int) -> SwitchTransformersForConditionalGe
 def sparse_layers(model: nn.Module) -> list[GroupedSparseMLP]:
     """Grouped sparse layers, encoder first."""
     return [module for module in model.modules() if isinstance(module, GroupedSparseMLP)]
+
+
+def loss(model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats per target token; on CUDA, matrices multiply in bfloat16 and routers in float32."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
+        mean: Tensor = model(input_ids=inputs, labels=targets).loss
+    return mean
+
+
+def library_config(model: Any) -> SwitchTransformersConfig:
+    """Configuration of a trained model."""
+    config: SwitchTransformersConfig = model.config
+    return config
 
 
 def library_state(model: nn.Module) -> dict[str, Tensor]:

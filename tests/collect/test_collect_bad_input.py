@@ -12,7 +12,7 @@ from tiny_models import Collected, save_tiny, small_job, tiny_model, tiny_tokeni
 
 from specmoe.errors import InputError, MissingExtraError, ModelError, TraceError
 from specmoe.traces.collect import CollectJob, collect
-from specmoe.traces.collect_model import locate, require_libraries
+from specmoe.traces.collect_model import locate, require_libraries, require_switch_routing
 from specmoe.traces.collect_run import Runner
 
 
@@ -221,7 +221,7 @@ def test_missing_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_old_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("specmoe.traces.collect_model.version", lambda package: "5.17.3")
     with pytest.raises(InputError, match=r"transformers 5\.17\.3: .* >= 5\.18"):
-        require_libraries()
+        require_switch_routing()
 
 
 def test_bundled_names_come_before_directories_and_the_hub(monkeypatch: Any, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_foreign_checkpoint_is_left_alone(card: str | None, run: Run, tmp_path
     [
         (
             {"preset": "switch-huge"},
-            "preset 'switch-huge': one of dense-mini, switch-mini-128, ",
+            "preset 'switch-huge': one of decoder-mini-64, decoder-mini-dense, ",
         ),
         ({"overrides": (("colour", 1.0),)}, "'colour' is not a field of a preset; they are experts, d_model"),
         ({"steps": 2.5}, r"steps=2\.5: a whole number >= 1 expected"),

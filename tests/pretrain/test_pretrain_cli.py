@@ -59,7 +59,7 @@ def test_a_finished_run_is_told_again(home: Path, tmp_path: Path) -> None:
         (["--text", "nowhere.txt"], "nowhere.txt: no such file or directory"),
         (["--tokenizer", "nowhere"], "nowhere: no tokenizer.json"),
         (["--device", "toaster"], "--device toaster: auto, cpu or cuda expected"),
-        (["--preset", "switch-huge"], "preset 'switch-huge': one of dense-mini, switch-mini-128"),
+        (["--preset", "switch-huge"], "preset 'switch-huge': one of decoder-mini-64, decoder-mini-dense"),
     ],
 )
 def test_errors_are_one_line_and_status_1(options: list[str], message: str, home: Path, tmp_path: Path) -> None:
