@@ -187,8 +187,8 @@ def simulate(
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
-    `vram` is for all weights ("8GiB"), `slots` for experts alone; default: the whole device. `choices` are `format`,
-    `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
+    `vram` is all of it ("8GiB"), `slots` are for experts alone; default: the whole device. `choices` are `format`,
+    `context`, `kv_format`, `assumed_reserve` (bytes), `threads`, `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
     `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `prefill` (the
     trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
@@ -222,7 +222,7 @@ def sweep(
 ) -> Sweep:
     """Simulate every combination of values, each given alone or as a list.
 
-    `axes` are `slots`, `vram`, `batch`, `format`, `dense_format`, `style`, `link`, `tier`, `home_format`,
+    `axes` are `slots`, `vram`, `context`, `kv_format`, `batch`, `format`, `dense_format`, `style`, `threads`, `link`, `tier`, `home_format`,
     `compressed_slots`, `host_set`, `source` and `train_source` (of several text domains "fiction,legal" is one value
     and a list has several), and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and `scales`
     map dotted names to values; a range is written as on the command line: `settings={"host_to_device.pinned.bandwidth":
@@ -255,7 +255,8 @@ def advise(
     """Search for the fastest configuration of a model on a machine, and for what would make it faster.
 
     `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `source`,
-    `train_source`, `batch`, `formats`, `home_formats`, `dense_format`, `style`, `steps` and `warm_up`; without a
+    `train_source`, `batch`, `formats`, `home_formats`, `dense_format`, `style`, `steps`, `warm_up`, `context`,
+    `kv_format`, `assumed_reserve` (bytes) and `threads`; without a
     `trace`, a bundled one of the same model is used or one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
@@ -304,6 +305,7 @@ def _config(
 
 CHOICES = (
     *("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format"),
+    *("context", "kv_format", "assumed_reserve", "threads"),
     *("verify", "assumed_acceptance", "prefill"),
 )
 HOME = ("tier", "home_format", "compressed_slots")

@@ -103,6 +103,7 @@ class Manifest:
     kept_tokens: int | None = None  # of those after the warm-up, where drafted ones are verified
     prefill_steps: tuple[int, ...] | None = None  # steps that are prefills, where the run is sessions
     spread: dict[str, Any] = field(default_factory=dict)  # over drawn machines: `summary.SPREAD`, where there were any
+    budget: dict[str, int] = field(default_factory=dict)  # lines of the VRAM's budget, bytes
 
 
 @dataclass(frozen=True)

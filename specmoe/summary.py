@@ -20,6 +20,7 @@ from specmoe.spread import EMPTY
 from specmoe.units import quantity
 
 Row = dict[str, Any]
+LINES = ("vram_bytes", "dense_bytes", "kv_bytes", "assumed_reserve_bytes", "slot_bytes", "free_bytes")
 SET, SCALE = "set.", "scale."  # the value a dotted name was set to, in base units; the factor it was multiplied by
 
 KEYS: dict[str, pa.DataType] = {
@@ -33,7 +34,10 @@ KEYS: dict[str, pa.DataType] = {
     "style": pa.string(),  # how experts are multiplied and launched
     "dense_format": pa.string(),  # of the weights that are no experts
     "slots": pa.int64(),
+    "context": pa.int64(),  # tokens of a sequence that VRAM keeps; 0: the longest of the trace
+    "kv_format": pa.string(),  # of their keys and values
     "batch": pa.int64(),
+    "threads": pa.int64(),  # that compute experts on the CPU; 0: the profile's
     "link": pa.string(),
     "host_set": pa.string(),
     "tier": pa.string(),
@@ -67,6 +71,7 @@ FIGURES: dict[str, pa.DataType] = {
     **dict.fromkeys(("floor_ns", "oracle_ns", "ceiling_ns", "link_ns"), pa.int64()),
     **dict.fromkeys(("cpu_only_ns", "link_and_cpu_ns"), pa.int64()),  # bounds of a mean step
     **dict.fromkeys(("vram_peak_bytes", "expert_bytes", "num_layers", "cliff_slots"), pa.int64()),
+    **dict.fromkeys(LINES, pa.int64()),  # of the budget of VRAM; empty of a file of version 0.1.0
     "yardstick": pa.bool_(),  # no runtime could do this: it peeks, needs a pre-gated model, or holds what does not fit
     "fits": pa.bool_(),  # every expert has a slot: there is nothing to offload
     **SPREAD,
@@ -86,6 +91,8 @@ ORIGIN: dict[str, pa.DataType] = {
     "error": pa.string(),  # empty in a row with figures
 }
 CHOICES: Row = {
+    "context": 0,
+    "kv_format": "f16",
     "source": "",
     "train_source": "",
     "link": "fifo",
@@ -212,7 +219,9 @@ def summary(result: RunResult) -> Row:
     judged = ("yardstick", "fits", "expected_error", "validated", "error_basis", "ratio_error")
     row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin, *judged)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
+    row |= {"threads": chosen.get("threads_asked") or 0}
     row |= _of_sessions(manifest.prefill_steps, warm_up, steps, table["tokens"][::layers])
+    row |= {name: manifest.budget.get(name) for name in LINES}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
     row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
     row |= {name: list(getattr(manifest, name)) for name in ("domains", "assumed", "warnings")}

@@ -109,6 +109,7 @@ COUNTS = {  # least and most, by the name of an option
     "slots": (1, 10**7),
     "compressed-slots": (0, 10**7),
     "batch": (1, 10**6),
+    "threads": (1, 10**6),
     "steps": (1, 10**9),
     "timeline-steps": (1, 10**9),
     "warm-up": (0, 10**9),

@@ -12,9 +12,8 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape, shape_names
 from specmoe.hwprofiles.kv_cache import KV_FORMATS, KvFormat
-from specmoe.sim.budget import Ask, budget
+from specmoe.sim.budget import GIB, Ask, Room, budget
 from specmoe.sim.config import AT_HOME
-from specmoe.sim.memory import GIB, Room
 
 PUBLISHED = {  # GiB of 32k tokens in f16
     "mixtral-8x7b": 4.0,

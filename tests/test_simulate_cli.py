@@ -279,7 +279,8 @@ def test_fewer_slots_than_a_layer_demands_are_served_in_waves(slots: str, link: 
 def test_vram_makes_slots() -> None:
     few, many = (answer(*LRU, "--format", "fp16", "--vram", vram) for vram in ("2GiB", "12GiB"))
     assert few["slots"] < many["slots"]
-    assert few["vram_peak_bytes"] <= 2 << 30 < few["vram_peak_bytes"] + 10_000_000
+    assert 0 <= few["free_bytes"] < few["expert_bytes"]
+    assert sum(few[line] for line in LINES) == 2 * few["vram_bytes"] == 4 << 30
     assert many["slots"] == 6 * 128
 
 
@@ -503,7 +504,9 @@ def test_values_of_overrides() -> None:
         (["--vram", "4"], "--vram 4: VRAM is in bytes: did you mean 4GiB?"),
         (["--vram", "8589934592"], "did you mean 8589934592B?"),
         (["--format", "FP16"], "did you mean 'fp16'?"),
-        (["--vram", "100MB"], "is too little"),
+        (["--vram", "100MB"], "leaves no expert slot in 0.09 GiB of VRAM: at least 1.35 GiB expected"),
+        (["--vram", "2GiB", "--context", "99k"], "at most --context 6"),
+        (["--context", "9.5"], "--context 9.5: a number of tokens such as 4096 or 32k expected"),
         (["--batch", "0"], "at least 1 expected"),
         (["--steps", "0"], "at least 1 expected"),
         (["--profile", "rtx3009"], "did you mean 'rtx3090'?"),

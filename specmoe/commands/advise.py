@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def advise(
     profile: options.Profile,
-    vram: Annotated[
-        str, typer.Option(help="VRAM for all weights, e.g. 8GiB. KV cache and activations need room beside it.")
-    ],
+    vram: Annotated[str, typer.Option(help=f"{options.VRAM} 8GiB.")],
     host: options.Host = None,
     model: Annotated[
         str | None,
@@ -43,6 +41,9 @@ def advise(
     target: Annotated[
         str | None, typer.Option(help="Throughput to reach, summed over all sequences, e.g. 20tok/s.")
     ] = None,
+    context: options.Context = None,
+    kv_format: options.KvFormat = "f16",
+    assumed_reserve: options.AssumedReserve = "1GiB",
     batch: options.Batch = 1,
     format: Annotated[  # noqa: A002  # the option's name
         list[str] | None,
@@ -62,6 +63,7 @@ def advise(
     ] = None,
     style: options.Style = None,
     dense_format: options.DenseFormat = None,
+    threads: options.Threads = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -92,7 +94,9 @@ def advise(
         steps=steps,
         warm_up=warm_up,
         style=style_named(style),
+        threads=threads,
         dense_format=format_named("dense-format", dense_format),
+        **options.room_of(context, kv_format, assumed_reserve),
     )
     console.tell_if_slow()
     with console.progress("runs") as bar:

@@ -23,31 +23,22 @@ def budget(
         str | None, typer.Option("--format", help=options.FORMAT + options.OWN, autocompletion=options.formats)
     ] = None,
     dense_format: options.DenseFormat = None,
-    kv_format: Annotated[
-        str,
-        typer.Option(help="Format of cached keys and values: f16, q8_0 or q4_0.", autocompletion=options.kv_formats),
-    ] = "f16",
-    assumed_reserve: Annotated[
-        str, typer.Option(help="VRAM that the runtime and its activations are assumed to take.")
-    ] = "1GiB",
+    kv_format: options.KvFormat = "f16",
+    assumed_reserve: options.AssumedReserve = "1GiB",
 ) -> None:
     """Show what VRAM holds: weights that stay, the KV cache of a context, a reserve, and slots for experts."""
     from specmoe.hwprofiles.catalogue import load_shape
-    from specmoe.hwprofiles.kv_cache import KV_FORMATS
-    from specmoe.sim.budget import Ask
+    from specmoe.sim.budget import Ask, Room
     from specmoe.sim.budget import budget as budget_of
     from specmoe.sim.config import AT_HOME
-    from specmoe.sim.memory import Room
 
     shape = load_shape(model)
     dense = options.format_named("dense-format", dense_format)
     room = Room(shape, options.format_named("format", held) or shape.format, AT_HOME, dense)
     ask = Ask(
         vram=options.parse_bytes("vram", vram),
-        context=options.parse_context(context),
         batch=batch,
-        kv_format=options.choice("kv-format", kv_format, KV_FORMATS),
-        assumed_reserve=options.parse_bytes("assumed-reserve", assumed_reserve),
+        **options.room_of(context, kv_format, assumed_reserve),
     )
     found = budget_of(room, ask)
     asked = {"model": shape.name, "format": room.format, "context": ask.context, "batch": batch, "kv_format": kv_format}

@@ -41,13 +41,20 @@ def parse_bytes(option: str, text: str) -> int:
 
 def parse_context(text: str) -> int:
     """Tokens: 4096, or 32k for 32 x 1024; raises InputError."""
-    from specmoe.sim.budget import LONGEST
-    from specmoe.units import whole
+    from specmoe.sim.budget import tokens_of
 
-    number, thousands = text.lower().removesuffix("k"), text.lower().endswith("k")
-    if not number.isdecimal():
-        raise InputError(f"--context {text}: a number of tokens such as 4096 or 32k expected")
-    return whole(f"--context {text}", int(number) * (1024 if thousands else 1), 1, LONGEST)
+    return tokens_of(f"--context {text}", text)
+
+
+def room_of(context: str | None, kv_format: str, assumed_reserve: str) -> dict[str, Any]:
+    """What VRAM keeps beside weights, by the names of `RunConfig`; raises InputError."""
+    from specmoe.hwprofiles.kv_cache import KV_FORMATS
+
+    return {
+        "context": None if context is None else parse_context(context),
+        "kv_format": choice("kv-format", kv_format, KV_FORMATS),
+        "assumed_reserve": parse_bytes("assumed-reserve", assumed_reserve),
+    }
 
 
 def parse_override(pair: str) -> tuple[str, Any]:
@@ -192,9 +199,14 @@ REPEAT = " Repeat for several values; domains joined by commas run together."
 FORMAT = "Format of experts in VRAM: fp32, fp16, bf16, int8 or int4."
 OWN = " Default: the model's own."
 SLOTS = "Number of experts that VRAM holds, e.g."
-VRAM = "VRAM for all weights, of which dense weights come first, e.g."
+VRAM = "All of the VRAM: weights that stay, KV cache, a reserve, and expert slots, e.g."
+CONTEXT = "Tokens of each sequence whose keys and values stay in VRAM, and to which decoding attends, e.g. 4096 or 32k."
+LONGEST = " Default: the longest sequence of the trace is kept, and a token attends to those before it."
+KV_FORMAT = "Format of cached keys and values: f16, q8_0 or q4_0."
+RESERVE = "VRAM that the runtime and its activations are assumed to take."
 BATCH = "Number of sequences that are processed together."
 LINK = "Order of copies on the PCIe link: fifo, priority (demand loads first) or chunked."
+THREADS = "CPU threads that compute experts, where a policy has it do so. Default: the profile's."
 TIER = "Where experts live outside VRAM: host-pinned, host-pageable or nvme."
 STYLE = (
     "How experts are computed: fused (the multiplication reads packed weights) or expand (to 16 bits first), and how "
@@ -221,13 +233,13 @@ Shape = Annotated[str | None, typer.Option(help=SHAPE + TRACES_OWN, autocompleti
 Format = Annotated[str | None, typer.Option(help=FORMAT + OWN, autocompletion=formats)]
 Style = Annotated[str | None, typer.Option(help=STYLE, autocompletion=styles)]
 DenseFormat = Annotated[str | None, typer.Option(help=DENSE, autocompletion=formats)]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="CPU threads that compute experts, where a policy has it do so. Default: the profile's."),
-]
+Threads = Annotated[int | None, typer.Option(help=THREADS)]
 Slots = Annotated[int | None, typer.Option(help=f"{SLOTS} 154.")]
 Vram = Annotated[str | None, typer.Option(help=f"{VRAM} 8GiB. Default: all of the device.")]
 Batch = Annotated[int, typer.Option(help=BATCH)]
+Context = Annotated[str | None, typer.Option(help=CONTEXT + LONGEST)]
+KvFormat = Annotated[str, typer.Option(help=KV_FORMAT, autocompletion=kv_formats)]
+AssumedReserve = Annotated[str, typer.Option(help=RESERVE)]
 Link = Annotated[str, typer.Option(help=LINK, autocompletion=links)]
 Tier = Annotated[str, typer.Option(help=TIER, autocompletion=tiers)]
 HomeFormat = Annotated[str | None, typer.Option(help=HOME, autocompletion=formats)]
@@ -301,7 +313,10 @@ StyleList = Annotated[Several, typer.Option(help=STYLE + MORE, autocompletion=st
 DenseFormatList = Annotated[Several, typer.Option(help=DENSE + MORE, autocompletion=formats)]
 SlotsList = Annotated[Several, typer.Option(help=f"{SLOTS} 64,154 or 50..500:10 (10 values).")]
 VramList = Annotated[Several, typer.Option(help=f"{VRAM} 4GiB,8GiB or 4GiB..24GiB:6 (6 values).")]
+ContextList = Annotated[Several, typer.Option(help=CONTEXT + LONGEST + MORE)]
+KvFormatList = Annotated[Several, typer.Option(help=KV_FORMAT + " Default: f16." + MORE, autocompletion=kv_formats)]
 BatchList = Annotated[Several, typer.Option(help=f"{BATCH} E.g. 1,8. Default: 1.")]
+ThreadsList = Annotated[Several, typer.Option(help=f"{THREADS} E.g. 4,8.")]
 LinkList = Annotated[Several, typer.Option(help=LINK + MORE, autocompletion=links)]
 TierList = Annotated[Several, typer.Option(help=TIER + MORE, autocompletion=tiers)]
 HomeFormatList = Annotated[Several, typer.Option(help=HOME + MORE, autocompletion=formats)]

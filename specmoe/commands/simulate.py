@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from specmoe.sim.run import Run, Scenario
 
 NAMED = 3  # values that are named; of more, the number
-MS = 1e6  # ns
+MS, GIB = 1e6, 1 << 30  # ns, bytes
 
 
 def simulate(
@@ -39,6 +39,9 @@ def simulate(
     phase: Annotated[str | None, typer.Option(help="Require a trace of this phase: decode or encode.")] = None,
     slots: options.Slots = None,
     vram: options.Vram = None,
+    context: options.Context = None,
+    kv_format: options.KvFormat = "f16",
+    assumed_reserve: options.AssumedReserve = "1GiB",
     batch: options.Batch = 1,
     format: options.Format = None,  # noqa: A002  # the option's name
     style: options.Style = None,
@@ -113,6 +116,7 @@ def simulate(
         threads=threads,
         slots=slots,
         vram=None if vram is None else parse_bytes("vram", vram),
+        **options.room_of(context, kv_format, assumed_reserve),
         batch=batch,
         steps=steps,
         warm_up=warm_up,
@@ -285,6 +289,7 @@ def show(summaries: list[dict[str, Any]]) -> None:
         f"{first['trace']} ({routing_of(first)}), {first['steps']} steps of batch {first['batch']}{_warm_up(first)}; "
         f"{first['shape']} in {first['format']}, {min(row['slots'] for row in summaries)} slots; {first['profile']}"
     )
+    console.note(budget_words(first))
     console.note(f"style: {_styles(summaries)}; dense weights in {first['dense_format']}")
     for text in _bands(summaries):
         console.note(f"expected error: {text}")
@@ -307,6 +312,19 @@ def show_spread(rows: list[dict[str, Any]]) -> None:
     )
     if first := first_to_measure(best):
         console.note(first)
+
+
+def budget_words(row: dict[str, Any]) -> str:
+    """The lines of a row's budget, in GiB."""
+    parts = {
+        "dense": "weights that stay",
+        "kv": "KV cache",
+        "assumed_reserve": "reserve (assumed)",
+        "slot": "expert slots",
+        "free": "unused",
+    }
+    sizes = ", ".join(f"{row[f'{name}_bytes'] / GIB:.2f} {what}" for name, what in parts.items())
+    return f"VRAM: {row['vram_bytes'] / GIB:.2f} GiB: {sizes}"
 
 
 def _evidence(summaries: list[dict[str, Any]]) -> str:

@@ -37,6 +37,9 @@ def sweep(
     policy: options.PolicyList = None,
     slots: options.SlotsList = None,
     vram: options.VramList = None,
+    context: options.ContextList = None,
+    kv_format: options.KvFormatList = None,
+    threads: options.ThreadsList = None,
     batch: options.BatchList = None,
     format: options.FormatList = None,  # noqa: A002  # the option's name
     profile: options.ProfileList = None,
@@ -94,7 +97,8 @@ def sweep(
         {"trace": trace, "profile": profile, "host": host, "shape": shape},
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
         | {"home-format": home_format, "compressed-slots": compressed_slots, "host-set": host_set}
-        | {"style": style, "dense-format": dense_format},
+        | {"style": style, "dense-format": dense_format, "context": context, "kv-format": kv_format}
+        | {"threads": threads},
         {
             "steps": steps,
             "warm-up": warm_up,

@@ -261,9 +261,14 @@ class ModelShape:
         return layers + self.head_parameters * (1 if self.tied else 2)
 
     @property
+    def moe_layers(self) -> int:
+        """Number of MoE layers of all stacks."""
+        return self.decoder.moe_layers + (self.encoder.moe_layers if self.encoder else 0)
+
+    @property
     def routed_experts(self) -> int:
         """Number of routed experts in all MoE layers."""
-        return self.experts.number * (self.decoder.moe_layers + (self.encoder.moe_layers if self.encoder else 0))
+        return self.experts.number * self.moe_layers
 
     @property
     def total_parameters(self) -> int:

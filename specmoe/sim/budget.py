@@ -2,13 +2,49 @@
 
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.kv_cache import KvFormat
-from specmoe.sim.memory import GIB, Room
+from specmoe.hwprofiles.shape import Format, ModelShape, Phase, bytes_of, compute_format
+from specmoe.sim.config import ASSUMED_RESERVE, Home
+from specmoe.units import whole
 
+GIB = 1 << 30
 LONGEST = 10**8  # tokens of a context
+CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not contain
+
+
+class Room(NamedTuple):
+    """VRAM that a model needs with its experts in a format and at a home; all sizes in bytes.
+
+    Dense weights are in `dense_format`. Default: the format in which experts are computed.
+    """
+
+    shape: ModelShape
+    format: Any
+    home: Home
+    dense_format: Format | None = None
+
+    @property
+    def expert_bytes(self) -> int:
+        """Size of a slot: one expert in its format."""
+        return self.shape.expert_bytes(self.format)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Size of the weights that stay in VRAM under every policy."""
+        return bytes_of(self.shape.resident_parameters, self.dense_format or compute_format(self.format))
+
+    @property
+    def compressed_bytes(self) -> int:
+        """Size of the experts that VRAM keeps compressed, in the format of their home."""
+        home = self.home
+        return 0 if home.format is None else home.compressed_slots * self.shape.expert_bytes(home.format)
+
+    def with_slots(self, slots: int) -> int:
+        """VRAM needed with `slots` slots."""
+        return self.dense_bytes + self.compressed_bytes + slots * self.expert_bytes
 
 
 @dataclass(frozen=True)
@@ -22,7 +58,7 @@ class Ask:
     context: int
     batch: int = 1
     kv_format: KvFormat = "f16"
-    assumed_reserve: int = GIB
+    assumed_reserve: int = ASSUMED_RESERVE
 
 
 @dataclass(frozen=True)
@@ -60,24 +96,75 @@ class Budget:
 
 def budget(room: Room, ask: Ask) -> Budget:
     """The budget of a model in VRAM; raises InputError, which says how long a context fits, if no slot is left."""
-    shape, dense = room.shape, room.with_slots(0)
-    kv_bytes = ask.batch * shape.kv_bytes(ask.context, ask.kv_format)
-    slots = (ask.vram - dense - ask.assumed_reserve - kv_bytes) // room.expert_bytes
-    longest = _longest(room, ask)
+    slots = fitting(room, ask)
     if slots < 1:
-        most = f"at most --context {longest} fits" if longest else "no context fits: more --vram expected"
+        longest, least = _longest(room, ask), -(-least_vram(room, ask) * 100 // GIB) / 100
+        most = f"at most --context {longest} fits" if longest else f"at least {least:.2f} GiB expected"
         raise InputError(f"--context {ask.context} leaves no expert slot in {ask.vram / GIB:.2f} GiB of VRAM: {most}")
-    experts = shape.routed_experts
+    return lines(room, ask, min(slots, room.shape.routed_experts))
+
+
+def lines(room: Room, ask: Ask, slots: int) -> Budget:
+    """The lines of a budget with a number of slots, even if VRAM cannot hold them: `free_bytes` is then negative."""
     return Budget(
         vram_bytes=ask.vram,
-        dense_bytes=dense,
-        kv_bytes=kv_bytes,
+        dense_bytes=room.with_slots(0),
+        kv_bytes=kv_bytes(room, ask),
         assumed_reserve_bytes=ask.assumed_reserve,
         expert_bytes=room.expert_bytes,
-        slots=min(slots, experts),
-        experts=experts,
-        longest_context=longest,
+        slots=slots,
+        experts=room.shape.routed_experts,
+        longest_context=_longest(room, ask),
     )
+
+
+def kv_bytes(room: Room, ask: Ask) -> int:
+    """Bytes of the key-value caches of all sequences."""
+    return ask.batch * room.shape.kv_bytes(ask.context, ask.kv_format)
+
+
+def fitting(room: Room, ask: Ask) -> int:
+    """Number of slots that VRAM has room for, for experts of all stacks; below 1 if there is none for one."""
+    return (ask.vram - room.with_slots(0) - ask.assumed_reserve - kv_bytes(room, ask)) // room.expert_bytes
+
+
+def least_vram(room: Room, ask: Ask) -> int:
+    """Bytes of VRAM that leave one slot."""
+    return room.with_slots(1) + ask.assumed_reserve + kv_bytes(room, ask)
+
+
+def tokens_of(name: str, text: str | int) -> int:
+    """Tokens of a context: 4096, or 32k for 32 x 1024; raises InputError that begins with the name."""
+    digits = str(text).lower()
+    number = digits.removesuffix("k")
+    if not number.isdecimal():
+        raise InputError(f"{name}: a number of tokens such as 4096 or 32k expected")
+    return whole(name, int(number) * (1024 if number != digits else 1), 1, LONGEST)
+
+
+def longest_context(shape: ModelShape, phase: Phase, longest: int) -> int:
+    """Tokens of the longest context of a trace whose longest sequence has `longest`."""
+    return max(longest, CROSS_CONTEXT) if shape.encoder and phase == "decode" else longest
+
+
+def words(found: Budget, ask: Ask) -> str:
+    """The lines of a budget, in GiB, in words."""
+    each = f"{ask.batch} x " if ask.batch > 1 else ""
+    parts = {
+        "weights that stay": found.dense_bytes,
+        f"KV cache of {each}{ask.context:,} tokens in {ask.kv_format}": found.kv_bytes,
+        "reserve (assumed)": found.assumed_reserve_bytes,
+        f"{found.slots:,} slots": found.slot_bytes,
+        "unused": found.free_bytes,
+    }
+    return f"VRAM {found.vram_bytes / GIB:.2f} GiB: " + ", ".join(
+        f"{size / GIB:.2f} {what}" for what, size in parts.items()
+    )
+
+
+def slots_of_layers(shape: ModelShape, slots: int, layers: int) -> int:
+    """The slots of `layers` MoE layers out of those of the whole model, at least one: every layer has as many."""
+    return max(1, slots * layers // shape.moe_layers) if slots > 0 else 0
 
 
 def _longest(room: Room, ask: Ask) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from specmoe.hwprofiles.kv_cache import KvFormat
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
 from specmoe.hwprofiles.style import RESIDENT, USUAL, Style
@@ -21,6 +22,7 @@ class Home(NamedTuple):
     compressed_slots: int = 0
 
 
+ASSUMED_RESERVE = 1 << 30  # bytes of VRAM for the runtime and activations
 AT_HOME = Home()  # pinned in the host's memory, in the format of the slots
 
 
@@ -51,7 +53,9 @@ class RunConfig:
     `shape` is by default that of the trace's own model if it is shipped, else switch-base-128.
     `profile` is a shipped name or the path of a TOML file, of a device in its usual host or with another one
     (rtx3090+laptop-x8), or a profile itself. `slots` are experts that VRAM holds and
-    `vram` bytes for all weights (the dense ones come first); with neither, the whole device is used. `padded`: kernels
+    `vram` all bytes of VRAM (see `sim.budget`); with neither, the whole device is used. `context` is the number of
+    tokens of each sequence that VRAM keeps in `kv_format`, and to which tokens are then decoded (default: the longest
+    sequence of the trace is kept, and each token attends to those before it). `padded`: kernels
     exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
     are learnt from. `warm_up` is the number of first steps that figures leave out (default: see
     `traces.workload.warm_up_of`), `staggered` says that a batch of decode sequences starts at spread positions, and
@@ -78,6 +82,9 @@ class RunConfig:
     format: Format | None = None
     slots: int | None = None
     vram: int | None = None
+    context: int | None = None
+    kv_format: KvFormat = "f16"
+    assumed_reserve: int = ASSUMED_RESERVE
     batch: int = 1
     steps: int | None = None
     warm_up: int | None = None
@@ -133,13 +140,15 @@ class RunConfig:
             "dense_format",
             "slots",
             "vram",
+            "kv_format",
             "batch",
             "steps",
             "link",
             "train",
         )
         at, held, compressed = self.home
-        own = {"profile": profile, "host_set": self.host_set, "dense_format": self.dense_format}
+        own = {"profile": profile, "host_set": self.host_set, "context": self.context or 0}
+        own |= {"threads": self.threads or 0}
         own |= {"source": ",".join(self.source), "train_source": ",".join(self.train_source)}
         own["style"] = None if self.style is None else str(self.style)
         home = {"tier": at, "home_format": held, "compressed_slots": compressed}

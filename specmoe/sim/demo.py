@@ -11,8 +11,8 @@ from specmoe import results
 from specmoe.hwprofiles.shape import Format
 from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import RunResult
+from specmoe.sim.budget import slots_of_layers
 from specmoe.sim.config import RunConfig
-from specmoe.sim.memory import DECODER_SHARE
 from specmoe.sim.run import Run, Scenario
 from specmoe.summary import summary
 
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
 def settings(machine: str = MACHINE) -> list[Setting]:
     """Two settings: the whole model in fp32 on 24 GiB, and fp16 with 4 GiB left for experts."""
     whole = Scenario(RunConfig(TRACE, profile=machine, format="fp32", steps=1))
-    left = int(whole.profile["device.vram"]) - whole.dense_bytes - GIB
+    left = whole.budget.slot_bytes + whole.budget.free_bytes
     return [
         Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
         Setting("fp16, 4 GiB left for experts, half of it the decoder's", "fp16", 4 * GIB),
@@ -109,7 +109,8 @@ def cliff_slots() -> int:
 
 def slots_of(scenario: Scenario, expert_bytes: int) -> int:
     """Number of the decoder's slots when `expert_bytes` are left for the experts of both stacks."""
-    return max(1, min(scenario.num_keys, int(expert_bytes * DECODER_SHARE) // scenario.expert_bytes))
+    slots = slots_of_layers(scenario.shape, expert_bytes // scenario.expert_bytes, scenario.num_layers)
+    return max(1, min(scenario.num_keys, slots))
 
 
 def reason(summaries: Sequence[dict[str, Any]], lead: Lead) -> str:

@@ -107,6 +107,11 @@ class Routing:
         return self.routed.workload.meta.num_layers * self.trace.meta.num_experts
 
     @cached_property
+    def longest(self) -> int:
+        """Number of tokens of the longest sequence."""
+        return int(self.routed.block.position.max()) + 1
+
+    @cached_property
     def domains(self) -> tuple[str, ...]:
         """Names of the text domains whose tokens run, by alphabet."""
         return self.trace.meta.domains(self.routed.block.source[self.routed.workload.rows])

@@ -25,6 +25,7 @@ from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep
+from specmoe.sim.budget import CROSS_CONTEXT, Ask, Budget, Room, budget, lines, longest_context, slots_of_layers
 from specmoe.sim.claims import (
     about_changes,
     about_link,
@@ -44,7 +45,6 @@ from specmoe.sim.decide.policy import POLICIES, Policy, policy, with_rates
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, all_on_cpu
 from specmoe.sim.event_table import event_table
-from specmoe.sim.memory import Room, slots_for
 from specmoe.sim.miss_rates import miss_rates
 from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.padding import padded, whole_context
@@ -54,12 +54,12 @@ from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_and_cpu_bound_ns
 from specmoe.sim.timing.charge import Charge, charge, charged
 from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
 from specmoe.sim.timing.engine import Timing, simulate
+from specmoe.summary import LINES
 from specmoe.traces.store import Trace
 from specmoe.traces.workload import WarmUp, warm_up_of
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
-CROSS_CONTEXT = 256  # encoder positions that a decoder attends to, which a decode trace does not contain
 
 
 class Run(NamedTuple):
@@ -126,7 +126,9 @@ class Scenario:
         require_expandable(config.style, self.format)
         self.costs = self._costs()
         self.room = Room(self.shape, self.format, config.home, config.dense_format)
-        self.slots = slots_for(self.room, config.slots, config.vram, int(self.profile["device.vram"]), self.num_keys)
+        self.budget = self._budget()
+        own = slots_of_layers(self.shape, self.budget.slots, self.num_layers)
+        self.slots = min(own if config.slots is None else config.slots, self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
         self._expected: dict[tuple[Style, bool], Expected] = {}
@@ -137,6 +139,20 @@ class Scenario:
         if config.threads is not None:
             self.costs_on_cpu  # noqa: B018  # raises for threads that the host lacks
         self.overridden = tuple(pair_of(name, value) for name, value in config.settings)
+
+    @property
+    def context(self) -> int:
+        """Number of tokens of each sequence whose keys and values VRAM keeps."""
+        return self.config.context or longest_context(self.shape, self.trace.meta.phase, self.routing.longest)
+
+    def _budget(self) -> Budget:
+        """What VRAM holds; with given slots, also what it cannot hold."""
+        config = self.config
+        if config.slots is not None and config.vram is not None:
+            raise InputError("either --slots or --vram expected, and not both")
+        vram = int(self.profile["device.vram"]) if config.vram is None else config.vram
+        ask = Ask(vram, self.context, config.batch, config.kv_format, config.assumed_reserve)
+        return budget(self.room, ask) if config.slots is None else lines(self.room, ask, min(config.slots, self.num_keys))
 
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name. `slots` default to the configuration's."""
@@ -237,7 +253,8 @@ class Scenario:
     @property
     def contexts(self) -> list[int]:
         """Number of positions that the tokens of each step attend to, [steps]."""
-        return self.routing.contexts(CROSS_CONTEXT if self.attends_across else 1)
+        least = CROSS_CONTEXT if self.attends_across else 1
+        return self.routing.contexts(max(least, self.config.context or 1))
 
     def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
         """Time everything, with the configuration's order of copies on the link."""
@@ -356,6 +373,12 @@ class Scenario:
         return ratio_error(self.format, self.costs_of(chosen).style, self.expected(chosen).validated)
 
     @property
+    def budget_lines(self) -> dict[str, int]:
+        """The lines of the budget that results list."""
+        every = self.budget.as_dict()
+        return {name: every[name] for name in LINES}
+
+    @property
     def num_keys(self) -> int:
         """Number of experts of all layers."""
         return self.routing.num_keys
@@ -419,6 +442,9 @@ class Scenario:
         choices = {
             **({"threads": costs.cpu.computing} if costs.cpu else {}),
             "link": config.link,
+            "threads_asked": config.threads,
+            "context": config.context,
+            "kv_format": config.kv_format,
             **home,
             **asked,
             **{name: config.fields[name] for name in ("source", "train_source")},
@@ -444,6 +470,7 @@ class Scenario:
             num_layers=layers,
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(held),
+            budget=self.budget_lines,
             evidence=costs.evidence,
             yardstick=is_yardstick(chosen, self.fits(slots)),
             assumed=self.assumed(chosen, cost),

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from specmoe.errors import InputError
 from specmoe.hwprofiles.curves import Curve
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.memory import RESERVED_BYTES, Room
+from specmoe.sim.budget import Room
+from specmoe.sim.config import ASSUMED_RESERVE
 from specmoe.sim.run import Scenario
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import Cell
@@ -53,7 +54,7 @@ def fitting(cells: Sequence[Cell], simulation: Resimulation, other: HardwareProf
 
 
 def _fits(cell: Cell, scenario: Scenario, vram: int) -> bool:
-    return Room(scenario.shape, scenario.format, scenario.config.home).with_slots(cell.slots) <= vram - RESERVED_BYTES
+    return Room(scenario.shape, scenario.format, scenario.config.home).with_slots(cell.slots) <= vram - ASSUMED_RESERVE
 
 
 def _amount(curve: Curve, wanted_ns: int, least: int) -> int:

@@ -26,7 +26,7 @@ RATIO_ERROR = 0.051
 
 
 def setting(vram: int = 8 * GIB, drawn: bool = False, **changes: Any) -> Setting:
-    question = Question("switch-base-128", "rtx3090", vram, **changes)
+    question = Question("switch-base-128", "rtx3090", vram, assumed_reserve=0, **changes)
     routings = Routings(TRACE, specmoe.traces.open(TRACE).meta, ("low", "high") if drawn else ())
     return Setting(question, load_shape(question.shape), load_profile(question.profile), routings)
 

@@ -121,7 +121,7 @@ def test_five_lines_are_printed() -> None:
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    answer("--model", "switch-base-8", "--profile", "rtx4090", "--vram", "1GiB", "--steps", "5")
+    answer("--model", "switch-base-8", "--profile", "rtx4090", "--vram", "2GiB", "--steps", "5")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +166,7 @@ def test_where_all_fits_nothing_is_offloaded() -> None:
 
 def test_without_a_model_it_is_the_traces_own(make_trace: Callable[..., Path]) -> None:
     trace = str(make_trace(60, model="google/switch-base-8", num_layers=6, num_experts=8, top_k=1))
-    asked = ("--profile", "rtx3090", "--vram", "1GiB", "--trace", trace, "--steps", "20")
+    asked = ("--profile", "rtx3090", "--vram", "2GiB", "--trace", trace, "--steps", "20")
     assert answer(*asked) == answer(*asked, "--model", "switch-base-8")
     said = f"{trace} is timed with the shape switch-base-8 of its model, google/switch-base-8"
     assert said in " ".join(advise(*asked).stdout.split())
@@ -179,7 +179,7 @@ def test_without_a_model_it_is_the_traces_own(make_trace: Callable[..., Path]) -
         (("--vram", "8GiB", "--profile", "rtx3090", "--trace", "switch-mini-128/decode/test"), "--model expected"),
         (("--vram", "8GiB", "--model", "nonesuch", "--profile", "rtx3090"), "nonesuch: no such model shape"),
         (("--vram", "8GiB", "--model", "switch-base-8", "--profile", "x"), "x: no such profile"),
-        ((*SWITCH, "--vram", "100MiB"), "no expert of switch-base-128 fits beside its other weights"),
+        ((*SWITCH, "--vram", "100MiB"), "leaves no expert slot in 0.10 GiB of VRAM: at least 1."),
         ((*SWITCH, "--vram", "lots"), "--vram lots: bytes such as 8GiB expected"),
         ((*SWITCH, "--vram", "0"), "--vram 0: VRAM is in bytes: e.g. 8GiB"),
         ((*SMALL, "--target", "fast"), "--target fast: a throughput such as 20tok/s expected"),

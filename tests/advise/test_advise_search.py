@@ -207,7 +207,7 @@ def test_vram_never_shrinks() -> None:
 
 
 def test_batches_end_at_64() -> None:
-    assert [one.what for one in larger_batch([configuration(batch=16)], (2, 4, 8))] == [
+    assert [one.what for one in larger_batch(setting(), [configuration(batch=16)], (2, 4, 8))] == [
         "a batch of 32",
         "a batch of 64",
     ]

@@ -13,6 +13,7 @@ from specmoe.sim.advise.setting import Question, Routings, Setting, gib
 SWITCH = load_shape("switch-base-128")
 DENSE = SWITCH.resident_parameters * 4
 EXPERT = SWITCH.expert_bytes("fp32")
+KV = SWITCH.kv_bytes(1)
 
 
 def mixtral(vram: int) -> Setting:
@@ -23,16 +24,15 @@ def mixtral(vram: int) -> Setting:
 
 def test_two_stacks_share_what_the_dense_weights_leave() -> None:
     here = setting()
-    assert here.slots("fp32", DENSE + 20 * EXPERT) == 10
-    assert here.slots("fp32", DENSE + 20 * EXPERT - 2) == 9
-    assert here.share == 0.5
+    assert here.slots("fp32", DENSE + KV + 20 * EXPERT) == 10
+    assert here.slots("fp32", DENSE + KV + 20 * EXPERT - 1) == 9
 
 
 def test_one_stack_takes_all() -> None:
     here = mixtral(16 * GIB)
     expert = here.shape.expert_bytes("bf16")
-    assert here.slots("bf16", here.room("bf16").dense_bytes + 7 * expert) == 7
-    assert here.share == 1
+    rest = here.shape.kv_bytes(1) + here.question.assumed_reserve
+    assert here.slots("bf16", here.room("bf16").dense_bytes + rest + 7 * expert) == 7
 
 
 def test_no_more_slots_than_experts_and_never_less_than_none() -> None:
@@ -41,22 +41,17 @@ def test_no_more_slots_than_experts_and_never_less_than_none() -> None:
 
 
 def test_all_is_held_once_both_stacks_fit() -> None:
-    whole = DENSE + 2 * 768 * EXPERT
+    whole = DENSE + KV + 2 * 768 * EXPERT
+    assert setting().whole_bytes("fp32") == whole
     assert setting().holds_all("fp32", whole)
     assert not setting().holds_all("fp32", whole - 1)
     assert setting().slots("fp32", whole) == 768
 
 
-def test_the_least_vram_holds_one_expert() -> None:
-    least = setting().least_bytes("fp32")
-    assert setting().slots("fp32", least) == 1
-    assert setting().slots("fp32", least - 2) == 0
-
-
 def test_vram_for_no_expert_is_refused_with_what_would_do() -> None:
-    setting(vram=setting().least_bytes("fp32")).require_room()
-    setting(vram=setting().least_bytes("int4"), formats=("fp32", "int4")).require_room()
-    with pytest.raises(InputError, match=r"^--vram 0\.5 GiB: no expert of switch-base-128 fits .* 0\.7 GiB in fp32"):
+    setting(vram=DENSE + KV + EXPERT).require_room()
+    setting(vram=GIB // 2, formats=("fp32", "int4")).require_room()
+    with pytest.raises(InputError, match=r"leaves no expert slot in 0\.50 GiB of VRAM: at least 0\.65 GiB expected"):
         setting(vram=GIB // 2).require_room()
 
 

@@ -30,7 +30,7 @@ COPY = "host_to_device.pinned"
 @pytest.fixture
 def here(make_trace: Callable[..., Path]) -> Setting:
     path = str(make_trace(700, num_layers=6, num_experts=128, top_k=1, has_lookahead=True))
-    question = Question("switch-base-128", "h100-sxm5-80gb", 1 << 30, trace=path, steps=16)
+    question = Question("switch-base-128", "h100-sxm5-80gb", 2 << 30, trace=path, steps=16)
     return Setting(question, load_shape(question.shape), H100, Routings(path, specmoe.traces.open(path).meta))
 
 

@@ -16,8 +16,8 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.config import AT_HOME
-from specmoe.sim.memory import RESERVED_BYTES, Room
+from specmoe.sim.budget import Room
+from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME
 from specmoe.validate.emulate import LINK, MAX_COPY_BYTES, NOT_EMULATED, emulated, fitting, stretch
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import group_of
@@ -143,7 +143,7 @@ def vram_for(slots: int, more: int = 0) -> HardwareProfile:
     """A machine that holds just so many."""
     scenario = Resimulation(TRACES, MINE).scenario(GROUP)
     room = Room(scenario.shape, scenario.format, AT_HOME).with_slots(slots)
-    return linked(20_000, 1e9, name="small").with_overrides({"device.vram": room + RESERVED_BYTES + more})
+    return linked(20_000, 1e9, name="small").with_overrides({"device.vram": room + ASSUMED_RESERVE + more})
 
 
 @pytest.mark.parametrize(("vram", "fits"), [((80, 0), [40, 80]), ((80, -1), [40]), ((160, 0), [40, 80, 160])])
@@ -165,7 +165,7 @@ def test_a_plan_says_what_is_emulated_and_left_out() -> None:
 
 def test_nothing_fits() -> None:
     with pytest.raises(InputError, match="no cell of the grid fits into the VRAM of small"):
-        emulating(CELLS, TRACES, MINE, vram_for(1))
+        emulating(CELLS, TRACES, MINE, vram_for(30))
 
 
 def test_longer_copies_on_this_machine_are_the_other_machines_link() -> None:

@@ -30,6 +30,8 @@ from specmoe.sim.advise.setting import (
     gib,
     routings_of,
 )
+from specmoe.sim.budget import fitting, words
+from specmoe.sim.budget import lines as lines_of
 from specmoe.sim.claims import LEARNED
 from specmoe.sim.config import RunConfig
 from specmoe.spread import first_to_measure, rates, sentence
@@ -141,7 +143,7 @@ def _best(advice: Advice) -> str:
         held = setting.held(best.config)
         whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
         return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
-    share = "" if setting.share == 1 else f" ({setting.share:.0%} of what is left for experts: both stacks want it)"
+    share = " (both stacks have as many slots for each layer)" if setting.shape.encoder else ""
     return f"{head}: {described(best.config)}{share}: {_why(advice)}{_in_llama_cpp(advice)}."
 
 
@@ -258,9 +260,16 @@ def _evidence(advice: Advice) -> str:
     assumed = _count(len(row["assumed"]), "value", "values")
     return (
         f"Evidence: {row['evidence']} ({assumed} assumed) for {row['profile']}; "
-        f"routing: {routing}; {row['semantics']}, {_steps(advice)}; {gib(setting.question.vram)} of weights alone; "
+        f"routing: {routing}; {row['semantics']}, {_steps(advice)}; {_budget(setting, advice.found.best)}; "
         f"searched: {policies}, {advice.runs} configurations{_left_out(advice)}{_warned(row)}."
     )
+
+
+def _budget(setting: Setting, best: Trial) -> str:
+    """The lines of the budget, in GiB."""
+    vram, batch = setting.budget(best.config), best.config.batch
+    room, ask = setting.room(setting.held(best.config)), setting.ask(vram, batch)
+    return words(lines_of(room, ask, min(fitting(room, ask), setting.shape.routed_experts)), ask)
 
 
 def _steps(advice: Advice) -> str:

@@ -81,7 +81,7 @@ def doubled(setting: Setting, found: Found) -> Iterator[Change]:
         yield from faster_link(contenders, [TWICE])
         yield from faster_memory(setting, contenders)
     yield from islice(fewer_bytes(setting, contenders), 1)
-    yield from larger_batch(contenders, [TWICE])
+    yield from larger_batch(setting, contenders, [TWICE])
 
 
 def tried(trials: Trials, change: Change, found: Found) -> Lever | None:
@@ -159,7 +159,7 @@ def ladders(setting: Setting, found: Found, below_ceiling: bool) -> Iterator[Ite
         yield more_vram(setting, few, (*VRAM_FACTORS, ALL))
         yield faster_link(few, LINK_FACTORS)
     yield fewer_bytes(setting, few)
-    yield larger_batch(few, BATCH_FACTORS)
+    yield larger_batch(setting, few, BATCH_FACTORS)
 
 
 def tried_with(trials: Trials, setting: Setting, found: Found, smaller: Change, target: float) -> list[Lever]:
@@ -168,7 +168,7 @@ def tried_with(trials: Trials, setting: Setting, found: Found, smaller: Change, 
     if lever is None or lever.best is None:
         return []
     few = [lever.best]
-    ladders = [larger_batch(few, BATCH_FACTORS)]
+    ladders = [larger_batch(setting, few, BATCH_FACTORS)]
     if target <= lever.ceiling and lever.best.policy != EVERYTHING:
         ladders += [more_vram(setting, few, (*VRAM_FACTORS, ALL)), faster_link(few, LINK_FACTORS)]
     both = ([_both(smaller, change) for change in ladder] for ladder in ladders)
@@ -228,12 +228,12 @@ def lower(held: Format) -> list[Format]:
     return [name for name in FORMATS if name in HALF and BITS[name] < BITS[held]]
 
 
-def larger_batch(contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
+def larger_batch(setting: Setting, contenders: Sequence[RunConfig], factors: Iterable[int]) -> Iterator[Change]:
     """Changes to a larger batch; the rate is summed over all sequences."""
     for batch in (contenders[0].batch * factor for factor in factors):
         if batch <= MOST_SEQUENCES:
-            wanted = tuple(replace(one, batch=batch) for one in contenders)
-            yield Change("batch", f"a batch of {batch}", wanted, "all sequences together")
+            wanted = [replace(one, batch=batch) for one in contenders]
+            yield Change("batch", f"a batch of {batch}", _placed(setting, wanted), "all sequences together")
 
 
 def times(factor: float) -> str:

@@ -115,10 +115,10 @@ def placed(setting: Setting, wanted: Iterable[RunConfig]) -> Iterator[RunConfig]
     """Configurations with all slots that fit into their VRAM, or with every expert resident; those that fit at all."""
     for one in wanted:
         held, vram = setting.held(one), setting.budget(one)
-        slots = setting.slots(held, vram)
-        if setting.holds_all(held, vram):
+        slots = setting.slots(held, vram, one.batch)
+        if setting.holds_all(held, vram, one.batch):
             yield replace(one, policy=EVERYTHING, slots=setting.keys, settings=(), home=AT_HOME)
-        elif slots:
+        elif slots and one.policy != EVERYTHING:
             yield replace(one, slots=slots)
 
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from specmoe import traces
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kv_cache import KvFormat
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, can_fill, require_can_fill
 from specmoe.hwprofiles.style import Style
 from specmoe.provenance import library_versions, today
-from specmoe.sim.config import Home, RunConfig
-from specmoe.sim.memory import DECODER_SHARE, Room
+from specmoe.sim.budget import Ask, Room, budget, fitting, least_vram, lines, longest_context, slots_of_layers
+from specmoe.sim.config import ASSUMED_RESERVE, Home, RunConfig
 from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
@@ -38,11 +39,11 @@ DEMANDS_PER_SLOT, FEWEST_DEMANDS = 12, 6_000  # for a stable mean
 
 @dataclass(frozen=True)
 class Question:
-    """The question of a user, with the names of `RunConfig`; `vram` is bytes for all weights.
+    """The question of a user, with the names of `RunConfig`; `vram` is all bytes of VRAM.
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
-    `source`, `train_source`, `style` and `dense_format` are those of `RunConfig`. `steps` is the number of steps after
-    the warm-up (default: enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up`
+    `source`, `train_source`, `style`, `threads`, `dense_format`, `context`, `kv_format` and `assumed_reserve` are those
+    of `RunConfig`. `steps` is the number of steps after the warm-up (default: enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up`
     is the number of steps before them (default: until demand could have filled the slots). `target` is in tokens/s.
     """
 
@@ -60,7 +61,11 @@ class Question:
     steps: int | None = None
     warm_up: int | None = None
     style: Style | None = None
+    threads: int | None = None
     dense_format: Format | None = None
+    context: int | None = None
+    kv_format: KvFormat = "f16"
+    assumed_reserve: int = ASSUMED_RESERVE
 
 
 class Setting(NamedTuple):
@@ -91,7 +96,11 @@ class Setting(NamedTuple):
             source=question.source,
             train_source=question.train_source,
             style=question.style,
+            threads=question.threads,
             dense_format=question.dense_format,
+            context=question.context,
+            kv_format=question.kv_format,
+            assumed_reserve=question.assumed_reserve,
         )
 
     @property
@@ -103,11 +112,6 @@ class Setting(NamedTuple):
     def keys(self) -> int:
         """Number of experts of the stack that runs."""
         return self.shape.stack(self.phase).moe_layers * self.shape.experts.number
-
-    @property
-    def share(self) -> float:
-        """Share of the VRAM left for experts that the running stack may use."""
-        return 1.0 if self.shape.encoder is None else DECODER_SHARE
 
     def held(self, one: RunConfig) -> Format:
         """Format of a configuration's slots."""
@@ -121,24 +125,25 @@ class Setting(NamedTuple):
         """VRAM that the model needs with its experts in a format."""
         return Room(self.shape, held, Home(format=home), self.question.dense_format)
 
-    def slots(self, held: Format, vram: int) -> int:
-        """Number of slots that fit beside the weights that stay; 0 if none does."""
-        room = self.room(held)
-        left = max(0, vram - room.dense_bytes)
-        return min(self.keys, int(left * self.share) // room.expert_bytes)
+    def ask(self, vram: int, batch: int | None = None) -> Ask:
+        """What `vram` bytes are to hold for a batch (default: that of the question)."""
+        question, context = self.question, self.question.context or self.routings.longest
+        return Ask(vram, context, batch or question.batch, question.kv_format, question.assumed_reserve)
 
-    def holds_all(self, held: Format, vram: int) -> bool:
+    def slots(self, held: Format, vram: int, batch: int | None = None) -> int:
+        """Number of slots of the stack that runs; 0 if none fits."""
+        fitted = fitting(self.room(held), self.ask(vram, batch))
+        layers = self.shape.stack(self.phase).moe_layers
+        return min(self.keys, slots_of_layers(self.shape, fitted, layers))
+
+    def holds_all(self, held: Format, vram: int, batch: int | None = None) -> bool:
         """Whether the whole model fits into `vram` bytes."""
-        return self.whole_bytes(held) <= vram
+        return fitting(self.room(held), self.ask(vram, batch)) >= self.shape.routed_experts
 
     def whole_bytes(self, held: Format) -> int:
-        """Size of the whole model, bytes."""
-        return self.room(held).with_slots(self.shape.routed_experts)
-
-    def least_bytes(self, held: Format) -> int:
-        """Least VRAM in which one expert fits, bytes."""
-        room = self.room(held)
-        return room.dense_bytes + int(room.expert_bytes / self.share)
+        """VRAM that holds the whole model, its context and the reserve, bytes."""
+        every = lines(self.room(held), self.ask(0), self.shape.routed_experts)
+        return -every.free_bytes
 
     @property
     def steps(self) -> int:
@@ -178,21 +183,22 @@ class Setting(NamedTuple):
                 require_can_fill(home, self.formats[0])
 
     def require_room(self) -> None:
-        """Raise InputError that names the VRAM needed, unless one expert fits in some allowed format."""
-        if not any(self.slots(held, self.question.vram) for held in self.formats):
-            needed = ", ".join(f"{gib(self.least_bytes(held))} in {held}" for held in self.formats)
-            raise InputError(
-                f"--vram {gib(self.question.vram)}: no expert of {self.shape.name} fits beside its other "
-                f"weights: at least {needed} expected (--format allows others)"
-            )
+        """Raise InputError that says how long a context fits, unless one expert fits in some allowed format."""
+        ask = self.ask(self.question.vram)
+        smallest = min(self.formats, key=lambda held: least_vram(self.room(held), ask))
+        budget(self.room(smallest), ask)
 
 
 class Routings(NamedTuple):
-    """The trace that is simulated and, if it is drawn, two more (`extremes`) that bracket the expected rate."""
+    """The trace that is simulated and, if it is drawn, two more (`extremes`) that bracket the expected rate.
+
+    `longest` is the number of tokens of its longest context.
+    """
 
     trace: str
     meta: TraceMeta
     extremes: tuple[str, ...] = ()
+    longest: int = 1
 
     @property
     def drawn(self) -> bool:
@@ -208,12 +214,18 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
     if trace is not None:
         meta = traces.open(trace).meta
         _require_fit(trace, meta, shape)
-        return Routings(trace, meta)
+        return Routings(trace, meta, longest=longest_of(trace, shape))
     for name in store.names():
         if name.endswith("/decode/test") and fits(meta := traces.open(name).meta, shape):
-            return Routings(name, meta)
+            return Routings(name, meta, longest=longest_of(name, shape))
     likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
-    return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)))
+    return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)), longest_of(str(likely), shape))
+
+
+def longest_of(trace: str, shape: ModelShape) -> int:
+    """Number of tokens of the longest context of a trace: its own, or the text that a decoder attends to."""
+    opened = traces.open(trace)
+    return longest_context(shape, opened.meta.phase, int(opened.position.max()) + 1)
 
 
 def fits(meta: TraceMeta, shape: ModelShape) -> bool:

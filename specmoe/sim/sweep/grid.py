@@ -132,6 +132,9 @@ BASE: dict[str, Any] = {
     "format": None,
     "style": None,
     "dense-format": None,
+    "context": None,
+    "kv-format": "f16",
+    "threads": None,
     "source": (),
     "train-source": (),
 }
@@ -229,7 +232,7 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
         chosen["profile"] = machine_name(chosen["profile"], chosen.pop("host"))
         host_set, style, dense = (chosen.pop(axis) for axis in ("host-set", "style", "dense-format"))
         styled = {"style": None if style is None else style_of(style), "dense_format": dense}
-        styled["train_source"] = chosen.pop("train-source")
+        styled |= {"train_source": chosen.pop("train-source"), "kv_format": chosen.pop("kv-format")}
         rest = chosen | size | once | styled
         yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host_set, **rest)
 

@@ -34,9 +34,11 @@ import numpy as np
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
+from specmoe.hwprofiles.kv_cache import KV_FORMATS
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.shape import FORMATS
 from specmoe.hwprofiles.style import style_of
+from specmoe.sim.budget import tokens_of
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of
@@ -59,6 +61,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tier": TIERS,
     "home-format": FORMATS,
     "dense-format": FORMATS,
+    "kv-format": KV_FORMATS,
 }
 UNITS: dict[str, Dimension] = {"vram": "B"}
 ROOM = ("slots", "vram")  # a grid has only one of them
@@ -94,11 +97,12 @@ def _domains(name: str, value: Value) -> tuple[str, ...]:
 
 AXES: dict[str, Callable[[str, Value], Any]] = {
     **dict.fromkeys(("trace", "policy", "profile", "shape", "host", "format", "link", "tier", "home-format"), word),
-    **dict.fromkeys(("dense-format", "host-set"), word),
+    **dict.fromkeys(("dense-format", "host-set", "kv-format"), word),
     **dict.fromkeys(("source", "train-source"), _domains),
     "style": _style,
-    **{option: _count(option) for option in ("slots", "batch", "compressed-slots")},
+    **{option: _count(option) for option in ("slots", "batch", "compressed-slots", "threads")},
     "vram": lambda name, value: int(value),
+    "context": lambda name, value: tokens_of(f"{name}: {value}", value if isinstance(value, str) else int(value)),
 }
 
 

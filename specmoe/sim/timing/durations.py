@@ -151,14 +151,14 @@ def _first_uses(table: DecisionTable) -> NDArray[np.int64]:
 
 
 def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:
-    """Number of positions that the tokens of each step attend to: their mean own position, but at least `cross`.
+    """Number of positions that the tokens of each step attend to: their mean own position.
 
-    `position` is the trace's column. In the encode phase a token attends to its whole sequence.
+    `position` is the trace's column. Decoding, they attend to at least `cross` positions; in the encode phase, to their
+    whole sequence.
     """
     rows = position[workload.rows] + 1
     sums = np.add.reduceat(rows, workload.row_offsets[:-1]) / workload.step_tokens
     longest = np.maximum.reduceat(rows, workload.row_offsets[:-1])
     whole = np.array(workload.phases) == "encode"
-    own = np.where(whole, longest, np.ceil(sums).astype(np.int64))
-    positions: list[int] = np.maximum(own, cross).tolist()
+    positions: list[int] = np.where(whole, longest, np.maximum(np.ceil(sums).astype(np.int64), cross)).tolist()
     return positions
