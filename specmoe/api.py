@@ -188,12 +188,12 @@ def simulate(
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
     `vram` is all of it ("8GiB"), `slots` are for experts alone; default: the whole device. `choices` are `format`,
-    `context`, `kv_format`, `assumed_reserve` (bytes), `threads`, `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
-    `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `prefill` (the
-    trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
-    `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
-    before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
-    and cannot run raises InputError.
+    `context`, `kv_format`, `assumed_reserve` (bytes), `threads`, `dense_format`, `style`, `batch`, `aligned`, `steps`,
+    `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`, `host_set`, `train`, `verify`, `assumed_acceptance`
+    (one number, or one for each drafted token), `prefill` (the trace of the prefills), `source` and `train_source`
+    (text domains, one or several, that run and are learnt from). `table` and `rows` leave out the warm-up; `steps` has
+    all steps. `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are
+    left out and named in `failures`; a policy that was named and cannot run raises InputError.
     """
     names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
     config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
@@ -222,12 +222,12 @@ def sweep(
 ) -> Sweep:
     """Simulate every combination of values, each given alone or as a list.
 
-    `axes` are `slots`, `vram`, `context`, `kv_format`, `batch`, `format`, `dense_format`, `style`, `threads`, `link`, `tier`, `home_format`,
-    `compressed_slots`, `host_set`, `source` and `train_source` (of several text domains "fiction,legal" is one value
-    and a list has several), and one value each of `steps`, `warm_up`, `aligned` and `train`. `settings` and `scales`
-    map dotted names to values; a range is written as on the command line: `settings={"host_to_device.pinned.bandwidth":
-    "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that directory, and an interrupted sweep continues when it
-    is run again.
+    `axes` are `slots`, `vram`, `context`, `kv_format`, `batch`, `format`, `dense_format`, `style`, `threads`, `link`,
+    `tier`, `home_format`, `compressed_slots`, `host_set`, `source` and `train_source` (of several text domains
+    "fiction,legal" is one value and a list has several), and one value each of `steps`, `warm_up`, `aligned` and
+    `train`. `settings` and `scales` map dotted names to values; a range is written as on the command line:
+    `settings={"host_to_device.pinned.bandwidth": "6GB/s..50GB/s:8log"}`. With `out`, the table is kept in that
+    directory, and an interrupted sweep continues when it is run again.
     """
     from specmoe.sim.sweep.grid import cells_of
     from specmoe.sim.sweep.job import Asked, run_sweep
@@ -256,8 +256,8 @@ def advise(
 
     `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `source`,
     `train_source`, `batch`, `formats`, `home_formats`, `dense_format`, `style`, `steps`, `warm_up`, `context`,
-    `kv_format`, `assumed_reserve` (bytes) and `threads`; without a
-    `trace`, a bundled one of the same model is used or one is drawn.
+    `kv_format`, `assumed_reserve` (bytes) and `threads`; without a `trace`, a bundled one of the same model is used or
+    one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
     from specmoe.sim.advise.setting import Question

@@ -19,7 +19,7 @@ from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
-from specmoe.summary import summary
+from specmoe.summary import LINES, summary
 
 RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed
     name
@@ -93,7 +93,10 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "style": str,
     "dense_format": str,
     "slots": int,
+    "context": int,
+    "kv_format": str,
     "batch": int,
+    "threads": int,
     "link": str,
     "host_set": str,
     "tier": str,
@@ -155,6 +158,7 @@ PINNED: dict[str, Any] = {  # what --json promises: every name with its type
     "expert_bytes": int,
     "num_layers": int,
     "cliff_slots": int,
+    **dict.fromkeys(LINES, int),  # or null, in a file of version 0.1.0
     "yardstick": bool,
     "fits": bool,
     **dict.fromkeys(("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns"), int),
@@ -193,6 +197,7 @@ MAY_BE_NULL += ("ratio_error", "first_token_ns", "decode_tokens_per_second")
 MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns")
 MAY_BE_NULL += ("draws", "seed", "step_p5_ns", "step_p50_ns", "step_p95_ns")
 MAY_BE_NULL += ("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share")
+MAY_BE_NULL += ("cpu_only_ns", "link_and_cpu_ns", *LINES)
 
 
 def types_of(value: Any) -> Any:
@@ -218,7 +223,10 @@ def test_summary_by_hand() -> None:
         "style": "separate",
         "dense_format": "int8",
         "slots": 3,
+        "context": 0,
+        "kv_format": "f16",
         "batch": 2,
+        "threads": 0,
         "link": "fifo",  # as nothing else is in the parameters
         "host_set": "graph",
         "tier": "host-pinned",
@@ -279,6 +287,7 @@ def test_summary_by_hand() -> None:
         "vram_peak_bytes": 1234,
         "expert_bytes": 100,
         "num_layers": 2,
+        **dict.fromkeys(LINES),
         "cliff_slots": 1,  # 6 demands in 4 events
         "yardstick": False,
         "fits": False,

@@ -19,7 +19,7 @@ from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
-from specmoe.summary import BOUNDS, summary
+from specmoe.summary import BOUNDS, LINES, summary
 
 TRACE = "switch-mini-128/decode/test"
 
@@ -277,7 +277,7 @@ def test_fewer_slots_than_a_layer_demands_are_served_in_waves(slots: str, link: 
 
 
 def test_vram_makes_slots() -> None:
-    few, many = (answer(*LRU, "--format", "fp16", "--vram", vram) for vram in ("2GiB", "12GiB"))
+    few, many = (answer(*LRU, "--format", "fp16", "--vram", vram) for vram in ("2GiB", "16GiB"))
     assert few["slots"] < many["slots"]
     assert 0 <= few["free_bytes"] < few["expert_bytes"]
     assert sum(few[line] for line in LINES) == 2 * few["vram_bytes"] == 4 << 30
@@ -504,8 +504,8 @@ def test_values_of_overrides() -> None:
         (["--vram", "4"], "--vram 4: VRAM is in bytes: did you mean 4GiB?"),
         (["--vram", "8589934592"], "did you mean 8589934592B?"),
         (["--format", "FP16"], "did you mean 'fp16'?"),
-        (["--vram", "100MB"], "leaves no expert slot in 0.09 GiB of VRAM: at least 1.35 GiB expected"),
-        (["--vram", "2GiB", "--context", "99k"], "at most --context 6"),
+        (["--vram", "100MB"], "leaves no expert slot in 0.09 GiB of VRAM: at least 1.66 GiB expected"),
+        (["--vram", "2GiB", "--context", "99k"], "at most --context 5224 fits"),
         (["--context", "9.5"], "--context 9.5: a number of tokens such as 4096 or 32k expected"),
         (["--batch", "0"], "at least 1 expected"),
         (["--steps", "0"], "at least 1 expected"),

@@ -154,7 +154,7 @@ def words(found: Budget, ask: Ask) -> str:
         "weights that stay": found.dense_bytes,
         f"KV cache of {each}{ask.context:,} tokens in {ask.kv_format}": found.kv_bytes,
         "reserve (assumed)": found.assumed_reserve_bytes,
-        f"{found.slots:,} slots": found.slot_bytes,
+        f"in {found.slots:,} slots": found.slot_bytes,
         "unused": found.free_bytes,
     }
     return f"VRAM {found.vram_bytes / GIB:.2f} GiB: " + ", ".join(

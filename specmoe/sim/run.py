@@ -152,7 +152,9 @@ class Scenario:
             raise InputError("either --slots or --vram expected, and not both")
         vram = int(self.profile["device.vram"]) if config.vram is None else config.vram
         ask = Ask(vram, self.context, config.batch, config.kv_format, config.assumed_reserve)
-        return budget(self.room, ask) if config.slots is None else lines(self.room, ask, min(config.slots, self.num_keys))
+        if config.slots is None:
+            return budget(self.room, ask)
+        return lines(self.room, ask, min(config.slots, self.num_keys))
 
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name. `slots` default to the configuration's."""

@@ -43,8 +43,9 @@ class Question:
 
     `formats` are the formats that slots may have (default: the shape's own), `home_formats` additional formats at home.
     `source`, `train_source`, `style`, `threads`, `dense_format`, `context`, `kv_format` and `assumed_reserve` are those
-    of `RunConfig`. `steps` is the number of steps after the warm-up (default: enough to fill the slots many times), of which there are at least `Setting.fewest`. `warm_up`
-    is the number of steps before them (default: until demand could have filled the slots). `target` is in tokens/s.
+    of `RunConfig`. `steps` is the number of steps after the warm-up (default: enough to fill the slots many times), of
+    which there are at least `Setting.fewest`. `warm_up` is the number of steps before them (default: until demand could
+    have filled the slots). `target` is in tokens/s.
     """
 
     shape: str
