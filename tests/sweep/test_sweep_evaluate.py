@@ -195,7 +195,7 @@ BAD = {
     "policy 'nope'": cell("nope"),
     "nowhere: neither a file nor a bundled trace": cell(trace="nowhere"),
     "batch 0": cell(batch=0),
-    "of VRAM is too little": cell(slots=None, vram=5),
+    "leaves no expert slot in 0.00 GiB of VRAM": cell(slots=None, vram=5),
     "no such profile": cell(profile="gtx"),
     "no such model shape": cell(shape="gpt"),
     "--set hots": cell(settings={"hots": 1}),
