@@ -18,7 +18,7 @@ from specmoe.files import parsing, read_json, replacing, require_regular
 from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET
 
 TABLE, MANIFEST = "sweep.parquet", "sweep.json"  # names of the two files in a sweep's directory
-SCHEMA = 7  # of both; one of another version is refused
+SCHEMA = 8  # of both; one of another version is refused
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ def title(name: str) -> str:
 def value_text(name: str, value: Any) -> str:
     """A cell's text for the value of a key column."""
     found = known(value)
-    if found is None:
+    if found is None or (name in ("context", "threads") and not found):  # nothing was asked for
         return NONE
     if isinstance(found, str):
         return found
