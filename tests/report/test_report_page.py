@@ -265,7 +265,10 @@ def test_the_table_of_cells(page: Element) -> None:
 
 def test_what_all_cells_share_is_told_once(page: Element) -> None:
     told = text(section(page, "results-1"))
-    assert "In all cells: trace a/decode/test; profile box; shape model; format fp16; kv format f16; batch 1; link fifo;" in told
+    assert (
+        "In all cells: trace a/decode/test; profile box; shape model; format fp16; kv format f16; batch 1; link fifo;"
+        in told
+    )
 
 
 def test_many_values_changed_one_at_a_time_are_one_column(tmp_path: Path) -> None:
