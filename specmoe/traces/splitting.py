@@ -69,12 +69,15 @@ def split_trace(
         paths[name] = out / f"{name}.parquet"
         blocks = _picked(trace, sequences[split == number], advance)
         kept = (limit_lookahead(round_probs(block, bits), depth) for block in blocks)
-        write_trace(paths[name], _meta(trace.meta, name, bits, depth), regroup(kept))
+        share = f"{(split == number).sum()} of {len(split)} recorded sequences"
+        write_trace(paths[name], _meta(trace.meta, name, bits, depth, share), regroup(kept))
     return paths
 
 
-def _meta(meta: TraceMeta, split: str, bits: int, depth: int) -> TraceMeta:
-    notes = list(meta.notes)
+def _meta(meta: TraceMeta, split: str, bits: int, depth: int, share: str) -> TraceMeta:
+    notes = [*meta.notes, share]
+    if depth < meta.lookahead_depth:
+        notes.append(f"look-ahead limited to {depth} of {meta.lookahead_depth} recorded depths")
     if meta.split != "all":
         notes.append(f"cut by whole sequences from text that was the {meta.split} split")
     if bits < 11:
