@@ -16,6 +16,7 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.traces.schema import round_probs
 from specmoe.traces.splitting import split_trace
+from specmoe.traces.summary import count_sequences
 
 
 @pytest.mark.parametrize(
@@ -51,5 +52,6 @@ def test_a_split_with_rounded_probabilities_says_so(make_trace: Callable[..., Pa
     notes = traces.open(parts["train"]).meta.notes
     assert "probabilities rounded to 5 significant bits" in notes
     assert any("text that was the test split" in note for note in notes)
+    assert any(note.endswith(f"of {count_sequences(whole)} recorded sequences") for note in notes)
     with pytest.raises(InputError, match="1 to 11"):
         split_trace(whole, (0.6, 0.2, 0.2), 0, tmp_path / "more", prob_bits=12)

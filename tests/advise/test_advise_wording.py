@@ -150,6 +150,14 @@ def test_drawn_routing_is_told_in_three_lines() -> None:
     assert "routing is synthetic" not in evidence
 
 
+def test_routing_of_another_model_is_named_in_two_lines() -> None:
+    found = advice()
+    routings = found.setting.routings._replace(borrowed="it is that of another")
+    first, *_, last = lines(dataclasses.replace(found, setting=found.setting._replace(routings=routings)))
+    assert first.startswith("Best, on another model's routing: ")
+    assert "; it is that of another; " in last
+
+
 @pytest.mark.parametrize(("value", "shown"), [(0.01234, "0.0123"), (9.876, "9.88"), (99.96, "100"), (1234.5, "1,234")])
 def test_rates(value: float, shown: str) -> None:
     assert rate(value) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 import specmoe.traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.catalogue import load_shape
+from specmoe.hwprofiles.catalogue import load_shape, shape_names
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.sim.advise.setting import RANGE, draw, fits, routed, routings_of
+from specmoe.sim.advise.setting import RANGE, draw, fits, lends, routed, routings_of
+from specmoe.traces.summary import count_sequences
 from specmoe.traces.validation import validate
 
+DECODER = "decoder-mini-64/decode/test"
 SWITCH, MIXTRAL = load_shape("switch-base-128"), load_shape("mixtral-8x7b")
 
 
@@ -88,6 +91,34 @@ def test_every_other_model_gets_drawn_routing_of_its_own_shape(name: str, tmp_pa
     assert fits(found.meta, load_shape(name))
     assert len(found.extremes) == len(RANGE)
     assert len({Path(trace).read_bytes() for trace in (found.trace, *found.extremes)}) == 3
+
+
+@pytest.mark.parametrize("name", ["olmoe-1b-7b", "qwen2-57b-a14b"])
+def test_a_decoder_of_as_many_experts_and_the_same_top_k_borrows_recorded_routing(name: str, tmp_path: Path) -> None:
+    shape = load_shape(name)
+    found = routings_of(shape, None, 1, tmp_path)
+    assert (found.trace, found.drawn) == (DECODER, False)
+    assert fits(found.meta, shape)
+    layers = shape.decoder.moe_layers
+    assert f"that of decoder-mini-64, its layers 12..{layers - 1} are layers 0..11 with experts" in found.borrowed
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_shapes_alike_but_for_their_layers_borrow() -> None:
+    meta = specmoe.traces.open(DECODER).meta
+    olmoe = load_shape("olmoe-1b-7b")
+    shallow = dataclasses.replace(meta, num_layers=17)
+    assert lends(meta, olmoe)
+    assert not lends(shallow, olmoe)
+    lent = {name for name in shape_names() if lends(meta, load_shape(name))}
+    assert lent == {"olmoe-1b-7b", "qwen2-57b-a14b"}
+
+
+def test_a_batch_of_more_sequences_than_were_recorded_is_drawn(tmp_path: Path) -> None:
+    olmoe = load_shape("olmoe-1b-7b")
+    recorded = count_sequences(specmoe.traces.open(DECODER))
+    assert not routings_of(olmoe, None, recorded, tmp_path).drawn
+    assert routings_of(olmoe, None, recorded + 1, tmp_path).drawn
 
 
 def test_a_trace_that_is_told_is_taken(make_trace: Callable[..., Path], tmp_path: Path) -> None:

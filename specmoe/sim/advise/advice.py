@@ -138,13 +138,20 @@ def rate(value: float) -> str:
 
 def _best(advice: Advice) -> str:
     best, setting = advice.found.best, advice.setting
-    head = "Best, on drawn routing" if setting.routings.drawn else "Best"
+    head = f"Best{_of_routing(setting)}"
     if best.config.policy == EVERYTHING:
         held = setting.held(best.config)
         whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
         return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
     share = " (both stacks have as many slots for each layer)" if setting.shape.encoder else ""
     return f"{head}: {described(best.config)}{share}: {_why(advice)}{_in_llama_cpp(advice)}."
+
+
+def _of_routing(setting: Setting) -> str:
+    """What is said in the first line of routing that is not the model's own."""
+    if setting.routings.drawn:
+        return ", on drawn routing"
+    return ", on another model's routing" if setting.routings.borrowed else ""
 
 
 def _in_llama_cpp(advice: Advice) -> str:
@@ -254,13 +261,11 @@ def _limit(reached: Reach) -> str:
 
 def _evidence(advice: Advice) -> str:
     row, setting = advice.found.best.row, advice.setting
-    trace = setting.question.trace or setting.routings.trace
-    routing = _drawn_routing(setting.shape.name) if setting.routings.drawn else f"{trace} ({routing_of(row)})"
     policies = f"{_count(len(advice.found.ranking), 'policy', 'policies')} in {', '.join(setting.formats)}"
     assumed = _count(len(row["assumed"]), "value", "values")
     return (
         f"Evidence: {row['evidence']} ({assumed} assumed) for {row['profile']}; "
-        f"routing: {routing}; {row['semantics']}, {_steps(advice)}; {_budget(setting, advice.found.best)}; "
+        f"routing: {_routing(advice)}; {row['semantics']}, {_steps(advice)}; {_budget(setting, advice.found.best)}; "
         f"searched: {policies}, {advice.runs} configurations{_left_out(advice)}{_warned(row)}."
     )
 
@@ -288,6 +293,14 @@ def _steps(advice: Advice) -> str:
 
 def _count(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
+
+
+def _routing(advice: Advice) -> str:
+    setting = advice.setting
+    if setting.routings.drawn:
+        return _drawn_routing(setting.shape.name)
+    trace = setting.question.trace or setting.routings.trace
+    return "; ".join(filter(None, (f"{trace} ({routing_of(advice.found.best.row)})", setting.routings.borrowed)))
 
 
 def _drawn_routing(shape: str) -> str:

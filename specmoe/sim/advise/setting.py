@@ -1,13 +1,16 @@
 """The setting of `advise`: a question with its model, machine, routing, and how many experts fit into VRAM.
 
-The routing is that of a trace that fits the model, or it is drawn if there is none. In drawn routing a token uses each
+The routing is that of a trace that fits the model, else, for a decoder-only model, that of a bundled trace of another
+one with as many experts and the same top-k, whose layers are repeated as in every run. Numbers of experts and top-k are
+not scaled, as no rule for it was ever tested: where they differ, or the batch has more sequences than the trace,
+routing is drawn. In drawn routing a token uses each
 expert of the token before again with an assumed probability, and otherwise experts drawn uniformly without replacement.
 Real models differ: beyond chance, tokens of gpt-oss-20b use 36 % of the last token's experts again, those of
 switch-mini-128 4 %. So the answer is computed for `LIKELY` and its rate also for both ends of `RANGE`. Layers are drawn
 independently, so no predictor can be judged on drawn routing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +29,7 @@ from specmoe.sim.config import ASSUMED_RESERVE, Home, RunConfig
 from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
+from specmoe.traces.summary import count_sequences
 
 LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed probability that a token uses an expert of the token before again
 SEED = 0
@@ -200,6 +204,7 @@ class Routings(NamedTuple):
     meta: TraceMeta
     extremes: tuple[str, ...] = ()
     longest: int = 1
+    borrowed: str = ""  # what differs, if the routing is that of another model
 
     @property
     def drawn(self) -> bool:
@@ -208,7 +213,7 @@ class Routings(NamedTuple):
 
 
 def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Path) -> Routings:
-    """The given trace, else a bundled one that fits the model, else drawn ones, which are written to the directory.
+    """The given trace, else a bundled one that fits the model, or nearly, else drawn ones, written to the directory.
 
     Raises InputError for a trace of a model with other layers or experts.
     """
@@ -216,9 +221,13 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
         meta = traces.open(trace).meta
         _require_fit(trace, meta, shape)
         return Routings(trace, meta, longest=longest_of(trace, shape))
-    for name in store.names():
-        if name.endswith("/decode/test") and fits(meta := traces.open(name).meta, shape):
-            return Routings(name, meta, longest=longest_of(name, shape))
+    bundled = {name: traces.open(name) for name in store.names() if name.endswith("/decode/test")}
+    for name, opened in bundled.items():
+        if fits(opened.meta, shape):
+            return Routings(name, opened.meta, longest=longest_of(name, shape))
+    for name, opened in bundled.items():
+        if lends(opened.meta, shape) and batch <= count_sequences(opened):
+            return _borrowed(name, opened.meta, shape)
     likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
     return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)), longest_of(str(likely), shape))
 
@@ -233,6 +242,19 @@ def fits(meta: TraceMeta, shape: ModelShape) -> bool:
     """Whether a trace has the layers, experts and top-k of a shape."""
     wanted = (shape.stack(meta.phase).moe_layers, shape.experts.number, shape.experts.top_k)
     return (meta.num_layers, meta.num_experts, meta.top_k) == wanted
+
+
+def lends(meta: TraceMeta, shape: ModelShape) -> bool:
+    """Whether a trace stands in for a decoder-only shape: as many experts, the same top-k, and no more layers."""
+    alike = (meta.num_experts, meta.top_k) == (shape.experts.number, shape.experts.top_k)
+    return shape.encoder is None and alike and meta.num_layers <= shape.decoder.moe_layers
+
+
+def _borrowed(name: str, meta: TraceMeta, shape: ModelShape) -> Routings:
+    own, layers = meta.num_layers, shape.decoder.moe_layers
+    more = f", its layers {own}..{layers - 1} are layers 0..{own - 1} with experts permuted" if layers > own else ""
+    what = f"no trace of {shape.name} is at hand, so it is that of {meta.model}{more} (--trace gives a real one)"
+    return Routings(name, replace(meta, num_layers=layers), longest=longest_of(name, shape), borrowed=what)
 
 
 def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
