@@ -101,7 +101,7 @@ def comparison(models: dict[str, Facts]) -> str:
         "experts used again by the next token, %": [span(m["again"]) for m in models.values()],
         "the same by chance, %": [span(m["chance"]) for m in models.values()],
         "beyond chance, mean, % of what chance leaves": [f"{100 * beyond(m):.0f}" for m in models.values()],
-        "entropy of a first choice that the layer before removes, %": [span(m["layer_before"]) for m in models.values()],
+        "entropy of a first choice that the layer before removes, %": [
             span(m["layer_before"]) for m in models.values()
         ],
     }
