@@ -257,7 +257,7 @@ def advise(
     `target` is a throughput to reach, tokens/s summed over all sequences. `choices` are `trace`, `train`, `source`,
     `train_source`, `batch`, `formats`, `home_formats`, `dense_format`, `style`, `steps`, `warm_up`, `context`,
     `kv_format`, `assumed_reserve` (bytes) and `threads`; without a `trace`, a bundled one is used, of the same model or
-    of one with as many experts and the same top-k, or one is drawn.
+    of one with as many experts and the same top-k; else one is drawn.
     """
     from specmoe.sim.advise.advice import advise as search
     from specmoe.sim.advise.setting import Question

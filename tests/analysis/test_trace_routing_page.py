@@ -18,8 +18,8 @@ from specmoe.traces import write_trace
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def page_script() -> Any:
-    return builder_of("routing")
+def page_script(name: str = "build_routing") -> Any:
+    return builder_of(name.removeprefix("build_"))
 
 
 def test_lookahead_is_measured_at_three_depths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,10 @@ def test_what_is_said_of_popularity_by_hand() -> None:
         "Within a domain `static` has more hits than the LRU in 1 of 2 domains (-2 to +10 percentage points), and "
         "`on-demand-lfu-perfect` in 1. On the mixture they have 30 % and 33 % against 32 %."
     )
+
+
+def test_the_decoder_beside_gpt_oss_is_what_the_bundled_trace_gives() -> None:
+    script, page = page_script("build_decoder"), (DOCS / "routing.md").read_text()
+    assert script.filled(page) == page
+    kept = json.loads((script.RUN / "routing.json").read_text())
+    assert script.measure(specmoe.traces.open(script.BUNDLED)) == kept["decoder-mini-64"]
