@@ -347,7 +347,7 @@ def test_host_costs_out_of_whole_runs(profile: HardwareProfile) -> None:
     ("name", "value", "message"),
     [
         ("host.graph.isue", 1, "host.graph.isue: not to be calibrated: did you mean 'host.graph.issue'?"),
-        ("nvme.latency", 1, "nvme.latency: not to be calibrated: one of host.eager.begin, "),
+        ("nvme.latency", 1, "nvme.latency: not to be calibrated: one of cpu.join, "),
         ("host.graph.issue", -1, "host.graph.issue: -1: a finite number, 0 or more, expected, in ns"),
         ("host.graph.issue", float("inf"), "host.graph.issue: inf: a finite number"),
         ("link.contention", -1, "link.contention: -1: a finite number, 0 or more, expected, in 1"),

@@ -101,7 +101,9 @@ values = {
 
 @given(st.data())
 def test_no_digit_is_lost(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    names = data.draw(st.lists(st.sampled_from(sorted(HAND.quantities)), min_size=1, max_size=4, unique=True))
+    names = data.draw(
+        st.lists(st.sampled_from(sorted(set(HAND.quantities) - {"cpu.threads"})), min_size=1, max_size=4, unique=True)
+    )
     changed = {name: Quantity(data.draw(values[QUANTITIES[name]]), QUANTITIES[name], "measured", "r") for name in names}
     steps = data.draw(st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(0, 10**12)), min_size=1, max_size=5))
     amounts, times = (tuple(accumulate(column)) for column in zip(*steps, strict=True))
