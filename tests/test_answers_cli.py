@@ -32,8 +32,10 @@ def simulated(*arguments: str) -> list[dict[str, Any]]:
 
 
 def test_where_all_fits_it_is_said_first_and_gpu_only_is_ranked() -> None:
-    lines = run("simulate", TRACE, "--steps", "80", "--policy", "gpu-only,on-demand-lru").splitlines()
-    assert lines[0].startswith("fits: nothing to offload: all experts of switch-base-128 in fp32 take ")
+    lines = run(
+        "simulate", TRACE, "--steps", "80", "--policy", "gpu-only,on-demand-lru", "--format", "fp16"
+    ).splitlines()
+    assert lines[0].startswith("fits: nothing to offload: all experts of switch-base-128 in fp16 take ")
     assert lines[-1].startswith("gpu-only is fastest: ")
     assert lines[-1].endswith(" % ahead of on-demand-lru")
 
