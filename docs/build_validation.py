@@ -124,10 +124,8 @@ def judge_emulated(mine: HardwareProfile) -> list[CellFidelity]:
 
 
 def kept(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the summary for the package: of replays that saw the host's calls, those judged with them."""
-    seen = {(row["device"], row["profile"].removesuffix(SEEN)) for row in rows if row["profile"].endswith(SEEN)}
-    chosen = [row for row in rows if (row["device"], row["profile"]) not in seen]
-    return [accuracy({**row, "profile": row["profile"].removesuffix(SEEN)}) for row in chosen]
+    """Rows of the summary for the package: those with a profile's constants, as a user's host is unseen."""
+    return [accuracy(row) for row in rows if not row["profile"].endswith(SEEN)]
 
 
 def accuracy(row: dict[str, Any]) -> dict[str, Any]:

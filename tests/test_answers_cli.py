@@ -59,7 +59,7 @@ def test_slots_that_the_machine_has_no_room_for_do_not_fit() -> None:
 def test_level_policies_are_no_winners() -> None:
     text = run("simulate", TRACE, "--steps", "80", "--policy", "on-demand-lru,on-demand-lfu", "--slots", "227")
     assert "are level: " in text and "is fastest" not in text
-    assert "expected error: ±10.9 % or worse: not validated, as rtx3090 has published or assumed numbers; " in text
+    assert "expected error: ±12 % or worse: not validated, as rtx3090 has published or assumed numbers; " in text
 
 
 @pytest.mark.parametrize(("policy", "style"), [("static", Style()), ("gpu-only", RESIDENT)])

@@ -39,11 +39,11 @@ def reason(*rows: dict[str, Any]) -> str:
 
 
 def test_by_hand_slots_are_half_of_what_is_left() -> None:
-    scenario = Scenario(RunConfig(demo.TRACE, format="fp16", slots=1, steps=1))
+    scenario = demo.scenario_of(RunConfig(demo.TRACE, format="fp16", steps=1), 4 << 30)
     expert = 2 * 768 * 3072 * 2  # two matrices of switch-base in fp16, bytes
-    assert demo.slots_of(scenario, 4 << 30) == (2 << 30) // expert == 227
-    assert demo.slots_of(scenario, 0) == 1
-    assert demo.slots_of(scenario, 1 << 50) == 6 * 128
+    assert scenario.slots == (2 << 30) // expert == 227
+    budget = scenario.run("on-demand").result.manifest.budget
+    assert budget["slot_bytes"] == (4 << 30) // expert * expert and 0 <= budget["free_bytes"] < expert
 
 
 def test_by_hand_cliff() -> None:

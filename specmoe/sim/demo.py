@@ -4,6 +4,7 @@ Encoder and decoder share the VRAM; the decoder's experts get half of what is le
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import specmoe.traces
@@ -11,7 +12,6 @@ from specmoe import results
 from specmoe.hwprofiles.shape import Format
 from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import RunResult
-from specmoe.sim.budget import slots_of_layers
 from specmoe.sim.config import RunConfig
 from specmoe.sim.run import Run, Scenario
 from specmoe.summary import summary
@@ -61,8 +61,8 @@ class Answer(NamedTuple):
 
 def settings(machine: str = MACHINE) -> list[Setting]:
     """Two settings: the whole model in fp32 on 24 GiB, and fp16 with 4 GiB left for experts."""
-    whole = Scenario(RunConfig(TRACE, profile=machine, format="fp32", steps=1))
-    left = whole.budget.slot_bytes + whole.budget.free_bytes
+    whole = Scenario(RunConfig(TRACE, profile=machine, format="fp32", steps=1)).budget
+    left = whole.slot_bytes + whole.free_bytes
     return [
         Setting(f"fp32: 30 GB of weights on 24 GiB, {left / GIB:.1f} GiB left for experts", "fp32", left),
         Setting("fp16, 4 GiB left for experts, half of it the decoder's", "fp16", 4 * GIB),
@@ -78,11 +78,10 @@ def answer(
     setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
 ) -> Answer:
     """Simulate the policies `COMPARED` in one setting."""
-    scenario = Scenario(RunConfig(TRACE, profile=machine, format=setting.format, slots=1, steps=steps))
-    slots = slots_of(scenario, setting.expert_bytes)
+    scenario = scenario_of(RunConfig(TRACE, profile=machine, format=setting.format, steps=steps), setting.expert_bytes)
     runs = {}
     for name in COMPARED:
-        runs[name] = scenario.run(name, slots)
+        runs[name] = scenario.run(name)
         on_policy(name)
     summaries = [summary(run.result) for run in runs.values()]
     lead = real_lead(summaries)
@@ -94,10 +93,10 @@ def memory_sweep(
     steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
 ) -> Iterator[RunResult]:
     """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
-    scenario = Scenario(RunConfig(TRACE, profile=machine, format="fp16", slots=1, steps=steps))
     for budget in BUDGETS_GIB:
+        scenario = scenario_of(RunConfig(TRACE, profile=machine, format="fp16", steps=steps), budget * GIB)
         for name in SWEPT:
-            yield scenario.run(name, slots_of(scenario, budget * GIB)).result
+            yield scenario.run(name).result
             on_policy(name)
 
 
@@ -107,10 +106,11 @@ def cliff_slots() -> int:
     return results.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
 
 
-def slots_of(scenario: Scenario, expert_bytes: int) -> int:
-    """Number of the decoder's slots when `expert_bytes` are left for the experts of both stacks."""
-    slots = slots_of_layers(scenario.shape, expert_bytes // scenario.expert_bytes, scenario.num_layers)
-    return max(1, min(scenario.num_keys, slots))
+def scenario_of(config: RunConfig, expert_bytes: int) -> Scenario:
+    """A scenario of which `expert_bytes` of VRAM are left for the experts of both stacks."""
+    whole = Scenario(config)
+    taken = whole.budget.vram_bytes - whole.budget.slot_bytes - whole.budget.free_bytes
+    return Scenario(replace(config, vram=taken + expert_bytes), routing=whole.routing)
 
 
 def reason(summaries: Sequence[dict[str, Any]], lead: Lead) -> str:

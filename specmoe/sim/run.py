@@ -150,11 +150,15 @@ class Scenario:
         config = self.config
         if config.slots is not None and config.vram is not None:
             raise InputError("either --slots or --vram expected, and not both")
-        vram = int(self.profile["device.vram"]) if config.vram is None else config.vram
-        ask = Ask(vram, self.context, config.batch, config.kv_format, config.assumed_reserve)
         if config.slots is None:
-            return budget(self.room, ask)
-        return lines(self.room, ask, min(config.slots, self.num_keys))
+            return budget(self.room, self._ask)
+        return lines(self.room, self._ask, min(config.slots, self.num_keys))
+
+    @property
+    def _ask(self) -> Ask:
+        config = self.config
+        vram = int(self.profile["device.vram"]) if config.vram is None else config.vram
+        return Ask(vram, self.context, config.batch, config.kv_format, config.assumed_reserve)
 
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name. `slots` default to the configuration's."""
@@ -374,10 +378,10 @@ class Scenario:
         """Expected error of the ratio of a policy's mean step to another's."""
         return ratio_error(self.format, self.costs_of(chosen).style, self.expected(chosen).validated)
 
-    @property
-    def budget_lines(self) -> dict[str, int]:
-        """The lines of the budget that results list."""
-        every = self.budget.as_dict()
+    def budget_lines(self, slots: int) -> dict[str, int]:
+        """The lines of the budget that results list; of a run with other slots than the configuration's, with these."""
+        found = self.budget if slots == self.slots else lines(self.room, self._ask, slots)
+        every = found.as_dict()
         return {name: every[name] for name in LINES}
 
     @property
@@ -472,7 +476,7 @@ class Scenario:
             num_layers=layers,
             expert_bytes=self.expert_bytes,
             vram_peak_bytes=self.room.with_slots(held),
-            budget=self.budget_lines,
+            budget=self.budget_lines(slots),
             evidence=costs.evidence,
             yardstick=is_yardstick(chosen, self.fits(slots)),
             assumed=self.assumed(chosen, cost),

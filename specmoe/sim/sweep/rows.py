@@ -54,7 +54,7 @@ def good_row(job: Job, warm: DecisionTable, bounds: dict[str, int], outcome: Out
         **bounds,
         "vram_peak_bytes": scenario.room.with_slots(warm.slots),
         "expert_bytes": scenario.expert_bytes,
-        **scenario.budget_lines,
+        **scenario.budget_lines(scenario.slots),
         "num_layers": scenario.num_layers,
         "cliff_slots": warm.cliff_slots,
         "yardstick": is_yardstick(job.chosen, scenario.fits(scenario.slots)),
