@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from specmoe.files import replacing
+from page_tables import fill, write
+
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.validate.fidelity import overall
 from specmoe.validate.fit import CPU_NAMES
@@ -30,15 +31,8 @@ SAID = {"own": "", "microbenchmarks": "-alone"}  # endings by constants
 
 def main() -> None:
     """Write the page's tables and the file of errors."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, lines in tables().items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
-        before, rest = text.split(begin)
-        text = before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1]
-    with replacing(PAGE) as fresh:
-        fresh.write_text(text, encoding="utf-8")
-    with replacing(ACCURACY) as fresh:
-        fresh.write_text(json.dumps({"rows": accuracies()}, indent=1) + "\n", encoding="utf-8")
+    fill(PAGE, tables())
+    write(ACCURACY, json.dumps({"rows": accuracies()}, indent=1) + "\n")
 
 
 def tables() -> dict[str, Sequence[str]]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from specmoe.files import replacing
+from page_tables import fill, write
+
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.validate.fidelity import overall
 from specmoe.validation_table import CellFidelity, Validation, read_validation
@@ -24,15 +25,8 @@ SHAPES = ("gpt-oss-20b", "qwen3-30b-a3b", "mixtral-8x7b", "switch-base-128")
 
 def main() -> None:
     """Write the page's tables and the file of errors."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, lines in {"summary": summary(), "cells": cells(), "kernels": kernels()}.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
-        before, rest = text.split(begin)
-        text = before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1]
-    with replacing(PAGE) as fresh:
-        fresh.write_text(text, encoding="utf-8")
-    with replacing(ACCURACY) as fresh:
-        fresh.write_text(json.dumps({"rows": accuracies()}, indent=1) + "\n", encoding="utf-8")
+    fill(PAGE, {"summary": summary(), "cells": cells(), "kernels": kernels()})
+    write(ACCURACY, json.dumps({"rows": accuracies()}, indent=1) + "\n")
 
 
 def validations(machine: str) -> list[Validation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -46,5 +47,7 @@ def builder_of(page: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))  # where scripts find each other
     spec.loader.exec_module(module)
     return module

@@ -44,6 +44,7 @@ def test_by_hand_slots_are_half_of_what_is_left() -> None:
     assert scenario.slots == (2 << 30) // expert == 227
     budget = scenario.run("on-demand").result.manifest.budget
     assert budget["slot_bytes"] == (4 << 30) // expert * expert and 0 <= budget["free_bytes"] < expert
+    assert scenario.run("on-demand", 64).result.manifest.budget["slot_bytes"] == 64 * expert
 
 
 def test_by_hand_cliff() -> None:

@@ -12,10 +12,12 @@ import pytest
 from test_results import PINNED, RUNNABLE, types_of
 from typer.testing import CliRunner, Result
 
+from specmoe import traces
 from specmoe.cli import app
 from specmoe.commands.options import parse_override
 from specmoe.hwprofiles.catalogue import profile_names, shape_names, shape_of_model
 from specmoe.results import RunResult
+from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
@@ -635,3 +637,8 @@ def test_what_a_priority_link_leaves_out_is_said() -> None:
 
     assert len(warnings("--link", "priority")) == 1
     assert warnings() == []
+
+
+def test_routing_of_more_layers_than_the_usual_model_gets_the_smallest_model_alike() -> None:
+    names = ("switch-mini-128/decode/test", "decoder-mini-64/decode/test")
+    assert [default_shape(traces.open(name).meta) for name in names] == ["switch-base-128", "olmoe-1b-7b"]

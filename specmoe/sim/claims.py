@@ -6,7 +6,7 @@ follow the policy at all, and `plugin_versions` which plug-ins the policy's part
 
 from collections.abc import Iterator
 
-from specmoe.hwprofiles.catalogue import is_of_model, shape_of_model
+from specmoe.hwprofiles.catalogue import is_of_model, load_shape, shape_names, shape_of_model
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.decide.evictions import EVICTIONS
@@ -121,8 +121,21 @@ def plugin_versions(chosen: Policy) -> dict[str, str]:
 
 
 def default_shape(meta: TraceMeta) -> str:
-    """The shape that routing is timed with unless another is chosen: that of its own model, if it is shipped."""
-    return shape_of_model(meta.model) or DEFAULT_SHAPE
+    """The shape that routing is timed with unless another is chosen: that of its own model, if it is shipped.
+
+    Routing of more layers than the usual shape has gets the smallest shape that it can stand in for.
+    """
+    usual = load_shape(DEFAULT_SHAPE)
+    if (named := shape_of_model(meta.model)) or meta.num_layers <= usual.stack(meta.phase).moe_layers:
+        return named or DEFAULT_SHAPE
+    alike = [shape for shape in map(load_shape, shape_names()) if stands_in(meta, shape)]
+    return min(alike, key=lambda shape: (shape.decoder.moe_layers, shape.d_model), default=usual).name
+
+
+def stands_in(meta: TraceMeta, shape: ModelShape) -> bool:
+    """Whether a trace can stand in for a decoder-only shape: as many experts, the same top-k, and no more layers."""
+    alike = (meta.num_experts, meta.top_k) == (shape.experts.number, shape.experts.top_k)
+    return shape.encoder is None and alike and meta.num_layers <= shape.decoder.moe_layers
 
 
 def of_default_shape(trace: str, meta: TraceMeta) -> str:

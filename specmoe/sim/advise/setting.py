@@ -25,6 +25,7 @@ from specmoe.hwprofiles.shape import Format, ModelShape, can_fill, require_can_f
 from specmoe.hwprofiles.style import Style
 from specmoe.provenance import library_versions, today
 from specmoe.sim.budget import Ask, Room, budget, fitting, least_vram, lines, longest_context, slots_of_layers
+from specmoe.sim.claims import stands_in
 from specmoe.sim.config import ASSUMED_RESERVE, Home, RunConfig
 from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
@@ -226,7 +227,7 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
         if fits(opened.meta, shape):
             return Routings(name, opened.meta, longest=longest_of(name, shape))
     for name, opened in bundled.items():
-        if lends(opened.meta, shape) and batch <= count_sequences(opened):
+        if stands_in(opened.meta, shape) and batch <= count_sequences(opened):
             return _borrowed(name, opened.meta, shape)
     likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
     return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)), longest_of(str(likely), shape))
@@ -242,12 +243,6 @@ def fits(meta: TraceMeta, shape: ModelShape) -> bool:
     """Whether a trace has the layers, experts and top-k of a shape."""
     wanted = (shape.stack(meta.phase).moe_layers, shape.experts.number, shape.experts.top_k)
     return (meta.num_layers, meta.num_experts, meta.top_k) == wanted
-
-
-def lends(meta: TraceMeta, shape: ModelShape) -> bool:
-    """Whether a trace stands in for a decoder-only shape: as many experts, the same top-k, and no more layers."""
-    alike = (meta.num_experts, meta.top_k) == (shape.experts.number, shape.experts.top_k)
-    return shape.encoder is None and alike and meta.num_layers <= shape.decoder.moe_layers
 
 
 def _borrowed(name: str, meta: TraceMeta, shape: ModelShape) -> Routings:
