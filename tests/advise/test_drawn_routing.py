@@ -13,7 +13,8 @@ import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape, shape_names
 from specmoe.hwprofiles.shape import ModelShape
-from specmoe.sim.advise.setting import RANGE, draw, fits, lends, routed, routings_of
+from specmoe.sim.advise.setting import RANGE, draw, fits, routed, routings_of
+from specmoe.sim.claims import stands_in
 from specmoe.traces.summary import count_sequences
 from specmoe.traces.validation import validate
 
@@ -108,9 +109,9 @@ def test_only_shapes_alike_but_for_their_layers_borrow() -> None:
     meta = specmoe.traces.open(DECODER).meta
     olmoe = load_shape("olmoe-1b-7b")
     shallow = dataclasses.replace(meta, num_layers=17)
-    assert lends(meta, olmoe)
-    assert not lends(shallow, olmoe)
-    lent = {name for name in shape_names() if lends(meta, load_shape(name))}
+    assert stands_in(meta, olmoe)
+    assert not stands_in(shallow, olmoe)
+    lent = {name for name in shape_names() if stands_in(meta, load_shape(name))}
     assert lent == {"olmoe-1b-7b", "qwen2-57b-a14b"}
 
 
