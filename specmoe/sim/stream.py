@@ -15,7 +15,7 @@ from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.proposals import proposed_at
-from specmoe.sim.decide.table import DecisionTable, Load, Use
+from specmoe.sim.decide.table import GPU, DecisionTable, Load, Use
 from specmoe.sim.speculate.predictor import Predictor, no_predictions, pool_event
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.traces.schema import Block, TraceMeta
@@ -82,7 +82,45 @@ class Stream:
 
     def table(self) -> DecisionTable:
         """The decisions of all whole steps so far."""
-        return self._director.table(self._events // self._meta.num_layers)
+        steps = self._events // self._meta.num_layers
+        return self._director.table(steps).until(steps)
+
+
+class Plan:
+    """Decisions made beforehand, which a stream of the same routing follows."""
+
+    def __init__(self, meta: TraceMeta, table: DecisionTable) -> None:
+        self._meta, self._table, self._events = meta, table, 0
+        self.slots, self.after_launch = table.slots, table.after_launch
+        uses = table.uses
+        there = (uses.load < 0) & (uses.where == GPU)
+        self.resident = dict(zip(uses.key[there].tolist(), uses.slot[there].tolist(), strict=True))
+
+    def event(self, block: Block) -> Decided:
+        """The next layer's decisions; raises InputError if the plan is for other demand."""
+        table, event = self._table, self._events
+        layer = event % self._meta.num_layers
+        uses, loads = (
+            [rows.event.searchsorted(at) for at in (event, event + 1)] for rows in (table.uses, table.loads)
+        )
+        columns = [table.uses[place][slice(*uses)].tolist() for place in range(1, len(table.uses))]
+        planned = [Use(*row) for row in zip(*columns, strict=True)]
+        used = block.experts[:, layer, : self._meta.top_k]
+        if {use.key - layer * self._meta.num_experts for use in planned} != set(used[used >= 0].tolist()):
+            step = event // self._meta.num_layers
+            raise InputError(f"step {step}, layer {layer}: the plan is for other routing than the model's")
+        self._events += 1
+        return Decided(planned, [self._load(row) for row in range(*loads)])
+
+    def _load(self, row: int) -> Load:
+        loads = self._table.loads
+        return Load(
+            row, int(loads.key[row]), int(loads.slot[row]), bool(loads.demand[row]), int(loads.wave[row])
+        )
+
+    def table(self) -> DecisionTable:
+        """The plan, as far as it was followed in whole steps."""
+        return self._table.until(self._events // self._meta.num_layers)
 
 
 def decides_online(policy: Policy) -> bool:

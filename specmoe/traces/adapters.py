@@ -33,10 +33,15 @@ class Choice(NamedTuple):
 
 
 class MoeLayer(NamedTuple):
-    """Modules of one sparse layer; `norm` receives the hidden state that enters the feed-forward part."""
+    """Modules of one sparse layer.
+
+    `norm` receives the hidden state that enters the feed-forward part; `moe` holds the router and, as its attribute
+    `experts`, all experts.
+    """
 
     norm: "Module"
     router: "Module"
+    moe: "Module"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Adapter:
     def layers(self, model: "Module", phase: Phase) -> list[MoeLayer]:
         """Sparse layers of a phase, in order; raises ModelError if there is none."""
         layers = [
-            MoeLayer(_descend(block, self.norm), router)
+            MoeLayer(_descend(block, self.norm), router, _descend(block, self.router.rpartition(".")[0]))
             for block in _descend(model, self.blocks[phase])
             if (router := _descend(block, self.router)) is not None
         ]

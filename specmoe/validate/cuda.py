@@ -24,7 +24,7 @@ from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.table import CPU, GPU, uses_on_cpu
 from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.on_cpu import CpuLane
-from specmoe.validate.slots import Arena, Pool, enough_vram
+from specmoe.validate.slots import Arena, CopyStream, Pool, enough_vram
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles.measure.fused import FusedKernel
@@ -93,7 +93,8 @@ class CudaDevice:
     def __init__(self, model: Model, slots: int, pool: Pool, threads: int = 1) -> None:
         self.model, self.pool, self.threads = model, pool, threads
         self.device = torch.device("cuda", torch.cuda.current_device())
-        self.compute, self.copy = _stream(self.device), _stream(self.device)
+        self.compute = _stream(self.device)
+        self.copy = CopyStream(self.device, self.compute)
         size = model.shape.expert_bytes(model.format)
         if model.expands_on_arrival:
             self.slots = Arena(slots, size, size, self.device)
@@ -331,13 +332,7 @@ class CudaDevice:
     def issue(self, load: int) -> None:
         """Issue a load's copy into its slot."""
         wait, target, source, start, end = self._loads[load]
-        torch.cuda.set_stream(self.copy)
-        self.copy.wait_event(wait)
-        if self._traced:
-            start.record(self.copy)
-        target.copy_(source, non_blocking=True)
-        end.record(self.copy)
-        torch.cuda.set_stream(self.compute)
+        self.copy.issue(wait, target, source, start if self._traced else None, end)
 
     def launch(self, use: int) -> None:
         """Launch the group of experts that ends with `use`; it waits for the loads of all of them."""

@@ -1,324 +1,471 @@
-"""A Switch model that generates text with its experts offloaded, and decides as it goes.
+"""A real model that generates text with its experts offloaded, and decides as it goes.
 
-Experts stay at home in host memory (pinned for a GPU). An arena of slots on the device serves both phases in turn: the
-encoder's pass, then the decoder's steps, which begin with empty slots. Whenever a router has chosen, the policy is
-asked (`specmoe.sim.stream`), and its loads and uses are executed in their order. The code of an expert is the model's
-own, given the weights in a slot, so that the text is the resident model's.
+Experts stay at home in host memory. An arena of slots on the device serves both phases in turn, the prompt's pass and
+then the decoder's steps, which begin with empty slots. Whenever a router has chosen, a stream of decisions
+(`specmoe.sim.stream`) is asked, and its loads and uses are executed in the simulator's order. An expert's results are
+added in the order in which transformers adds them, so that the text is the resident model's.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, Protocol
+from time import perf_counter_ns
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import Module
 
-from specmoe.errors import InputError
+from specmoe.errors import InputError, ModelError
+from specmoe.hwprofiles.shape import Format
 from specmoe.sim.decide.policy import Policy
+from specmoe.sim.decide.program import launch_order
 from specmoe.sim.decide.table import DecisionTable, Use
+from specmoe.sim.spans import Happened
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.stream import Decided, Stream
+from specmoe.sim.speculate.running_time import ON_THE_DEVICE
+from specmoe.sim.stream import Decided, Plan, Stream
+from specmoe.traces.adapters import Adapter, MoeLayer
 from specmoe.traces.collect_model import Checkpoint
-from specmoe.traces.collect_run import Recorder
 from specmoe.traces.schema import Block, Phase, TraceMeta, join
-from specmoe.validate.slots import Arena
+from specmoe.validate.experts import CudaLink, Home, HostLink, Link, Mark, Slots
 
 PHASES: tuple[Phase, ...] = ("encode", "decode")
 CANDIDATES = 8
 
 
-class Link(Protocol):
-    """Copies into slots, in the order in which they are issued, beside the compute stream."""
+class Ask(NamedTuple):
+    """What to generate; `on_text` is called with every piece of text, `processors` are transformers' own."""
 
-    def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Issue a copy into a slot; it begins once the last reader of the slot has ended."""
-
-    def wait(self, slot: int) -> None:
-        """Let what is launched next wait until the slot's copy has landed."""
-
-    def read(self, slot: int) -> None:
-        """Take note that everything launched so far may read the slot."""
+    prompt: str
+    tokens: int
+    on_text: Callable[[str], object] | None = None
+    processors: tuple[Any, ...] = ()
 
 
-class HostLink:
-    """Copies in host memory, each done when its call returns."""
+class Heard(NamedTuple):
+    """A pass as far as it has come: rows as in a trace, and the experts that each layer chose, in the router's order."""
 
-    def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Copy at once."""
-        target.copy_(source)
-
-    def wait(self, slot: int) -> None:
-        """It has landed."""
-
-    def read(self, slot: int) -> None:
-        """Readers have ended when they return."""
+    block: Block
+    chosen: list[NDArray[np.int64]]  # by layer, [n, k]
 
 
-class CudaLink:
-    """Copies on a stream of their own."""
+class Ears:
+    """Hears the routers of a stack; the host waits for the device once a layer."""
+
+    def __init__(self, adapter: Adapter, layers: Sequence[MoeLayer]) -> None:
+        self._adapter, self._layers = adapter, layers
+        self._ahead: list[Tensor] = []
+        self._packed = torch.zeros(0)
+        self.heard = Heard(Block(*[np.zeros(0)] * 7), [])
+
+    @contextmanager
+    def listening(self, depth: int) -> Iterator[None]:
+        """Listen, and put the state before each layer through the routers of the next `depth` layers."""
+        with ExitStack() as hooks:
+            for number, layer in enumerate(self._layers, start=1):
+                to = self._layers[number : number + depth]
+                hook = layer.norm.register_forward_pre_hook(lambda _, args, to=to: self._look_ahead(to, args[0]))
+                hooks.callback(hook.remove)
+                hooks.callback(layer.router.register_forward_hook(self._listen).remove)
+            yield
+
+    def begin(self, meta: TraceMeta, position: int, ids: Tensor) -> None:
+        """Begin a pass that reads `ids` from a position on."""
+        rows = np.arange(ids.numel(), dtype=np.int32)
+        experts, ahead = (np.full((len(rows), *meta.shapes[name]), -1, np.int16) for name in ("experts", "lookahead"))
+        token = ids.reshape(-1).cpu().numpy().astype(np.int32)
+        probs = np.full(experts.shape, np.nan, np.float16)
+        source = np.zeros(len(rows), np.int16)
+        self.heard = Heard(Block(np.zeros_like(rows), position + rows, source, token, experts, probs, ahead), [])
+
+    def hear(self, layer: int, meta: TraceMeta) -> Heard:
+        """Wait for a layer's routing and add it to the pass."""
+        block, count, k = self.heard.block, meta.num_experts, meta.top_k
+        packed = self._packed.cpu().numpy()
+        probs, chosen = packed[:, count : 2 * count], packed[:, 2 * count : 2 * count + k].astype(np.int64)
+        if not np.isfinite(probs).all():
+            raise ModelError("a router's probabilities are not finite: --format fp32 or bf16 expected")
+        best = _ranked(packed[:, :count], chosen, meta.candidates)
+        block.experts[:, layer], block.probs[:, layer] = best, np.take_along_axis(probs, best, 1)
+        for depth, begin in enumerate(range(2 * count + k, packed.shape[1], count + k)):
+            ahead = packed[:, begin : begin + count + k]
+            block.lookahead[:, layer, depth] = _ranked(
+                ahead[:, :count], ahead[:, count:].astype(np.int64), meta.candidates
+            )
+        self.heard.chosen.append(chosen)
+        return self.heard
+
+    def _look_ahead(self, following: Sequence[MoeLayer], hidden: Tensor) -> None:
+        """Later routers' logits and choices, side by side."""
+        for layer in following:  # `forward`: the later layer's hooks do not fire early
+            choice = self._adapter.read(layer.router.forward(layer.norm.forward(hidden).float().flatten(0, -2)))
+            self._ahead += [choice.logits, choice.chosen.float()]
+
+    def _listen(self, router: Any, args: Any, output: Any) -> None:
+        choice = self._adapter.read(output)
+        self._packed = torch.cat([choice.logits, choice.probs, choice.chosen.float(), *self._ahead], 1)
+        self._ahead = []
+
+
+def _ranked(logits: NDArray[np.float32], chosen: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """The best experts of each token, the chosen ones first, as `adapters.candidates` gives them."""
+    order = np.argsort(-logits, axis=1, kind="stable")
+    others = np.ones(logits.shape, np.bool_)
+    np.put_along_axis(others, chosen, False, 1)
+    places = np.argsort(np.take_along_axis(others, order, 1), axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(order, places, 1)
+
+
+class Marks:
+    """Times on the device, of a run that is traced."""
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._landed: dict[int, torch.cuda.Event] = {}
-        self._read: dict[int, torch.cuda.Event] = {}
-
-    def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Issue it behind the slot's last reader."""
-        if slot in self._read:
-            self._stream.wait_event(self._read[slot])
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-            self._landed[slot] = self._stream.record_event()
-
-    def wait(self, slot: int) -> None:
-        """The compute stream waits, not the host."""
-        torch.cuda.current_stream().wait_event(self._landed[slot])
-
-    def read(self, slot: int) -> None:
-        """Record where the compute stream stands."""
-        self._read[slot] = torch.cuda.current_stream().record_event()
+        self.passes: list[Mark] = []
+        self.dense_end: list[Mark] = []  # [events]
+        self.goes_on: list[Mark] = []  # [events], behind the experts
+        self.uses: dict[int, tuple[Mark, Mark]] = {}  # by row
 
 
-class Home:
-    """Experts of one phase in host memory, by key, and one module without weights that computes any of them."""
+class PhaseRun:
+    """One phase of one generation: executes what a stream or a plan decides, and keeps its host's times."""
 
-    def __init__(self, experts: Sequence[Module], pinned: bool) -> None:
-        self.code = experts[0]
-        parameters = list(self.code.named_parameters())
-        self.dtype = parameters[0][1].dtype
-        self._shapes = [(name, weight.shape, weight.numel()) for name, weight in parameters]
-        size = sum(count for _, _, count in self._shapes) * self.dtype.itemsize
-        self._bytes = torch.empty((len(experts), size), dtype=torch.uint8, pin_memory=pinned)
-        for row, expert in zip(self._bytes, experts, strict=True):
-            row.copy_(torch.cat([weight.detach().reshape(-1) for weight in expert.parameters()]).view(torch.uint8))
-        self.code.to("meta")
-
-    @property
-    def size(self) -> int:
-        """Bytes of an expert."""
-        return int(self._bytes.shape[1])
-
-    def __getitem__(self, key: int) -> Tensor:
-        """Bytes of an expert."""
-        return self._bytes[key]
-
-    def run(self, weights: Tensor, hidden: Tensor) -> Tensor:
-        """Compute an expert whose weights are these bytes."""
-        parts = torch.split_with_sizes(weights.view(self.dtype), [count for _, _, count in self._shapes])
-        named = {name: part.view(shape) for part, (name, shape, _) in zip(parts, self._shapes, strict=True)}
-        result: Tensor = functional_call(self.code, named, (hidden,))
-        return result
-
-
-class Slots:
-    """Slots of the device and the link that fills them."""
-
-    def __init__(self, arena: Arena, link: Link) -> None:
-        self.arena, self.link = arena, link
-
-    def load(self, home: Home, key: int, slot: int) -> None:
-        """Issue a load."""
-        self.link.copy(slot, self.arena.target(slot), home[key])
-
-    def run(self, home: Home, slot: int, hidden: Tensor) -> Tensor:
-        """Launch the expert in a slot."""
-        self.link.wait(slot)
-        result = home.run(self.arena[slot], hidden)
-        self.link.read(slot)
-        return result
-
-
-class Heard(Recorder):
-    """A recorder that can be asked in the middle of a pass."""
-
-    def so_far(self, meta: TraceMeta, position: int, ids: Tensor) -> Block:
-        """Rows of the pass, with -1 for layers that have not routed yet."""
-        count, layers = ids.numel(), meta.num_layers
-        experts = np.full((count, layers, meta.candidates), -1, np.int16)
-        probs = np.full(experts.shape, np.nan, np.float16)
-        ahead = np.full((count, *meta.shapes["lookahead"]), -1, np.int16)
-        for layer, (chosen, weights) in enumerate(zip(self._experts, self._probs, strict=True)):
-            experts[:, layer], probs[:, layer] = chosen.cpu().numpy(), weights.cpu().numpy()
-            for depth, foreseen in enumerate(self._lookahead[layer]):
-                ahead[:, layer, depth] = foreseen.cpu().numpy()
-        rows = np.arange(count, dtype=np.int32)
-        token = ids.reshape(-1).cpu().numpy().astype(np.int32)
-        return Block(np.zeros_like(rows), position + rows, np.zeros(count, np.int16), token, experts, probs, ahead)
-
-    def forget(self) -> None:
-        """Begin a new pass."""
-        for heard in (self._experts, self._probs, self._lookahead):
-            heard.clear()
-
-
-class PhaseRuntime:
-    """Serves the experts of one phase from slots."""
-
-    def __init__(self, checkpoint: Checkpoint, phase: Phase, policy: Policy, slots: int) -> None:
-        layers = checkpoint.adapter.layers(checkpoint.model, phase)
-        self.meta = _meta(checkpoint, phase, len(layers), layers[0].router)
-        depth = policy.prefetch.depth if policy.prefetch else 1
-        predictor = make_predictor(policy.predictor, {"depth": depth, **policy.predictor_parameters})
-        self.stream = Stream(self.meta, policy, predictor, slots)
-        self.heard = Heard(checkpoint.adapter, layers, self.meta.candidates)
-        blocks = _sparse(checkpoint.model, phase)
-        self.home = Home(
-            [expert for mlp in blocks for expert in mlp.experts.values()], checkpoint.device.type == "cuda"
-        )
-        for layer, mlp in enumerate(blocks):
-            mlp.experts = Served(self, layer)
-        self.slots: Slots | None = None
+    def __init__(self, stack: "Stack", decisions: Stream | Plan, meta: TraceMeta, slots: Slots, marks: Marks | None):
+        self.decisions, self.meta, self.marks = decisions, meta, marks
+        self.stall_ns = 0  # that the device is kept busy before each event's experts
+        self.passes, self.events = array("q"), array("q")  # ns: begin; entry, routing known, decided, left
         self.steps: list[Block] = []
-        self._position, self._ids = 0, torch.zeros(0)
+        self._stack, self._slots, self._position, self._uses = stack, slots, 0, 0
+        for key, slot in decisions.resident.items():
+            slots.load(stack.home, key, slot)
+        self._copies = len(slots.link.copies or ())
 
-    def begin(self, slots: Slots) -> None:
-        """Take over the slots, with the experts that are resident from the start."""
-        self.slots = slots
-        for key, slot in self.stream.resident.items():
-            slots.load(self.home, key, slot)
+    def happened(self, table: DecisionTable) -> Happened:
+        """Times of a traced run's decisions, ns on the host's clock."""
+        assert self.marks is not None
+        layers, events, times = table.num_layers, table.num_steps * table.num_layers, self._slots.link.times
+        entered, known, _, left = np.array(self.events).reshape(-1, 4)[:events].T
+        passes, starts = np.array(self.passes)[: table.num_steps], times(self.marks.passes)
+        last = np.arange(1, table.num_steps + 1) * layers - 1
+        goes_on, dense_end = times(self.marks.goes_on)[:events], times(self.marks.dense_end)[:events]
+        begin, dense_start = np.append(0, left[:-1]), np.append(0, goes_on[:-1])
+        begin[::layers], dense_start[::layers] = passes, starts[: table.num_steps]
+        copies = (self._slots.link.copies or [])[self._copies : self._copies + len(table.loads.key)]
+        uses = [self.marks.uses[row] for row in range(len(table.uses.key))]
+        moves = zip(*(times([pair[side] for pair in copies]).tolist() for side in (0, 1)), strict=True)
+        return Happened(
+            begin=begin,
+            dense_launched=entered,
+            ready=known,
+            launched=left,
+            goes_on=np.append(begin[1:], left[-1]),
+            dense_start=dense_start,
+            dense_end=dense_end,
+            head_start=goes_on[last],
+            head_end=np.append(starts[1:], goes_on[-1:])[: table.num_steps],
+            use_start=times([begin for begin, _ in uses]),
+            use_end=times([end for _, end in uses]),
+            copies=[(row, start, end) for row, (start, end) in enumerate(moves)],
+        )
 
-    def step(self, ids: Tensor) -> None:
-        """Take note of the ids that the next pass reads."""
-        self._position += self._ids.numel()
-        self._ids = ids
-        self.heard.forget()
+    def begin(self, ids: Tensor) -> None:
+        """Begin a pass."""
+        self.passes.append(perf_counter_ns())
+        if self.marks:
+            self.marks.passes.append(self._slots.link.mark())
+        self._stack.run = self
+        self._stack.ears.begin(self.meta, self._position, ids)
+        self._position += ids.numel()
 
-    def serve(self, layer: int, hidden: Tensor, selected: Tensor, weights: Tensor) -> Tensor:
+    def serve(self, layer: int, hidden: Tensor, weights: Tensor) -> Tensor:
         """Decide and execute one event; the result is that of transformers' experts."""
-        block = self.heard.so_far(self.meta, self._position, self._ids)
+        entered, marks = perf_counter_ns(), self.marks
+        if marks:
+            marks.dense_end.append(self._slots.link.mark())
+        heard = self._stack.ears.hear(layer, self.meta)
+        known = perf_counter_ns()
+        decided = self.decisions.event(heard.block)
         if layer == self.meta.num_layers - 1:
-            self.steps.append(block)
-        decided = self.stream.event(block)
-        result = torch.zeros_like(hidden)
-        waves = 1 + max((use.wave for use in decided.uses), default=0)
-        for wave in range(waves):
+            self.steps.append(heard.block)
+        done = perf_counter_ns()
+        if self.stall_ns:
+            self._slots.link.stall(self.stall_ns)
+        result = self._execute(decided, heard.chosen[layer], hidden, weights)
+        if marks:
+            marks.goes_on.append(self._slots.link.mark())
+        self.events.extend((entered, known, done, perf_counter_ns()))
+        return result
+
+    def _execute(self, decided: Decided, chosen: NDArray[np.int64], hidden: Tensor, weights: Tensor) -> Tensor:
+        """Loads and uses, wave by wave; then the sum by rising expert."""
+        parts: dict[int, tuple[NDArray[np.int64], Tensor]] = {}
+        rows = {use.key: self._uses + place for place, use in enumerate(decided.uses)}
+        self._uses += len(rows)
+        last = max((use.wave for use in decided.uses), default=0)
+        for wave in range(last + 1):
             self._load(decided, wave, demand=True)
-            if wave == waves - 1 and not self.stream.after_launch:
+            if wave == last and not self.decisions.after_launch:
                 self._load(decided, wave, demand=False)
-            for use in decided.uses:
-                if use.wave == wave:
-                    self._use(use, hidden, selected, weights, result)
-        if self.stream.after_launch:
-            self._load(decided, waves - 1, demand=False)
+            for use in launch_order(use for use in decided.uses if use.wave == wave):
+                parts[use.key] = self._use(use, rows[use.key], chosen, hidden, weights)
+        if self.decisions.after_launch:
+            self._load(decided, last, demand=False)
+        result = torch.zeros_like(hidden)
+        for key in sorted(parts):
+            tokens, part = parts[key]
+            if len(hidden) == 1:
+                result += part.to(hidden.dtype)
+            else:
+                result.index_add_(0, torch.from_numpy(tokens).to(hidden.device), part.to(hidden.dtype))
         return result
 
     def _load(self, decided: Decided, wave: int, demand: bool) -> None:
-        assert self.slots is not None
         for load in decided.loads:
             if load.demand == demand and (not demand or load.wave == wave):
-                self.slots.load(self.home, load.key, load.slot)
+                self._slots.load(self._stack.home, load.key, load.slot)
 
-    def _use(self, use: Use, hidden: Tensor, selected: Tensor, weights: Tensor, result: Tensor) -> None:
-        assert self.slots is not None
-        (rows,) = torch.where(selected[:, 0, use.key % self.meta.num_experts])
-        made = self.slots.run(self.home, use.slot, hidden[rows]) * weights[rows]
-        result.index_add_(0, rows, made.to(hidden.dtype))
+    def _use(
+        self, use: Use, row: int, chosen: NDArray[np.int64], hidden: Tensor, weights: Tensor
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        """Launch an expert: its tokens, and its weighted results."""
+        tokens, places = np.nonzero(chosen == use.key % self.meta.num_experts)
+        if len(hidden) == 1:
+            state, weight = hidden, weights[:, int(places[0]), None]
+        else:
+            at, place = torch.from_numpy(tokens).to(hidden.device), torch.from_numpy(places).to(hidden.device)
+            state, weight = hidden[at], weights[at, place, None]
+        begin = self._slots.link.mark() if self.marks else None
+        result = self._slots.run(self._stack.home, use.slot, state)
+        if self.marks:
+            self.marks.uses[row] = begin, self._slots.link.mark()
+        return tokens, result * weight
 
 
 class Served(Module):
-    """Stands in a block where its experts were."""
+    """Stands in a MoE block where its experts were."""
 
-    def __init__(self, runtime: PhaseRuntime, layer: int) -> None:
+    def __init__(self, stack: "Stack", layer: int) -> None:
         super().__init__()
-        self._runtime, self._layer = (runtime,), layer  # a tuple: no module of this one
+        self._stack, self._layer = (stack,), layer  # a tuple: no module of this one
 
     def forward(self, hidden: Tensor, selected: Tensor, weights: Tensor) -> Tensor:
         """Serve the layer's event."""
-        return self._runtime[0].serve(self._layer, hidden, selected, weights)
+        run = self._stack[0].run
+        assert run is not None
+        return run.serve(self._layer, hidden, weights)
+
+
+class Stack:
+    """MoE layers that run one after the other, without their experts, which are at home in host memory."""
+
+    def __init__(self, checkpoint: Checkpoint, phase: Phase, held: Format, pinned: bool) -> None:
+        model, adapter = checkpoint.model, checkpoint.adapter
+        layers = adapter.layers(model, phase)
+        self.layers, self.ears = layers, Ears(adapter, layers)
+        blocks: list[Any] = [layer.moe for layer in layers]
+        self.home = Home([block.experts for block in blocks], held, pinned)
+        for number, block in enumerate(blocks):
+            block.experts = Served(self, number)
+        self.module: Module = model.get_encoder() if _has_two(model) and phase == "encode" else model.get_decoder()
+        self.run: PhaseRun | None = None
 
 
 class Generated(NamedTuple):
-    """A text and, by phase, the decisions and the routing that it was generated with."""
+    """A text; by phase, what it was generated with; and how long it took."""
 
     ids: list[int]
     text: str
     tables: dict[Phase, DecisionTable]
     traces: dict[Phase, tuple[TraceMeta, Block]]
+    runs: dict[Phase, PhaseRun]
+    slots: Slots
+    seconds: float
+    peak_bytes: int  # of the device's memory, by its allocator; 0 on a CPU
+    interrupted: bool
 
 
-def generate_resident(checkpoint: Checkpoint, prompt: str, tokens: int) -> list[int]:
-    """Ids of the text that a model generates greedily, as it was loaded."""
-    return _greedy(checkpoint, prompt, tokens)
+class Offloaded:
+    """A model without experts on the device; it generates with any policy and any number of slots."""
 
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", held: Format = "fp32") -> None:
+        """The checkpoint, loaded on the CPU, gives its experts up. `held` is the format of its experts at home."""
+        self.checkpoint, self.device = checkpoint, torch.device(device)
+        pinned, model = self.device.type == "cuda", checkpoint.model
+        decode = Stack(checkpoint, "decode", held, pinned)
+        encode = Stack(checkpoint, "encode", held, pinned) if _has_two(model) else decode
+        self.stacks: dict[Phase, Stack] = {"encode": encode, "decode": decode}
+        model.to(self.device)
 
-def generate_offloaded(
-    checkpoint: Checkpoint, prompt: str, tokens: int, policy: Policy, slots: int, device: str = "cpu"
-) -> Generated:
-    """Generate greedily with `slots` slots on `device`. The checkpoint, loaded on the CPU, gives its experts up.
+    @property
+    def homes(self) -> list[Home]:
+        """The homes of all experts, each once."""
+        return list({id(stack.home): stack.home for stack in self.stacks.values()}.values())
 
-    Raises InputError for a policy that cannot be asked online or uses the CPU, and for another class than Switch.
-    """
-    model, target = checkpoint.model, torch.device(device)
-    if model.config.model_type != "switch_transformers":
-        raise InputError(
-            f"{checkpoint.name}: its class {model.config.model_type} cannot be offloaded yet: Switch expected"
+    def meta(self, phase: Phase, depth: int) -> TraceMeta:
+        """What a trace of a phase says of itself."""
+        checkpoint, stack = self.checkpoint, self.stacks[phase]
+        router: Any = stack.layers[0].router
+        top_k = getattr(router, "top_k", 1)
+        return TraceMeta(
+            phase=phase,
+            kind=checkpoint.kind,
+            origin="generated",
+            model=checkpoint.name,
+            num_experts=router.num_experts,
+            num_layers=len(stack.layers),
+            top_k=top_k,
+            candidates=min(max(CANDIDATES, top_k), router.num_experts),
+            has_lookahead=depth > 0,
+            lookahead_depth=max(1, depth),
+            sources=("prompt",),
+            corpus="prompt",
         )
-    if policy.uses_cpu:
-        raise InputError(
-            f"policy {policy.name}: experts on the CPU are not generated with yet: one that loads expected"
+
+    def generate(
+        self,
+        ask: Ask,
+        policy: Policy,
+        slots: int,
+        *,
+        plans: dict[Phase, DecisionTable] | None = None,
+        depth: int | None = None,
+        traced: bool = False,
+        stall_ns: int = 0,
+    ) -> Generated:
+        """Generate greedily. `plans` are decisions to follow; default: those of the policy, as it goes.
+
+        `depth` is that of the look-ahead that is computed; default: what the policy needs. `traced` keeps times on the
+        device, and `stall_ns` delays its experts. Raises InputError for a policy that cannot be asked online.
+        """
+        if policy.uses_cpu:
+            raise InputError(f"policy {policy.name}: experts on the CPU are not generated with: one that loads expected")
+        depth = depth_of(policy) if depth is None else depth
+        metas = {phase: self.meta(phase, depth) for phase in PHASES}
+        sources = {phase: _source(meta, policy, slots, (plans or {}).get(phase)) for phase, meta in metas.items()}
+        link: Link = CudaLink(self.device) if self.device.type == "cuda" else HostLink()
+        link.copies = [] if traced else None
+        arena = Slots(self.homes, max(source.slots for source in sources.values()), self.device, link)
+        runs: dict[Phase, PhaseRun] = {}
+
+        def passes(phase: Phase, kwargs: dict[str, Any]) -> None:
+            if not _has_two(self.checkpoint.model) and "encode" in runs:
+                phase = "decode"
+            if phase not in runs:
+                marks = Marks() if traced else None
+                runs[phase] = PhaseRun(self.stacks[phase], sources[phase], metas[phase], arena, marks)
+                runs[phase].stall_ns = stall_ns
+            runs[phase].begin(kwargs["input_ids"])
+
+        with self._listening(depth, passes):
+            written = write(self.checkpoint, ask)
+        return Generated(
+            ids=written.ids,
+            text=self.checkpoint.tokenizer.decode(written.ids, skip_special_tokens=True),
+            tables={phase: run.decisions.table() for phase, run in runs.items()},
+            traces={phase: (run.meta, join(run.steps)) for phase, run in runs.items() if run.steps},
+            runs=runs,
+            slots=arena,
+            seconds=written.seconds,
+            peak_bytes=written.peak_bytes,
+            interrupted=written.interrupted,
         )
-    runtimes = {phase: PhaseRuntime(checkpoint, phase, policy, slots) for phase in PHASES}
-    model.to(target)
-    link: Link = CudaLink() if target.type == "cuda" else HostLink()
-    size, count = (
-        max(values) for values in zip(*((r.home.size, r.stream.slots) for r in runtimes.values()), strict=True)
-    )
-    shared = Slots(Arena(count, size, size, target), link)
-    with _listening(model, runtimes, shared):
-        ids = _greedy(checkpoint, prompt, tokens)
-    text = checkpoint.tokenizer.decode(ids, skip_special_tokens=True)
-    tables = {phase: runtime.stream.table() for phase, runtime in runtimes.items()}
-    return Generated(ids, text, tables, {phase: (r.meta, join(r.steps)) for phase, r in runtimes.items()})
+
+    @contextmanager
+    def _listening(self, depth: int, passes: Callable[[Phase, dict[str, Any]], None]) -> Iterator[None]:
+        """Runs hear what each pass of their phase reads and what its routers choose."""
+        stacks: dict[int, tuple[Phase, Stack]] = {}
+        for phase, stack in self.stacks.items():
+            stacks.setdefault(id(stack), (phase, stack))
+        with ExitStack() as hooks:
+            for phase, stack in stacks.values():
+                hooks.enter_context(stack.ears.listening(depth))
+                hook = stack.module.register_forward_pre_hook(
+                    lambda _, args, kwargs, p=phase: passes(p, kwargs), with_kwargs=True
+                )
+                hooks.callback(hook.remove)
+            yield
 
 
-@contextmanager
-def _listening(model: Any, runtimes: dict[Phase, PhaseRuntime], slots: Slots) -> Iterator[None]:
-    """Runtimes hear what each pass of their phase reads and what its routers choose."""
+def depth_of(policy: Policy) -> int:
+    """Layers of look-ahead that a policy's predictor asks the model for."""
+    return policy.prefetch.depth if policy.prefetch and policy.predictor in ON_THE_DEVICE else 0
 
-    def passes(runtime: PhaseRuntime, kwargs: dict[str, Any]) -> None:
-        if runtime.slots is None:
-            runtime.begin(slots)
-        runtime.step(kwargs["input_ids"])
 
-    with ExitStack() as stack:
-        for phase, stack_of in zip(PHASES, (model.get_encoder(), model.get_decoder()), strict=True):
-            runtime = runtimes[phase]
-            stack.enter_context(runtime.heard)
-            hook = stack_of.register_forward_pre_hook(
-                lambda _, args, kwargs, r=runtime: passes(r, kwargs), with_kwargs=True
+def _source(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | None) -> Stream | Plan:
+    if plan is not None:
+        return Plan(meta, plan)
+    depth = policy.prefetch.depth if policy.prefetch else 1
+    predictor = make_predictor(policy.predictor, {"depth": depth, **policy.predictor_parameters})
+    return Stream(meta, policy, predictor, slots)
+
+
+def _has_two(model: Any) -> bool:
+    """Whether a model has an encoder beside its decoder."""
+    return bool(model.config.is_encoder_decoder)
+
+
+class Written(NamedTuple):
+    """Generated ids, the time from the first pass on, and the most memory of the device."""
+
+    ids: list[int]
+    seconds: float
+    peak_bytes: int
+    interrupted: bool
+
+
+class Teller:
+    """Takes tokens from transformers as they come, and tells their text."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], object] | None) -> None:
+        self.ids: list[int] = []
+        self._tokenizer, self._on_text, self._text, self._first = tokenizer, on_text, "", True
+
+    def put(self, ids: Tensor) -> None:
+        """Take the prompt, and then each token."""
+        if not self._first:
+            self.ids += ids.reshape(-1).tolist()
+            self._tell(final=False)
+        self._first = False
+
+    def end(self) -> None:
+        """Tell the rest."""
+        self._tell(final=True)
+
+    def _tell(self, final: bool) -> None:
+        if self._on_text is None:
+            return
+        text = self._tokenizer.decode(self.ids, skip_special_tokens=True)
+        if (final or not text.endswith("\N{REPLACEMENT CHARACTER}")) and text.startswith(self._text):
+            self._on_text(text[len(self._text) :])
+            self._text = text
+
+
+def write(checkpoint: Checkpoint, ask: Ask) -> Written:
+    """Generate greedily with a model as it is; an interrupt keeps what there is."""
+    device, model = checkpoint.device, checkpoint.model
+    inputs = checkpoint.tokenizer([ask.prompt], return_tensors="pt").to(device)
+    teller, interrupted, on_gpu = Teller(checkpoint.tokenizer, ask.on_text), False, device.type == "cuda"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    begin = perf_counter_ns()
+    try:
+        with torch.inference_mode():
+            model.generate(
+                input_ids=inputs.input_ids,
+                attention_mask=inputs.attention_mask,
+                max_new_tokens=ask.tokens,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                pad_token_id=0,
+                streamer=teller,
+                logits_processor=list(ask.processors),
             )
-            stack.callback(hook.remove)
-        yield
-
-
-def _greedy(checkpoint: Checkpoint, prompt: str, tokens: int) -> list[int]:
-    inputs = checkpoint.tokenizer([prompt], return_tensors="pt").to(checkpoint.device)
-    with torch.inference_mode():
-        ids = checkpoint.model.generate(
-            input_ids=inputs.input_ids, max_new_tokens=tokens, do_sample=False, num_beams=1, use_cache=True
-        )
-    made: list[int] = ids[0].tolist()
-    return made
-
-
-def _sparse(model: Any, phase: Phase) -> list[Any]:
-    blocks = model.encoder.block if phase == "encode" else model.decoder.block
-    return [block.layer[-1].mlp for block in blocks if hasattr(block.layer[-1].mlp, "router")]
-
-
-def _meta(checkpoint: Checkpoint, phase: Phase, layers: int, router: Any) -> TraceMeta:
-    return TraceMeta(
-        phase=phase,
-        kind=checkpoint.kind,
-        origin="generated",
-        model=checkpoint.name,
-        num_experts=router.num_experts,
-        num_layers=layers,
-        top_k=1,
-        candidates=min(CANDIDATES, router.num_experts),
-        sources=("prompt",),
-        corpus="prompt",
-    )
+    except KeyboardInterrupt:
+        interrupted = True
+    seconds = (perf_counter_ns() - begin) / 1e9
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    return Written(teller.ids, seconds, peak, interrupted)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.cuda import Event, Stream
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.measure.experts import made_up
@@ -52,11 +53,7 @@ class Pool:
     def __init__(self, shape: ModelShape, held: Format, keys: int, device: torch.device, stretch: float = 1) -> None:
         self.held, self.size = held, shape.expert_bytes(held)
         self.copied = round(self.size * stretch)
-        try:
-            self._bytes = torch.empty((keys, self.copied), dtype=torch.uint8, pin_memory=device.type == "cuda")
-        except RuntimeError as error:
-            wanted, why = keys * self.copied / 2**30, str(error).splitlines()[0]
-            raise InputError(f"{wanted:.1f} GiB of pinned host memory cannot be allocated: {why}") from None
+        self._bytes = host_memory(keys, self.copied, device.type == "cuda")
         for key in range(keys):
             self._bytes[key, : self.size] = made_up(shape.expert_parameters, held, device, seed=key).cpu()
 
@@ -70,6 +67,36 @@ class Pool:
     def source(self, key: int) -> Tensor:
         """Bytes that a load of a key copies, [copied]; the expert comes first."""
         return self._bytes[key % len(self._bytes)]
+
+
+class CopyStream:
+    """The stream that fills slots, of replays and of live models.
+
+    It has the rule of slot reuse: a copy begins once `reader`, the last kernel that reads the slot's former expert, has
+    ended.
+    """
+
+    def __init__(self, device: torch.device, compute: Stream) -> None:
+        self._stream, self._compute = Stream(device), compute  # type: ignore[no-untyped-call]  # torch's own gap
+
+    def issue(self, reader: Event, target: Tensor, source: Tensor, start: Event | None, end: Event) -> None:
+        """Issue a copy between two events; current is then the stream that computes."""
+        torch.cuda.set_stream(self._stream)
+        self._stream.wait_event(reader)
+        if start is not None:
+            start.record(self._stream)
+        target.copy_(source, non_blocking=True)
+        end.record(self._stream)
+        torch.cuda.set_stream(self._compute)
+
+
+def host_memory(rows: int, size: int, pinned: bool) -> Tensor:
+    """Bytes [rows, size] in host memory; raises InputError if they cannot be had."""
+    try:
+        return torch.empty((rows, size), dtype=torch.uint8, pin_memory=pinned)
+    except RuntimeError as error:
+        kind, why = "pinned host memory" if pinned else "host memory", str(error).splitlines()[0]
+        raise InputError(f"{rows * size / 2**30:.1f} GiB of {kind} cannot be allocated: {why}") from None
 
 
 def pool_size(expert_bytes: int, keys: int) -> int:

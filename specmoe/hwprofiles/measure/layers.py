@@ -298,6 +298,26 @@ def expand(packed: Tensor, held: Format, parameters: int, out: Tensor) -> None:
         torch.mul(nibble.view(torch.int8).sub_(8)[: half * GROUP].view(-1, GROUP), factors[part], out=weights[part])
 
 
+def compress(weights: Tensor, held: Format) -> Tensor:
+    """Weights of an expert, [parameters], rounded to int8 or int4 as `expand` reads them, [expert_bytes].
+
+    A scale is the largest weight of its group, divided by the largest integer. Raises InputError unless the groups are
+    whole, and in int4 those of each half.
+    """
+    groups, most = GROUP * (1 if held == "int8" else 2), 127 if held == "int8" else 7
+    if weights.numel() % groups:
+        raise InputError(f"{held}: experts of {weights.numel()} weights: a multiple of {groups} expected")
+    grouped = weights.float().view(-1, GROUP)
+    scales = (grouped.abs().amax(1) / most).half()
+    divisors = scales.float().clamp_min(torch.finfo(torch.float16).tiny)[:, None]
+    whole = (grouped / divisors).round_().clamp_(-most, most).to(torch.int8).view(-1)
+    data = whole.view(torch.uint8)
+    if held == "int4":
+        low, high = (whole + 8).view(torch.uint8).chunk(2)
+        data = low | (high << 4)
+    return torch.cat([data, scales.view(torch.uint8)])
+
+
 def _data_bytes(parameters: int, held: Format) -> int:
     return parameters if held == "int8" else -(-parameters // 2)
 

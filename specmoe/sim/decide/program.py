@@ -16,13 +16,14 @@ host predicts:
 """
 
 from array import array
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.style import Launching
-from specmoe.sim.decide.table import CPU, DecisionTable, packed_rows
+from specmoe.sim.decide.table import CPU, DecisionTable, Use, packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]
 
@@ -94,6 +95,11 @@ def groups_of(table: DecisionTable, launching: Launching = "separate") -> Groups
         opens[1:] = np.any([np.diff(column[order].astype(np.int64)) != 0 for column in columns], axis=0)
         opens[1:] |= on_cpu[1:] | on_cpu[:-1]
     return Groups(order, np.cumsum(opens) - 1, opens, on_cpu)
+
+
+def launch_order(uses: Iterable[Use]) -> list[Use]:
+    """Uses of one event on the GPU in the order of launches, as in `groups_of`."""
+    return sorted(uses, key=lambda use: (use.wave, not use.hit, -use.tokens if use.hit else 0))
 
 
 def program_of(table: DecisionTable, predicts: bool = False, launching: Launching = "separate") -> Program:

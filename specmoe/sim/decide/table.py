@@ -107,6 +107,14 @@ class DecisionTable(NamedTuple):
         changes = self.changes and Changes._make(column[first.use :] for column in self.changes)
         return self._replace(uses=uses, loads=loads, num_steps=self.num_steps - step, changes=changes)
 
+    def until(self, step: int) -> "DecisionTable":
+        """The decisions of the steps before a step."""
+        end = self.first(step)
+        uses = Uses._make(column[: end.use] for column in self.uses)
+        loads = Loads._make(column[: end.load] for column in self.loads)
+        changes = self.changes and Changes._make(column[: end.use] for column in self.changes)
+        return self._replace(uses=uses, loads=loads, num_steps=step, changes=changes)
+
     @property
     def hits(self) -> int:
         """Number of demanded experts that were resident."""
