@@ -293,6 +293,8 @@ class Offloaded:
         """The checkpoint, loaded on the CPU, gives its experts up. `held` is the format of its experts at home."""
         self.checkpoint, self.device = checkpoint, torch.device(device)
         pinned, model = self.device.type == "cuda", checkpoint.model
+        if pinned and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
         decode = Stack(checkpoint, "decode", held, pinned)
         encode = Stack(checkpoint, "encode", held, pinned) if _has_two(model) else decode
         self.stacks: dict[Phase, Stack] = {"encode": encode, "decode": decode}
