@@ -8,11 +8,11 @@ from specmoe.commands import console
 
 
 def generate(
-    model: Annotated[str, typer.Option(help="A Switch model: a bundled name, a checkpoint directory or a hub id.")],
+    model: Annotated[str, typer.Option(help="A MoE model: a bundled name, a checkpoint directory or a hub id.")],
     prompt: Annotated[str, typer.Option(help="Text that the model continues.")],
     slots: Annotated[int, typer.Option(help="Number of experts that the device holds at once.")],
     policy: Annotated[
-        str, typer.Option(help="Offloading policy, one that can be asked while a model runs.")
+        str, typer.Option(help="Offloading policies, comma-separated, that can be asked while a model runs.")
     ] = "lookahead",
     max_new_tokens: Annotated[int, typer.Option(help="Stop after this many tokens.")] = 64,
     device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu",
@@ -25,7 +25,8 @@ def generate(
     from specmoe.validate.generation import generated
 
     quieten()
-    result = generated(model, prompt, max_new_tokens, policy, slots, device, compare)
+    policies = [name.strip() for name in policy.split(",") if name.strip()]
+    result = generated(model, prompt, max_new_tokens, policies, slots, device, compare)
     console.say(result.made.text)
     console.table(result.rows)
     if compare:

@@ -63,7 +63,9 @@ class Decided(NamedTuple):
 def decided(meta: TraceMeta, block: Block, policy: Policy, slots: int) -> Decided:
     """Ask a policy event by event, as a live model of one sequence does, and take the time."""
     depth = policy.prefetch.depth if policy.prefetch else 1
-    stream = Stream(meta, policy, make_predictor(policy.predictor, {"depth": depth} | policy.predictor_parameters), slots)
+    stream = Stream(
+        meta, policy, make_predictor(policy.predictor, {"depth": depth} | policy.predictor_parameters), slots
+    )
     steps = len(block.token) if meta.phase == "decode" else 1
     spent = 0
     for step in range(steps):

@@ -100,9 +100,7 @@ class Plan:
         """The next layer's decisions; raises InputError if the plan is for other demand."""
         table, event = self._table, self._events
         layer = event % self._meta.num_layers
-        uses, loads = (
-            [rows.event.searchsorted(at) for at in (event, event + 1)] for rows in (table.uses, table.loads)
-        )
+        uses, loads = ([rows.event.searchsorted(at) for at in (event, event + 1)] for rows in (table.uses, table.loads))
         columns = [table.uses[place][slice(*uses)].tolist() for place in range(1, len(table.uses))]
         planned = [Use(*row) for row in zip(*columns, strict=True)]
         used = block.experts[:, layer, : self._meta.top_k]
@@ -114,9 +112,7 @@ class Plan:
 
     def _load(self, row: int) -> Load:
         loads = self._table.loads
-        return Load(
-            row, int(loads.key[row]), int(loads.slot[row]), bool(loads.demand[row]), int(loads.wave[row])
-        )
+        return Load(row, int(loads.key[row]), int(loads.slot[row]), bool(loads.demand[row]), int(loads.wave[row]))
 
     def table(self) -> DecisionTable:
         """The plan, as far as it was followed in whole steps."""

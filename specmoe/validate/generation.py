@@ -1,18 +1,19 @@
-"""What `specmoe generate` does: a text with experts offloaded, beside the resident model's if that is asked for."""
+"""What `specmoe generate` does: texts with experts offloaded, beside the resident model's if that is asked for."""
 
-from time import perf_counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from specmoe.errors import InputError
+from specmoe.hwprofiles.shape import Format
 from specmoe.sim.decide.policy import policy as policy_named
-from specmoe.sim.decide.table import DecisionTable
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
-from specmoe.validate.live import Generated, generate_offloaded, generate_resident
+from specmoe.validate.live import Ask, Generated, Offloaded, write
 
 
 class Comparison(NamedTuple):
-    """What `specmoe generate` prints; the verdict is empty where nothing is compared."""
+    """What `specmoe generate` prints: the first policy's text, and a row a policy; no verdict without a comparison."""
 
     made: Generated
     rows: list[dict[str, Any]]
@@ -20,20 +21,32 @@ class Comparison(NamedTuple):
     differs: bool = False
 
 
-def generated(name: str, prompt: str, tokens: int, policy: str, slots: int, device: str, compare: bool) -> Comparison:
-    """Load a model into host memory and generate with its experts offloaded; with `compare`, also resident ones."""
-    target, chosen = pick_device(device), policy_named(policy)
-    checkpoint = _loaded(name, "cpu", target)
-    begin = perf_counter()
-    made = generate_offloaded(checkpoint, prompt, tokens, chosen, slots, str(target))
-    rows = [_row(policy, len(made.ids), perf_counter() - begin, list(made.tables.values()))]
+def generated(
+    name: str, prompt: str, tokens: int, policies: Sequence[str], slots: int, device: str, compare: bool
+) -> Comparison:
+    """Load a model into host memory and generate with its experts offloaded; with `compare`, also resident ones.
+
+    Raises InputError for no token, no slot, no policy, and a policy that cannot be asked while a model runs.
+    """
+    for what, number in (("--max-new-tokens", tokens), ("--slots", slots), ("--policy", len(policies))):
+        if number < 1:
+            raise InputError(f"{what}: at least one expected")
+    target, chosen = pick_device(device), [policy_named(policy) for policy in policies]
+    held: Format = "fp16" if target.type == "cuda" else "fp32"
+    ask, model = Ask(prompt, tokens), Offloaded(_loaded(name, "cpu", target), str(target), held)
+    made = [model.generate(ask, policy, slots) for policy in chosen]
+    rows = [_row(policy, one) for policy, one in zip(policies, made, strict=True)]
     if not compare:
-        return Comparison(made, rows)
-    checkpoint = _loaded(name, str(target), target)
-    begin = perf_counter()
-    ids = generate_resident(checkpoint, prompt, tokens)
-    rows.append(_row("all resident", len(ids), perf_counter() - begin, []))
-    return Comparison(made, rows, verdict_of(made.ids, ids), made.ids != ids)
+        return Comparison(made[0], rows)
+    del model
+    resident = write(_loaded(name, str(target), target), ask)
+    rows.append({**dict.fromkeys(rows[0], ""), "policy": "all resident", **_speed(len(resident.ids), resident.seconds)})
+    rows[-1] |= _memory(resident.peak_bytes)
+    different = [(policy, one.ids) for policy, one in zip(policies, made, strict=True) if one.ids != resident.ids]
+    if not different:
+        return Comparison(made[0], rows, verdict_of(resident.ids, resident.ids))
+    policy, ids = different[0]
+    return Comparison(made[0], rows, f"{policy}: {verdict_of(ids, resident.ids)}", differs=True)
 
 
 def verdict_of(offloaded: list[int], resident: list[int]) -> str:
@@ -51,12 +64,23 @@ def _loaded(name: str, device: str, target: torch.device) -> Checkpoint:
     return load_checkpoint(name, device=device, dtype=dtype, capacity=None, random_init=False, seed=0)
 
 
-def _row(name: str, tokens: int, seconds: float, tables: list[DecisionTable]) -> dict[str, Any]:
+def _row(name: str, made: Generated) -> dict[str, Any]:
+    tables = made.tables.values()
     uses, hits = sum(len(table.uses.key) for table in tables), sum(table.hits for table in tables)
     return {
         "policy": name,
-        "tokens/s": f"{tokens / seconds:.1f}",
-        "hits": f"{hits}/{uses}" if tables else "",
-        "demand loads": str(sum(table.demand_loads for table in tables)) if tables else "",
-        "prefetches": str(sum(table.prefetch_loads for table in tables)) if tables else "",
+        **_speed(len(made.ids), made.seconds),
+        "hits": f"{hits}/{uses}",
+        "demand loads": str(sum(table.demand_loads for table in tables)),
+        "prefetches": str(sum(table.prefetch_loads for table in tables)),
+        **_memory(made.peak_bytes),
     }
+
+
+def _speed(tokens: int, seconds: float) -> dict[str, str]:
+    return {"tokens/s": f"{tokens / seconds:.1f}"}
+
+
+def _memory(peak_bytes: int) -> dict[str, str]:
+    """Most memory that the device's allocator gave out; nothing on a CPU."""
+    return {"device memory, MiB": f"{peak_bytes / 2**20:.1f}"} if peak_bytes else {}

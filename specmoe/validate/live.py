@@ -46,7 +46,7 @@ class Ask(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A pass as far as it has come: rows as in a trace, and the experts that each layer chose, in the router's order."""
+    """A pass as far as it has come: rows as in a trace, and the experts of each layer in the router's order."""
 
     block: Block
     chosen: list[NDArray[np.int64]]  # by layer, [n, k]
@@ -342,7 +342,9 @@ class Offloaded:
         device, and `stall_ns` delays its experts. Raises InputError for a policy that cannot be asked online.
         """
         if policy.uses_cpu:
-            raise InputError(f"policy {policy.name}: experts on the CPU are not generated with: one that loads expected")
+            raise InputError(
+                f"policy {policy.name}: experts on the CPU are not generated with: one that loads expected"
+            )
         depth = depth_of(policy) if depth is None else depth
         metas = {phase: self.meta(phase, depth) for phase in PHASES}
         sources = {phase: _source(meta, policy, slots, (plans or {}).get(phase)) for phase, meta in metas.items()}

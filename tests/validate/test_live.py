@@ -18,10 +18,11 @@ pytest.importorskip("transformers")
 
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
 from specmoe.validate.generation import verdict_of
-from specmoe.validate.live import Generated, generate_offloaded, generate_resident
+from specmoe.validate.live import Ask, Generated, Offloaded, write
 
 PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
 TOKENS = 12
+ASK = Ask(PROMPT, TOKENS)
 
 
 def model() -> Checkpoint:
@@ -31,12 +32,17 @@ def model() -> Checkpoint:
 
 @cache
 def resident() -> list[int]:
-    return generate_resident(model(), PROMPT, TOKENS)
+    return write(model(), ASK).ids
+
+
+@cache
+def without_experts() -> Offloaded:
+    return Offloaded(model())
 
 
 @cache
 def offloaded(name: str, slots: int) -> Generated:
-    return generate_offloaded(model(), PROMPT, TOKENS, policy(name), slots)
+    return without_experts().generate(ASK, policy(name), slots)
 
 
 @pytest.mark.parametrize("slots", [2, 8])
@@ -59,16 +65,25 @@ def test_decisions_are_those_of_the_simulator_on_the_recorded_routing(name: str)
 
 def test_experts_on_the_cpu_are_refused() -> None:
     with pytest.raises(InputError, match="policy lru-cpu: experts on the CPU"):
-        generate_offloaded(model(), PROMPT, 1, policy("lru-cpu"), 8)
+        without_experts().generate(ASK, policy("lru-cpu"), 8)
 
 
 def test_the_command_compares_with_the_resident_model_and_says_so_last() -> None:
     options = ["--prompt", PROMPT, "--slots", "8", "--max-new-tokens", "12", "--device", "cpu", "--compare"]
+    options += ["--policy", "on-demand-lru,lookahead"]
     result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
     assert result.exit_code == 0
+    assert all(name in result.output for name in ("on-demand-lru", "lookahead", "all resident"))
     assert result.output.rstrip().splitlines()[-1] == f"The texts are the same: {len(resident())} tokens."
 
 
 def test_a_verdict_names_the_first_token_that_differs() -> None:
     assert verdict_of([1, 2, 3], [1, 5, 3]) == "The texts differ from token 2 on."
     assert verdict_of([1, 2], [1, 2, 3]) == "The texts differ from token 3 on."
+
+
+def test_a_saved_plan_is_followed() -> None:
+    made = offloaded("lookahead", 8)
+    again = without_experts().generate(ASK, policy("on-demand"), 2, plans=made.tables)
+    assert again.ids == resident()
+    assert all(again.tables[phase].prefetch_loads == made.tables[phase].prefetch_loads for phase in made.tables)
