@@ -37,7 +37,7 @@ def round_experts(layer: Any, held: Format) -> None:
         weights = torch.cat([view.reshape(-1) for view in views])
         out = torch.empty_like(weights)
         expand(compress(weights, held), held, weights.numel(), out.view(torch.uint8))
-        for view, part in zip(views, out.split([view.numel() for view in views]), strict=True):
+        for view, part in zip(views, out.split([view.numel() for view in views]), strict=True):  # type: ignore[no-untyped-call]
             view.copy_(part.view(view.shape))
 
 
@@ -64,7 +64,7 @@ class Code:
 
     def bound(self, weights: Tensor) -> Compute:
         """The expert whose weights these are, now and later."""
-        parts = weights.split([prod(shape) for shape in self.shapes.values()])
+        parts = weights.split([prod(shape) for shape in self.shapes.values()])  # type: ignore[no-untyped-call]
         named = {name: part.view(shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
         return self._module(named) if self._separate else self._function(named)
 
@@ -137,9 +137,6 @@ class Link(Protocol):
     def times(self, marks: Sequence[Mark]) -> NDArray[np.int64]:
         """Times of marks on the host's clock, ns; waits for them."""
 
-    def stall(self, ns: int) -> None:
-        """Keep the device, but not the host, busy for about so long."""
-
 
 class HostLink:
     """Copies in host memory, each done when its call returns."""
@@ -169,9 +166,6 @@ class HostLink:
         """They are times already."""
         return np.array(marks, np.int64)
 
-    def stall(self, ns: int) -> None:
-        """Host and device are one."""
-
 
 class CudaLink:
     """Copies on a stream of their own, by the replayer's rule of slot reuse."""
@@ -190,7 +184,7 @@ class CudaLink:
 
     def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
         """Issue it behind the slot's last reader."""
-        timed = (_event(), _event()) if self.copies is not None else (None, Event())
+        timed = (_event(), _event()) if self.copies is not None else (None, Event())  # type: ignore[no-untyped-call]
         self._stream.issue(self._read.get(slot, self._past), target, source, *timed)
         self._landed[slot] = timed[1]
         if self.copies is not None:
@@ -200,12 +194,12 @@ class CudaLink:
         """The compute stream waits, not the host."""
         landed = self._landed[slot]
         self._compute.wait_event(landed)
-        return not landed.query()
+        return not landed.query()  # type: ignore[no-untyped-call]
 
     def read(self, slot: int) -> None:
         """Record where the compute stream stands."""
         if slot not in self._read:
-            self._read[slot] = Event()
+            self._read[slot] = Event()  # type: ignore[no-untyped-call]
         self._read[slot].record(self._compute)
 
     def mark(self) -> Mark:
@@ -218,14 +212,10 @@ class CudaLink:
         since = [self._base.elapsed_time(mark) for mark in marks]  # ms
         return self._base_ns + np.round(np.array(since, np.float64) * 1e6).astype(np.int64)
 
-    def stall(self, ns: int) -> None:
-        """Let the compute stream spin."""
-        torch.cuda._sleep(2 * ns)  # cycles, of at most 2 GHz
-
 
 def _event(stream: Any = None) -> Event:
     """A timed event, recorded if a stream is given."""
-    event = Event(enable_timing=True)
+    event = Event(enable_timing=True)  # type: ignore[no-untyped-call]
     if stream is not None:
         event.record(stream)
     return event

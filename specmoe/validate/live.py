@@ -7,7 +7,7 @@ added in the order in which transformers adds them, so that the text is the resi
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter_ns
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Module
 
-from specmoe.errors import InputError, ModelError
+from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import Format
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import launch_order
@@ -27,96 +27,14 @@ from specmoe.sim.spans import Happened
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.speculate.running_time import ON_THE_DEVICE
 from specmoe.sim.stream import Decided, Plan, Stream
-from specmoe.traces.adapters import Adapter, MoeLayer
 from specmoe.traces.collect_model import Checkpoint
 from specmoe.traces.schema import Block, Phase, TraceMeta, join
+from specmoe.validate.ears import Ears
 from specmoe.validate.experts import CudaLink, Home, HostLink, Link, Mark, Slots
+from specmoe.validate.writing import Ask, write
 
 PHASES: tuple[Phase, ...] = ("encode", "decode")
 CANDIDATES = 8
-
-
-class Ask(NamedTuple):
-    """What to generate; `on_text` is called with every piece of text, `processors` are transformers' own."""
-
-    prompt: str
-    tokens: int
-    on_text: Callable[[str], object] | None = None
-    processors: tuple[Any, ...] = ()
-
-
-class Heard(NamedTuple):
-    """A pass as far as it has come: rows as in a trace, and the experts of each layer in the router's order."""
-
-    block: Block
-    chosen: list[NDArray[np.int64]]  # by layer, [n, k]
-
-
-class Ears:
-    """Hears the routers of a stack; the host waits for the device once a layer."""
-
-    def __init__(self, adapter: Adapter, layers: Sequence[MoeLayer]) -> None:
-        self._adapter, self._layers = adapter, layers
-        self._ahead: list[Tensor] = []
-        self._packed = torch.zeros(0)
-        self.heard = Heard(Block(*[np.zeros(0)] * 7), [])
-
-    @contextmanager
-    def listening(self, depth: int) -> Iterator[None]:
-        """Listen, and put the state before each layer through the routers of the next `depth` layers."""
-        with ExitStack() as hooks:
-            for number, layer in enumerate(self._layers, start=1):
-                to = self._layers[number : number + depth]
-                hook = layer.norm.register_forward_pre_hook(lambda _, args, to=to: self._look_ahead(to, args[0]))
-                hooks.callback(hook.remove)
-                hooks.callback(layer.router.register_forward_hook(self._listen).remove)
-            yield
-
-    def begin(self, meta: TraceMeta, position: int, ids: Tensor) -> None:
-        """Begin a pass that reads `ids` from a position on."""
-        rows = np.arange(ids.numel(), dtype=np.int32)
-        experts, ahead = (np.full((len(rows), *meta.shapes[name]), -1, np.int16) for name in ("experts", "lookahead"))
-        token = ids.reshape(-1).cpu().numpy().astype(np.int32)
-        probs = np.full(experts.shape, np.nan, np.float16)
-        source = np.zeros(len(rows), np.int16)
-        self.heard = Heard(Block(np.zeros_like(rows), position + rows, source, token, experts, probs, ahead), [])
-
-    def hear(self, layer: int, meta: TraceMeta) -> Heard:
-        """Wait for a layer's routing and add it to the pass."""
-        block, count, k = self.heard.block, meta.num_experts, meta.top_k
-        packed = self._packed.cpu().numpy()
-        probs, chosen = packed[:, count : 2 * count], packed[:, 2 * count : 2 * count + k].astype(np.int64)
-        if not np.isfinite(probs).all():
-            raise ModelError("a router's probabilities are not finite: --format fp32 or bf16 expected")
-        best = _ranked(packed[:, :count], chosen, meta.candidates)
-        block.experts[:, layer], block.probs[:, layer] = best, np.take_along_axis(probs, best, 1)
-        for depth, begin in enumerate(range(2 * count + k, packed.shape[1], count + k)):
-            ahead = packed[:, begin : begin + count + k]
-            block.lookahead[:, layer, depth] = _ranked(
-                ahead[:, :count], ahead[:, count:].astype(np.int64), meta.candidates
-            )
-        self.heard.chosen.append(chosen)
-        return self.heard
-
-    def _look_ahead(self, following: Sequence[MoeLayer], hidden: Tensor) -> None:
-        """Later routers' logits and choices, side by side."""
-        for layer in following:  # `forward`: the later layer's hooks do not fire early
-            choice = self._adapter.read(layer.router.forward(layer.norm.forward(hidden).float().flatten(0, -2)))
-            self._ahead += [choice.logits, choice.chosen.float()]
-
-    def _listen(self, router: Any, args: Any, output: Any) -> None:
-        choice = self._adapter.read(output)
-        self._packed = torch.cat([choice.logits, choice.probs, choice.chosen.float(), *self._ahead], 1)
-        self._ahead = []
-
-
-def _ranked(logits: NDArray[np.float32], chosen: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """The best experts of each token, the chosen ones first, as `adapters.candidates` gives them."""
-    order = np.argsort(-logits, axis=1, kind="stable")
-    others = np.ones(logits.shape, np.bool_)
-    np.put_along_axis(others, chosen, False, 1)
-    places = np.argsort(np.take_along_axis(others, order, 1), axis=1, kind="stable")[:, :width]
-    return np.take_along_axis(order, places, 1)
 
 
 class Marks:
@@ -134,7 +52,6 @@ class PhaseRun:
 
     def __init__(self, stack: "Stack", decisions: Stream | Plan, meta: TraceMeta, slots: Slots, marks: Marks | None):
         self.decisions, self.meta, self.marks = decisions, meta, marks
-        self.stall_ns = 0  # that the device is kept busy before each event's experts
         self.passes, self.events = array("q"), array("q")  # ns: begin; entry, routing known, decided, left
         self.steps: list[Block] = []
         self._stack, self._slots, self._position, self._uses = stack, slots, 0, 0
@@ -190,8 +107,6 @@ class PhaseRun:
         if layer == self.meta.num_layers - 1:
             self.steps.append(heard.block)
         done = perf_counter_ns()
-        if self.stall_ns:
-            self._slots.link.stall(self.stall_ns)
         result = self._execute(decided, heard.chosen[layer], hidden, weights)
         if marks:
             marks.goes_on.append(self._slots.link.mark())
@@ -334,12 +249,11 @@ class Offloaded:
         plans: dict[Phase, DecisionTable] | None = None,
         depth: int | None = None,
         traced: bool = False,
-        stall_ns: int = 0,
     ) -> Generated:
         """Generate greedily. `plans` are decisions to follow; default: those of the policy, as it goes.
 
         `depth` is that of the look-ahead that is computed; default: what the policy needs. `traced` keeps times on the
-        device, and `stall_ns` delays its experts. Raises InputError for a policy that cannot be asked online.
+        device. Raises InputError for a policy that cannot be asked online.
         """
         if policy.uses_cpu:
             raise InputError(
@@ -359,7 +273,6 @@ class Offloaded:
             if phase not in runs:
                 marks = Marks() if traced else None
                 runs[phase] = PhaseRun(self.stacks[phase], sources[phase], metas[phase], arena, marks)
-                runs[phase].stall_ns = stall_ns
             runs[phase].begin(kwargs["input_ids"])
 
         with self._listening(depth, passes):
@@ -408,68 +321,3 @@ def _source(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | N
 def _has_two(model: Any) -> bool:
     """Whether a model has an encoder beside its decoder."""
     return bool(model.config.is_encoder_decoder)
-
-
-class Written(NamedTuple):
-    """Generated ids, the time from the first pass on, and the most memory of the device."""
-
-    ids: list[int]
-    seconds: float
-    peak_bytes: int
-    interrupted: bool
-
-
-class Teller:
-    """Takes tokens from transformers as they come, and tells their text."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], object] | None) -> None:
-        self.ids: list[int] = []
-        self._tokenizer, self._on_text, self._text, self._first = tokenizer, on_text, "", True
-
-    def put(self, ids: Tensor) -> None:
-        """Take the prompt, and then each token."""
-        if not self._first:
-            self.ids += ids.reshape(-1).tolist()
-            self._tell(final=False)
-        self._first = False
-
-    def end(self) -> None:
-        """Tell the rest."""
-        self._tell(final=True)
-
-    def _tell(self, final: bool) -> None:
-        if self._on_text is None:
-            return
-        text = self._tokenizer.decode(self.ids, skip_special_tokens=True)
-        if (final or not text.endswith("\N{REPLACEMENT CHARACTER}")) and text.startswith(self._text):
-            self._on_text(text[len(self._text) :])
-            self._text = text
-
-
-def write(checkpoint: Checkpoint, ask: Ask) -> Written:
-    """Generate greedily with a model as it is; an interrupt keeps what there is."""
-    device, model = checkpoint.device, checkpoint.model
-    inputs = checkpoint.tokenizer([ask.prompt], return_tensors="pt").to(device)
-    teller, interrupted, on_gpu = Teller(checkpoint.tokenizer, ask.on_text), False, device.type == "cuda"
-    if on_gpu:
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    begin = perf_counter_ns()
-    try:
-        with torch.inference_mode():
-            model.generate(
-                input_ids=inputs.input_ids,
-                attention_mask=inputs.attention_mask,
-                max_new_tokens=ask.tokens,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                pad_token_id=0,
-                streamer=teller,
-                logits_processor=list(ask.processors),
-            )
-    except KeyboardInterrupt:
-        interrupted = True
-    seconds = (perf_counter_ns() - begin) / 1e9
-    peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
-    return Written(teller.ids, seconds, peak, interrupted)

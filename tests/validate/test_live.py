@@ -1,24 +1,29 @@
 """A real model with its experts in slots writes what it writes with all of them resident, and decides as foretold."""
 
+import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from specmoe import traces
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import policy
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
+from specmoe.timeline import LANES
 from specmoe.traces.workload import build
 
 pytest.importorskip("transformers")
 
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
 from specmoe.validate.generation import verdict_of
-from specmoe.validate.live import Ask, Generated, Offloaded, write
+from specmoe.validate.live import Generated, Offloaded
+from specmoe.validate.writing import Ask, write
 
 PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
 TOKENS = 12
@@ -75,6 +80,39 @@ def test_the_command_compares_with_the_resident_model_and_says_so_last() -> None
     assert result.exit_code == 0
     assert all(name in result.output for name in ("on-demand-lru", "lookahead", "all resident"))
     assert result.output.rstrip().splitlines()[-1] == f"The texts are the same: {len(resident())} tokens."
+
+
+def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
+    text, trace, timeline = (tmp_path / name for name in ("text.txt", "routing.parquet", "timeline.json"))
+    text.write_text(PROMPT)
+    options = ["--text", str(text), "--slots", "8", "--max-new-tokens", str(TOKENS), "--policy", "on-demand-lru"]
+    options += ["--trace", str(trace), "--timeline", str(timeline), "--json"]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    tables = offloaded("on-demand-lru", 8).tables.values()
+    assert (row["hits"], row["demand_loads"]) == (
+        sum(table.hits for table in tables),
+        sum(table.demand_loads for table in tables),
+    )
+    _, block = offloaded("on-demand-lru", 8).traces["decode"]
+    assert np.array_equal(traces.open(trace).experts[:], block.experts)
+    spans = [event for event in json.loads(timeline.read_text())["traceEvents"] if event["ph"] == "X"]
+    assert len([span for span in spans if span["tid"] == LANES.index("copy") + 1]) == row["demand_loads"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "a text to continue expected"),
+        (["--prompt", "a", "--text", "b"], "either --prompt or --text"),
+        (["--prompt", "a", "--max-new-tokens", "0"], "--max-new-tokens: at least one"),
+        (["--prompt", "a", "--policy", ","], "--policy: at least one"),
+    ],
+)
+def test_bad_input_is_one_line(options: list[str], complaint: str) -> None:
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", "--slots", "8", *options])
+    assert result.exit_code == 1 and complaint in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_a_verdict_names_the_first_token_that_differs() -> None:
