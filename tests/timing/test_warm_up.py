@@ -95,7 +95,7 @@ def test_a_trace_of_a_deeper_model_is_refused(tmp_path: Any, make_trace: Any) ->
     with pytest.raises(
         InputError, match="7 layers: switch-base-128 has only 6 MoE layers in its decode phase: the shape"
     ):
-        Scenario(replace(BASE, policy="", trace=path))
+        Scenario(replace(BASE, policy="", shape="switch-base-128", trace=path))
 
 
 def test_a_batch_of_more_sequences_than_there_are_is_refused() -> None:
