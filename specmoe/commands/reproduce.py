@@ -41,7 +41,8 @@ def public(
     host: options.Host = None,
 ) -> None:
     """Predict tokens per second that others published, and compare."""
-    from specmoe.sim.reproduce.public import read_rows, reproduce
+    from specmoe.sim.reproduce.public import reproduce
+    from specmoe.sim.reproduce.public_rows import read_rows
 
     made = reproduce(read_rows(rows), host)
     if not console.printed(made):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -14,19 +15,21 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.errors import InputError
+from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.shape import is_compressed
-from specmoe.sim.reproduce.public import NEEDED, PREDICTED, _reasons, read_rows, reason_of, reproduce
+from specmoe.sim.reproduce.public import PREDICTED, _reasons, reason_of, reproduce
+from specmoe.sim.reproduce.public_cards import profile_of
 from specmoe.sim.reproduce.public_names import (
     Offload,
-    UnpredictableError,
     batch_of,
     context_of,
     held_of,
     policy_of,
-    profile_of,
     shape_of,
     style_of_runtime,
 )
+from specmoe.sim.reproduce.public_ranges import KINDS, Rate, covered_unseen, spread_of, spreads, spreads_of, widened
+from specmoe.sim.reproduce.public_rows import NEEDED, UnpredictableError, number_of, read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEADER = ",".join(NEEDED)
@@ -128,6 +131,15 @@ def test_every_known_reason_is_of_a_row() -> None:
         ("GTX 1650 4GB", "gtx-1650"),
         ("RTX 4060 Ti 8 GB", "rtx-4060-ti"),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
+        ("3060", "rtx3060-12gb"),
+        ("rtx3060", "rtx3060-12gb"),
+        ("GTX1650", "gtx-1650"),
+        ("RTX 4090 Laptop GPU", "rtx-4090-laptop"),
+        ("RTX 3080 Mobile", "rtx3080-laptop-16gb"),
+        ("A100-PCIE-40GB", "a100-40gb"),
+        ("H100 PCIe", "h100-pcie"),
+        ("H100 NVL 94GB", "h100-nvl"),
+        ("A10G", "a10g"),
     ],
 )
 def test_names_of_cards(gpu: str, profile: str) -> None:
@@ -137,12 +149,9 @@ def test_names_of_cards(gpu: str, profile: str) -> None:
 @pytest.mark.parametrize(
     "gpu",
     [
-        "RTX 4090 Laptop GPU",
         "RTX 4090 D",
         "RTX 3060 8GB",
-        "A100 40GB",
-        "H100 PCIe",
-        "H100 NVL 94GB",
+        "RX 7900 XTX",
         "",
     ],
 )
@@ -169,6 +178,12 @@ def test_several_cards(gpu: str) -> None:
         ("mixtral 8x22b", "mixtral-8x22b"),
         ("DeepSeek-Coder-V2-Lite-Instruct", "deepseek-v2-lite"),
         ("Llama-4-Scout-17B-16E-Instruct", "llama-4-scout"),
+        ("gptoss-20b", "gpt-oss-20b"),
+        ("gpt-oss-120b (MXFP4)", "gpt-oss-120b"),
+        ("qwen3-coder:30b", "qwen3-30b-a3b"),
+        ("qwen3moe 30B.A3B", "qwen3-30b-a3b"),
+        ("Qwen3 Next 80B A3B", "qwen3-next-80b-a3b"),
+        ("Qwen3.6 35B A3B", "qwen3.6-35b-a3b"),
     ],
 )
 def test_names_of_models(model: str, shape: str) -> None:
@@ -196,6 +211,10 @@ def test_other_models_have_no_shape(model: str) -> None:
         ("AWQ 4-bit", "vLLM", ("int4", "int4", "bf16")),
         ("GPTQ-Int4", "vLLM", ("int4", "int4", "bf16")),
         ("FP16", "vLLM", ("fp16", "fp16", "fp16")),
+        ("IQ4_KS", "ik_llama.cpp", ("iq4_xs", "iq4_xs", "q6_k")),
+        ("4.0 bpw", "exllamav3", ("int4", "int4", "bf16")),
+        ("-", "llama.cpp", ("q4_k", "q4_k", "q6_k")),
+        ("", "vLLM", ("bf16", "bf16", "bf16")),
     ],
 )
 def test_names_of_formats(quant: str, runtime: str, formats: tuple[str, str, str]) -> None:
@@ -203,10 +222,15 @@ def test_names_of_formats(quant: str, runtime: str, formats: tuple[str, str, str
     assert (held.experts, held.dense, held.head) == formats
 
 
-@pytest.mark.parametrize("quant", ["2-bit HQQ experts", "Q2_K", "IQ1_S", "none", ""])
+@pytest.mark.parametrize("quant", ["2-bit HQQ experts", "Q2_K", "IQ1_S", "magic"])
 def test_formats_without_kernels(quant: str) -> None:
     with pytest.raises(UnpredictableError):
         held_of(quant, "llama.cpp")
+
+
+def test_every_file_of_gpt_oss_has_mxfp4_experts() -> None:
+    assert held_of("UD-Q4_K_XL", "llama.cpp", "unsloth/gpt-oss-20b-GGUF").experts == "mxfp4"
+    assert one(quant="")["format"] == "mxfp4" == one(quant="Q4_K_M", runtime="Ollama")["format"]
 
 
 def test_medium_files_have_a_sixth_of_their_experts_in_6_bits() -> None:
@@ -221,6 +245,11 @@ def test_medium_files_have_a_sixth_of_their_experts_in_6_bits() -> None:
     [
         ("resident", "llama.cpp", None),
         ("", "", None),
+        ("all on GPU", "llama.cpp", None),
+        ("everything in VRAM", "llama.cpp", None),
+        ("no CPU offload", "llama.cpp", None),
+        ("-ngl 99 -fa 1 -c 4096", "llama.cpp", None),
+        ("ngl=99", "llama.cpp", None),
         ("offload", "MoE-Infinity", Offload("moe-infinity", None)),
         ("4 of 8 experts a layer cached", "mixtral-offloading", Offload("mixtral-offloading", 4)),
         ("on-demand-lru", "any", Offload("on-demand-lru", None)),
@@ -228,7 +257,7 @@ def test_medium_files_have_a_sixth_of_their_experts_in_6_bits() -> None:
     ],
 )
 def test_names_of_policies(policy: str, runtime: str, meaning: Offload | None) -> None:
-    assert policy_of(policy, runtime) == meaning
+    assert policy_of(policy, runtime, load_shape("qwen3-30b-a3b")) == meaning
 
 
 @pytest.mark.parametrize(
@@ -238,6 +267,8 @@ def test_names_of_policies(policy: str, runtime: str, meaning: Offload | None) -
         ("resident, draft of 4", "llama.cpp", "speculative decoding is not simulated"),
         ("resident", "vLLM TP=2", "several GPUs are not simulated"),
         ("magic", "x", "policy 'magic' is not simulated"),
+        ("-ngl 12", "llama.cpp", "whole layers on the CPU, attention with them, are not simulated"),
+        ("n-cpu-moe -5", "llama.cpp", "policy 'n-cpu-moe -5': a number of layers from 0 expected"),
     ],
 )
 def test_policies_that_are_not_simulated(policy: str, runtime: str, reason: str) -> None:
@@ -255,13 +286,19 @@ def test_policies_that_are_not_simulated(policy: str, runtime: str, reason: str)
         ("d=0", 64),
         ("d=4096", 4096),
         ("tg128 @ d8192", 8192),
+        ("pp512/tg128", 64),
+        ("16k ctx", 16384),
+        ("-c 32768", 32768),
+        ("n/a", 128),
+        ("2k-4k", 3072),
+        ("512 in; 128 out", 576),
     ],
 )
 def test_contexts(text: str, positions: int) -> None:
     assert context_of(text) == positions
 
 
-@pytest.mark.parametrize("text", ["512 in; 128 out", "-1", "nan", "9" * 30])
+@pytest.mark.parametrize("text", ["long", "-1", "nan", "9" * 30])
 def test_contexts_that_are_no_number(text: str) -> None:
     assert "a number of positions" in one(context=text)["reason"]
 
@@ -270,6 +307,15 @@ def test_contexts_that_are_no_number(text: str) -> None:
 def test_batches_that_are_no_number(text: str) -> None:
     with pytest.raises(UnpredictableError, match="a whole number from 1"):
         batch_of(text)
+
+
+def test_a_batch_in_words() -> None:
+    assert [batch_of(text) for text in ("", "n/a", "bs=4", "1.0", "2 users", "single")] == [1, 1, 4, 1, 2, 1]
+
+
+def test_measured_values_with_words() -> None:
+    texts = ("38.5", "~38.5 t/s", "38.5 \u00b1 0.2", "37-40", "1,038.5", "", "-3", "fast", "nan")
+    assert [number_of(text) for text in texts] == [38.5, 38.5, 38.5, 38.5, 1038.5, None, None, None, None]
 
 
 def test_a_batch_gives_more_tokens_in_all() -> None:
@@ -284,6 +330,13 @@ def test_an_eager_runtime_is_slower() -> None:
 
 def test_a_model_that_does_not_fit_has_a_reason() -> None:
     assert "do not fit" in one(model="mixtral-8x7b", quant="bf16")["reason"]
+
+
+def test_a_row_without_a_policy_leaves_in_ram_what_does_not_fit() -> None:
+    unsaid = one(model="qwen3-30b-a3b", quant="q4_k_m", gpu="RTX 3060", policy="")
+    assert unsaid["kind"] == "cpu"
+    assert "no policy is named" in unsaid["reason"]
+    assert one(policy="")["kind"] == "resident"
 
 
 def test_offloading_is_slower_than_residence() -> None:
@@ -323,7 +376,6 @@ def test_unknown_columns_are_kept_and_a_missing_value_has_no_error(tmp_path: Pat
         ("", "not a CSV table with the columns gpu"),
         ("gpu,model\na,b\n", "quant is missing"),
         (f"{HEADER},gpu\n", "a column comes twice"),
-        (f"{HEADER}\na,b\n", "row 1: 2 fields: 7, as in the header, expected"),
         (f'{HEADER}\n"a,b\n', "not a CSV table"),
         ("\0" * 9, "not a CSV table"),
     ],
@@ -336,6 +388,49 @@ def test_a_file_that_is_no_such_list_is_one_line(text: str, wrong: str, tmp_path
     assert "\n" not in str(error.value)
     result = CliRunner().invoke(app, ["reproduce", "public", "--rows", str(file)])
     assert result.exit_code == 1
+
+
+def test_a_practitioner_s_table_is_answered_row_by_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "GPU;CPU;RAM;Model;Quantization;Policy;tok/s\n"
+        "3060;R5 5600;DDR4 3200 dual channel;Qwen3 30B A3B;UD-Q4_K_XL;ncmoe=20;~40 t/s\n"
+        "RTX 3090;;;no-such-model;Q4_K_M;resident;100\n"
+        "RTX 3090;;;qwen3-30b-a3b;Q4_K_M;resident;100;one cell too many\n"
+        "RTX 4090;;;qwen3-30b-a3b;Q4_K_M\n"
+    )
+    first, unknown, long, short = reproduce(read_rows(file))
+    assert (first["measured"], first["kind"], first["host"]) == (40, "cpu", "R5 5600, DDR4 3200 dual channel")
+    assert first["low"] < first["tokens_per_second"] < first["high"]
+    assert (unknown["tokens_per_second"], unknown["reason"]) == (None, "no shape of no-such-model")
+    assert (long["tokens_per_second"], long["reason"][:18]) == (None, "8 cells: 7, as in ")
+    assert short["tokens_per_second"] > 0
+
+
+def test_the_shipped_spreads_are_those_of_the_list(made: list[dict[str, Any]]) -> None:
+    assert spreads() == pytest.approx(spreads_of(made), abs=6e-4)
+
+
+def test_ranges_of_other_machines_cover_most_rows(made: list[dict[str, Any]]) -> None:
+    rows = [row for row in made if row["error"] is not None]
+    assert 0.8 * len(rows) < covered_unseen(made) < len(rows)
+
+
+def test_by_hand_a_spread_is_a_quantile_of_machines() -> None:
+    """Of four machines, one with three figures, it is the 0.8 x 5 = 4th; of 13 the twelfth, as 0.8 x 14 = 11.2."""
+    errors = [("a", 1.1), ("a", 1.1), ("a", 1.1), ("b", 1.2), ("c", 1.3), ("d", 1.4)]
+    rows = [
+        {"gpu": gpu, "source": "x", "kind": "cpu", "tokens_per_second": ratio, "measured": 1.0} for gpu, ratio in errors
+    ]
+    assert math.exp(spread_of(rows, "cpu")) == pytest.approx(1.4)
+    assert math.exp(spread_of([*rows, rows[0] | {"gpu": "e"}], "cpu")) == pytest.approx(1.4)
+    assert math.exp(spread_of([*rows, *(rows[0] | {"gpu": str(n)} for n in range(9))], "cpu")) == pytest.approx(1.3)
+    assert {spread_of(rows, kind) for kind in KINDS} == {spread_of(rows, "cpu")}
+
+
+def test_by_hand_uncertainties_add_as_squares() -> None:
+    rate = widened(Rate(10, 10 / math.exp(0.3), 10 * math.exp(0.3), "hosts"), "cpu", 0.4)
+    assert (rate.low, rate.high) == pytest.approx((10 / math.exp(0.5), 10 * math.exp(0.5)))
 
 
 def test_the_command_prints_what_the_library_gives(made: list[dict[str, Any]]) -> None:

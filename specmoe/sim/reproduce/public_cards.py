@@ -1,18 +1,21 @@
-"""Cards without a profile of their own: the profile of a similar card, in proportion to both data sheets.
+"""Cards in lists of other people's figures: a shipped profile, or that of a similar card, as both data sheets say.
 
 Memory bandwidth and arithmetic are those of the similar card, times the ratio of what both specify; launches, waits and
 copies are the similar card's, and no CPU is known. data/cards.csv has the specifications.
 """
 
 import csv
+import re
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.hwprofiles.catalogue import SUFFIX, load_host, load_profile, machine_name, profile_names
+from specmoe.hwprofiles.machines import paired
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.spec_sheet import from_spec_sheet
+from specmoe.sim.reproduce.public_rows import UnpredictableError
 
 TABLE = files("specmoe.hwprofiles") / "data" / "cards.csv"
 MEMORY, VRAM, GENERATION, PINNED = (
@@ -39,10 +42,56 @@ def card_profile(card: str) -> HardwareProfile:
         VRAM: float(row["vram"]) * 2**30,
         MEMORY: base[MEMORY] * float(row["memory"]) / float(row["base_memory"]),
         GENERATION: float(row["generation"]),
-        PINNED: base[PINNED] * slower,
+        **({PINNED: base[PINNED] * slower} if PINNED in base else {}),  # else a measured curve, of as fast a link
         **{name: base[name] * arithmetic for name in base.quantities if name.startswith("gemm.") and ".rate" in name},
     }
     ref = f"{row['ref']}, in proportion to {base.name}"
     made = from_spec_sheet(card.lower().replace(" ", "-"), card, values, ref, base)
     quantities = {name: one for name, one in made.quantities.items() if not name.startswith("cpu.")}
     return replace(made, quantities=quantities)
+
+
+# Cards. What says nothing about the chip, or is said by the profile itself.
+_FILLER = re.compile(
+    r"\b(nvidia|geforce|quadro(?= rtx a)|tesla|rtx|gpus?|graphics|card|pcie( ?\d(\.0)?)?( x16)?|sxm\d?|nvl|hbm\w*"
+    r"|gddr\w*|workstation|server|edition|founders|fe|blackwell|ampere|hopper|tensor core|single|one|1x)\b"
+)
+_SEVERAL = re.compile(r"^\W*([2-9]|1\d)\s*[x\u00d7*]\s*\D|[ (][x\u00d7]\s*([2-9])\W*$|^dual\b")
+_MEMORY = re.compile(r"(?<![a-z\d])(\d+) ?(gb|gib|g)\b")
+_SAME_MEMORY = (0.95, 1.12)  # a profile's VRAM in GB, by that of a card's name, which may mean GiB
+_FASTER_ON_SXM = ("h100",)  # cards whose PCIe version has slower memory
+
+
+def profile_of(gpu: str, host: str | None = None) -> HardwareProfile:
+    """The profile that a list's card means, in a host: a shipped name, a .toml file, or the name of the card."""
+    text = " ".join(gpu.lower().replace("_", " ").split())
+    if text in profile_names() or gpu.endswith(SUFFIX):
+        return load_profile(machine_name(gpu if gpu.endswith(SUFFIX) else text, host))
+    if _SEVERAL.search(text):
+        raise UnpredictableError("several GPUs are not simulated")
+    core, memory = _core(text), _MEMORY.search(text)
+    for name in profile_names():
+        if core and core == _core(name):
+            profile = load_profile(machine_name(name, host))
+            wanted = int(memory[1]) * 1e9 if memory else None
+            same = wanted is None or _SAME_MEMORY[0] < profile["device.vram"] / wanted < _SAME_MEMORY[1]
+            slower = core in _FASTER_ON_SXM and re.search("pcie|nvl", text)
+            if same and not slower:
+                return profile
+    for row in cards():
+        wanted, card = int(memory[1]) if memory else None, row["card"].lower()
+        same = core == _core(card) and ("nvl" in card) == ("nvl" in text)
+        if core and same and wanted in (None, int(row["vram"])):
+            return _in_host(card_profile(row["card"]), host)
+    raise UnpredictableError(f"no profile of {gpu.strip() or 'a card without a name'}")
+
+
+def _in_host(profile: HardwareProfile, host: str | None) -> HardwareProfile:
+    return profile if host is None else paired(profile, load_host(host))
+
+
+def _core(text: str) -> str:
+    """What is left of a card's name: 3090, 3090ti, a100."""
+    words = re.sub(r"\b(rtx|gtx)(?=\d)", r"\1 ", text.lower().replace("-", " "))
+    words = re.sub(r"\b(mobile|notebook|max q)\b|(?<=\d)m\b", " laptop ", words)
+    return re.sub(r"[^a-z0-9]", "", _FILLER.sub(" ", _MEMORY.sub(" ", words)))

@@ -4,7 +4,8 @@
     host.read, host.cores
 
 data/cpu_memory.csv has the rates that were measured, and the usual memory of families of CPUs. A rate in the text comes
-before it: a measured one (`read 42.4 GB/s`), or a nominal one (`102 GB/s`), of which 70 to 93 % is read.
+before it if it is measured (`read 42.4 GB/s`); of a nominal one (`102 GB/s`) 70 to 93 % is read, where the table has
+no measured rate of the CPU.
 """
 
 import csv
@@ -39,6 +40,10 @@ _CHANNELS_IN_WORDS = re.compile(rf"\b({'|'.join(_WORDS)})[- ]?(?:ch\b|channels?)
 _RATE = re.compile(r"(?:(read|measured|stream|triad)\w*[ :=]*)?(\d+(?:\.\d+)?) ?gb/s(?: (read|measured))?")
 _THREADS = re.compile(r"\bt ?= ?(\d{1,3})\b|\b(\d{1,3}) ?threads?\b|--threads (\d{1,3})\b")
 _CORES = re.compile(r"\b(\d{1,3})[- ]?(?:c\b|cores?\b)")
+_SHORT = (  # names of CPUs in few letters
+    (re.compile(r"\b(i[3579])[ -]+(?=\d{4})"), r"\1-"),
+    (re.compile(r"\br([3579])[ -]?(?=\d{4})"), r"ryzen \1 "),
+)
 _SOCKETS = re.compile(r"\b(2 ?[x\u00d7] ?|dual[- ]|two )(?=epyc|xeon|intel|amd|\d{4}|socket|e5|gold|platinum)")
 
 
@@ -62,9 +67,12 @@ class _Memory(NamedTuple):
 def host_of(text: str, runtime: str = "") -> RowHost | None:
     """The host that a list's row means; None if the text names neither a CPU, nor memory, nor a rate."""
     named = " ".join(_LINK.sub(" ", text.lower().replace("\u2122", "").replace("(r)", "")).split())
+    for short, usual in _SHORT:
+        named = short.sub(usual, named)
     known = _known(named)
-    read, note = _stated(named), ""
-    if read is None:
+    read, measured = _stated(named)
+    note = ""
+    if read is None or (not measured and any(one.read for one in known)):
         read, note = _read(named, known)
     if read is None:
         return None
@@ -75,16 +83,16 @@ def host_of(text: str, runtime: str = "") -> RowHost | None:
     return RowHost(read, max(1, threads or cores or (known[0].cores if known else CORES)), note.strip("; "))
 
 
-def _stated(text: str) -> Share | None:
-    """The rate that the text has."""
+def _stated(text: str) -> tuple[Share | None, bool]:
+    """The rate that the text has, and whether it is a measured one."""
     rates = list(_RATE.finditer(text))
     best = next((rate for rate in rates if rate[1] or rate[3]), rates[0] if rates else None)
     if best is None or not float(best[2]):
-        return None
+        return None, False
     value = float(best[2]) * 1e9
     if best[1] or best[3]:
-        return Share(value, value * (1 - MEASURED_WITHIN), value * (1 + MEASURED_WITHIN))
-    return _times(NOMINAL, value)
+        return Share(value, value * (1 - MEASURED_WITHIN), value * (1 + MEASURED_WITHIN)), True
+    return _times(NOMINAL, value), False
 
 
 def _read(text: str, known: "list[_Memory]") -> tuple[Share | None, str]:

@@ -1,90 +1,53 @@
-"""Names in lists of other people's figures: which profile, shape, formats, style and policy they mean.
+"""Names in lists of other people's figures: which shape, formats, style and policy they mean.
 
-Each function returns what is simulated, or raises `UnpredictableError` with a plain reason. Lists name cards and models
-in many ways ("NVIDIA GeForce RTX 4090", "openai/gpt-oss-20b", "Qwen3-30B-A3B-Instruct-2507").
+Each function returns what is simulated, or raises `UnpredictableError` with a plain reason. Lists name models in many
+ways ("openai/gpt-oss-20b", "Qwen3-30B-A3B-Instruct-2507", "qwen3:30b").
 """
 
 import re
 from typing import NamedTuple
 
-from specmoe.hwprofiles.catalogue import (
-    SUFFIX,
-    load_host,
-    load_profile,
-    load_shape,
-    machine_name,
-    profile_names,
-    shape_names,
-)
+from specmoe.hwprofiles.catalogue import SUFFIX, load_shape, shape_names
 from specmoe.hwprofiles.costs import HostSet
-from specmoe.hwprofiles.machines import paired
-from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, is_compressed
 from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.reproduce.public_cards import card_profile, cards
 from specmoe.sim.reproduce.public_cpu import ALL_ON_CPU, OnCpu
+from specmoe.sim.reproduce.public_rows import UnpredictableError
 from specmoe.sim.resident import Mix
 
-
-class UnpredictableError(Exception):
-    """A row for which nothing is predicted; its message is the reason."""
+_UNSAID = re.compile(r"\W*|n/?a|none|unknown|not (named|stated|said|known)|auto|default|usual|unspecified")
 
 
-# Cards. What says nothing about the chip, or is said by the profile itself.
-_FILLER = re.compile(
-    r"\b(nvidia|geforce|quadro(?= rtx a)|tesla|rtx|gpus?|graphics|card|pcie( ?\d(\.0)?)?( x16)?|sxm\d?|nvl|hbm\w*"
-    r"|gddr\w*|workstation|server|edition|founders|fe|blackwell|ampere|hopper|tensor core|single|one|1x)\b"
-)
-_SEVERAL = re.compile(r"^\W*([2-9]|1\d)\s*[x\u00d7*]\s*\D|[ (][x\u00d7]\s*([2-9])\W*$|^dual\b")
-_MEMORY = re.compile(r"(\d+) ?(gb|gib|g)\b")
-_SAME_MEMORY = (0.95, 1.12)  # a profile's VRAM in GB, by that of a card's name, which may mean GiB
-_FASTER_ON_SXM = ("h100",)  # cards whose PCIe version has slower memory
-
-
-def profile_of(gpu: str, host: str | None = None) -> HardwareProfile:
-    """The profile that a list's card means, in a host: a shipped name, a .toml file, or the name of the card."""
-    text = " ".join(gpu.lower().replace("_", " ").split())
-    if text in profile_names() or gpu.endswith(SUFFIX):
-        return load_profile(machine_name(gpu if gpu.endswith(SUFFIX) else text, host))
-    if _SEVERAL.search(text):
-        raise UnpredictableError("several GPUs are not simulated")
-    core, memory = _core(text), _MEMORY.search(text)
-    for name in profile_names():
-        if core and core == _core(name.replace("rtx", "rtx ")):
-            profile = load_profile(machine_name(name, host))
-            wanted = int(memory[1]) * 1e9 if memory else None
-            same = wanted is None or _SAME_MEMORY[0] < profile["device.vram"] / wanted < _SAME_MEMORY[1]
-            slower = core in _FASTER_ON_SXM and "pcie" in text
-            if same and not slower:
-                return profile
-    for row in cards():
-        wanted = int(memory[1]) if memory else None
-        if core and core == _core(row["card"].lower()) and wanted in (None, int(row["vram"])):
-            return _in_host(card_profile(row["card"]), host)
-    raise UnpredictableError(f"no profile of {gpu.strip() or 'a card without a name'}")
-
-
-def _in_host(profile: HardwareProfile, host: str | None) -> HardwareProfile:
-    return profile if host is None else paired(profile, load_host(host))
-
-
-def _core(text: str) -> str:
-    """What is left of a card's name: 3090, 3090ti, a100."""
-    words = text.lower().replace("-", " ").replace("mobile", "laptop")
-    return re.sub(r"[^a-z0-9]", "", _FILLER.sub(" ", _MEMORY.sub(" ", words)))
+def is_unsaid(text: str) -> bool:
+    """Whether a cell says nothing: empty, -, ?, n/a, default."""
+    return bool(_UNSAID.fullmatch(text.strip().lower()))
 
 
 # Models. Other words of a name (instruct, coder, 2507, a fine-tune's) leave the shape as it is, but for these.
 _RESHAPED = {"reap", "pruned", "distill", "draft", "eagle", "eagle3", "mtp"}
+_OTHER_NAMES = (  # of the same shapes, in this order
+    (r"gpt[-_ ]?oss[-_ :]*(?=\d)", "gpt-oss-"),
+    (r"qwen3[-_ ]?(moe|vl|coder)\b", "qwen3"),
+    (r"qwen3[-_ ]?next\b", "qwen3-next"),
+    (r"qwen35[-_ ]?moe\b|qwen3\.5(?=\W*35b)", "qwen3.6"),
+    (r"(\d+b)\.(a\d+b)", r"\1-\2"),
+    (r"(qwen3\W+30b)(?!\W*a3b)", r"\1-a3b"),
+    (r"(qwen3\.6\W+35b)(?!\W*a3b)", r"\1-a3b"),
+    (r"olmoe(?!.*1b)", "olmoe-1b-7b"),
+    (r"glm[-_ ]?4\.5[-_ ]?air", "glm-4.5-air"),
+)
 
 
 def shape_of(model: str) -> ModelShape:
     """The shape that a list's model means: the shipped one most of whose words are in the name, or a .toml file."""
     if model.endswith(SUFFIX):
         return load_shape(model)
-    words = _words(model.rsplit("/", 1)[-1])
+    name = model.rsplit("/", 1)[-1].lower()
+    for pattern, usual in _OTHER_NAMES:
+        name = re.sub(pattern, usual, name)
+    words = _words(name)
     fitting = [name for name in shape_names() if set(_words(name)) <= set(words)]
     if not fitting or _RESHAPED & set(words):
         raise UnpredictableError(f"no shape of {model.strip() or 'a model without a name'}")
@@ -92,7 +55,7 @@ def shape_of(model: str) -> ModelShape:
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[-_ :/]+", name.strip().lower()) if word]
+    return [word for word in re.split(r"[-_ :/()\[\],]+", name.strip().lower()) if word]
 
 
 # Formats.
@@ -126,7 +89,9 @@ _GGUF: dict[str, Held] = {
     "q4_1": Held("q4_0", "q4_0", "q6_k", note="q4_1 is taken as q4_0, which has 10 % fewer bits"),
     "iq4_nl": Held("q4_0", "q4_0", "q6_k"),
     "iq4_xs": Held("iq4_xs", "iq4_xs", "q6_k"),
-    "q3_k": Held("iq4_xs", "iq4_xs", "q6_k", note="q3_k is taken as iq4_xs, which has more bits"),
+    "iq4": Held("iq4_xs", "iq4_xs", "q6_k"),
+    "iq5": Held("q5_k", "q5_k", "q6_k"),
+    "q3": Held("iq4_xs", "iq4_xs", "q6_k", note="q3_k is taken as iq4_xs, which has more bits"),
     "q8": Held("q8_0", "q8_0", "q8_0"),
     "q6": Held("q6_k", "q6_k", "q6_k"),
     "q5": Held("q5_k", "q5_k", "q6_k", _SIXTH),
@@ -134,25 +99,27 @@ _GGUF: dict[str, Held] = {
     "iq3": Held("iq3_xxs", "iq3_xxs", "q6_k"),
 }
 _LLAMA_CPP = ("llama", "ollama", "lm studio", "kobold", "not named", "jan", "gguf")
-_TWO_BITS = re.compile(r"\b(2[- ]bits?|hqq|i?q2|i?q1|ternary|1\.\d+|tq[12])")
+_TWO_BITS = re.compile(r"\b(2[- ]bits?|hqq(?!\D*4)|i?q2|i?q1|ternary|1\.\d+|tq[12])")
 _OTHERS: tuple[tuple[re.Pattern[str], Format], ...] = (
     (re.compile(r"\b(int8|8[- ]?bits?|w8a16|w8a8|fp8)"), "int8"),
-    (re.compile(r"\b(nvfp4|awq|gptq|int4|4[- ]?bits?|w4a16|nf4|bnb|marlin|4\.\d*bpw|exl[23])"), "int4"),
+    (re.compile(r"\b(nvfp4|fp4|awq|gptq|int4|4[- ]?bits?|w4a16|nf4|bnb|marlin|4(\.\d*)? ?bpw|exl[23]|hqq)"), "int4"),
     (re.compile(r"\bbf16\b"), "bf16"),
     (re.compile(r"\bf(p|loat)?16\b"), "fp16"),
     (re.compile(r"\bf(p|loat)?32\b"), "fp32"),
 )
 
 
-def held_of(quant: str, runtime: str) -> Held:
+def held_of(quant: str, runtime: str, model: str = "") -> Held:
     """The formats that a list's quantisation means, as the runtime's files have them.
 
-    4 and 8 bits that are not GGUF leave the output matrix at 16 bits, but for gpt-fast.
+    4 and 8 bits that are not GGUF leave the output matrix at 16 bits, but for gpt-fast. Every file of gpt-oss has its
+    experts as they were trained, in mxfp4, whatever its name says. A list that names no quantisation means the usual.
     """
     text, program = quant.lower().replace("-", "_"), runtime.lower()
     spaced = quant.lower().replace("_", " ")
-    if "mxfp4" in text:
-        dense: Format = "q8_0" if any(name in program for name in _LLAMA_CPP) or "gguf" in text else "bf16"
+    of_gguf = any(name in program for name in _LLAMA_CPP) or "gguf" in text
+    if "mxfp4" in text or (re.search(r"gpt\W?oss", model.lower()) and (of_gguf or is_unsaid(quant) or quant == model)):
+        dense: Format = "q8_0" if of_gguf else "bf16"
         return Held("mxfp4", dense, dense)
     if _TWO_BITS.search(spaced):
         raise UnpredictableError(f"no kernels of {quant.strip()} are simulated")
@@ -164,8 +131,10 @@ def held_of(quant: str, runtime: str) -> Held:
             note = "fp8 is taken as int8" if "fp8" in spaced else ""
             head: Format = held if "gpt-fast" in program or not is_compressed(held) else "bf16"
             return Held(held, held, head, note=note)
-    known = f"quantisation {quant.strip()!r} is not simulated"
-    raise UnpredictableError(known if quant.strip() else "no quantisation named")
+    if is_unsaid(quant) or quant == model:
+        usual = "q4_k_m" if of_gguf else "bf16"
+        return held_of(usual, runtime)._replace(note=f"no quantisation is named: {usual} is taken")
+    raise UnpredictableError(f"quantisation {quant.strip()!r} is not simulated")
 
 
 def _dynamic(held: Held) -> Held:
@@ -204,9 +173,19 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%|:(0?\.\d+|[01](?:\.0)?)\b")
 _EXPERTS_IN_VRAM = re.compile(r"(?:gpu[-_ ]?experts?|num-gpu-experts)\W*(\d+)|(\d+)(?: of \d+)? (?:gpu )?experts?\b")
 _PARALLEL = re.compile(r"\b(tp|pp|ep) ?=? ?([2-9]|1\d)\b|tensor[- ]parallel|multi[- ]gpu")
 _SPECULATIVE = re.compile(r"speculative|draft|eagle|\bmtp\b|medusa")
-_RESIDENT = re.compile(
-    r"^(resident|gpu-only|all (in|on) (the )?gpu|full(y)? offload(ed)?( to gpu)?|ngl ?\d+|in vram|)$"
+_FLAG = re.compile(  # of llama.cpp, that move no expert
+    r"(?:^|\s)--?(?:fa|flash-attn|c|ctx-size|b|ub|batch-size|ubatch-size|t|threads|ctk|ctv|p|n|np|mmp|no-mmap|jinja)"
+    r"(?:[ =]+(?!-)\S+)?(?=\s|$)|(?:^|[\s,])fa[ =]?(?:1|on)\b"
 )
+_ON_GPU = re.compile(r"(?:^|\s)(?:--?)?(?:ngl|n-gpu-layers|gpu-layers)[ =:]*(\d+|all|auto)\b")
+_RESIDENT = re.compile(
+    r"\W*(?:(?:all|full|fully|entire|entirely|whole|everything|model|experts?|weights|layers|in|on|the|to|gpu|vram|only"
+    r"|resident|offload|offloaded|fits?|without|no|cpu|1|one|single|of)\b\W*)+"
+)
+_NOT_RESIDENT = re.compile(r"(?<!no )(?<!without )\b(cpu|expert offload\w*|experts? offload\w*)|^offload(ed)?$|\bfit\b")
+_NO_OFFLOAD = re.compile(r"\b(?:no|without) (?:cpu[- _]?|expert )(?:moe|offload\w*)", re.IGNORECASE)
+_LAYERS_ON_CPU = "whole layers on the CPU, attention with them, are not simulated"
+_PARTIAL = re.compile(r"partial|hybrid|\blayers?\b.*\bcpu|split")
 _SLOTS = re.compile(r"(\d+) of \d+ experts (a|per) layer")
 
 
@@ -217,9 +196,14 @@ class Offload(NamedTuple):
     slots_a_layer: int | None
 
 
-def policy_of(policy: str, runtime: str, experts: int = 0) -> Offload | OnCpu | None:
-    """The policy that a list's row means; None if the model is resident. A layer has `experts`."""
+def policy_of(policy: str, runtime: str, shape: ModelShape) -> Offload | OnCpu | None:
+    """The policy that a list's row means for a model; None if the model is resident.
+
+    A cell that says nothing leaves it to the options that the runtime's cell names.
+    """
+    policy = _NO_OFFLOAD.sub("resident", policy)
     text, program = " ".join(policy.lower().split()), runtime.lower()
+    experts = shape.experts.number
     for pattern, what in ((_PARALLEL, "several GPUs are"), (_SPECULATIVE, "speculative decoding is")):
         if pattern.search(f"{text} {program}"):
             raise UnpredictableError(f"{what} not simulated")
@@ -227,16 +211,30 @@ def policy_of(policy: str, runtime: str, experts: int = 0) -> Offload | OnCpu | 
         raise UnpredictableError("a model whose every weight is on the CPU is not simulated")
     if slots := _SLOTS.search(text):
         return Offload("mixtral-offloading", int(slots[1]))
-    if _RESIDENT.match(text) and (text or not _OF_CPUS.search(program)):
+    unsaid = is_unsaid(text)
+    on_cpu = _on_cpu(runtime if unsaid else policy, program, experts)
+    if _is_resident(text, unsaid, shape) and not on_cpu:
         return None
-    if on_cpu := _on_cpu(policy, program, experts):
+    if on_cpu:
         return on_cpu
     if named(text)[0] in POLICIES:
         return Offload(text, None)
+    if _PARTIAL.search(text):
+        raise UnpredictableError(_LAYERS_ON_CPU)
     if "offload" in text or "moe-infinity" in text or "on demand" in text:
         known = next((name for name in ("mixtral-offloading", "moe-infinity") if name in f"{text} {program}"), None)
         return Offload(known or "moe-infinity", None)
     raise UnpredictableError(f"policy {policy.strip()!r} is not simulated")
+
+
+def _is_resident(text: str, unsaid: bool, shape: ModelShape) -> bool:
+    """Whether words and options leave every expert in VRAM; raises UnpredictableError if some layers are not there."""
+    if on_gpu := _ON_GPU.search(text):
+        if on_gpu[1].isdecimal() and int(on_gpu[1]) < shape.decoder.layers:
+            raise UnpredictableError(_LAYERS_ON_CPU)
+        text = _ON_GPU.sub(" ", text)
+    words = " ".join(_FLAG.sub(" ", text).split())
+    return unsaid or not words or bool(_RESIDENT.fullmatch(words) and not _NOT_RESIDENT.search(words))
 
 
 def _on_cpu(policy: str, program: str, experts: int) -> OnCpu | None:
@@ -245,6 +243,8 @@ def _on_cpu(policy: str, program: str, experts: int) -> OnCpu | None:
     if override := _OVERRIDE.search(policy):
         return _by_pattern(override[1])
     if first := _FIRST.search(text):
+        if re.search(r"(moe|experts?)[ =:]*-\d", text):
+            raise UnpredictableError(f"policy {policy.strip()!r}: a number of layers from 0 expected")
         return OnCpu("first", _number(first))
     if re.search("expert|moe", text) and (first := _FIRST_IN_WORDS.search(text)):
         return OnCpu("first", _number(first))
@@ -278,28 +278,50 @@ def _share_in_vram(text: str, experts: int) -> OnCpu:
 
 
 SHORT, TG128 = 128, 64  # positions: of "short"; the mean of 128 tokens after an empty context
-
-
+_POSITIONS = r"(\d{1,9}(?:\.\d+)?) ?(k?)"
+_BENCH = re.compile(rf"(?:pp ?\d+ ?[/+,] ?)?tg ?\d+(?: ?@ ?d? ?=? ?{_POSITIONS})?")
+_BOTH = re.compile(  # a prompt and what follows it
+    rf"(?:prompt )?{_POSITIONS}(?: (?:in|input|prompt|tokens? in))? ?[;,/+] ?{_POSITIONS}"
+    r" ?(?:out\w*|generated|gen|new|tokens)?"
+)
+_BETWEEN = re.compile(rf"{_POSITIONS} ?(?:-|to|\u2013) ?{_POSITIONS}")
 _CONTEXT = re.compile(
-    r"(?:tg ?\d+ ?@? ?)?@? ?(?:d|depth|ctx|context|c)? ?=? ?(\d{1,9}|\d{1,6}(?:\.\d+)?k)(?: ?(?:tokens|positions))?"
+    rf"[~<\u2248@ ]*(?:--?(?=[a-z]))?(?:d|depth|n_depth|ctx|ctx-size|context|c|prompt)?[ =:]*{_POSITIONS}"
+    r" ?(?:\(?(?:tokens?|positions|ctx|context|depth|prompt|allocated)\)?)?"
 )
 
 
 def context_of(context: str) -> int:
-    """Positions that a token attends to."""
-    text = context.strip().lower()
-    if text in ("short", ""):
+    """Positions that a token attends to: of a range the middle, of a prompt and an answer the middle of the answer."""
+    text = context.strip().lower().replace(",000", "000")
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    if text in ("short", "empty") or is_unsaid(text):
         return SHORT
-    number = _CONTEXT.fullmatch(text.replace(",", ""))
+    if bench := _BENCH.fullmatch(text):
+        return _positions(*bench.groups()) or TG128
+    if both := _BOTH.fullmatch(text):
+        return round(_positions(both[1], both[2]) + _positions(both[3], both[4]) / 2)
+    if between := _BETWEEN.fullmatch(text):
+        return round((_positions(between[1], between[2] or between[4]) + _positions(between[3], between[4])) / 2)
+    number = _CONTEXT.fullmatch(text)
     if number is None:
         raise UnpredictableError(f"context {context.strip()!r}: a number of positions, or short, expected")
-    positions = float(number[1].rstrip("k")) * (1024 if number[1].endswith("k") else 1)
-    return round(positions) or TG128
+    return _positions(*number.groups()) or TG128
+
+
+def _positions(number: str | None, thousands: str | None) -> int:
+    return round(float(number or 0) * (1024 if thousands else 1))
+
+
+_BATCH = re.compile(
+    r"(?:b|bs|batch|batch size)?[ =:]*([1-9]\d{0,5})(?:\.0)?(?: ?(?:users?|sequences?|streams?|requests?|slots?))?"
+)
 
 
 def batch_of(batch: str) -> int:
     """Sequences that decode together."""
-    text = batch.strip() or "1"
-    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+    text = "1" if is_unsaid(batch) else re.sub(r"^(single|one)\b.*", "1", batch.strip().lower())
+    number = _BATCH.fullmatch(text)
+    if number is None:
         raise UnpredictableError(f"batch {batch.strip()!r}: a whole number from 1 expected")
-    return int(text)
+    return int(number[1])
