@@ -43,38 +43,89 @@ class Start(NamedTuple):
 
 def takes(start: Start) -> bool:
     """Whether the twin makes these decisions."""
-    worthwhile = len(start.workload.experts) >= FEWEST_USES and find_spec("numba") is not None
-    return worthwhile and all(type(eviction) in CODES for eviction in start.evictions) and min(start.capacity) > 0
+    return len(start.workload.experts) >= FEWEST_USES and knows(start)
+
+
+def knows(start: Start) -> bool:
+    """Whether the twin can make these decisions."""
+    known = all(type(eviction) in CODES for eviction in start.evictions) and min(start.capacity) > 0
+    return known and find_spec("numba") is not None
 
 
 def decided(start: Start) -> DecisionTable:
     """The decisions."""
-    from specmoe.sim.decide import director_kernel as kernel
+    meta, peeks = start.workload.meta, start.evictions[0].peeks
+    twin = Twin(start, first_events(start.workload) if peeks else None)
+    following = next_uses(start.workload) if peeks else None
+    uses, loads = twin.decided(start.workload, start.proposals, following)
+    return DecisionTable(uses, loads, start.workload.num_steps, meta.num_layers, meta.num_experts, start.slots)
 
-    workload, books = start.workload, _books(kernel, start)
-    routing = _routing(kernel.Routing, start)
-    used = np.empty((8, len(workload.experts)), np.int32)
-    most = workload.offsets + routing.proposed_offsets + routing.window * np.arange(workload.num_events + 1)
-    scratch = np.full((4, len(books.of)), -1)
-    kernel.fill(books, np.array(list(start.resident), np.int64), start.keep)
-    parts = []
-    for first in range(0, workload.num_events, AT_ONCE):
-        last, before = min(first + AT_ONCE, workload.num_events), int(books.of[-1, kernel.LOADS])
-        rows = np.empty((6, most[last] - most[first]), np.int32)
-        kernel.walk(books, routing, first, last, scratch, used, rows)
-        parts.append(rows[:, : int(books.of[-1, kernel.LOADS]) - before].copy())
-    rows = np.concatenate(parts, axis=1)
+
+class Twin:
+    """Decides a run, whole or in parts that follow each other.
+
+    `first` is the event of each key's first use, [keys], for evictions that peek.
+    """
+
+    def __init__(self, start: Start, first: NDArray[np.int64] | None = None) -> None:
+        from specmoe.sim.decide import director_kernel as kernel
+
+        self._kernel, self._keep, self._events = kernel, start.keep, 0
+        self._books = _books(kernel, start, first)
+        self._scratch = np.full((4, len(self._books.of)), -1)
+        kernel.fill(self._books, np.array(list(start.resident), np.int64), start.keep)
+
+    def decided(
+        self,
+        workload: Workload,
+        proposals: proposing.Proposals,
+        next_use: NDArray[np.int64] | None = None,
+        later: NDArray[np.int32] | None = None,
+    ) -> tuple[Uses, Loads]:
+        """The decisions of a workload, or of its next part, whose events and loads are numbered from 0.
+
+        Its first loads are those of earlier parts that nobody has used: their event is -1. `next_use` is the event in
+        the run of the next use of each use's key, for evictions that peek; `later` are the keys that are demanded
+        behind the part, for prefetches that do.
+        """
+        kernel, books, carried = self._kernel, self._books, self._carried()
+        routing = _routing(kernel.Routing, workload, proposals, next_use, later, self._events, self._keep)
+        used = np.empty((8, len(workload.experts)), np.int32)
+        most = workload.offsets + routing.proposed_offsets + routing.window * np.arange(workload.num_events + 1)
+        parts = [carried]
+        for first in range(0, workload.num_events, AT_ONCE):
+            last, before = min(first + AT_ONCE, workload.num_events), int(books.of[-1, kernel.LOADS])
+            rows = np.empty((6, most[last] - most[first]), np.int32)
+            kernel.walk(books, routing, self._events + first, self._events + last, self._scratch, used, rows)
+            rows[0] -= self._events
+            parts.append(rows[:, : int(books.of[-1, kernel.LOADS]) - before].copy())
+        used[0] -= self._events
+        self._events += workload.num_events
+        return _tables(used, np.concatenate(parts, axis=1))
+
+    def _carried(self) -> NDArray[np.int32]:
+        """Rows of the loads that nobody has used yet, which become the first; other loads lose their numbers."""
+        kernel, of = self._kernel, self._books.of
+        keys = of[: self._books.layers * self._books.experts]
+        waiting = np.flatnonzero(keys[:, kernel.UNUSED] > 0)
+        waiting = waiting[np.argsort(keys[waiting, kernel.LOADED])]
+        keys[:, kernel.LOADED] = kernel.NONE
+        keys[waiting, kernel.LOADED] = np.arange(len(waiting))
+        of[-1, kernel.LOADS] = len(waiting)
+        none, zero = np.full(len(waiting), -1), np.zeros(len(waiting))
+        return np.stack([none, waiting, keys[waiting, kernel.SLOT], none, zero, zero]).astype(np.int32)
+
+
+def _tables(used: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[Uses, Loads]:
     event, key, tokens, slot, load, hit, wave, where = used
     uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave, where.astype(np.int8))
     event, key, slot, evicted, demand, wave = rows
     useful = np.zeros(len(event), np.bool_)
     useful[load[load >= 0]] = True
-    loads = Loads(event, key, slot, evicted, demand.astype(np.bool_), useful, wave, np.zeros_like(useful))
-    meta = workload.meta
-    return DecisionTable(uses, loads, workload.num_steps, meta.num_layers, meta.num_experts, start.slots)
+    return uses, Loads(event, key, slot, evicted, demand.astype(np.bool_), useful, wave, np.zeros_like(useful))
 
 
-def _books(kernel: Any, start: Start) -> Any:
+def _books(kernel: Any, start: Start, first_use: NDArray[np.int64] | None) -> Any:
     meta, count, lists = start.workload.meta, len(start.evictions), max(4, start.workload.meta.num_layers)
     keys = meta.num_layers * meta.num_experts
     first_pool = keys + count * lists
@@ -92,7 +143,7 @@ def _books(kernel: Any, start: Start) -> Any:
     of[-1] = 0
     first = start.evictions[0]
     real = np.zeros((len(of), kernel.REAL))
-    real[:keys, kernel.KNOWN] = _known(start, first)
+    real[:keys, kernel.KNOWN] = _known(start.workload, first, first_use)
     real[-1] = getattr(first, "half_life", 1.0), 2.0
     return kernel.Books(
         eviction=CODES[type(first)],
@@ -116,43 +167,56 @@ def _rows(kernel: Any, count: int) -> NDArray[np.int64]:
     return rows
 
 
-def _known(start: Start, eviction: Eviction) -> NDArray[np.float64]:
+def _known(workload: Workload, eviction: Eviction, first_use: NDArray[np.int64] | None) -> NDArray[np.float64]:
     """What the eviction knows of each key at first."""
-    workload = start.workload
     keys = workload.meta.num_layers * workload.meta.num_experts
     if isinstance(eviction, LfuDecayed):
         return np.full(keys, -np.inf)
     values = np.zeros(keys)
     if isinstance(eviction, Static):
         values[list(eviction.popularity)] = list(eviction.popularity.values())
-    elif eviction.peeks:
-        values[:] = NEVER
-        distinct, place = np.unique(workload.keys, return_index=True)
-        values[distinct] = workload.events[place]
+    elif first_use is not None:
+        values[:] = first_use
     return values
 
 
-def _routing(made: Callable[..., Any], start: Start) -> Any:
-    workload, proposals = start.workload, start.proposals
+def first_events(workload: Workload) -> NDArray[np.int64]:
+    """The event of each key's first use, [keys]; NEVER if there is none."""
+    first = np.full(workload.meta.num_layers * workload.meta.num_experts, NEVER)
+    distinct, place = np.unique(workload.keys, return_index=True)
+    first[distinct] = workload.events[place]
+    return first
+
+
+def _routing(
+    made: Callable[..., Any],
+    workload: Workload,
+    proposals: proposing.Proposals,
+    next_use: NDArray[np.int64] | None,
+    later: NDArray[np.int32] | None,
+    begins: int,
+    keep: bool,
+) -> Any:
     window, keys, offsets = 0, np.zeros(0, np.int64), np.zeros(workload.num_events + 1, np.int64)
     if isinstance(proposals, proposing.FromTheFuture):
         window = proposals.window
     elif isinstance(proposals, proposing.FromPredictions):
         keys, offsets = (np.asarray(part).astype(np.int64) for part in (proposals.keys, proposals.offsets))
     return made(
+        begins=begins,
         offsets=workload.offsets,
-        keys=workload.keys,
+        keys=workload.keys if later is None else np.concatenate([workload.keys, later]),
         tokens=workload.tokens,
-        next_use=_next_uses(workload) if start.evictions[0].peeks else np.zeros(0, np.int64),
+        next_use=np.zeros(0, np.int64) if next_use is None else next_use,
         proposed=keys,
         proposed_offsets=offsets,
         window=window,
         backlog=proposals.backlog,
-        keep=start.keep,
+        keep=keep,
     )
 
 
-def _next_uses(workload: Workload) -> NDArray[np.int64]:
+def next_uses(workload: Workload) -> NDArray[np.int64]:
     """Event of each use's next use of the same key; NEVER if there is none."""
     order = np.argsort(workload.keys, kind="stable")
     following = np.full(len(order), NEVER)

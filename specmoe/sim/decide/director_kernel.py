@@ -65,8 +65,12 @@ class Books(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """Demand and proposals, by event; `window` is the number of keys that the oracle proposes, 0 for predictions."""
+    """Demand and proposals of the events from `begins` on.
 
+    `window` is the number of keys that the oracle proposes, 0 for predictions.
+    """
+
+    begins: int
     offsets: Any
     keys: Any
     tokens: Any
@@ -85,9 +89,9 @@ def walk(books: Any, routing: Any, first_event: int, last_event: int, scratch: A
     totals = books.of[-1]
     totals[FIRST] = totals[LOADS]
     for event in range(first_event, last_event):
-        layer = event % books.layers
-        first, end = routing.offsets[event], routing.offsets[event + 1]
-        proposed = routing.proposed[routing.proposed_offsets[event] : routing.proposed_offsets[event + 1]]
+        layer, at = event % books.layers, event - routing.begins
+        first, end = routing.offsets[at], routing.offsets[at + 1]
+        proposed = routing.proposed[routing.proposed_offsets[at] : routing.proposed_offsets[at + 1]]
         if routing.window > 0:
             proposed = future[: _needed_next(routing, end, seen, event, future)]
         if books.eviction >= BELADY:

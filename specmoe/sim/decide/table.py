@@ -88,6 +88,7 @@ class DecisionTable(NamedTuple):
     after_launch: bool = False
     all_resident: bool = False  # every expert has its slot from the start: nothing is ever loaded
     changes: Changes | None = None  # of an approximate policy
+    part: bool = False  # of a longer run, whose other parts may load into any slot
 
     @property
     def cliff_slots(self) -> int:

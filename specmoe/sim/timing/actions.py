@@ -53,7 +53,7 @@ def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching =
     order = host_order(table, predicts, launch)
     settled = _settled(table, order)
     at = _places(table, order, settled)
-    slots = int(table.loads.slot.max(initial=-1)) + 1
+    slots = table.slots if table.part else int(table.loads.slot.max(initial=-1)) + 1
     of_uses = np.where(_is_loaded(table), table.uses.slot, slots)
     host, progress = distinct([issuing(table, order), launching(table, order), all_of_event(order)])
     return Actions(
@@ -114,8 +114,8 @@ def _places(table: DecisionTable, order: "HostOrder", settled: Rows) -> _Places:
 
 
 def _is_loaded(table: DecisionTable) -> NDArray[np.bool_]:
-    """Whether the slot of each use takes any load, before or after the use, [uses]."""
-    return np.isin(table.uses.slot, table.loads.slot)
+    """Whether the slot of each use may take a load, before or after the use, [uses]."""
+    return np.full(len(table.uses.slot), True) if table.part else np.isin(table.uses.slot, table.loads.slot)
 
 
 def _settled(table: DecisionTable, order: "HostOrder") -> Rows:

@@ -7,7 +7,7 @@ events depends on the machine, so the engine times them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER, LAUNCH_DENSE = range(
 CPU_START, CPU_JOIN, CPU_ADD, SLOWED_BY_COPY, SLOWS_COPY, RESULT = range(7, 13)
 Times = NDArray[np.int64]
 Rows = NDArray[np.int32]
+ROOM = 64  # initial capacity of a ring of copies; a power of two
 LANES = 64  # machines per pass: enough for vector instructions, few enough for their clocks to stay in the cache
 
 
@@ -66,10 +67,27 @@ def retime(table: DecisionTable, variants: Sequence[Durations] | Variants, order
     return timed(actions_of(table, bool(coded.predict.values.any()), coded.launching), coded)
 
 
-def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
+class Clocks:
+    """Clocks of machines, which stand at 0 and go on from one part of a run to the next; they count its stalls."""
+
+    def __init__(self, slots: int, lanes: int) -> None:
+        self._clocks = np.zeros((FREE + slots + 1, lanes), np.int64)
+        self._rings = np.empty((4, lanes, ROOM), np.int64)
+        self._numbers = np.zeros((2, lanes), np.int64)
+
+    def walk(self, script: "Script", costs: Times, slows: NDArray[np.float64], step_end: Times, *how: Any) -> Times:
+        """Walk a script; sums of stall, slowing, late hits, the CPU and the wait for it so far, [5, lanes]."""
+        walk = _kernel()
+        self._rings = walk(*script, self._clocks, costs, slows, step_end, *how, self._rings, self._numbers)
+        sums: Times = self._clocks[[STALL, SLOWED, LATE, CPU, CPU_STALL]]
+        return sums
+
+
+def timed(actions: Actions, variants: Variants, first: First = NONE, clocks: Clocks | None = None) -> Retimed:
     """Time the actions of a table; they must be made with `predicts` if predicting takes time in any variant.
 
-    Sums begin with the rows `first`.
+    Sums begin with the rows `first`. With `clocks` that stand where an earlier part of the run ended, sums of stalls
+    include that part's.
     """
     count, steps = len(variants.read), len(actions.ends) // actions.layers
     step_end, sums = np.empty((count, steps), np.int64), np.empty((5, count), np.int64)
@@ -78,7 +96,7 @@ def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
     _require_same_rows(actions, variants)
     if actions.on_cpu.any():
         _require_at_hand(variants)
-    _walk(actions, variants, step_end, sums, first.step)
+    _walk(actions, variants, step_end, sums, first.step, clocks)
     stall, slowed, late_hits, cpu, cpu_stall = sums
     link = variants.copy.since(first.load)
     compute = variants.before.since(first.event) + variants.expert.since(first.use) + slowed
@@ -86,23 +104,23 @@ def timed(actions: Actions, variants: Variants, first: First = NONE) -> Retimed:
     return Retimed(step_end, _host(actions, variants, first), compute, stall, slowed, link, late_hits, cpu, cpu_stall)
 
 
-def _walk(actions: Actions, variants: Variants, step_end: Times, sums: Times, warm_up: int) -> None:
-    walk = _kernel()
+def _walk(
+    actions: Actions, variants: Variants, step_end: Times, sums: Times, warm_up: int, clocks: Clocks | None
+) -> None:
     script, costs = script_of(actions, variants)
     for first in range(0, len(step_end), LANES):
         lanes = slice(first, first + LANES)
-        clocks = np.zeros((FREE + actions.slots + 1, len(step_end[lanes])), np.int64)
         some = (np.ascontiguousarray(costs[:, lanes]), variants.interference[lanes], step_end[lanes])
-        walk(*script, clocks, *some, warm_up, variants.runs_ahead, actions.on_cpu)
-        sums[:, lanes] = clocks[[STALL, SLOWED, LATE, CPU, CPU_STALL]]
+        on = clocks or Clocks(actions.slots, len(step_end[lanes]))
+        sums[:, lanes] = on.walk(script, *some, warm_up, variants.runs_ahead, actions.on_cpu)
 
 
-def _kernel() -> Callable[..., None]:
+def _kernel() -> Callable[..., Times]:
     try:
         from specmoe.sim.timing.retimer_kernel import walk
     except ModuleNotFoundError:
         raise MissingExtraError("numba", "fast") from None
-    kernel: Callable[..., None] = walk
+    kernel: Callable[..., Times] = walk
     return kernel
 
 

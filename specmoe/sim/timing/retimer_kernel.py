@@ -48,8 +48,6 @@ from specmoe.sim.timing.retimer import (
     SYNC_EACH_LAYER,
 )
 
-ROOM = 64  # initial capacity of a ring, in copies; a power of two
-
 
 @njit(cache=True, nogil=True)
 def walk(
@@ -64,18 +62,19 @@ def walk(
     warm_up: int,
     runs_ahead: bool,
     on_cpu: Any,
-) -> None:
-    """Run a `Script` on clocks that stand at 0, [clocks, lanes]; fill in `step_end`, [lanes, steps].
+    copies: Any,
+    numbers: Any,
+) -> Any:
+    """Run a `Script` on clocks, [clocks, lanes], that stand at 0 or where the last script left them.
 
-    Sums begin anew after `warm_up` steps. `costs` are [costs, lanes]; `slows` is each lane's share by which copies slow
-    the computing; `runs_ahead` says that the host does not wait for the router, `on_cpu` in which events the CPU
-    computes.
+    Fill in `step_end`, [lanes, steps]; sums begin anew after `warm_up` steps. `costs` are [costs, lanes]; `slows` is
+    each lane's share by which copies slow the computing; `runs_ahead` says that the host does not wait for the router,
+    `on_cpu` in which events the CPU computes. `copies` are the rings, [4, lanes, room], of which those with `numbers`,
+    [2, lanes], are in use; the rings to go on with are returned.
     """
-    lanes = len(slows)
     layers = len(events) // len(heads)
     any_slows = slows.max() > 0
     any_cpu = on_cpu.any()
-    copies, numbers = np.empty((4, lanes, ROOM), np.int64), np.zeros((2, lanes), np.int64)
     action = 0
     for event in range(len(events)):
         dense, predicting, launched, to_host, to_device = events[event]
@@ -130,6 +129,7 @@ def walk(
             _end_step(clocks, costs, step, step_end)
             if step + 1 == warm_up:
                 clocks[STALL] = clocks[SLOWED] = clocks[LATE] = clocks[CPU] = clocks[CPU_STALL] = 0
+    return copies
 
 
 @njit(inline="always")
