@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import specmoe.traces
-from specmoe.analysis.trace import domains, entropy, layers, reuse
+from specmoe.analysis.trace import domains, layers, reuse, routing
 from specmoe.traces.store import Trace
 from specmoe.traces.summary import count_sequences, expert_counts
 from specmoe.traces.workload import build
@@ -43,7 +43,7 @@ def measure(trace: Trace) -> Facts:
     uses = expert_counts(used, meta.num_experts)
     first = used[:, :, 0]
     known = [mutual(first[:, layer - 1], first[:, layer], meta.num_experts) for layer in range(1, meta.num_layers)]
-    bits = [entropy.entropy(uses[layer]) for layer in range(meta.num_layers)]
+    bits = [routing.entropy(uses[layer]) for layer in range(meta.num_layers)]
     return {
         "tokens": len(trace),
         "sequences": count_sequences(trace),
@@ -63,13 +63,13 @@ def in_domains(trace: Trace) -> list[float]:
     experts, sources = trace.meta.num_experts, trace.meta.sources
     uses = domains.uses_by_source(trace.source, trace.experts[:, :, : trace.meta.top_k], experts)
     counts = uses.reshape(-1, experts) if len(sources) > 1 else uses[:0].reshape(-1, experts)
-    return rounded([entropy.entropy(one) / np.log2(experts) for one in counts])
+    return rounded([routing.entropy(one) / np.log2(experts) for one in counts])
 
 
 def mutual(before: Any, here: Any, experts: int) -> float:
     """Share of a first choice's entropy that the first choice of the layer before removes, bias corrected."""
     joint = np.bincount(before.astype(np.int64) * experts + here, minlength=experts**2).reshape(experts, experts)
-    return entropy.mutual_information(joint) / entropy.entropy(joint.sum(axis=0))
+    return routing.mutual_information(joint) / routing.entropy(joint.sum(axis=0))
 
 
 def lru(trace: Trace) -> list[float]:

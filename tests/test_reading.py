@@ -20,7 +20,7 @@ from random_traces import META, random_block
 
 from specmoe.analysis.figures.predictors import plot_training
 from specmoe.analysis.report.inputs import read_inputs
-from specmoe.analysis.trace.store import load_analysis
+from specmoe.analysis.trace.job import load_analysis
 from specmoe.errors import InputError, SpecmoeError, TraceError
 from specmoe.files import DEEPEST, parsing, read_json, read_text, read_toml, require_regular, require_shallow
 from specmoe.hwprofiles import load_profile, load_shape

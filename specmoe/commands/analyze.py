@@ -28,8 +28,7 @@ def analyze(
     """Analyse a trace: use of experts, reuse, misses per cache size, batches, text domains."""
     from specmoe import traces
     from specmoe.analysis.trace.job import analyze as study
-    from specmoe.analysis.trace.job import work
-    from specmoe.analysis.trace.store import save_analysis, save_figures
+    from specmoe.analysis.trace.job import save_analysis, save_figures, work
     from specmoe.commands.traces import warn
     from specmoe.files import directory_for
 

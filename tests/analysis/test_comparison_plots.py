@@ -38,8 +38,8 @@ from specmoe.analysis.figures.memory import (
 )
 from specmoe.analysis.figures.predictors import draw_accuracy, draw_depth, draw_reliability
 from specmoe.analysis.figures.tornado import Swing, draw_tornado
-from specmoe.analysis.lines import OTHER, TOLD_APART, split_far
 from specmoe.analysis.point import Point, Tail
+from specmoe.analysis.style import OTHER, TOLD_APART, split_far
 from specmoe.errors import InputError
 
 GIB = 2**30

@@ -21,8 +21,7 @@ from specmoe.analysis.figures.pareto import draw_pareto
 from specmoe.analysis.figures.precision import draw_break_even, draw_precision, spread_out
 from specmoe.analysis.figures.setting import Cell, Setting, settings_of
 from specmoe.analysis.figures.tornado import swings_of
-from specmoe.analysis.lines import Line
-from specmoe.analysis.style import broken, save
+from specmoe.analysis.style import Line, broken, save
 from specmoe.errors import InputError
 from specmoe.sweep_table import SweepTable
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from specmoe.analysis.trace.store import load_analysis
+from specmoe.analysis.trace.job import load_analysis
 from specmoe.cli import app
 
 Maker = Callable[..., Path]

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 from test_trace_job import ODD, analysis_of
 
-from specmoe.analysis.trace.deduplication import savings
-from specmoe.analysis.trace.domains import between
+from specmoe.analysis.trace.domains import between, over_time
+from specmoe.analysis.trace.job import DRAWINGS, figures, save_figures
 from specmoe.analysis.trace.layers import frequency_figure, relative_use, usage_figure
-from specmoe.analysis.trace.panels import cut, some_of, ticks
 from specmoe.analysis.trace.reuse import miss_ratio_figure
-from specmoe.analysis.trace.store import DRAWINGS, figures, save_figures
-from specmoe.analysis.trace.tables import Analysis
-from specmoe.analysis.trace.timeline import over_time
+from specmoe.analysis.trace.tables import Analysis, cut, some_of, ticks
 from specmoe.analysis.trace.transitions import by_source
+from specmoe.analysis.trace.working_set import savings
 
 WITHOUT = {
     "empty": {drawing.name for drawing in DRAWINGS},
@@ -49,7 +47,7 @@ def test_what_there_is_is_drawn(kind: str, tmp_path: Path) -> None:
 
 
 def test_files_are_written_and_old_ones_go(plain: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.analysis.trace.store.DRAWINGS", DRAWINGS[:2])
+    monkeypatch.setattr("specmoe.analysis.trace.job.DRAWINGS", DRAWINGS[:2])
     written = save_figures(plain, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(written) != []
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)

@@ -18,8 +18,7 @@ from trace_cases import random_trace
 
 import specmoe.traces
 from specmoe.analysis.trace.findings import findings, plain
-from specmoe.analysis.trace.job import analyze, work
-from specmoe.analysis.trace.store import load_analysis, save_analysis
+from specmoe.analysis.trace.job import analyze, load_analysis, save_analysis, work
 from specmoe.analysis.trace.tables import TABLES, Analysis, shaped
 from specmoe.errors import InputError
 from specmoe.traces import Trace, write_trace

@@ -24,15 +24,17 @@ from specmoe.analysis.trace.domains import (
     uses_by_source,
     variation_by_chance,
 )
-from specmoe.analysis.trace.entropy import conditional_entropy, entropy, mutual_information
 from specmoe.analysis.trace.layers import layers, spread, usage
 from specmoe.analysis.trace.predictability import table_accuracy
 from specmoe.analysis.trace.routing import (
     BEST,
     RouterStudy,
     as_block,
+    conditional_entropy,
     confidence,
+    entropy,
     lookahead_accuracy,
+    mutual_information,
     places,
     read_routing,
     source_of_sequence,

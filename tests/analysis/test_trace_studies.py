@@ -10,12 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_cases import random_routing, routing_of
 
-from specmoe.analysis.trace.deduplication import MOST, batches, deduplication, independent_union
+from specmoe.analysis.trace.domains import SLICES, USES, timeline
 from specmoe.analysis.trace.predictability import predictability
 from specmoe.analysis.trace.routing import stream
-from specmoe.analysis.trace.timeline import SLICES, USES, timeline
 from specmoe.analysis.trace.transitions import SEQUENCES, TOKENS, sample_paths, transition_counts, transitions
-from specmoe.analysis.trace.working_set import WINDOW, coactivation, sequence_sets, unit_of_token, window_sets, windows
+from specmoe.analysis.trace.working_set import (
+    MOST,
+    WINDOW,
+    batches,
+    coactivation,
+    deduplication,
+    independent_union,
+    sequence_sets,
+    unit_of_token,
+    window_sets,
+    windows,
+)
 from specmoe.sim.speculate.scoring.ceilings import conditional_entropy
 
 

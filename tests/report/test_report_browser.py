@@ -14,8 +14,7 @@ from sweep_rows import guess, table
 
 import specmoe.traces
 from specmoe.analysis.report import read_inputs, write_report
-from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save_analysis
+from specmoe.analysis.trace.job import analyze, save_analysis
 from specmoe.traces import write_trace
 
 FOUND = executable()

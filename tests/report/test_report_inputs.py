@@ -12,8 +12,7 @@ from report_cases import VERSION, runs_dir, sweep_dir, timeline_dir, validation_
 
 import specmoe.traces
 from specmoe.analysis.report import read_inputs
-from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save_analysis
+from specmoe.analysis.trace.job import analyze, save_analysis
 from specmoe.errors import InputError
 from specmoe.sweep_table import SCHEMA
 

@@ -13,8 +13,7 @@ from sweep_rows import failed, row, table
 import specmoe.traces
 from specmoe.analysis.report import read_inputs
 from specmoe.analysis.report.opening import notes_of
-from specmoe.analysis.trace.job import analyze
-from specmoe.analysis.trace.store import save_analysis
+from specmoe.analysis.trace.job import analyze, save_analysis
 
 SOUND: dict[str, Any] = {"evidence": "measured"}
 

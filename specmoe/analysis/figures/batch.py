@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
-from specmoe.analysis.lines import Line, draw, logarithmic, scale, split_far
 from specmoe.analysis.point import MS, Point, caption, three_digits, winner
-from specmoe.analysis.style import figure, finish, panel
+from specmoe.analysis.style import Line, draw, figure, finish, logarithmic, panel, scale, split_far
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
-from specmoe.analysis.lines import Line, baseline, draw, legend_beside, logarithmic, scale
 from specmoe.analysis.point import FAR, caption, three_digits, unit_of
-from specmoe.analysis.style import figure, finish, panel
+from specmoe.analysis.style import Line, baseline, draw, figure, finish, legend_beside, logarithmic, panel, scale
 from specmoe.summary import SCALE, SET
 
 if TYPE_CHECKING:

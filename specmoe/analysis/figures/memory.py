@@ -6,9 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, times, titled
-from specmoe.analysis.lines import Line, Looks, baseline, draw, legend_beside, looks, scale, split_far
 from specmoe.analysis.point import GIB, MS, Point, caption, three_digits
-from specmoe.analysis.style import finish, panel, save
+from specmoe.analysis.style import (
+    Line,
+    Looks,
+    baseline,
+    draw,
+    finish,
+    legend_beside,
+    looks,
+    panel,
+    save,
+    scale,
+    split_far,
+)
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.analysis.figures.precision import ASSUMED
 from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, titled, told
-from specmoe.analysis.lines import DECADE, Looks, legend_beside, logarithmic, looks
 from specmoe.analysis.point import MS, Point, bounds_of, caption, of_machine, winner
-from specmoe.analysis.style import figure, finish
+from specmoe.analysis.style import DECADE, Looks, figure, finish, legend_beside, logarithmic, looks
 from specmoe.summary import SET
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.figures.setting import CHOICES, Cell, Drawn, Setting, ms, percent, titled, told
 from specmoe.analysis.labels import XY, name_points
-from specmoe.analysis.lines import scale
 from specmoe.analysis.point import MS, caption, three_digits, visible_limit
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,8 +19,8 @@ from functools import cached_property
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from specmoe.analysis.lines import Looks, looks
 from specmoe.analysis.point import MS, Point, known, of_machine, point_of_row, shown, three_digits
+from specmoe.analysis.style import Looks, looks
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.summary import KEYS, SCALE, SET

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
-from specmoe.analysis.lines import baseline
 from specmoe.analysis.point import caption, ranked
-from specmoe.analysis.style import COLOURS, figure, finish, panel
+from specmoe.analysis.style import COLOURS, baseline, figure, finish, panel
 from specmoe.summary import SCALE
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from specmoe.analysis.trace.store import FACTS, load_analysis
+from specmoe.analysis.trace.job import FACTS, load_analysis
 from specmoe.analysis.trace.tables import Analysis
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, require_regular

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from specmoe.analysis.style import COLOURS, figure
 from specmoe.analysis.trace.domains import domain_information
-from specmoe.analysis.trace.entropy import entropy
-from specmoe.analysis.trace.panels import grid, heat, left_out, matrix, some_of, ticks, told
-from specmoe.analysis.trace.routing import Floats, Ints, RouterStudy, Routing
-from specmoe.analysis.trace.tables import Analysis
+from specmoe.analysis.trace.routing import Floats, Ints, RouterStudy, Routing, entropy
+from specmoe.analysis.trace.tables import Analysis, grid, heat, left_out, matrix, some_of, ticks, told
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

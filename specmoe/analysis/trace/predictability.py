@@ -18,10 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specmoe.analysis.style import COLOURS, MARKERS, figure, legend_below
-from specmoe.analysis.trace.entropy import conditional_entropy
-from specmoe.analysis.trace.panels import ticks, told
-from specmoe.analysis.trace.routing import Floats, Ints, Routing
-from specmoe.analysis.trace.tables import Analysis
+from specmoe.analysis.trace.routing import Floats, Ints, Routing, conditional_entropy
+from specmoe.analysis.trace.tables import Analysis, ticks, told
 from specmoe.traces.schema import Block
 
 if TYPE_CHECKING:

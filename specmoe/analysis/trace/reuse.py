@@ -13,9 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from specmoe.analysis.style import COLOURS, MARKERS, figure
-from specmoe.analysis.trace.panels import cut, told
 from specmoe.analysis.trace.routing import Ints
-from specmoe.analysis.trace.tables import Analysis
+from specmoe.analysis.trace.tables import Analysis, cut, told
 from specmoe.results import cliff_slots
 from specmoe.traces.workload import Workload
 

@@ -1,6 +1,6 @@
 """The part of a trace that studies read: experts used, demand streams of any batch, how sure routers are."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,3 +134,34 @@ def lookahead_accuracy(block: Block, depth: int, best: int) -> Floats:
     served = (block.experts[:, depth:, 0] >= 0).sum(axis=0)
     accuracy: Floats = lookahead_hits(block, depth, best) / served
     return accuracy
+
+
+def entropy(counts: NDArray[Any], corrected: bool = True) -> float:
+    """Of counts of any shape, those of 0 aside; 0 bits of nothing."""
+    counts = counts[counts > 0]
+    total = counts.sum()
+    if not total:
+        return 0.0
+    shares = counts / total
+    extra = (len(counts) - 1) / (2 * total * np.log(2)) if corrected else 0.0
+    return float(-(shares * np.log2(shares)).sum() + extra) + 0.0
+
+
+def mutual_information(joint: NDArray[Any]) -> float:
+    """Of two variables counted together, [A, B]; independent ones give 0 on average, so a little below it at times."""
+    return entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1)) - entropy(joint)
+
+
+def conditional_entropy(value: NDArray[Any], context: NDArray[Any]) -> float:
+    """H(value | context) = H(value, context) - H(context) of codes [n], 0 or more.
+
+    Where most contexts are seen once or twice it is far too low in spite of the correction.
+    """
+    if not len(value):
+        return 0.0
+    both = context.astype(np.int64) * (int(value.max()) + 1) + value
+    return entropy(_counts(both)) - entropy(_counts(context))
+
+
+def _counts(codes: NDArray[Any]) -> NDArray[np.int64]:
+    return np.unique(codes, return_counts=True)[1]

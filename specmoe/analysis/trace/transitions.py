@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from specmoe.analysis.trace.panels import COLOURS, grid, heat, left_out, matrix, some_of, ticks, told
 from specmoe.analysis.trace.routing import Floats, Ints, Routing, places, source_of_sequence
-from specmoe.analysis.trace.tables import Analysis
+from specmoe.analysis.trace.tables import COLOURS, Analysis, grid, heat, left_out, matrix, some_of, ticks, told
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
