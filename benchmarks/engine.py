@@ -15,7 +15,7 @@ import specmoe.traces
 from specmoe.sim.config import Order, RunConfig
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
-from specmoe.sim.timing.charge import charged
+from specmoe.sim.timing.durations import charged
 from specmoe.sim.timing.engine import Engine, simulate
 from specmoe.traces.schema import Block
 

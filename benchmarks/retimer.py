@@ -18,8 +18,7 @@ from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import Scenario
 from specmoe.sim.timing.actions import actions_of
-from specmoe.sim.timing.charge import charge, charged
-from specmoe.sim.timing.durations import Durations, durations_of
+from specmoe.sim.timing.durations import Durations, charge, charged, durations_of
 from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, sample_of, variants_of

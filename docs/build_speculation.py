@@ -22,9 +22,8 @@ from specmoe.sim.break_even import curve
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
 from specmoe.sim.run import Scenario
-from specmoe.sim.speculate.scoring.cost import asked_for
-from specmoe.sim.speculate.scoring.evaluate import Examination, run
-from specmoe.sim.timing.charge import charged
+from specmoe.sim.speculate.scoring.evaluate import Examination, asked_for, run
+from specmoe.sim.timing.durations import charged
 from specmoe.summary import summary
 
 DOCS = Path(__file__).parent

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape, shape_names
-from specmoe.hwprofiles.kv_cache import KV_FORMATS, KvFormat
+from specmoe.hwprofiles.shape import KV_FORMATS, KvFormat
 from specmoe.sim.budget import GIB, Ask, Room, budget
 from specmoe.sim.config import AT_HOME
 

@@ -9,9 +9,8 @@ import pytest
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.misses import MISSES, filled, make_miss
 from specmoe.sim.decide.policy import policy, with_rates
-from specmoe.sim.miss_rates import miss_rates
 from specmoe.sim.run import Scenario
-from specmoe.sim.timing.durations import copy_ns
+from specmoe.sim.timing.durations import copy_ns, miss_rates
 
 
 class Host(NamedTuple):

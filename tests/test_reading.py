@@ -28,8 +28,7 @@ from specmoe.provenance import library_versions
 from specmoe.results import RunResult
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate import running_time
-from specmoe.sim.speculate.scoring.cost import asked_for
-from specmoe.sim.speculate.scoring.evaluate import Examination
+from specmoe.sim.speculate.scoring.evaluate import Examination, asked_for
 from specmoe.sim.speculate.store import load as load_predictions
 from specmoe.sim.sweep.question import read_question
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, load_sweep, to_arrow

@@ -19,7 +19,7 @@ from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, measure, read, running_time, shipped
-from specmoe.sim.timing.charge import charge
+from specmoe.sim.timing.durations import charge
 from specmoe.summary import BOUNDS, summary
 
 VALUE = '{{value = {}, unit = "us", source = "measured", ref = "here"}}'
@@ -63,7 +63,7 @@ def test_every_predictor_costs_something_or_is_free_by_definition() -> None:
 
 
 def test_by_hand_the_hosts_time_grows_with_the_tokens_of_a_step_and_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specmoe.sim.timing.charge.running_time", lambda *_: RunningTime(100, 7, "made up"))
+    monkeypatch.setattr("specmoe.sim.timing.durations.running_time", lambda *_: RunningTime(100, 7, "made up"))
     tokens = ROUTED.workload.step_tokens.tolist()
     for depth in (1, 2):
         found = charged("transition", depth)

@@ -54,8 +54,7 @@ def evaluate(
 ) -> None:
     """Score predictors on held-out sequences: accuracy, calibration, cost, and the highest possible accuracy."""
     from specmoe.files import make_directory
-    from specmoe.sim.speculate.scoring.cost import asked_for
-    from specmoe.sim.speculate.scoring.evaluate import Examination, run
+    from specmoe.sim.speculate.scoring.evaluate import Examination, asked_for, run
 
     asked = asked_for(several(predictor), _parameters(override or []), checkpoint or ())
     if out is not None:

@@ -48,7 +48,7 @@ def parse_context(text: str) -> int:
 
 def room_of(context: str | None, kv_format: str, assumed_reserve: str) -> dict[str, Any]:
     """What VRAM keeps beside weights, by the names of `RunConfig`; raises InputError."""
-    from specmoe.hwprofiles.kv_cache import KV_FORMATS
+    from specmoe.hwprofiles.shape import KV_FORMATS
 
     return {
         "context": None if context is None else parse_context(context),
@@ -157,7 +157,7 @@ def _formats() -> Iterable[str]:
 
 
 def _kv_formats() -> Iterable[str]:
-    from specmoe.hwprofiles.kv_cache import KV_FORMATS
+    from specmoe.hwprofiles.shape import KV_FORMATS
 
     return KV_FORMATS
 

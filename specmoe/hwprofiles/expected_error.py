@@ -5,6 +5,10 @@ of docs/styles.md, `data/accuracy_cpu.json` those of docs/cpu.md. An error is th
 measured - 1, as an absolute share.
 `data/published_error.json`, if it is there, holds the errors of predictions for machines and models that others
 measured.
+
+Two policies on the same machine share most of the error of a prediction, so the ratio of their mean steps is known
+better than either. `data/ratio_error.json` holds the errors of simulated ratios against measured ones, of two held-out
+cells that differ in policy only.
 """
 
 import json
@@ -223,3 +227,41 @@ def _shipped(rows: Sequence[Accuracy], own: Accuracy) -> Expected:
         f"95% of {worst.cells} cells on another machine of {kind}; {own.p95_abs_error:.1%} where it was calibrated"
     )
     return Expected(max(worst.p95_abs_error, own.p95_abs_error), True, description)
+
+
+FEWEST_PAIRS = 20  # of cells, for a style to be judged by its own replays
+
+
+class RatioError(NamedTuple):
+    """Errors of ratios over the pairs of one machine's replay in one style."""
+
+    replay: str
+    style: str
+    pairs: int
+    median: float
+    p95: float
+    worst: float
+
+    def covers(self, held: Format, style: Style) -> bool:
+        """Whether experts in a format were replayed in a style; how they are multiplied matters if compressed."""
+        own = style_of(self.style)
+        return own.launch == style.launch and (own.multiply == style.multiply or not is_compressed(held))
+
+
+@cache
+def ratio_errors() -> tuple[RatioError, ...]:
+    """All replays in the package."""
+    file = files("specmoe.hwprofiles") / "data" / "ratio_error.json"
+    return tuple(RatioError(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
+
+
+def ratio_error(held: Format, style: Style, validated: bool, known: tuple[RatioError, ...] | None = None) -> float:
+    """Expected error of the ratio of two policies with experts in slots of format `held`, computed in a style.
+
+    On a validated machine 95% of the pairs of every replay in that style are within it, else all pairs. A style of few
+    pairs is judged by the replays in all styles.
+    """
+    every = ratio_errors() if known is None else known
+    rows = [row for row in every if row.covers(held, style)]
+    rows = rows if sum(row.pairs for row in rows) >= FEWEST_PAIRS else list(every)
+    return max(row.p95 if validated else row.worst for row in rows)

@@ -16,9 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 from specmoe import toml
 from specmoe.errors import InputError, hint
 from specmoe.files import parsing, require_regular
-from specmoe.hwprofiles.kv_cache import Cache
 from specmoe.hwprofiles.model_config import MOST, MOST_LAYERS, Linear, mixed_attention, of_config, spaced
-from specmoe.hwprofiles.shape import Attention, Experts, Format, InFile, ModelShape
+from specmoe.hwprofiles.shape import Attention, Cache, Experts, Format, InFile, ModelShape
 from specmoe.hwprofiles.shape_file import check_shape
 
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from specmoe import toml
 from specmoe.errors import InputError, hint
 from specmoe.files import read_json
-from specmoe.hwprofiles.kv_cache import Cache
-from specmoe.hwprofiles.shape import Attention, Experts, Format, ModelShape, Stack
+from specmoe.hwprofiles.shape import Attention, Cache, Experts, Format, ModelShape, Stack
 
 MOST, MOST_LAYERS = 10**9, 10**4
 

@@ -8,8 +8,7 @@ from typing import Any
 from specmoe import toml
 from specmoe.errors import hint
 from specmoe.files import read_toml
-from specmoe.hwprofiles.kv_cache import Cache
-from specmoe.hwprofiles.shape import FORMATS, Attention, Experts, InFile, ModelShape, Stack
+from specmoe.hwprofiles.shape import FORMATS, Attention, Cache, Experts, InFile, ModelShape, Stack
 
 _OWN = ("name", "source", "format", "d_model", "vocab", "tied")
 

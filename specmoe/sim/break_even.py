@@ -15,7 +15,7 @@ from specmoe.hwprofiles.costs import CURVE_OF, Costs
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.bounds import since
-from specmoe.sim.timing.charge import NO_CHARGE, Charge, charged
+from specmoe.sim.timing.durations import NO_CHARGE, Charge, charged
 
 if TYPE_CHECKING:
     from specmoe.sim.run import Scenario

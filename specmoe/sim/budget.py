@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.kv_cache import KvFormat
-from specmoe.hwprofiles.shape import Format, ModelShape, Phase, bytes_of, compute_format
+from specmoe.hwprofiles.shape import Format, KvFormat, ModelShape, Phase, bytes_of, compute_format
 from specmoe.sim.config import ASSUMED_RESERVE, Home
 from specmoe.units import whole
 

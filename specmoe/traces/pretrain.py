@@ -19,8 +19,7 @@ from specmoe.files import parsing, read_json
 from specmoe.provenance import library_versions, today
 from specmoe.traces.collect_model import pick_device, require_libraries, require_switch_routing
 from specmoe.traces.pretrain_data import Batch, CausalCorpus, Corpus, Windows, unigram_loss
-from specmoe.traces.pretrain_job import STATE, PretrainJob, require_same
-from specmoe.traces.pretrain_presets import DecoderPreset
+from specmoe.traces.pretrain_job import STATE, DecoderPreset, PretrainJob, require_same
 from specmoe.traces.text import Document, Split, held_out, read_documents
 from specmoe.traces.tokenizer import load_tokenizer, sentinel_ids, train_tokenizer
 

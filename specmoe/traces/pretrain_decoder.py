@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3MoeConfig
 
-from specmoe.traces.pretrain_presets import DecoderPreset
+from specmoe.traces.pretrain_job import DecoderPreset
 
 THETA = 10_000.0
 EPSILON = 1e-6

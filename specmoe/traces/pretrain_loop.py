@@ -17,8 +17,7 @@ from specmoe.files import reason, replacing
 from specmoe.traces import pretrain_decoder, pretrain_model
 from specmoe.traces.collect_model import pick_device
 from specmoe.traces.pretrain_data import Batch
-from specmoe.traces.pretrain_job import STATE, require_same
-from specmoe.traces.pretrain_presets import AnyPreset, DecoderPreset
+from specmoe.traces.pretrain_job import STATE, AnyPreset, DecoderPreset, require_same
 
 History = dict[str, list[dict[str, float]]]
 EAGER_STEPS = 3  # before the step is captured as a CUDA graph

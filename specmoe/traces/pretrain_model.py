@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
 from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersSparseMLP
 
-from specmoe.traces.pretrain_presets import Preset
+from specmoe.traces.pretrain_job import Preset
 
 ARCHITECTURE = "SwitchTransformersForConditionalGeneration"
 

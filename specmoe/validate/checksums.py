@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.shape import ComputeFormat, compute_format
 from specmoe.sim.run import Scenario
-from specmoe.validate.device import Device, Work
-from specmoe.validate.replayer import replay
-from specmoe.validate.work import work_of
+from specmoe.validate.replayer import Device, Work, replay, work_of
 
 TOLERANCE: dict[ComputeFormat, float] = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1.6e-2}
 

@@ -22,8 +22,8 @@ from specmoe.hwprofiles.measure.layers import ExpertKernel, PackedKernel, Run, S
 from specmoe.hwprofiles.shape import PACKED, Format, ModelShape, Phase, compute_format, is_expandable
 from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.table import CPU, GPU, uses_on_cpu
-from specmoe.validate.device import Dense, DeviceTimes, Times, Work
 from specmoe.validate.on_cpu import CpuLane
+from specmoe.validate.replayer import Dense, DeviceTimes, Times, Work
 from specmoe.validate.slots import Arena, CopyStream, Pool, enough_vram
 
 if TYPE_CHECKING:

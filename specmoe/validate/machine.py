@@ -10,9 +10,8 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.run import Scenario
 from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice, Model
-from specmoe.validate.emulate import stretch
 from specmoe.validate.slots import Pool, enough_vram, free_vram, most_slots_in, pool_size
-from specmoe.validate.validation import Machine
+from specmoe.validate.validation import Machine, stretch
 
 
 def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) -> Machine:

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.results import DECISIONS, OF_MISSES, RunResult, Table, latencies, same_decisions
 from specmoe.sim.decide.table import CPU
-from specmoe.sim.event_table import byte_columns, decision_columns, ends, late_hits, summed
-from specmoe.sim.spans import Happened, moved, spans
+from specmoe.sim.timing.timeline import Happened, byte_columns, decision_columns, ends, late_hits, moved, spans, summed
 from specmoe.timeline import Span
 from specmoe.traces.workload import Workload
-from specmoe.validate.device import Times, Work
-from specmoe.validate.replayer import Recording
+from specmoe.validate.replayer import Recording, Times, Work
 from specmoe.validation_table import HostState
 
 StepTimes = NDArray[np.int64]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sweep_rows import LINK, guess, oracle, row, table
 
-from specmoe.analysis.crossover import crossover_of
+from specmoe.analysis.answer import crossover_of
 from specmoe.analysis.figures.setting import settings_of
 
 SCALED = "scale.host_to_device.pinned.bandwidth"

@@ -13,7 +13,7 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.misses import Rates
 from specmoe.sim.decide.policy import POLICIES, with_rates
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.rows import counts_of
+from specmoe.sim.sweep.evaluate import counts_of
 from specmoe.summary import summary
 
 RECORDED = Path(__file__).with_name("golden.json")

@@ -14,7 +14,7 @@ from tiny_runs import CHECKPOINT, RECIPE, left_in
 from typer.testing import CliRunner
 
 from specmoe.cli import app
-from specmoe.traces.pretrain_presets import PRESETS
+from specmoe.traces.pretrain_job import PRESETS
 
 
 def pretrain(home: Path, out: Path, *options: str, preset: str = "switch-mini-16") -> tuple[int, str, str]:

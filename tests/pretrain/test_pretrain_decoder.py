@@ -20,8 +20,8 @@ from specmoe.traces.collect import CollectJob, collect
 from specmoe.traces.pretrain import pretrain
 from specmoe.traces.pretrain_data import CausalCorpus
 from specmoe.traces.pretrain_decoder import Gather, GroupedExperts, build, grouped, loss
+from specmoe.traces.pretrain_job import PRESETS, DecoderPreset
 from specmoe.traces.pretrain_loop import Trainer
-from specmoe.traces.pretrain_presets import PRESETS, DecoderPreset
 from specmoe.traces.text import Document
 from specmoe.traces.validation import validate
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import SwitchTransformersForConditionalGeneration
 from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersSparseMLP
 
+from specmoe.traces.pretrain_job import PRESETS, Preset
 from specmoe.traces.pretrain_model import GroupedSparseMLP, build, configure, library_state, sparse_layers
-from specmoe.traces.pretrain_presets import PRESETS, Preset
 
 QUIET: dict[str, float] = {"dropout": 0, "expert_dropout": 0, "jitter": 0}
 AMPLE: dict[str, float] = {"capacity_factor": 4}  # room for all tokens in each of 4 experts

@@ -13,7 +13,7 @@ import torch
 
 from specmoe.traces.pretrain import PretrainJob
 from specmoe.traces.pretrain_data import Batch, Corpus
-from specmoe.traces.pretrain_presets import PRESETS, Preset
+from specmoe.traces.pretrain_job import PRESETS, Preset
 from specmoe.traces.text import Document
 
 Run = Callable[..., dict[str, Any]]

@@ -15,9 +15,9 @@ from specmoe.hwprofiles.style import Style
 from specmoe.sim.advise.setting import draw
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.padding import whole_context
 from specmoe.sim.resident import Mix, ResidentModel, ResidentStep, step_ns
 from specmoe.sim.run import Scenario
+from specmoe.sim.timing.durations import whole_context
 
 GROUPED = Style("fused", "grouped-wait")
 FREE = HostCosts(0, 0, 0, 0, 0, 0)

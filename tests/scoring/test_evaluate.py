@@ -15,8 +15,16 @@ from specmoe.analysis.figures.predictors import accuracy_figure, best, depth_fig
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.speculate.predictors import PREDICTORS
-from specmoe.sim.speculate.scoring.cost import YARDSTICKS, Asked, asked_for, expert_bytes, milliseconds_gpu, sample
-from specmoe.sim.speculate.scoring.evaluate import Examination, evaluate
+from specmoe.sim.speculate.scoring.evaluate import (
+    YARDSTICKS,
+    Asked,
+    Examination,
+    asked_for,
+    evaluate,
+    expert_bytes,
+    milliseconds_gpu,
+    sample,
+)
 from specmoe.traces.splitting import train_beside
 
 BUNDLED = "switch-mini-128/decode/test"

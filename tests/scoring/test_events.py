@@ -9,7 +9,7 @@ from test_accuracy import FIVE, GUESSED, guess_of, routing
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
-from specmoe.sim.speculate.scoring.cost import prefetching, rule_of, table_of
+from specmoe.sim.speculate.scoring.evaluate import prefetching, rule_of, table_of
 
 
 def table(rows: list[list[int]], confidence: float = 0.5) -> PredictionTable:

@@ -21,9 +21,8 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.sweep import grid as contents
 from specmoe.sim.sweep import job
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.sweep.finished_rows import Parts
 from specmoe.sim.sweep.grid import Contents
-from specmoe.sim.sweep.job import Asked, Done, run_sweep
+from specmoe.sim.sweep.job import Asked, Done, Parts, run_sweep
 from specmoe.sim.sweep.workers import Workers
 from specmoe.summary import FIGURES, KEYS, ORIGIN, Row
 from specmoe.sweep_table import load_sweep

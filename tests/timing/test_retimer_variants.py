@@ -20,8 +20,7 @@ from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.retiming import bounds_of, timings
-from specmoe.sim.timing.charge import charge, charged
-from specmoe.sim.timing.durations import Durations, durations_of
+from specmoe.sim.timing.durations import Durations, charge, charged, durations_of
 from specmoe.sim.timing.retimer import retime
 from specmoe.sim.timing.variants import Variants, sample_of, variants_of
 from specmoe.summary import summary

@@ -11,8 +11,7 @@ from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
-from specmoe.validate.device import Dense, Work
-from specmoe.validate.replayer import Recording, replay
+from specmoe.validate.replayer import Dense, Recording, Work, replay
 
 HOST = HostCosts(
     launch_ns=1, launch_dense_ns=2, issue_ns=3, event_ns=1, sync_ns=2, bookkeeping_ns=4, begin_ns=1, begin_copy_ns=4

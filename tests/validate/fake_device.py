@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.table import CPU, DecisionTable, uses_on_cpu
 from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
-from specmoe.validate.device import DeviceTimes, Times, Work
+from specmoe.validate.replayer import DeviceTimes, Times, Work
 
 Ints = NDArray[np.int64]
 NOBODY = -1  # what a slot holds before its first load

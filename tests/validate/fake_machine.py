@@ -16,8 +16,8 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.decide.table import CPU
 from specmoe.sim.run import Scenario
 from specmoe.sim.timing.cpu_lane import NO_CPU, CpuCosts
-from specmoe.validate.device import Dense, Device, Work
 from specmoe.validate.fit import Constants, Traces
+from specmoe.validate.replayer import Dense, Device, Work
 from specmoe.validate.validation import Machine
 
 TRACES: Traces = {phase: f"switch-mini-128/{phase}/test" for phase in ("decode", "encode")}

@@ -16,9 +16,8 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.sim.timing.timeline import simulated_spans
 from specmoe.timeline import Span
-from specmoe.validate.device import DeviceTimes, Work
 from specmoe.validate.measured import measured_spans
-from specmoe.validate.replayer import Recording
+from specmoe.validate.replayer import DeviceTimes, Recording, Work
 
 LATER = 10**12  # the device's clock, at the beginning
 

@@ -11,8 +11,7 @@ from fake_device import FakeDevice, noisy
 from timing_cases import durations_by_hand, table_of
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.validate.device import DeviceTimes, Work
-from specmoe.validate.replayer import latencies, replay
+from specmoe.validate.replayer import DeviceTimes, Work, latencies, replay
 
 
 def test_a_step_worked_out_on_paper() -> None:

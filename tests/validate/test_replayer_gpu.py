@@ -26,16 +26,14 @@ from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import check_policies
 from specmoe.validate.cuda import CheckedCudaDevice, Copy, CudaDevice, Launch, Model
-from specmoe.validate.device import Work
-from specmoe.validate.emulate import LINK, stretch
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import Cell, group_of
 from specmoe.validate.machine import checked_device, this_machine
 from specmoe.validate.measured import measured_spans, steps_of
+from specmoe.validate.replayer import Work, work_of
 from specmoe.validate.slots import Arena, Pool, require_vram
 from specmoe.validate.store import load
-from specmoe.validate.validation import Measured, measure
-from specmoe.validate.work import work_of
+from specmoe.validate.validation import LINK, Measured, measure, stretch
 
 pytestmark = [
     pytest.mark.gpu,

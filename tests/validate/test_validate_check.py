@@ -14,8 +14,7 @@ from specmoe.errors import InputError, MissingExtraError
 from specmoe.sim.config import RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import Checked, check, check_policies
-from specmoe.validate.device import Work
-from specmoe.validate.work import work_of
+from specmoe.validate.replayer import Work, work_of
 
 NAMES = ("gpu-only", "on-demand", "on-demand-lru", "lookahead", "pregated-lru", "transition", "belady", "oracle")
 

@@ -18,10 +18,19 @@ from specmoe.hwprofiles.curves import Points
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.budget import Room
 from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME
-from specmoe.validate.emulate import LINK, MAX_COPY_BYTES, NOT_EMULATED, emulated, fitting, stretch
 from specmoe.validate.fit import Resimulation
 from specmoe.validate.grid import group_of
-from specmoe.validate.validation import Machine, emulating, validate
+from specmoe.validate.validation import (
+    LINK,
+    MAX_COPY_BYTES,
+    NOT_EMULATED,
+    Machine,
+    emulated,
+    emulating,
+    fitting,
+    stretch,
+    validate,
+)
 
 MINE = machine_profile()
 GROUP = group_of("switch-base-128", "decode", "fp16", None, 1, 3)

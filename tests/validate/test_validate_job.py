@@ -17,10 +17,9 @@ from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.results import DECISIONS
 from specmoe.sim.routing import hash_of_bytes
 from specmoe.sim.run import Scenario
-from specmoe.validate.device import Work
 from specmoe.validate.fidelity import failed, overall
 from specmoe.validate.grid import Cell, grid
-from specmoe.validate.replayer import replay
+from specmoe.validate.replayer import Work, replay
 from specmoe.validate.store import load, read_steps, save, verdict
 from specmoe.validate.validation import (
     Plan,

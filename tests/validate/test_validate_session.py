@@ -11,8 +11,7 @@ from fake_cases import costs_from, two_layers, work_from
 from fake_device import FakeDevice
 
 from specmoe.hwprofiles.measure.host import quiet
-from specmoe.validate.device import DeviceTimes, Work
-from specmoe.validate.replayer import latencies
+from specmoe.validate.replayer import DeviceTimes, Work, latencies
 from specmoe.validate.validation import replays_of, runs_of
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # before anything could pin

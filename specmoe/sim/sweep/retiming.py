@@ -14,8 +14,7 @@ from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
-from specmoe.sim.timing.charge import NO_CHARGE, Charge, charge, charged
-from specmoe.sim.timing.durations import Durations, copy_ns, durations_of
+from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copy_ns, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import BOUNDS, CPU_BOUNDS, Sums

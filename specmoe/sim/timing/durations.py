@@ -1,23 +1,56 @@
-"""Durations: how long each part of a run takes, in integer nanoseconds. The engine knows nothing else of hardware."""
+"""Durations: how long each part of a run takes, in integer nanoseconds. The engine knows nothing else of hardware.
+
+Sizes are rounded up to a few, for which costs are computed and kernels are captured.
+
+Predictions cost time of the host thread, or of the GPU right behind the router. On the GPU, guesses reach the host
+together with the router's result. A guess `depth` layers deep costs as much as `depth` guesses one layer deep, except
+for networks, which give all depths at once. No router beyond the last layer runs.
+"""
 
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
+from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.shape import Phase
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
+from specmoe.sim.decide.miss import Rates
+from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import CPU, DecisionTable, found_compressed, packed
-from specmoe.sim.padding import padded, whole_context
+from specmoe.sim.speculate.running_time import (
+    FREE,
+    MOST_TOKENS,
+    ON_THE_DEVICE,
+    RunningTime,
+    device_of,
+    is_extrapolated,
+    running_time,
+)
 from specmoe.sim.timing.cpu_lane import NO_CPU, SHARE, CpuCosts
 from specmoe.traces.workload import Workload
+
+CONTEXT_STEP = 32  # positions
+
+
+def whole_context(positions: int) -> int:
+    """Number of positions, rounded up to a multiple of `CONTEXT_STEP`."""
+    return -(-positions // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def padded(tokens: NDArray[Any]) -> NDArray[np.int64]:
+    """Smallest powers of two that are at least `tokens` (and at least 1), elementwise."""
+    exponents = np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
+    sizes: NDArray[np.int64] = np.left_shift(np.int64(1), exponents)
+    return sizes
+
 
 UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
 
@@ -162,3 +195,99 @@ def contexts(workload: Workload, position: np.ndarray, cross: int) -> list[int]:
     whole = np.array(workload.phases) == "encode"
     positions: list[int] = np.where(whole, longest, np.maximum(np.ceil(sums).astype(np.int64), cross)).tolist()
     return positions
+
+
+def miss_rates(costs: Costs, cpu: CpuExperts, home: Home) -> Rates:
+    """Times of one expert: over the link, on the CPU, and of each of many where both work and slow each other.
+
+    On the CPU few tokens take the time of one, and each of many a share of the time of the most that an expert serves.
+    """
+    copy, one, most = copy_ns(costs, home), cpu.expert_ns(1), max(1, costs.most_tokens)
+    copies, computed = 1 / (copy * (1 + cpu.slows_copy)), 1 / (one * (1 + cpu.slowed_by_copy))  # of each, per ns
+    return Rates(
+        copy_ns=copy,
+        cpu_ns=one,
+        both_ns=1 / (copies + computed),
+        cpu_token_ns=cpu.expert_ns(most) / most,
+        gpu_ns=costs.use_ns(1),
+    )
+
+
+class Charge(NamedTuple):
+    """Time of each event's predictions, ns, [events] (empty: none), where they run, and the source of the number."""
+
+    ns: list[int]
+    on: Literal["host", "gpu"]
+    ref: str
+    assumed: str | None = None  # the assumption, where it was not measured
+
+    @property
+    def mean_ns(self) -> int:
+        """Mean time of an event's predictions, ns."""
+        return self.mean_since(0)
+
+    def mean_since(self, first: int) -> int:
+        """Mean time of the predictions of an event and of all later ones, ns."""
+        return round(float(np.mean(self.ns[first:]))) if self.ns else 0
+
+
+NO_CHARGE = Charge([], "host", "nothing to predict")
+
+
+def charge(
+    chosen: Policy, workload: Workload, costs: Costs, assumed_ns: int | None = None, pads: bool = False
+) -> Charge:
+    """Cost of a policy's predictions. `assumed_ns` per event replaces the known cost, on the same device.
+
+    The oracle is a bound, so its predictions cost nothing. `pads`: routers exist for powers of two of tokens only.
+    """
+    if chosen.prefetch is None or chosen.predictor == "oracle":
+        return NO_CHARGE
+    on: Literal["host", "gpu"] = "gpu" if _on_gpu(chosen) else "host"
+    if assumed_ns is not None:
+        return Charge([assumed_ns] * workload.num_events, on, "assumed", f"assumed_predict_ns: {assumed_ns}")
+    if chosen.predictor in FREE:
+        return Charge([], "host", "none by definition")
+    if chosen.predictor in ON_THE_DEVICE:
+        steps = (padded(workload.step_tokens) if pads else workload.step_tokens).tolist()
+        return Charge(
+            _routers(workload, steps, costs, chosen.prefetch.depth), "gpu", "one more router for each layer ahead"
+        )
+    time = running_time(chosen.predictor, chosen.predictor_parameters)
+    if time is None:
+        return Charge([], on, "unknown", f"predictor time of {chosen.predictor}: 0")
+    times = 1 if chosen.predictor.startswith("learned-") else chosen.prefetch.depth
+    return Charge(_measured(workload, time, times), on, time.ref, _beyond(chosen, workload))
+
+
+def charged(durations: Durations, cost: Charge) -> Durations:
+    """Durations with the time of predictions added."""
+    if not cost.ns:
+        return durations
+    if cost.on == "host":
+        return durations._replace(predict=cost.ns)
+    return durations._replace(before=[sum(both) for both in zip(durations.before, cost.ns, strict=True)])
+
+
+def _beyond(chosen: Policy, workload: Workload) -> str | None:
+    """The assumption if more tokens run at once than when the time was measured; else None."""
+    most = int(workload.step_tokens.max())
+    if not is_extrapolated(chosen.predictor_parameters, most):
+        return None
+    return f"predictor time of {chosen.predictor} with {most} tokens, extrapolated from {MOST_TOKENS}"
+
+
+def _on_gpu(chosen: Policy) -> bool:
+    return chosen.predictor in ON_THE_DEVICE or device_of(chosen.predictor_parameters) == "cuda"
+
+
+def _measured(workload: Workload, time: RunningTime, times: int) -> list[int]:
+    layers = workload.meta.num_layers
+    return [times * time.ns(tokens) for tokens in workload.step_tokens.tolist() for _ in range(layers)]
+
+
+def _routers(workload: Workload, steps: list[int], costs: Costs, depth: int) -> list[int]:
+    """Time of the extra routers of each event, ns; `steps` is the number of tokens that kernels run in each step."""
+    ahead = [min(depth, workload.meta.num_layers - 1 - layer) for layer in range(workload.meta.num_layers)]
+    routers = {tokens: costs.router_ns(tokens, workload.meta.phase) for tokens in set(steps)}
+    return [routers[tokens] * count for tokens in steps for count in ahead]
