@@ -80,8 +80,9 @@ def new(
     title: Annotated[str | None, typer.Option(help="Title of the profile. Default: its name.")] = None,
 ) -> None:
     """Write a profile from a spec sheet: numbers that are given, and those of a similar machine for all others."""
-    from specmoe.hwprofiles.catalogue import from_spec_sheet, load_profile, machine_name
+    from specmoe.hwprofiles.catalogue import load_profile, machine_name
     from specmoe.hwprofiles.profile_file import write_profile
+    from specmoe.hwprofiles.spec_sheet import from_spec_sheet
 
     require_place(out)
     values = dict(map(_number, given or []))

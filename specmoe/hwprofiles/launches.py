@@ -8,6 +8,8 @@
 A curve belongs to a size, a format, a kernel and a number of experts in the launch. If a profile has curves of other
 sizes, the roofline is anchored to them: it is multiplied by measured time / roofline at those sizes, averaged by the
 inverse square of their distance. So a size close to a measured one takes about the measured time.
+
+Numbers of tokens and of positions are rounded up to a few, for which times are computed and kernels are captured.
 """
 
 import math
@@ -15,7 +17,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.curves import Interpolated, Points
@@ -239,3 +244,18 @@ class ExpertTimes:
     def _expansion_ns(self, size: Size) -> int:
         weights = self.shape.expert_parameters if size == self._size else size.weights
         return self.profile.curve(f"dequantise.{self.held}")(bytes_of(weights, compute_format(self.held)))
+
+
+CONTEXT_STEP = 32  # positions
+
+
+def whole_context(positions: int) -> int:
+    """Number of positions, rounded up to a multiple of `CONTEXT_STEP`."""
+    return -(-positions // CONTEXT_STEP) * CONTEXT_STEP
+
+
+def padded(tokens: NDArray[Any]) -> NDArray[np.int64]:
+    """Smallest powers of two that are at least `tokens` (and at least 1), elementwise."""
+    exponents = np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
+    sizes: NDArray[np.int64] = np.left_shift(np.int64(1), exponents)
+    return sizes

@@ -16,6 +16,7 @@ from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.expected_error import Expected, expected_error, ratio_error
 from specmoe.hwprofiles.kernels import Steps
+from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
 from specmoe.hwprofiles.shares import Size
@@ -43,23 +44,13 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy, with_rates
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, all_on_cpu
+from specmoe.sim.event_table import event_table
 from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_and_cpu_bound_ns, link_bound_ns, mean_step_ns, since
-from specmoe.sim.timing.durations import (
-    Charge,
-    Durations,
-    charge,
-    charged,
-    copy_ns,
-    durations_of,
-    miss_rates,
-    padded,
-    whole_context,
-)
+from specmoe.sim.timing.durations import Charge, Durations, charge, charged, copy_ns, durations_of, miss_rates
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.timeline import event_table
 from specmoe.summary import LINES
 from specmoe.traces.store import Trace
 from specmoe.traces.workload import WarmUp, warm_up_of

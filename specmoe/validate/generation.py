@@ -9,7 +9,7 @@ import torch
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import Format
 from specmoe.sim.decide.policy import policy as policy_named
-from specmoe.sim.timing.timeline import spans
+from specmoe.sim.event_table import spans
 from specmoe.timeline import Span, write_spans
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
 from specmoe.validate.live import Generated, Offloaded

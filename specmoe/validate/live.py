@@ -23,10 +23,10 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import launch_order
 from specmoe.sim.decide.table import DecisionTable, Use
+from specmoe.sim.event_table import Happened
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.speculate.running_time import ON_THE_DEVICE
 from specmoe.sim.stream import Decided, Plan, Stream
-from specmoe.sim.timing.timeline import Happened
 from specmoe.traces.collect_model import Checkpoint
 from specmoe.traces.schema import Block, Phase, TraceMeta, join
 from specmoe.validate.ears import Ears

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.results import DECISIONS, OF_MISSES, RunResult, Table, latencies, same_decisions
 from specmoe.sim.decide.table import CPU
-from specmoe.sim.timing.timeline import Happened, byte_columns, decision_columns, ends, late_hits, moved, spans, summed
+from specmoe.sim.event_table import Happened, byte_columns, decision_columns, ends, late_hits, moved, spans, summed
 from specmoe.timeline import Span
 from specmoe.traces.workload import Workload
 from specmoe.validate.replayer import Recording, Times, Work

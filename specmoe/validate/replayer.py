@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.shape import PACKED, is_compressed, require_kernels
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.decide.policy import Policy
@@ -26,7 +27,6 @@ from specmoe.sim.decide.program import Program, program_of
 from specmoe.sim.decide.table import DecisionTable, column, unpacked, uses_on_cpu
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.running_time import ON_THE_DEVICE
-from specmoe.sim.timing.durations import padded, whole_context
 
 Times = NDArray[np.int64]
 

@@ -19,9 +19,9 @@ from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.gate import MILLION, gate_of
 from specmoe.sim.decide.policy import POLICIES, policy
 from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, EXACT, LOW, NOWHERE, DecisionTable
+from specmoe.sim.event_table import decision_columns
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import no_predictions
-from specmoe.sim.timing.timeline import decision_columns
 from specmoe.traces import Block
 from specmoe.traces.workload import Workload, build
 

@@ -9,7 +9,7 @@ from decide_cases import workload_of
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.decide.program import groups_of, program_of
 from specmoe.sim.decide.table import CPU, GPU, DecisionTable, Recorder
-from specmoe.sim.timing.timeline import byte_columns, decision_columns
+from specmoe.sim.event_table import byte_columns, decision_columns
 
 DEMAND = [[[0, 1, 2, 2], [3]], [[2], [3]]]  # 2 steps of 2 layers; key of expert e in layer l is 4 l + e
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles import load_profile
-from specmoe.hwprofiles.catalogue import from_spec_sheet
 from specmoe.hwprofiles.quantity import REQUIRED
+from specmoe.hwprofiles.spec_sheet import from_spec_sheet
 
 
 def new(*arguments: object) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from specmoe.hwprofiles import Costs, load_profile, load_shape
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.launches import whole_context
 from specmoe.hwprofiles.shape import Format
 from specmoe.hwprofiles.style import Style
 from specmoe.sim.advise.setting import draw
@@ -17,7 +18,6 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.resident import Mix, ResidentModel, ResidentStep, step_ns
 from specmoe.sim.run import Scenario
-from specmoe.sim.timing.durations import whole_context
 
 GROUPED = Style("fused", "grouped-wait")
 FREE = HostCosts(0, 0, 0, 0, 0, 0)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from timing_cases import Case, Machine, machines
 
 from specmoe.sim.decide.table import CPU, DecisionTable
+from specmoe.sim.event_table import late_hits, summed
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import Retimed
-from specmoe.sim.timing.timeline import late_hits, summed
 
 Figures = dict[str, list[Any]]
 

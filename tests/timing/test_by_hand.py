@@ -10,8 +10,8 @@ from timing_cases import durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
 from specmoe.errors import InputError
+from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.timeline import event_table
 
 RARE = ("slowed", "cpu", "cpu_stall")
 

@@ -24,11 +24,11 @@ from tiny_routed import tiny_routed
 
 from specmoe.errors import InputError
 from specmoe.sim.decide.table import CPU, GPU, DecisionTable, uses_on_cpu
+from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.cpu_lane import SHARE, Beside, CpuCosts, Interval, done, slowed
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import retime
-from specmoe.sim.timing.timeline import event_table
 
 COSTS = CpuCosts(start_ns=5, join_ns=7, add_ns=3)
 

@@ -15,10 +15,10 @@ from tiny_routed import tiny_routed
 
 from specmoe.results import COLUMNS, DECISIONS, OF_MISSES, Table
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.event_table import event_table
 from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.timeline import event_table
 from specmoe.validate.measured import computed_by, host_state, measured_table
 from specmoe.validate.replayer import Recording
 

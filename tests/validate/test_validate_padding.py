@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.sim.timing.durations import CONTEXT_STEP, padded, whole_context
+from specmoe.hwprofiles.launches import CONTEXT_STEP, padded, whole_context
 
 
 @pytest.mark.parametrize(

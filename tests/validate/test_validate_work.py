@@ -14,10 +14,10 @@ from fake_machine import TRACES, prices
 from timing_cases import table_of
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
-from specmoe.sim.timing.durations import padded, whole_context
 from specmoe.validate.replayer import Work, first_uses, work_of
 
 INT8 = AT_HOME._replace(format="int8")

@@ -2,5 +2,5 @@
 
 Start with these three files: `job.py` (all tasks in order), `tasks.py` (each task, from measurement to profile) and
 `bench.py` (the interface to a device; `cuda.py` implements it). `layers.py` and `experts.py` hold the kernels,
-`copies.py` and `host.py` the microbenchmarks, `records.py` and `findings.py` turn timings into numbers of a profile.
+`copies.py` and `host.py` the microbenchmarks, `findings.py` turns timings into numbers of a profile.
 """

@@ -1,7 +1,5 @@
 """Durations: how long each part of a run takes, in integer nanoseconds. The engine knows nothing else of hardware.
 
-Sizes are rounded up to a few, for which costs are computed and kernels are captured.
-
 Predictions cost time of the host thread, or of the GPU right behind the router. On the GPU, guesses reach the host
 together with the router's result. A guess `depth` layers deep costs as much as `depth` guesses one layer deep, except
 for networks, which give all depths at once. No router beyond the last layer runs.
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.cpu import CpuExperts
+from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.shape import Phase
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
@@ -36,21 +35,6 @@ from specmoe.sim.speculate.running_time import (
 )
 from specmoe.sim.timing.cpu_lane import NO_CPU, SHARE, CpuCosts
 from specmoe.traces.workload import Workload
-
-CONTEXT_STEP = 32  # positions
-
-
-def whole_context(positions: int) -> int:
-    """Number of positions, rounded up to a multiple of `CONTEXT_STEP`."""
-    return -(-positions // CONTEXT_STEP) * CONTEXT_STEP
-
-
-def padded(tokens: NDArray[Any]) -> NDArray[np.int64]:
-    """Smallest powers of two that are at least `tokens` (and at least 1), elementwise."""
-    exponents = np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
-    sizes: NDArray[np.int64] = np.left_shift(np.int64(1), exponents)
-    return sizes
-
 
 UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
 

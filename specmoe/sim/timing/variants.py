@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.launches import whole_context
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import CPU, DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.timing.cpu_lane import CpuCosts
-from specmoe.sim.timing.durations import Durations, require_possible, whole_context
+from specmoe.sim.timing.durations import Durations, require_possible
 from specmoe.traces.workload import Workload
 
 Times = NDArray[np.int64]
