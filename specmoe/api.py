@@ -187,13 +187,14 @@ def simulate(
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
     shipped names (`specmoe.profiles()`, `specmoe.shapes()`) or TOML files; the default model is the trace's own where a
     shape of it is shipped. `host` is what the machine's device stands in (`specmoe.hosts()`; default: its usual one).
-    `vram` is all of it ("8GiB"), `slots` are for experts alone; default: the whole device. `choices` are `format`,
-    `context`, `kv_format`, `assumed_reserve` (bytes), `threads`, `dense_format`, `style`, `batch`, `aligned`, `steps`,
-    `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`, `host_set`, `train`, `verify`, `assumed_acceptance`
-    (one number, or one for each drafted token), `prefill` (the trace of the prefills), `source` and `train_source`
-    (text domains, one or several, that run and are learnt from). `table` and `rows` leave out the warm-up; `steps` has
-    all steps. `on_policy` is called with each policy's name before it runs. With "all", policies that cannot run are
-    left out and named in `failures`; a policy that was named and cannot run raises InputError.
+    `vram` is all of it ("8GiB"), `slots` are for experts alone; default: the whole device. `choices` are `cache_bytes`
+    (of slots, instead of their number), `format`, `context`, `kv_format`, `assumed_reserve` (bytes), `threads`,
+    `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
+    `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `prefill` (the
+    trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
+    `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
+    before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
+    and cannot run raises InputError.
     """
     names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
     config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
@@ -288,6 +289,8 @@ def _config(
         choices["staggered"] = not choices.pop("aligned")
     if choices.get("style") is not None:
         choices["style"] = style_of(choices["style"])
+    if choices.get("cache_bytes") is not None:
+        choices["cache_bytes"] = _bytes(choices["cache_bytes"])
     if isinstance(choices.get("assumed_acceptance"), int | float):
         choices["assumed_acceptance"] = (choices["assumed_acceptance"],)
     choices |= _domains(choices)
@@ -305,7 +308,7 @@ def _config(
 
 CHOICES = (
     *("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format"),
-    *("context", "kv_format", "assumed_reserve", "threads"),
+    *("context", "kv_format", "assumed_reserve", "threads", "cache_bytes"),
     *("verify", "assumed_acceptance", "prefill"),
 )
 HOME = ("tier", "home_format", "compressed_slots")

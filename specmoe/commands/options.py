@@ -236,6 +236,9 @@ DenseFormat = Annotated[str | None, typer.Option(help=DENSE, autocompletion=form
 Threads = Annotated[int | None, typer.Option(help=THREADS)]
 Slots = Annotated[int | None, typer.Option(help=f"{SLOTS} 154.")]
 Vram = Annotated[str | None, typer.Option(help=f"{VRAM} 8GiB. Default: all of the device.")]
+CacheBytes = Annotated[
+    str | None, typer.Option(help="Bytes of VRAM for experts alone, e.g. 6GiB: as many slots as fit, each of its size.")
+]
 Batch = Annotated[int, typer.Option(help=BATCH)]
 Context = Annotated[str | None, typer.Option(help=CONTEXT + LONGEST)]
 KvFormat = Annotated[str, typer.Option(help=KV_FORMAT, autocompletion=kv_formats)]

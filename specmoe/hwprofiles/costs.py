@@ -113,14 +113,15 @@ class Costs:
         """Time of one copy, read or allocation of `amount` bytes, alone on its link."""
         return self._curve(move)(amount)
 
-    def load_ns(self, tier: Tier = "host-pinned", held: Format | None = None) -> int:
+    def load_ns(self, tier: Tier = "host-pinned", held: Format | None = None, layer: int | None = None) -> int:
         """Time on a tier's link to load one expert held in format `held` (default: that of the slots); 0 in VRAM.
 
-        A load from `nvme` ends in host memory; the copy to the device follows it.
+        It is an expert of a MoE layer, or one of the mean size. A load from `nvme` ends in host memory; the copy to the
+        device follows it.
         """
         if tier == "vram" or tier == "vram-compressed":
             return 0
-        alone = self.move_ns(tier, self._bytes(held))
+        alone = self.move_ns(tier, self._bytes(held, layer))
         return round(alone * self.profile.contention) if tier == "host-pinned" else alone
 
     def cpu_ns(self, tokens: int) -> int:
@@ -343,8 +344,8 @@ class Costs:
         lines = [line for curves in self._dense_parts if curves for line in kernels.beyond(curves, steps, name)]
         return list(dict.fromkeys(lines))
 
-    def _bytes(self, held: Format | None) -> int:
-        return self.shape.expert_bytes(self._known(held))
+    def _bytes(self, held: Format | None, layer: int | None = None) -> int:
+        return self.shape.expert_bytes(self._known(held), layer)
 
     def _known(self, held: Format | None) -> Format:
         if held not in (None, self.format, *self.also_held):

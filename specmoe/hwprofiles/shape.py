@@ -208,7 +208,7 @@ class InFile:
 class ModelShape:
     """Sizes of a model; `format` is the default format of its experts.
 
-    With `in_file`, an expert in that format has the file's bytes: the mean of the layers.
+    With `in_file`, an expert in that format has the file's bytes: those of its layer.
     """
 
     name: str
@@ -311,8 +311,12 @@ class ModelShape:
         numbers = positions * (cache.numbers or self.attention.cached) * self.attentions("decode")
         return bytes_of_numbers(numbers, held) + others * cache.state_bytes
 
-    def expert_bytes(self, held: Format | None = None) -> int:
-        """Bytes of one routed expert in format `held` (default: the model's own)."""
+    def expert_bytes(self, held: Format | None = None, layer: int | None = None) -> int:
+        """Bytes of one routed expert in format `held` (default: the model's own), of a MoE layer or the mean of all.
+
+        Layers beyond the model's are as its last one.
+        """
         if self.in_file and held in (None, self.format):
-            return self.in_file.mean_bytes
+            sizes = self.in_file.expert_bytes
+            return self.in_file.mean_bytes if layer is None else sizes[min(layer, len(sizes) - 1)]
         return bytes_of(self.expert_parameters, held or self.format)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import Format, KvFormat, ModelShape, Phase, bytes_of, compute_format
 from specmoe.sim.config import ASSUMED_RESERVE, Home
+from specmoe.sim.decide.sizes import Sizes
 from specmoe.units import whole
 
 GIB = 1 << 30
@@ -27,8 +28,15 @@ class Room(NamedTuple):
 
     @property
     def expert_bytes(self) -> int:
-        """Size of a slot: one expert in its format."""
+        """Size of a slot: one expert in its format, the mean of all layers."""
         return self.shape.expert_bytes(self.format)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Size of an expert of each MoE layer of all stacks, in its format."""
+        layers = range(self.shape.moe_layers)
+        of_layers = tuple(self.shape.expert_bytes(self.format, layer) for layer in layers)
+        return Sizes(of_layers, self.shape.experts.number)
 
     @property
     def dense_bytes(self) -> int:
@@ -43,7 +51,7 @@ class Room(NamedTuple):
 
     def with_slots(self, slots: int) -> int:
         """VRAM needed with `slots` slots."""
-        return self.dense_bytes + self.compressed_bytes + slots * self.expert_bytes
+        return self.dense_bytes + self.compressed_bytes + self.sizes.bytes_of(slots)
 
 
 @dataclass(frozen=True)
@@ -72,16 +80,12 @@ class Budget:
     slots: int
     experts: int
     longest_context: int
+    slot_bytes: int
 
     @property
     def fits(self) -> bool:
         """Whether every routed expert has a slot."""
         return self.slots == self.experts
-
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes of all slots."""
-        return self.slots * self.expert_bytes
 
     @property
     def free_bytes(self) -> int:
@@ -90,7 +94,7 @@ class Budget:
 
     def as_dict(self) -> dict[str, Any]:
         """All lines, by name."""
-        return asdict(self) | {"slot_bytes": self.slot_bytes, "free_bytes": self.free_bytes, "fits": self.fits}
+        return asdict(self) | {"free_bytes": self.free_bytes, "fits": self.fits}
 
 
 def budget(room: Room, ask: Ask) -> Budget:
@@ -114,6 +118,7 @@ def lines(room: Room, ask: Ask, slots: int) -> Budget:
         slots=slots,
         experts=room.shape.routed_experts,
         longest_context=_longest(room, ask),
+        slot_bytes=room.sizes.bytes_of(slots),
     )
 
 
@@ -123,8 +128,8 @@ def kv_bytes(room: Room, ask: Ask) -> int:
 
 
 def fitting(room: Room, ask: Ask) -> int:
-    """Number of slots that VRAM has room for, for experts of all stacks; below 1 if there is none for one."""
-    return (ask.vram - room.with_slots(0) - ask.assumed_reserve - kv_bytes(room, ask)) // room.expert_bytes
+    """Number of slots that VRAM has room for, for experts of all stacks; 0 if there is none for one."""
+    return room.sizes.most(ask.vram - room.with_slots(0) - ask.assumed_reserve - kv_bytes(room, ask))
 
 
 def least_vram(room: Room, ask: Ask) -> int:

@@ -4,7 +4,7 @@ The warnings are about the model, the number of slots, VRAM and the link. `is_ya
 follow the policy at all, and `plugin_versions` which plug-ins the policy's parts come from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from specmoe.hwprofiles.catalogue import is_of_model, load_shape, shape_names, shape_of_model
 from specmoe.hwprofiles.profile import HardwareProfile
@@ -17,7 +17,7 @@ from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.traces.schema import TraceMeta
 from specmoe.traces.workload import WarmUp
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 DEFAULT_SHAPE = "switch-base-128"
 LEARNED = "learned"  # prefix of predictors with a network
 SATURATED = 0.9  # share of a run's time that copies of prefetches take; above it the link is saturated
@@ -80,6 +80,12 @@ def about_warm_up(warm_up: WarmUp, slots: int) -> Iterator[str]:
             f"the {slots} slots are not all filled in the warm-up: its {warm_up.steps} steps demand {warm_up.demanded} "
             "distinct experts"
         )
+
+
+def about_sizes(slots: Mapping[int, int]) -> Iterator[str]:
+    """Say how many slots there are of each size of expert, bytes."""
+    parts = ", ".join(f"{count} of {size / MIB:.2f} MiB" for size, count in slots.items())
+    yield f"experts have {len(slots)} sizes, and layers share slots of their own size only: {parts}"
 
 
 def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:

@@ -51,12 +51,12 @@ class RunConfig:
 
     `shape` is by default that of the trace's own model if it is shipped, else switch-base-128.
     `profile` is a shipped name or the path of a TOML file, of a device in its usual host or with another one
-    (rtx3090+laptop-x8), or a profile itself. `slots` are experts that VRAM holds and
-    `vram` all bytes of VRAM (see `sim.budget`); with neither, the whole device is used. `context` is the number of
-    tokens of each sequence that VRAM keeps in `kv_format`, and to which tokens are then decoded (default: the longest
-    sequence of the trace is kept, and each token attends to those before it). `padded`: kernels
-    exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and predictors
-    are learnt from. `warm_up` is the number of first steps that figures leave out (default: see
+    (rtx3090+laptop-x8), or a profile itself. `slots` are experts that VRAM holds, `cache_bytes` the bytes of these
+    slots, and `vram` all bytes of VRAM (see `sim.budget`); with none of them, the whole device is used.
+    `context` is the number of tokens of each sequence that VRAM keeps in `kv_format`, and to which tokens are then
+    decoded (default: the longest sequence of the trace is kept, and each token attends to those before it). `padded`:
+    kernels exist for powers of two of tokens only, as captured graphs do. `train` is the trace that popularity and
+    predictors are learnt from. `warm_up` is the number of first steps that figures leave out (default: see
     `traces.workload.warm_up_of`), `staggered` says that a batch of decode sequences starts at spread positions, and
     `truncated` that a model deeper than the trace runs without its other layers, which are otherwise repetitions.
     `settings` change the policy or the profile by dotted name: a profile's number is text with its unit (26.2GB/s) or a
@@ -81,6 +81,7 @@ class RunConfig:
     format: Format | None = None
     slots: int | None = None
     vram: int | None = None
+    cache_bytes: int | None = None
     context: int | None = None
     kv_format: KvFormat = "f16"
     assumed_reserve: int = ASSUMED_RESERVE

@@ -126,9 +126,9 @@ Column = NDArray[np.int64]
 
 
 def event_table(
-    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int
+    workload: Workload, decisions: DecisionTable, durations: Durations, timing: Timing, copied: int | Column
 ) -> dict[str, Column]:
-    """The columns of `specmoe.results`, [events] each; `copied` is the size of an expert on the link, bytes."""
+    """The columns of `specmoe.results`, [events] each; `copied` is the size of each load on the link, bytes."""
     uses, loads, layers = decisions.uses, decisions.loads, decisions.num_layers
     copies = np.array(durations.copy, np.int64)
     compute = np.array(durations.before, np.int64)
@@ -184,12 +184,15 @@ def changed_mass(decisions: DecisionTable, events: int) -> Column:
     return summed(decisions.uses.event, mass * (kind != EXACT), events)
 
 
-def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int) -> dict[str, Column]:
-    """Bytes of the loads that cross the link, and of those that nobody waited for or used; `crosses` is [loads]."""
+def byte_columns(decisions: DecisionTable, crosses: NDArray[np.bool_], copied: int | Column) -> dict[str, Column]:
+    """Bytes of the loads that cross the link, and of those that nobody waited for or used.
+
+    `crosses` is [loads], and so is `copied`, the size of each on the link, unless all are alike.
+    """
     loads, events = decisions.loads, decisions.num_steps * decisions.num_layers
     return {
-        "bytes_loaded": summed(loads.event, crosses, events) * copied,
-        "bytes_wasted": summed(loads.event, crosses & ~loads.demand & ~loads.used, events) * copied,
+        "bytes_loaded": summed(loads.event, crosses * copied, events),
+        "bytes_wasted": summed(loads.event, (crosses & ~loads.demand & ~loads.used) * copied, events),
     }
 
 

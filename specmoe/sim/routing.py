@@ -25,6 +25,7 @@ from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.gate import Gate, gate_of
 from specmoe.sim.decide.policy import POLICIES, Policy
+from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
@@ -129,15 +130,19 @@ class Routing:
             self._contexts[cross] = contexts(self.routed.workload, self.routed.block.position, cross)
         return self._contexts[cross]
 
-    def decide(self, chosen: Policy, slots: int) -> DecisionTable:
-        """The decisions of a policy with `slots` slots; they do not depend on the machine."""
+    def decide(self, chosen: Policy, slots: int, sizes: Sizes | None = None) -> DecisionTable:
+        """The decisions of a policy with `slots` slots, of several sizes if experts have; no machine changes them."""
         workload = self.routed.workload
-        context = Context(slots, workload, lambda: self.popularity, weigh=lambda: self.gate)
+        context = Context(slots, workload, lambda: self.popularity, weigh=lambda: self.gate, sizes=sizes)
         return decide(workload, self.predictions.of(chosen), chosen, slots, context)
 
-    def fewest_loads(self, slots: int, warm_up: int) -> int:
-        """Lower bound on the loads of any policy on `slots` slots after the warm-up, whatever they hold by then."""
-        return fewest_loads(self.routed.workload.since(warm_up), slots)
+    def fewest_loads(self, slots: int, warm_up: int, sizes: Sizes | None = None, compressed: int = 0) -> list[int]:
+        """Fewest loads of each size after the warm-up of any policy with `compressed` more slots of each size."""
+        workload = self.routed.workload.since(warm_up)
+        if sizes is None:
+            return [fewest_loads(workload, slots + compressed)]
+        parts = zip(sizes.groups, sizes.slots_of(slots).values(), strict=True)
+        return [fewest_loads(workload.of_layers(group), own + compressed) for group, own in parts]
 
     @cached_property
     def all_resident(self) -> DecisionTable:

@@ -33,6 +33,7 @@ from specmoe.sim.claims import (
     about_model,
     about_order,
     about_placement,
+    about_sizes,
     about_slots,
     about_training,
     about_warm_up,
@@ -43,13 +44,23 @@ from specmoe.sim.claims import (
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy, with_rates
 from specmoe.sim.decide.program import groups_of
+from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable, all_on_cpu
-from specmoe.sim.event_table import event_table
+from specmoe.sim.event_table import Column, event_table
 from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_and_cpu_bound_ns, link_bound_ns, mean_step_ns, since
-from specmoe.sim.timing.durations import Charge, Durations, charge, charged, copy_ns, durations_of, miss_rates
+from specmoe.sim.timing.durations import (
+    Charge,
+    Durations,
+    charge,
+    charged,
+    copies_ns,
+    copies_of_uses,
+    durations_of,
+    miss_rates,
+)
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.summary import LINES
 from specmoe.traces.store import Trace
@@ -81,10 +92,10 @@ class Yardsticks:
         return self.scenario.decide(POLICIES["oracle"], self.slots)
 
     @cached_property
-    def fewest(self) -> int:
-        """The fewest loads of any policy after the warm-up."""
+    def fewest(self) -> list[int]:
+        """The fewest loads of any policy after the warm-up: of each size of expert."""
         scenario, compressed = self.scenario, self.scenario.config.home.compressed_slots
-        return scenario.routing.fewest_loads(self.slots + compressed, scenario.warm_up(self.slots))
+        return scenario.routing.fewest_loads(self.slots, scenario.warm_up(self.slots), scenario.sizes, compressed)
 
     @cached_property
     def all_on_cpu(self) -> DecisionTable:
@@ -123,9 +134,12 @@ class Scenario:
         require_expandable(config.style, self.format)
         self.costs = self._costs()
         self.room = Room(self.shape, self.format, config.home, config.dense_format)
+        own_sizes = Sizes(self._by_layer(self.format), self.trace.meta.num_experts)
+        self.sizes = own_sizes if own_sizes.differ else None  # of experts in their slots, where they differ
+        self._asked_slots = config.slots if config.cache_bytes is None else _slots_in(config.cache_bytes, own_sizes)
         self.budget = self._budget()
         own = slots_of_layers(self.shape, self.budget.slots, self.num_layers)
-        self.slots = min(own if config.slots is None else config.slots, self.num_keys)
+        self.slots = min(own if self._asked_slots is None else self._asked_slots, self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
         self._expected: dict[tuple[Style, bool], Expected] = {}
@@ -145,11 +159,15 @@ class Scenario:
     def _budget(self) -> Budget:
         """What VRAM holds; with given slots, also what it cannot hold."""
         config = self.config
-        if config.slots is not None and config.vram is not None:
-            raise InputError("either --slots or --vram expected, and not both")
-        if config.slots is None:
+        sizes = {"--slots": config.slots, "--vram": config.vram, "--cache-bytes": config.cache_bytes}
+        given = [name for name, size in sizes.items() if size is not None]
+        if len(given) > 1:
+            raise InputError(f"either {given[0]} or {given[1]} expected, and not both")
+        if self.sizes and config.home.tier == "nvme":
+            raise InputError(f"tier nvme: {self.shape.name} has experts of several sizes: not simulated from a disk")
+        if self._asked_slots is None:
             return budget(self.room, self._ask)
-        return lines(self.room, self._ask, min(config.slots, self.num_keys))
+        return lines(self.room, self._ask, min(self._asked_slots, self.num_keys))
 
     @property
     def _ask(self) -> Ask:
@@ -168,7 +186,7 @@ class Scenario:
         cost = self.charge(chosen)
         durations = charged(self.durations(decisions, self.costs_of(chosen)), cost)
         timing = self.time(decisions, durations)
-        table = event_table(self.routed.workload, decisions, durations, timing, self.copied_bytes)
+        table = event_table(self.routed.workload, decisions, durations, timing, self.bytes_of_loads(decisions))
         warm, warm_up = decisions.since(self.warm_up(slots)), self.warm_up(slots)
         copies = np.array(durations.copy, np.int64)[len(durations.copy) - len(warm.loads.key) :]
         prefetching, run_ns = int(copies[warm.loads.prefetch].sum()), since(timing.step_end, warm_up)
@@ -192,7 +210,7 @@ class Scenario:
 
     def decide(self, chosen: Policy, slots: int) -> DecisionTable:
         """The decisions of a policy on `slots` slots; raises InputError if it changes uses: none are timed."""
-        decisions = self.routing.decide(chosen, slots)
+        decisions = self.routing.decide(chosen, slots, self.sizes)
         for said in about_changes(decisions):
             raise InputError(f"policy {chosen.name}: {said}: not timed yet: a policy that changes no result expected")
         return decisions
@@ -337,15 +355,16 @@ class Scenario:
     def bounds_from(self, yardsticks: Yardsticks, slots: int) -> dict[str, int]:
         """Bounds of the mean step, ns, timed by the engine from the yardsticks' decisions."""
         durations, warm_up, most = self.durations(yardsticks.oracle), self.warm_up(slots), self.costs_of_ceiling
-        copy, steps = copy_ns(self.costs, self.config.home), yardsticks.oracle.num_steps - warm_up
+        steps = yardsticks.oracle.num_steps - warm_up
         every_miss, first = self.durations(yardsticks.every_miss, most), yardsticks.every_miss.first(warm_up)
         launches = groups_of(yardsticks.every_miss, most.style.launch).launches_since(first.use)
+        copies = copies_of_uses(yardsticks.every_miss, first, self.costs, self.config.home)
         cpu = self.cpu_bounds(yardsticks, slots) if self.has_cpu else {}
         return cpu | {
             "floor_ns": self.floor_ns(warm_up),
             "oracle_ns": mean_step_ns(yardsticks.oracle, durations, warm_up),
-            "ceiling_ns": ceiling_ns(every_miss, copy, launches, first),
-            "link_ns": link_bound_ns(yardsticks.fewest, copy, durations.read, steps),
+            "ceiling_ns": ceiling_ns(every_miss, copies, launches, first),
+            "link_ns": link_bound_ns(yardsticks.fewest, self.copies, durations.read, steps),
         }
 
     def cpu_bounds(self, yardsticks: Yardsticks, slots: int, cpu_only_ns: int | None = None) -> dict[str, int]:
@@ -353,8 +372,8 @@ class Scenario:
         warm_up, table, costs = self.warm_up(slots), yardsticks.all_on_cpu, self.costs_on_cpu
         if cpu_only_ns is None:
             cpu_only_ns = mean_step_ns(table, self.durations(table, costs), warm_up)
-        copy, expert, steps = copy_ns(costs, self.config.home), costs.cpu_ns(1), table.num_steps - warm_up
-        shared = link_and_cpu_bound_ns(yardsticks.fewest, copy, expert, steps)
+        copy, expert, steps = min(self.copies), costs.cpu_ns(1), table.num_steps - warm_up
+        shared = link_and_cpu_bound_ns(sum(yardsticks.fewest), copy, expert, steps)
         return {"cpu_only_ns": cpu_only_ns, "link_and_cpu_ns": shared}
 
     def fits(self, slots: int) -> bool:
@@ -397,9 +416,27 @@ class Scenario:
         return self.room.expert_bytes
 
     @property
+    def bytes_by_layer(self) -> tuple[int, ...]:
+        """Size of an expert of each layer on the link, bytes."""
+        return self._by_layer(self.config.home.format or self.format)
+
+    def _by_layer(self, held: Any) -> tuple[int, ...]:
+        return tuple(self.shape.expert_bytes(held, layer) for layer in range(self.num_layers))
+
+    @property
     def copied_bytes(self) -> int:
-        """Size of one expert on the link, bytes."""
+        """Size of one expert on the link, bytes: the mean of all layers."""
         return self.shape.expert_bytes(self.config.home.format or self.format)
+
+    def bytes_of_loads(self, decisions: DecisionTable) -> Column:
+        """Size of each load on the link, bytes, [loads]."""
+        return np.array(self.bytes_by_layer, np.int64)[decisions.loads.key // decisions.num_experts]
+
+    @property
+    def copies(self) -> list[int]:
+        """The shortest time on the link of an expert of each size of slots, ns."""
+        times = copies_ns(self.costs, self.config.home, self.num_layers)
+        return [int(times[layers].min()) for layers in (self.sizes.groups if self.sizes else [range(self.num_layers)])]
 
     @property
     def dense_bytes(self) -> int:
@@ -512,6 +549,7 @@ class Scenario:
         """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""
         unknown = [f"cross-attention to {CROSS_CONTEXT} positions"] if self.attends_across else []
         unknown += [cost.assumed] if cost.assumed else []
+        unknown += ["an expert of any layer is computed in the time of one of the mean size"] if self.sizes else []
         return (*self.costs_of(chosen).assumed, *unknown, *assumptions(chosen), *self.routing.assumed)
 
     def warnings(
@@ -532,11 +570,21 @@ class Scenario:
         if chosen.sharing != "all-resident" and not chosen.placement:
             yield from about_slots(decisions)
             yield from about_warm_up(self._warm_up(slots), slots)
+        if self.sizes:
+            yield from about_sizes(self.sizes.slots_of(slots))
         if self.routing.train_name == self.config.trace:
             yield "popularity is learnt from the very trace that is simulated"
         yield from about_order(self.config.link, self.profile)
         yield from about_memory(self.room.with_slots(decisions.slots), self.profile)
         yield from self.costs_of(chosen).warnings
+
+
+def _slots_in(room: int, sizes: Sizes) -> int:
+    """The slots that `room` bytes hold; raises InputError for none."""
+    slots = sizes.most(room)
+    if not slots:
+        raise InputError(f"--cache-bytes {room}: less than the {min(sizes.layers)} bytes of one expert")
+    return slots
 
 
 def each_run(

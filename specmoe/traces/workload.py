@@ -10,7 +10,7 @@ An *event* is one (step, layer), numbered `step * L + layer`. Its demand is the 
 ascending, each with its number of tokens. Dropped tokens demand nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
@@ -101,6 +101,13 @@ class Workload:
             kept=None if self.kept is None else self.kept[step:],
             prefills=None if self.prefills is None else self.prefills[step:],
         )
+
+    def of_layers(self, layers: Sequence[int]) -> "Workload":
+        """The demand of some layers; the others have none."""
+        ours = np.tile(np.isin(np.arange(self.meta.num_layers), layers), self.num_steps)
+        uses, counts = np.repeat(ours, np.diff(self.offsets)), np.diff(self.offsets) * ours
+        offsets = np.append(0, np.cumsum(counts))
+        return replace(self, offsets=offsets, experts=self.experts[uses], tokens=self.tokens[uses])
 
 
 def build(

@@ -151,13 +151,13 @@ def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> Non
         made.append(type(predictor).__name__)
         return make(self, predictor)
 
-    def count_decisions(self: Routing, chosen: Any, slots: int) -> Any:
+    def count_decisions(self: Routing, chosen: Any, slots: int, sizes: Any = None) -> Any:
         decided.append((chosen.name, slots))
-        return decide(self, chosen, slots)
+        return decide(self, chosen, slots, sizes)
 
-    def count_bounds(self: Routing, slots: int, warm_up: int) -> int:
+    def count_bounds(self: Routing, slots: int, *others: Any) -> list[int]:
         decided.append(("belady", slots))
-        return fewest_loads(self, slots, warm_up)
+        return fewest_loads(self, slots, *others)
 
     monkeypatch.setattr(Routing, "fewest_loads", count_bounds)
     monkeypatch.setattr(Predictions, "_made", count_predictions)

@@ -88,7 +88,7 @@ def test_the_ceiling_is_above_a_miss_everywhere_by_what_the_host_hides() -> None
     case = Case(rotating(), Machine(HOST, 0, 0, 0, 0, 1000, 0, False), 2 * LAYERS)
     table, durations = case.decide("on-demand"), setting.durations(case)
     hidden = LAYERS * (HOST.launch_ns + HOST.launch_dense_ns)
-    assert ceiling_ns(durations, 1000) == mean_step_ns(table, durations) + hidden
+    assert ceiling_ns(durations, 1000 * len(table.uses.key)) == mean_step_ns(table, durations) + hidden
 
 
 def test_a_perfect_prefetch_that_copies_faster_than_it_computes_costs_the_host_only() -> None:
@@ -129,5 +129,5 @@ def test_a_perfect_prefetch_that_copies_slower_than_it_computes_is_bound_by_the_
 
 
 def test_link_bound_by_hand() -> None:
-    assert link_bound_ns(7, 30, 0, 4) == round(7 * 30 / 4)
-    assert link_bound_ns(7, 30, 50, 4) == round(7 * 50 / 4)
+    assert link_bound_ns([7, 3], [30, 40], 0, 4) == round((7 * 30 + 3 * 40) / 4)
+    assert link_bound_ns([7], [30], 50, 4) == round(7 * 50 / 4)

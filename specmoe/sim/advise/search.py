@@ -19,6 +19,7 @@ from specmoe.sim.advise.setting import Setting
 from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
+from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.draws import DRAWS, can_draw
 from specmoe.sim.routing import Routing
@@ -181,14 +182,14 @@ class Remembered(Routing):
     """Routing that keeps the decisions made on it, which the machines of all levers are timed with."""
 
     @cached_property
-    def _decisions(self) -> dict[tuple[str, int], DecisionTable]:
+    def _decisions(self) -> dict[tuple[str, int, Sizes | None], DecisionTable]:
         return {}
 
-    def decide(self, chosen: Policy, slots: int) -> DecisionTable:
+    def decide(self, chosen: Policy, slots: int, sizes: Sizes | None = None) -> DecisionTable:
         """The decisions of a policy, made once."""
-        key = repr(chosen), self.num_keys if chosen.sharing == "all-resident" else slots
+        key = repr(chosen), self.num_keys if chosen.sharing == "all-resident" else slots, sizes
         if key not in self._decisions:
-            self._decisions[key] = super().decide(chosen, slots)
+            self._decisions[key] = super().decide(chosen, slots, sizes)
         return self._decisions[key]
 
 

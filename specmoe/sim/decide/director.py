@@ -19,7 +19,8 @@ An expert is resident from the moment its load is issued, so no decision depends
 import dataclasses
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,8 +73,9 @@ class Director:
         self._recorder = Recorder()
         self._miss = make_miss(policy.miss, policy.miss_parameters, meta.num_experts)
         fixed, self._in_ram, at_first = _placed(policy, self._slots, self._miss, context)
-        self._fixed = dict(zip(fixed, range(len(fixed)), strict=True))  # slots of keys that never leave
-        self._pools = _pools(policy, range(len(fixed), self._slots), meta.num_layers, context)
+        alike = _alike(policy, self._slots, context)
+        self._fixed = _slots_of_fixed(fixed, alike, meta.num_experts)  # keys that never leave
+        self._pools = _pools(policy, alike, set(self._fixed.values()), context)
         self._proposals: Proposals = proposals_of(policy, predictions, workload)
         self._slot: dict[int, int] = dict(self._fixed)  # of each resident key
         self._load: dict[int, int] = {}  # the row that brought it
@@ -83,10 +85,12 @@ class Director:
         self._fill(range(self._slots) if self._all_resident else at_first)
 
     def start(self) -> compiled.Start | None:
-        """What decisions start from, for the compiled twin; None if it does not know the miss rule or the placement."""
+        """What decisions start from, for the compiled twin; None if it does not know the rules or the pools."""
         if self._miss is not None or self._fixed or self._in_ram:
             return None
         workload, pools = self._workload, list({id(pool): pool for pool in self._pools}.values())
+        if len(pools) not in (1, len(self._pools)):
+            return None
         return compiled.Start(
             workload,
             [pool.eviction for pool in pools],
@@ -293,7 +297,7 @@ def _placed(policy: Policy, slots: int, miss: Miss | None, context: Context) -> 
         raise InputError(f"placement {policy.placement!r}: every expert is resident (all-resident): none expected")
     meta = context.workload.meta
     reserve = _num_pools(policy, meta.num_layers) if miss is None or miss.loads else 0
-    model = Model(meta.num_layers, meta.num_experts)
+    model = Model(meta.num_layers, meta.num_experts, context.sizes)
     try:
         return placed(policy.placement, model, slots, reserve, lambda: context.popularity)
     except InputError as error:
@@ -304,16 +308,42 @@ def _num_pools(policy: Policy, layers: int) -> int:
     return layers if policy.sharing == "per-layer" else 1
 
 
-def _pools(policy: Policy, slots: range, layers: int, context: Context) -> list[Pool]:
-    """The pool of each layer; all layers share one unless slots are per layer."""
-    parts = _num_pools(policy, layers)
-    if not policy.placement.startswith(FIXED) and len(slots) < parts:
-        raise InputError(f"{slots.stop - slots.start} slots: at least {parts} expected, one for each pool of slots")
-    edges = [slots.start + len(slots) * part // parts for part in range(parts + 1)]
-    pools = [_pool(policy, range(start, end), context) for start, end in pairwise(edges)]
-    return pools * (layers // parts)
+class Alike(NamedTuple):
+    """Layers whose experts are equally large, and the slots of that size."""
+
+    layers: list[int]
+    slots: range
 
 
-def _pool(policy: Policy, slots: range, context: Context) -> Pool:
+def _alike(policy: Policy, slots: int, context: Context) -> list[Alike]:
+    """Layers and slots of each size; where whole layers stay in VRAM nothing is loaded, and sizes do not matter."""
+    layers, sizes = context.workload.meta.num_layers, context.sizes
+    if sizes is None or policy.placement.startswith("cpu-"):
+        return [Alike(list(range(layers)), range(slots))]
+    edges = pairwise(accumulate(sizes.slots_of(slots).values(), initial=0))
+    return [Alike(group, range(*edge)) for group, edge in zip(sizes.groups, edges, strict=True)]
+
+
+def _slots_of_fixed(keys: list[int], alike: list[Alike], experts: int) -> dict[int, int]:
+    """The first slots of their sizes for keys that never leave."""
+    free = {layer: slots for layers, each in alike for slots in [iter(each)] for layer in layers}
+    return {key: next(free[key // experts]) for key in keys}
+
+
+def _pools(policy: Policy, alike: list[Alike], fixed: set[int], context: Context) -> list[Pool]:
+    """The pool of each layer, of slots that are not fixed; those alike share one unless slots are per layer."""
+    pools: dict[int, Pool] = {}
+    for layers, slots in alike:
+        parts, own = _num_pools(policy, len(layers)), [slot for slot in slots if slot not in fixed]
+        if not policy.placement.startswith(FIXED) and len(own) < parts:
+            least = sum(_num_pools(policy, len(each)) for each, _ in alike)
+            raise InputError(f"{alike[-1].slots.stop} slots: at least {least} expected, one for each pool of slots")
+        edges = [len(own) * part // parts for part in range(parts + 1)]
+        made = [_pool(policy, own[start:end], context) for start, end in pairwise(edges)]
+        pools |= zip(layers, made * (len(layers) // parts), strict=True)
+    return [pools[layer] for layer in sorted(pools)]
+
+
+def _pool(policy: Policy, slots: list[int], context: Context) -> Pool:
     eviction = make_eviction(policy.eviction, context, len(slots), policy.eviction_parameters)
     return Pool(eviction, list(reversed(slots)), len(slots))

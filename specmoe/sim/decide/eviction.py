@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.sim.decide.gate import Gate
+from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
 
@@ -66,7 +67,7 @@ class Context:
     """Everything that a policy may be built from.
 
     `learn_popularity` is called when a policy reads `popularity`, and `weigh` when it reads `gate`. `predictions` are
-    those the policy prefetches by.
+    those the policy prefetches by. `sizes` are given where experts of some layers are larger than those of others.
     """
 
     slots: int
@@ -74,6 +75,7 @@ class Context:
     learn_popularity: Callable[[], NDArray[np.int64] | None] = lambda: None
     predictions: PredictionTable | None = None
     weigh: Callable[[], Gate] | None = None
+    sizes: Sizes | None = None
 
     @property
     def gate(self) -> Gate:

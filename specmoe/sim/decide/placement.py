@@ -16,7 +16,7 @@ Without its number a placement fills the slots: as few layers as possible stay i
 VRAM.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError, hint
 from specmoe.sim.decide.misses import named, whole
+from specmoe.sim.decide.sizes import Sizes
 
 PLACEMENTS = ("cpu-all", "cpu-first", "cpu-last", "gpu-uniform", "gpu-popular", "popular-first")
 FIXED = ("cpu-", "gpu-")  # beginnings of placements whose experts never leave
@@ -35,11 +36,33 @@ class Model(NamedTuple):
 
     layers: int
     experts: int  # of each layer
+    sizes: Sizes | None = None  # of experts; None: all alike
 
     @property
     def keys(self) -> int:
         """Number of experts of all layers."""
         return self.layers * self.experts
+
+    def fits(self, kept: Sequence[int], slots: int) -> bool:
+        """Whether the bytes of the slots hold every expert of the layers that are kept in VRAM."""
+        small = len(kept) * self.experts <= slots
+        if self.sizes is None:
+            return small
+        return small and sum(self.sizes.layers[layer] for layer in kept) * self.experts <= self.sizes.bytes_of(slots)
+
+    def within(self, keys: Sequence[int], count: int, slots: int, reserve: int) -> list[int]:
+        """The first `count` of the keys; of several sizes, as many of each as slots leave beside those in reserve."""
+        if self.sizes is None:
+            return list(keys[:count])
+        of = self.sizes.layers
+        left = {size: own - min(reserve, of.count(size)) for size, own in self.sizes.slots_of(slots).items()}
+        found = list[int]()
+        for key in keys:
+            size = of[key // self.experts]
+            if left[size] > 0 and len(found) < count:
+                left[size] -= 1
+                found.append(key)
+        return found
 
 
 class Placed(NamedTuple):
@@ -70,9 +93,9 @@ def placed(text: str, model: Model, slots: int, reserve: int, popularity: Popula
     counts = popularity() if name == "gpu-popular" else None
     if counts is not None or name == "gpu-popular":
         known = np.zeros(model.keys, np.int64) if counts is None else counts
-        return Placed(_by_popularity(known)[:count], frozenset())
+        return Placed(model.within(_by_popularity(known), count, slots, reserve), frozenset())
     turn = np.arange(model.keys).reshape(model.layers, model.experts).T.reshape(-1)  # an expert of each layer in turn
-    return Placed(turn[:count].tolist(), frozenset())
+    return Placed(model.within(turn.tolist(), count, slots, reserve), frozenset())
 
 
 def _by_popularity(counts: NDArray[np.int64]) -> list[int]:
@@ -87,21 +110,25 @@ def layers_in_ram(text: str, model: Model, slots: int) -> int:
     if name == "cpu-all":
         return model.layers
     if not number:
-        return max(0, model.layers - slots // model.experts)
+        return next(count for count in range(model.layers + 1) if model.fits(_kept(name, model, count), slots))
     return min(model.layers, whole(f"placement {text!r}", number))
 
 
+def _kept(name: str, model: Model, count: int) -> range:
+    """The layers that stay in VRAM where `count` layers are in RAM."""
+    return range(model.layers - count) if name == "cpu-last" else range(count, model.layers)
+
+
 def _by_layers(text: str, model: Model, slots: int) -> Placed:
-    count = layers_in_ram(text, model, slots)
-    needed = (model.layers - count) * model.experts
-    if needed > slots:
-        fewest = layers_in_ram(named(text)[0], model, slots)
+    count, name = layers_in_ram(text, model, slots), named(text)[0]
+    kept = _kept(name, model, count)
+    if not model.fits(kept, slots):
+        fewest = layers_in_ram(name, model, slots)
         raise InputError(
-            f"placement {text!r}: the experts of {model.layers - count} layers need {needed} slots: there are {slots}: "
-            f"{fewest} or more layers in RAM expected"
+            f"placement {text!r}: the experts of {len(kept)} layers need {len(kept) * model.experts} slots: there are "
+            f"{slots}: {fewest} or more layers in RAM expected"
         )
-    first = 0 if named(text)[0] != "cpu-last" else model.layers - count
-    in_ram = frozenset(range(first, first + count))
+    in_ram = frozenset(range(model.layers)) - frozenset(kept)
     return Placed([key for key in range(model.keys) if key // model.experts not in in_ram], in_ram)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from specmoe.errors import SpecmoeError
-from specmoe.hwprofiles.style import Launching, words_of
+from specmoe.hwprofiles.style import words_of
 from specmoe.results import OF_MISSES
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RoutingKey, RunConfig
@@ -270,11 +270,12 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> Iterator[tuple
     yield from groups.items()
 
 
-def _pass(job: Job) -> tuple[int, int | None, int, bool, Launching | None]:
+def _pass(job: Job) -> tuple[Hashable, ...]:
     """What scenarios that are timed in one pass have in common."""
     scenario, config = job.scenario, job.scenario.config
     launching = None if config.style is None else config.style.launch
-    return scenario.slots, config.warm_up, config.home.compressed_slots, scenario.attends_across, launching
+    sizes = scenario.sizes, len(set(scenario.bytes_by_layer)) > 1
+    return scenario.slots, config.warm_up, config.home.compressed_slots, scenario.attends_across, launching, sizes
 
 
 def _retimed(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Rows:

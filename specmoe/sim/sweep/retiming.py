@@ -14,7 +14,7 @@ from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
-from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copy_ns, durations_of
+from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copies_of_uses, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import BOUNDS, CPU_BOUNDS, Sums
@@ -70,7 +70,8 @@ def durations_in(scenario: Scenario, costs: Costs, part: Sample) -> Durations:
 
 def _sample(decisions: DecisionTable, scenario: Scenario, costs: Costs) -> Sample:
     workload, home = scenario.routed.workload, scenario.config.home
-    return sample_of(workload, decisions, home, scenario.contexts, costs.style.launch)
+    differ = len(set(scenario.bytes_by_layer)) > 1
+    return sample_of(workload, decisions, home, scenario.contexts, costs.style.launch, differ)
 
 
 def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
@@ -92,15 +93,17 @@ class _Copies(NamedTuple):
     prefetched: np.ndarray
     wasted: np.ndarray
     events: np.ndarray  # number of events of each code of predictions
+    rows: DecisionTable  # one load of each code
 
     @classmethod
     def of(cls, decisions: DecisionTable, part: Sample, first: First) -> "_Copies":
         codes, loads = part.codes["copy"][first.load :], decisions.since(first.step).loads
         ahead, prefetch = ~loads.demand, loads.prefetch
         return cls(
-            all=np.bincount(codes, minlength=2),
-            prefetched=np.bincount(codes[prefetch], minlength=2),
-            wasted=np.bincount(codes[ahead & ~loads.used], minlength=2),
+            all=np.bincount(codes, minlength=len(part.table.loads.key)),
+            prefetched=np.bincount(codes[prefetch], minlength=len(part.table.loads.key)),
+            wasted=np.bincount(codes[ahead & ~loads.used], minlength=len(part.table.loads.key)),
+            rows=part.table,
             events=np.bincount(part.codes["predict"][first.event :], minlength=part.workload.num_events),
         )
 
@@ -109,15 +112,14 @@ def _timed(
     retimed: Retimed, variants: Variants, number: int, warm_up: int, scenario: Scenario, cost: Charge, copies: _Copies
 ) -> Timed:
     values = variants.copy.values[:, number]
-    crosses = values > 0
-    size = scenario.copied_bytes
+    sizes = (values > 0) * scenario.bytes_of_loads(copies.rows)
     cold, latencies = np.split(np.diff(retimed.step_end[number], prepend=0), [warm_up])
     sums = Sums(
         cold=cold,
         latencies=latencies,
         late_hits=int(retimed.late_hits[number]),
-        bytes_loaded=int(copies.all @ crosses) * size,
-        bytes_wasted=int(copies.wasted @ crosses) * size,
+        bytes_loaded=int(copies.all @ sizes),
+        bytes_wasted=int(copies.wasted @ sizes),
         predict_ns=_mean(cost, copies.events),
         compute_ns=int(retimed.compute[number]),
         stall_ns=int(retimed.stall[number]),
@@ -192,7 +194,7 @@ def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple
     steps, counts = warm.num_steps, (warm.num_steps, warm.num_steps * warm.num_layers, len(warm.uses.key), launches)
     bounds = []
     for scenario, each, total in zip(scenarios, paid, work, strict=True):
-        copy = copy_ns(scenario.costs, scenario.config.home)
-        link = link_bound_ns(yardsticks.fewest, copy, each.read, steps)
-        bounds.append((ceiling_of(Amounts(total, *counts), copy, each), link))
+        copies = copies_of_uses(table, first, scenario.costs, scenario.config.home)
+        link = link_bound_ns(yardsticks.fewest, scenario.copies, each.read, steps)
+        bounds.append((ceiling_of(Amounts(total, *counts, copies), each), link))
     return bounds

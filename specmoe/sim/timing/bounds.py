@@ -6,6 +6,7 @@ that of the link, and the time of a step with every expert on the CPU, a bound o
 All are over the steps after the warm-up, as the figures that they stand beside.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from specmoe.hwprofiles.style import Style
@@ -35,6 +36,7 @@ class Amounts(NamedTuple):
     events: int
     uses: int
     launches: int
+    copies: int  # ns, of every use's expert on the link
 
 
 def at_most(style: Style) -> Style:
@@ -45,37 +47,40 @@ def at_most(style: Style) -> Style:
     return style._replace(launch="separate") if style.launch == "grouped" else style
 
 
-def ceiling_ns(durations: Durations, copy: int, launches: int | None = None, first: First = NONE) -> int:
+def ceiling_ns(durations: Durations, copies: int, launches: int | None = None, first: First = NONE) -> int:
     """Mean time of a step, ns, with every expert loaded on demand, one after the other, and nothing overlapped.
 
-    `durations` are those of a policy that keeps nothing; `copy` is the time of one expert on the link. `launches` is
-    the number of launches that serve its experts (default: one for each).
+    `durations` are those of a policy that keeps nothing; `copies` is the time of all its uses' experts on the link.
+    `launches` is the number of launches that serve its experts (default: one for each).
     """
     rows = (durations.before[first.event :], durations.expert[first.use :], durations.after[first.step :])
     events, uses, steps = map(len, rows)
-    amounts = Amounts(sum(map(sum, rows)), steps, events, uses, uses if launches is None else launches)
-    return ceiling_of(amounts, copy, durations)
+    amounts = Amounts(sum(map(sum, rows)), steps, events, uses, uses if launches is None else launches, copies)
+    return ceiling_of(amounts, durations)
 
 
-def ceiling_of(amounts: Amounts, copy: int, paid: Durations) -> int:
+def ceiling_of(amounts: Amounts, paid: Durations) -> int:
     """The ceiling of amounts; `paid` has the durations of host and disk."""
     costs = paid.host
     dense = costs.launch_dense_ns + costs.begin_ns + costs.sync_ns
     layer = dense + costs.sync_ns * paid.sync_each_layer + costs.bookkeeping_ns
-    load = costs.issue_ns + costs.begin_copy_ns + copy + paid.read + costs.event_ns
+    load = costs.issue_ns + costs.begin_copy_ns + paid.read + costs.event_ns
     launch = costs.launch_ns + costs.begin_ns
     waited = layer * amounts.events + load * amounts.uses + launch * amounts.launches + dense * amounts.steps
-    return round((amounts.work + waited) / amounts.steps)
+    return round((amounts.work + amounts.copies + waited) / amounts.steps)
 
 
-def link_bound_ns(fewest_loads: int, copy: int, read: int, steps: int) -> int:
-    """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (`decide.fewest`)."""
-    return round(fewest_loads * max(copy, read) / steps)
+def link_bound_ns(fewest: Sequence[int], copies: Sequence[int], read: int, steps: int) -> int:
+    """Mean time, ns, that the slower of link and disk needs per step for the fewest loads (`decide.fewest`).
+
+    `fewest` are the loads of each size of expert, and `copies` the time of one of each size on the link.
+    """
+    return round(sum(loads * max(copy, read) for loads, copy in zip(fewest, copies, strict=True)) / steps)
 
 
 def link_and_cpu_bound_ns(fewest_misses: int, copy: int, expert: int, steps: int) -> int:
     """Mean time, ns, that link and CPU need per step if they share the fewest misses and do not slow each other.
 
-    `copy` and `expert` are the times of one expert on either.
+    `copy` and `expert` are the times of one expert on either, the smallest of several sizes.
     """
     return round(fewest_misses * copy * expert / (copy + expert) / steps)

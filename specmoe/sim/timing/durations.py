@@ -23,7 +23,7 @@ from specmoe.sim.config import Home
 from specmoe.sim.decide.miss import Rates
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import Groups, groups_of
-from specmoe.sim.decide.table import CPU, DecisionTable, found_compressed, packed
+from specmoe.sim.decide.table import CPU, DecisionTable, First, found_compressed, packed
 from specmoe.sim.speculate.running_time import (
     FREE,
     MOST_TOKENS,
@@ -92,7 +92,7 @@ def durations_of(
         before=[before(*step, layer) for step in steps for layer in range(layers)],
         expert=packed(used),
         after=[head(phase, count) for phase, count in zip(workload.phases, asked, strict=True)],
-        copy=packed(np.where(in_vram, 0, copy_ns(costs, home))),
+        copy=packed(np.where(in_vram, 0, copies_ns(costs, home, layers)[table.loads.key // table.num_experts])),
         read=read,
         host=costs.host,
         interference=costs.profile.interference,
@@ -156,9 +156,20 @@ def _sizes(tokens: NDArray[Any], pads: bool) -> NDArray[Any]:
     return padded(tokens) if pads else tokens
 
 
-def copy_ns(costs: Costs, home: Home) -> int:
-    """Time of one expert on the link, ns."""
-    return costs.load_ns("host-pageable" if home.tier == "host-pageable" else "host-pinned", home.format)
+def copy_ns(costs: Costs, home: Home, layer: int | None = None) -> int:
+    """Time of one expert on the link, ns: of a layer, or of the mean size."""
+    return costs.load_ns("host-pageable" if home.tier == "host-pageable" else "host-pinned", home.format, layer)
+
+
+def copies_ns(costs: Costs, home: Home, layers: int) -> NDArray[np.int64]:
+    """Time of an expert of each layer on the link, ns, [layers]."""
+    return np.array([copy_ns(costs, home, layer) for layer in range(layers)], np.int64)
+
+
+def copies_of_uses(table: DecisionTable, first: First, costs: Costs, home: Home) -> int:
+    """Time on the link, ns, if every use from the first on loads its expert."""
+    layers = table.uses.key[first.use :] // table.num_experts
+    return int(copies_ns(costs, home, table.num_layers)[layers].sum())
 
 
 def _first_uses(table: DecisionTable) -> NDArray[np.int64]:

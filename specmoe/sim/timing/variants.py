@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
     Steps are of one kind if they have equal tokens and context; launches if their experts have equal tokens and equally
     many are the first use of their load; uses on the CPU if they have equal tokens; loads if both or neither find their
-    expert compressed in VRAM.
+    expert compressed in VRAM, of the same layer if experts have several sizes.
     """
 
     workload: Workload
@@ -55,21 +55,30 @@ class Sample(NamedTuple):
 
 
 def sample_of(
-    workload: Workload, table: DecisionTable, home: Home, context: list[int], launching: Launching = "separate"
+    workload: Workload,
+    table: DecisionTable,
+    home: Home,
+    context: list[int],
+    launching: Launching = "separate",
+    sizes_differ: bool = False,
 ) -> Sample:
-    """The sample of a run; `home` says how many compressed copies VRAM holds, `context` the positions of each step."""
+    """The sample of a run; `home` says how many compressed copies VRAM holds, `context` the positions of each step.
+
+    `sizes_differ`: experts of some layers are larger on the link than those of others.
+    """
     contexts = np.array(list(map(whole_context, context)))
     first_step, step = _alike(workload.step_tokens, contexts)
     layers = np.arange(table.num_layers)
     event = (step[:, None] * table.num_layers + layers).reshape(-1)
     uses, use = _uses_alike(table, launching)
-    found = found_compressed(table, home.compressed_slots)
+    layer = table.loads.key // table.num_experts if sizes_differ else np.zeros_like(table.loads.key)
+    found = 2 * layer + found_compressed(table, home.compressed_slots)
     codes: dict[Timed, NDArray[Any]]
     codes = {"before": event, "expert": use, "after": step, "copy": found, "predict": event}
     codes |= {"to_host": step, "to_device": step}
     return Sample(
         _steps(workload, workload.step_tokens[first_step]),
-        _rows(table, uses),
+        _rows(table, uses, table.num_layers if sizes_differ else 1),
         contexts[first_step].tolist(),
         {name: code.astype(np.int32) for name, code in codes.items()},
     )
@@ -146,13 +155,14 @@ def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
     )
 
 
-def _rows(table: DecisionTable, of: _UseRows) -> DecisionTable:
-    """A table with these uses, hits on the GPU, and one expert that is loaded twice (so the second may be in VRAM)."""
-    uses, loads = np.zeros(len(of.tokens), np.int32), np.zeros(2, np.int32)
+def _rows(table: DecisionTable, of: _UseRows, layers: int) -> DecisionTable:
+    """A table with these uses, hits on the GPU, and an expert of each layer loaded twice: the second may be in VRAM."""
+    uses, loads = np.zeros(len(of.tokens), np.int32), np.zeros(2 * layers, np.int32)
+    keys = np.repeat(np.arange(layers, dtype=np.int32) * table.num_experts, 2)
     load = np.where(of.first, np.arange(len(of.tokens)), -1)
     return table._replace(
         uses=Uses(of.event, uses, of.tokens, uses, load, of.where != CPU, uses, of.where),
-        loads=Loads(loads, loads, loads, loads, loads > 0, loads > 0, loads, loads > 0),
+        loads=Loads(loads, keys, loads, loads, loads > 0, loads > 0, loads, loads > 0),
     )
 
 
