@@ -10,11 +10,14 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.errors import InputError
-from specmoe.hwprofiles.catalogue import load_shape, shape_names
+from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_names
+from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.shape import KV_FORMATS, KvFormat
+from specmoe.hwprofiles.style import Style
 from specmoe.sim.budget import GIB, Ask, Room, budget
 from specmoe.sim.config import AT_HOME
 
+FUSED = Style("fused", "separate")
 PUBLISHED = {  # GiB of 32k tokens in f16
     "mixtral-8x7b": 4.0,
     "qwen3-30b-a3b": 3.0,
@@ -52,6 +55,25 @@ def test_layers_with_a_window_keep_no_more_than_it() -> None:
     shape = load_shape("gpt-oss-20b")
     within, beyond = (shape.kv_bytes(end + 1) - shape.kv_bytes(end) for end in (127, 128))
     assert (within, beyond) == (24 * 2 * 8 * 64 * 2, 12 * 2 * 8 * 64 * 2)
+
+
+def test_by_hand_every_second_layer_of_gpt_oss_attends_to_its_window() -> None:
+    attended = load_shape("gpt-oss-20b").attended
+    assert [attended("decode", 4096, layer) for layer in (0, 1, 22, 23, -1)] == [128, 4096, 128, 4096, 4096]
+    assert attended("decode", 100, 0) == 100
+    assert {load_shape("qwen3-30b-a3b").attended("decode", 4096, layer) for layer in range(48)} == {4096}
+
+
+def test_attention_reads_its_window_only_and_fewer_bytes_of_a_smaller_format() -> None:
+    def before_us(layer: int, context: int, held: KvFormat = "f16") -> float:
+        costs = Costs(load_profile("rtx3090"), load_shape("gpt-oss-20b"), "int4", style=FUSED, kv_format=held)
+        return costs.before_ns("decode", 1, context, layer) / 1000
+
+    assert before_us(0, 1 << 17) == before_us(0, 128) == before_us(1, 128)
+    assert before_us(1, 1 << 17, "q8_0") == before_us(1, (1 << 17) * 17 // 32)
+    read_us = (1 << 17) * 2 * 8 * 64 * 2 / load_profile("rtx3090")["device.memory_bandwidth"] * 1e6
+    assert before_us(1, 1 << 17) - before_us(1, 1) == pytest.approx(read_us, rel=0.01)
+    assert before_us(1, 1 << 17) - before_us(1, 1 << 17, "q4_0") == pytest.approx(read_us * 23 / 32, rel=0.01)
 
 
 def test_linear_attention_keeps_a_constant_state() -> None:

@@ -25,8 +25,10 @@ from specmoe.hwprofiles.quantity import (
 from specmoe.hwprofiles.shape import (
     FORMATS,
     KERNEL_FORMATS,
+    KV_SIXTEENTHS,
     ComputeFormat,
     Format,
+    KvFormat,
     ModelShape,
     Phase,
     bytes_of,
@@ -88,6 +90,7 @@ class Costs:
     style: Style = USUAL
     dense_format: Format | None = None
     cpu: CpuExperts | None = None
+    kv_format: KvFormat = "f16"
 
     def __post_init__(self) -> None:
         choices: list[tuple[str, str, tuple[str, ...]]]
@@ -206,9 +209,13 @@ class Costs:
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time from the previous experts up to the router's result of MoE layer `layer`, at a context.
 
-        It is measured as a whole if the profile has such a curve, else `dense_ns` plus `router_ns`.
+        It is measured as a whole if the profile has such a curve, else `dense_ns` plus `router_ns`. A layer with a
+        window reads no more than it; decoding, a position in `kv_format` counts as its bytes in 16 bits.
         """
-        return self._dense.before_ns(phase, tokens, context, layer)
+        positions = self.shape.attended(phase, context, layer)
+        if phase == "decode":
+            positions = -(-positions * KV_SIXTEENTHS[self.kv_format] // KV_SIXTEENTHS["f16"])
+        return self._dense.before_ns(phase, tokens, positions, layer)
 
     def head_ns(self, phase: Phase, tokens: int) -> int:
         """Time after the last MoE layer for `tokens` tokens that produce a next one; 0 for an encoder."""

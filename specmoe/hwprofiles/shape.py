@@ -311,6 +311,14 @@ class ModelShape:
         numbers = positions * (cache.numbers or self.attention.cached) * self.attentions("decode")
         return bytes_of_numbers(numbers, held) + others * cache.state_bytes
 
+    def attended(self, phase: Phase, context: int, layer: int = -1) -> int:
+        """Positions that a token of MoE layer `layer` attends to: the context, or the layer's window of it."""
+        stack, cache = self.stack(phase), self.cache
+        if cache is None or not cache.window or stack is not self.decoder:
+            return context
+        at = stack.first_moe + range(stack.moe_layers)[layer] * stack.moe_every
+        return min(context, cache.window) if (at + 1) % cache.full_every else context
+
     def expert_bytes(self, held: Format | None = None, layer: int | None = None) -> int:
         """Bytes of one routed expert in format `held` (default: the model's own), of a MoE layer or the mean of all.
 

@@ -466,6 +466,7 @@ class Scenario:
             steps,
             style,
             self.config.dense_format,
+            kv_format=self.config.kv_format,
         )
 
     def _manifest(self, chosen: Policy, cost: Charge, held: int, slots: int, warnings: tuple[str, ...]) -> Manifest:

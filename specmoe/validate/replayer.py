@@ -207,9 +207,12 @@ def work_of(scenario: Scenario, policy: Policy, table: DecisionTable) -> Work:
     depth = policy.prefetch.depth if policy.prefetch and cost.on == "gpu" else 0
     layers = table.num_layers
     tokens = padded(workload.step_tokens).tolist()
+    attended, last = scenario.shape.attended, scenario.shape.stack(workload.meta.phase).moe_layers - 1
     dense = [
-        Dense(layer, count, whole_context(context), 1 + min(depth, layers - 1 - layer))
-        for count, context in zip(tokens, scenario.contexts, strict=True)
+        Dense(
+            layer, count, attended(phase, whole_context(context), min(layer, last)), 1 + min(depth, layers - 1 - layer)
+        )
+        for phase, count, context in zip(workload.phases, tokens, scenario.contexts, strict=True)
         for layer in range(layers)
     ]
     home = scenario.config.home.format
