@@ -20,13 +20,22 @@ from specmoe.traces.store import Trace, root
 load_profile()
 
 
+def once(read: Callable[[Path], Any], home: Path) -> Callable[[Path], Any]:
+    """A reader of files that reads each one under `home` once."""
+    kept = cache(read)
+    return lambda path: (kept if path.is_relative_to(home) else read)(path)
+
+
 def pytest_configure() -> None:
-    """Build the tree of commands once per process, and read a bundled trace once, since neither changes."""
+    """Build the tree of commands once per process, and read what is bundled once, since neither changes."""
     import typer.testing
 
+    from specmoe.hwprofiles import catalogue
     from specmoe.sim import routing
 
     typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
+    for name in ("read_profile", "read_host", "read_shape"):
+        setattr(catalogue, name, once(getattr(catalogue, name), Path(catalogue.__file__).parent))
     read, bundled = routing.read_valid, root().resolve()
     read_once = lru_cache(maxsize=4)(lambda path, domains: read(store.open(path, domains)))
 
