@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -54,6 +55,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         from specmoe.sim.sweep.evaluate import evaluate
 
         evaluate([cell(steps=1)])
+
+
+def pytest_collection_finish() -> None:
+    """Let no search for garbage look through all tests and libraries again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, note, settings
 
 PROFILES = {"ci": 1, "fuzz": 10}  # how many times the examples of a test
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
@@ -23,3 +27,25 @@ def load_profile() -> None:
     settings.register_profile("ci", examples(100), deadline=None, database=None, derandomize=True)
     settings.register_profile("fuzz", examples(100), deadline=None, derandomize=False)
     settings.load_profile(PROFILE)
+
+
+def for_each(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A property of each name, its first argument, on the same examples; a failure says of which.
+
+    Examples are drawn once for all names, which takes longer than most properties do.
+    """
+    known = list(names)
+
+    def of(check: Callable[..., None]) -> Callable[..., None]:
+        @wraps(check)
+        def of_all(*drawn: Any) -> None:
+            for name in known:
+                note(f"of {name}")
+                check(name, *drawn)
+
+        del of_all.__wrapped__  # type: ignore[attr-defined]  # or pytest looks for a fixture for the first argument
+        _, *others = inspect.signature(check).parameters.values()
+        of_all.__signature__ = inspect.Signature(others, return_annotation=None)  # type: ignore[attr-defined]
+        return of_all
+
+    return of

@@ -7,10 +7,9 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-import pytest
 import textbook
 from decide_cases import Case, accesses_of, cases, policy_of, workload_of
-from examples import examples
+from examples import examples, for_each
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -28,9 +27,9 @@ def test_one_expert_an_event_is_the_optimum_of_the_best_first_contents(accesses:
     assert fewest_loads(accesses_of(accesses), slots) == best
 
 
-@pytest.mark.parametrize("eviction", EVICTIONS)
 @examples(60)
 @given(case=cases())
+@for_each(EVICTIONS)
 def test_no_policy_loads_less(eviction: str, case: Case) -> None:
     """Whatever is prefetched, shared or served in waves, but not where everything is resident from the start."""
     assume(case.fields["sharing"] != "all-resident")
@@ -38,9 +37,9 @@ def test_no_policy_loads_less(eviction: str, case: Case) -> None:
     assert fewest_loads(case.workload, table.slots) <= table.demand_loads + table.prefetch_useful
 
 
-@pytest.mark.parametrize("eviction", EVICTIONS)
 @examples(20)
 @given(case=cases(), popularity=st.permutations(range(15)))
+@for_each(EVICTIONS)
 def test_no_policy_whose_experts_are_there_at_first_loads_less(
     eviction: str, case: Case, popularity: list[int]
 ) -> None:

@@ -20,7 +20,7 @@ from decide_cases import (
     uses_of,
     workload_of,
 )
-from examples import examples
+from examples import examples, for_each
 from hypothesis import given
 from hypothesis import strategies as st
 from test_properties import Replay, assert_equal, demand_at, others, past, proposed_at
@@ -44,8 +44,6 @@ from specmoe.sim.decide.misses import (
 from specmoe.sim.decide.placement import Model, placed
 from specmoe.sim.decide.policy import Prefetch, policy, with_rates
 from specmoe.sim.decide.table import CPU, DecisionTable
-
-every_eviction = pytest.mark.parametrize("eviction", EVICTIONS)
 
 
 def choices(miss: str, of: list[int], hits: list[int] | None = None, **parameters: Any) -> list[int]:
@@ -205,9 +203,9 @@ def assert_same(one: DecisionTable, other: DecisionTable) -> None:
         assert column.tolist() == same.tolist()
 
 
-@every_eviction
 @examples(60)
 @given(case=cpu_cases())
+@for_each(EVICTIONS)
 def test_a_machine_can_do_what_is_decided(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
     uses, loads, fixed = table.uses, table.loads, fixed_of(case, table.slots)
@@ -245,9 +243,9 @@ def fixed_of(case: Case, slots: int) -> list[int]:
     return placed(fields["placement"], model, slots, pools if loads else 0, lambda: None).resident
 
 
-@every_eviction
 @examples(40)
 @given(case=cpu_cases())
+@for_each(EVICTIONS)
 def test_counts_agree(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
     uses, cpu = table.uses, table.uses.where == CPU
@@ -273,9 +271,9 @@ def test_what_never_loads(case: Case) -> None:
         assert not in_ram & set((keys // case.experts).tolist())
 
 
-@pytest.mark.parametrize("eviction", [name for name, kind in EVICTIONS.items() if not kind.peeks])
 @examples(50)
 @given(case=cpu_cases(), step=st.integers(0, 8), shift=st.integers(1, 4))
+@for_each(name for name, kind in EVICTIONS.items() if not kind.peeks)
 def test_the_future_does_not_change_the_past(eviction: str, case: Case, step: int, shift: int) -> None:
     case = dataclasses.replace(case, fields={**case.fields, "predictor": "none"})
     change = step * len(case.demand[0])
@@ -287,9 +285,9 @@ def test_the_future_does_not_change_the_past(eviction: str, case: Case, step: in
     assert past(case.decide(eviction=eviction), change) == past(other.decide(eviction=eviction), change)
 
 
-@every_eviction
 @examples(20)
 @given(case=cpu_cases())
+@for_each(EVICTIONS)
 def test_equal_input_gives_equal_decisions(eviction: str, case: Case) -> None:
     assert_equal(case.decide(eviction=eviction), case.decide(eviction=eviction))
 

@@ -89,8 +89,14 @@ def demand_at(case: Case, event: int) -> Counter[int]:
 @every_eviction
 @examples(60)
 @given(case=cases())
-def test_a_machine_can_do_what_is_decided(eviction: str, case: Case) -> None:
+def test_a_machine_can_do_what_is_decided_counts_agree_and_all_comes_again(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
+    check_on_a_machine(case, table)
+    check_counts(case, table)
+    assert_equal(table, case.decide(eviction=eviction))
+
+
+def check_on_a_machine(case: Case, table: DecisionTable) -> None:
     uses, loads = table.uses, table.loads
     replay = Replay(case, table)
     for event in range(table.num_steps * table.num_layers):
@@ -111,11 +117,7 @@ def test_a_machine_can_do_what_is_decided(eviction: str, case: Case) -> None:
         replay.end(event, proposed)
 
 
-@every_eviction
-@examples(40)
-@given(case=cases())
-def test_counts_agree(eviction: str, case: Case) -> None:
-    table = case.decide(eviction=eviction)
+def check_counts(case: Case, table: DecisionTable) -> None:
     uses, loads = table.uses, table.loads
     assert len(uses.key) == len(case.workload.keys)
     assert table.hits + table.demand_loads == len(uses.key)
@@ -128,13 +130,6 @@ def test_counts_agree(eviction: str, case: Case) -> None:
         assert table.prefetch_loads == 0
     if case.fields["sharing"] == "all-resident":
         assert len(loads.key) == 0
-
-
-@every_eviction
-@examples(25)
-@given(case=cases())
-def test_equal_input_gives_equal_decisions(eviction: str, case: Case) -> None:
-    assert_equal(case.decide(eviction=eviction), case.decide(eviction=eviction))
 
 
 def assert_equal(one: DecisionTable, other: DecisionTable) -> None:

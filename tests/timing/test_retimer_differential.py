@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
-from examples import examples
+from examples import examples, for_each
 from hypothesis import given
 from hypothesis import strategies as st
 from retimer_cases import Draw, as_lists, durations_in, engines
@@ -17,13 +16,12 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import simulate
 from specmoe.sim.timing.retimer import LANES, retime
 
-every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 names = st.sampled_from(RUNNABLE)
 
 
-@every_policy
 @examples(20)
 @given(case=cases(), variants=Draw.variants)
+@for_each(RUNNABLE)
 def test_equal_to_the_engine(policy: str, case: Case, variants: Any) -> None:
     table = case.decide(policy)
     durations = durations_in(case, policy, table, variants)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from examples import examples
+from examples import examples, for_each
 from fake_cases import costs_from, decided, replayed
 from fake_device import NOBODY, Contents, FakeDevice, checksum, noisy, truth
 from hypothesis import given
@@ -17,7 +17,6 @@ from tiny_routed import tiny_routed
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.table import DecisionTable
 
-every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 TINY = HostCosts(*[1] * len(HostCosts._fields))
 
 
@@ -54,9 +53,9 @@ def by_event(table: DecisionTable, outputs: np.ndarray) -> list[int]:
     return outputs[order].tolist()
 
 
-@every_policy
 @examples(25)
 @given(case=cases(read=False), seed=st.integers(0, 99))
+@for_each(RUNNABLE)
 def test_computes_what_the_all_resident_run_computes(policy: str, case: Case, seed: int) -> None:
     table, durations = decided(case, policy)
     device = FakeDevice(lambda _: costs_from(durations), noisy(0.5, np.random.default_rng(seed)))

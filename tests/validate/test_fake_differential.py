@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
-from examples import examples
+from examples import examples, for_each
 from fake_cases import WAVES, decided, decided_on_cpu, replayed, work_from
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,8 +16,6 @@ from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.validate.measured import host_ns
 from specmoe.validate.replayer import Recording, latencies
-
-every_policy = pytest.mark.parametrize("policy", RUNNABLE)
 
 
 def in_the_engines_words(recording: Recording, durations: Durations) -> dict[str, Any]:
@@ -40,11 +37,11 @@ def of_the_engine(timing: Timing, names: Any) -> dict[str, list[int]]:
     return {name: np.asarray(getattr(timing, name)).tolist() for name in names}
 
 
-@every_policy
 @examples(25)
 @given(case=cases(read=False))
 @example(case=WAVES)
 @example(case=WAVES._replace(late=True))
+@for_each(RUNNABLE)
 def test_same_integers_as_the_engine(policy: str, case: Case) -> None:
     table, durations = decided(case, policy)
     recording, _ = replayed(table, durations)
@@ -52,9 +49,9 @@ def test_same_integers_as_the_engine(policy: str, case: Case) -> None:
     assert found == of_the_engine(simulate(table, durations), found)
 
 
-@every_policy
 @examples(10)
 @given(case=cases(read=False))
+@for_each(RUNNABLE)
 def test_the_host_works_as_long_as_in_the_engine(policy: str, case: Case) -> None:
     table, durations = decided(case, policy)
     recording, _ = replayed(table, durations)

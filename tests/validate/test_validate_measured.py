@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
-from examples import examples
+from examples import examples, for_each
 from fake_cases import WAVES, decided, decided_on_cpu, replayed, two_layers, work_from
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -46,24 +45,21 @@ def same(one: Table, other: Table, names: Any) -> None:
         assert one[name].tolist() == other[name].tolist(), name
 
 
-every_policy = pytest.mark.parametrize("policy", RUNNABLE)
-
-
-@every_policy
 @examples(10)
 @given(case=cases(read=False))
 @example(case=WAVES)
+@for_each(RUNNABLE)
 def test_decisions_bytes_and_the_hosts_clock_are_the_simulators(policy: str, case: Case) -> None:
     measured, simulated, _ = both(case, policy)
     assert set(measured) == set(COLUMNS)
     same(measured, simulated, (*DECISIONS, "late_hits", "bytes_loaded", "bytes_wasted", "begin_ns", "end_ns"))
 
 
-@every_policy
 @examples(10)
 @given(case=cases(read=False))
 @example(case=WAVES)
 @example(case=SLOW_LINK)
+@for_each(RUNNABLE)
 def test_a_prompt_host_gives_the_simulators_compute_and_stall(policy: str, case: Case) -> None:
     measured, simulated, timing = both(prompt(case), policy)
     same(measured, simulated, ("compute_ns", "stall_ns", "host_ns"))
@@ -85,9 +81,9 @@ def test_experts_on_the_cpu_give_the_simulators_columns(policy: str, case: Case,
     same(measured, simulated, (*DECISIONS, *columns))
 
 
-@every_policy
 @examples(5)
 @given(case=cases(read=False))
+@for_each(RUNNABLE)
 def test_the_compute_stream_does_one_thing_at_a_time(policy: str, case: Case) -> None:
     """Whatever calls cost, work and waiting fit into the steps, and neither is negative."""
     measured, _, _ = both(case, policy)

@@ -90,8 +90,16 @@ def cores() -> Iterator[set[int]]:
     os.sched_setaffinity(0, CORES)
 
 
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Nothing is frozen at first, as outside of these tests."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
+
+
 @needs_cores
-def test_one_core_while_it_is_quiet(cores: set[int]) -> None:
+def test_one_core_while_it_is_quiet(cores: set[int], thawed: None) -> None:
     with quiet():
         assert os.sched_getaffinity(0) == {max(cores)}
         assert not gc.isenabled()
@@ -101,13 +109,21 @@ def test_one_core_while_it_is_quiet(cores: set[int]) -> None:
 
 
 @needs_cores
-def test_all_is_as_it_was_after_an_error(cores: set[int]) -> None:
+def test_all_is_as_it_was_after_an_error(cores: set[int], thawed: None) -> None:
     with pytest.raises(ZeroDivisionError), quiet():
         assert gc.get_freeze_count() > 0
         raise ZeroDivisionError
     assert os.sched_getaffinity(0) == cores
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+def test_what_was_frozen_before_stays_frozen(thawed: None) -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with quiet():
+        pass
+    assert gc.get_freeze_count() >= before > 0
 
 
 def test_a_system_that_pins_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:

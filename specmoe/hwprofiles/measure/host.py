@@ -26,8 +26,9 @@ HANDOVER_BYTES = 1 << 20  # size of the copy that a launch waits for
 def quiet() -> Iterator[None]:
     """Pin this thread to one core, if the system can, and disable garbage collection inside the block.
 
-    A thread that computes experts gets the interpreter soon when it asks for it.
+    A thread that computes experts gets the interpreter soon when it asks for it. What was frozen stays frozen.
     """
+    frozen = gc.get_freeze_count()
     interval = sys.getswitchinterval()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     gc.collect()
@@ -43,7 +44,8 @@ def quiet() -> Iterator[None]:
             os.sched_setaffinity(0, cores)
         sys.setswitchinterval(interval)
         gc.enable()
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
 
 
 class Parts(NamedTuple):
