@@ -20,8 +20,8 @@ from specmoe.hwprofiles.catalogue import host_names, load_host
 from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, REQUIRED, owner_of
 
 DOCS = Path(__file__).parent
-FUNCTIONS = ("simulate", "sweep", "advise")
-RESULTS = ("Simulation", "Sweep", "Advice")
+FUNCTIONS = ("simulate", "sweep", "advise", "budget")
+RESULTS = ("Simulation", "Sweep", "Advice", "VramBudget")
 STYLES = ("help", "as_json", "as_csv", "as_markdown")  # which every command has
 CATALOGUES = ("policies", "evictions", "misses", "predictors", "profiles", "hosts", "shapes")
 

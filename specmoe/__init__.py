@@ -1,6 +1,6 @@
 """specmoe: which expert-offloading policy is fastest, by how much, and how far from the best possible.
 
-Start with `specmoe.simulate`, `specmoe.sweep` and `specmoe.advise` (see `specmoe.api`); `specmoe.policies()`,
+Start with `specmoe.simulate`, `sweep`, `advise` and `budget` (see `specmoe.api`); `specmoe.policies()`,
 `evictions()`, `misses()`, `predictors()`, `profiles()`, `hosts()`, `shapes()` and `traces()` list what there is, as
 DataFrames.
 
@@ -11,11 +11,24 @@ To read the code, start with three files: `sim/decide/director.py` (what is load
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from specmoe.api import advise, evictions, hosts, misses, policies, predictors, profiles, shapes, simulate, sweep
+    from specmoe.api import (
+        advise,
+        budget,
+        evictions,
+        hosts,
+        misses,
+        policies,
+        predictors,
+        profiles,
+        shapes,
+        simulate,
+        sweep,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
     "advise",
+    "budget",
     "evictions",
     "hosts",
     "misses",

@@ -34,6 +34,7 @@ from specmoe.sim.run import Run, Scenario, each_run
 from specmoe.summary import Row, summary
 from specmoe.traces.splitting import domains_in
 from specmoe.units import quantity
+from specmoe.vram import VramBudget, budget
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from specmoe.sweep_table import SweepTable
 
 __all__ = [
+    "VramBudget",
     "advise",
+    "budget",
     "evictions",
     "hosts",
     "misses",

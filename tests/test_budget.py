@@ -1,13 +1,16 @@
 """The budget of VRAM: KV caches as published, lines that sum up, and what bad input gets."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+import specmoe
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_names
@@ -127,12 +130,34 @@ def test_command_answers_with_every_line() -> None:
     assert not less["fits"]
 
 
+def test_curves_fall_with_the_context_and_end_at_the_longest_that_leaves_a_slot() -> None:
+    found = specmoe.budget("gpt-oss-20b", "8GiB", "16k")
+    assert found.row == printed("--model", "gpt-oss-20b", "--vram", "8GiB", "--context", "16k")
+    assert found.table["GiB"].sum() == pytest.approx(8)
+    for held, line in found.slots_by_context.items():
+        contexts, slots = zip(*line, strict=True)
+        assert list(contexts) == sorted(contexts) and list(slots) == sorted(slots, reverse=True)
+        asked = specmoe.budget("gpt-oss-20b", "8GiB", contexts[3], kv_format=held)
+        assert (asked.found.slots, asked.found.longest_context) == (slots[3], contexts[-1])
+    assert contexts[-1] > 3 * found.found.longest_context  # q4_0
+
+
+def test_slots_are_drawn_on_given_axes_and_into_a_file(tmp_path: Path) -> None:
+    axes = Figure().subplots()
+    assert specmoe.budget("gpt-oss-20b", "8GiB", "16k").plot(axes) is axes
+    assert [line.get_label() for line in axes.get_lines()[:3]] == [f"KV cache in {held}" for held in KV_FORMATS]
+    printed("--model", "gpt-oss-20b", "--vram", "8GiB", "--context", "16k", "--plot", str(tmp_path / "slots.png"))
+    assert (tmp_path / "slots.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("--context", "10M"), "--context 10M: a number of tokens such as 4096 or 32k expected"),
         (("--context", "0"), "--context 0: at least 1 expected"),
         (("--context", "1k", "--kv-format", "q3"), "--kv-format q3: "),
+        (("--context", "1k", "--plot", "slots.pdf"), "--plot slots.pdf: a file name that ends in .png expected"),
+        (("--context", "1k", "--assumed-reserve", "9"), "--assumed-reserve 9: "),
         (("--context", "1000k"), "--context 1024000 leaves no expert slot in 8.00 GiB of VRAM: at most --context "),
     ],
 )

@@ -1,13 +1,12 @@
 """`specmoe budget`."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from specmoe.commands import console, options
-
-if TYPE_CHECKING:
-    from specmoe.sim.budget import Budget
+from specmoe.errors import InputError
 
 GIB = 1 << 30
 
@@ -25,37 +24,29 @@ def budget(
     dense_format: options.DenseFormat = None,
     kv_format: options.KvFormat = "f16",
     assumed_reserve: options.AssumedReserve = "1GiB",
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the slots that each context leaves, a line for each format of the cache: a .png file."),
+    ] = None,
 ) -> None:
     """Show what VRAM holds: weights that stay, the KV cache of a context, a reserve, and slots for experts."""
-    from specmoe.hwprofiles.catalogue import load_shape
-    from specmoe.sim.budget import Ask, Room
-    from specmoe.sim.budget import budget as budget_of
-    from specmoe.sim.config import AT_HOME
+    from specmoe.vram import budget as budget_of
 
-    shape = load_shape(model)
-    dense = options.format_named("dense-format", dense_format)
-    room = Room(shape, options.format_named("format", held) or shape.format, AT_HOME, dense)
-    ask = Ask(
-        vram=options.parse_bytes("vram", vram),
-        batch=batch,
-        **options.room_of(context, kv_format, assumed_reserve),
-    )
-    found = budget_of(room, ask)
-    asked = {"model": shape.name, "format": room.format, "context": ask.context, "batch": batch, "kv_format": kv_format}
-    if console.printed([asked | found.as_dict()]):
+    formats: dict[str, Any] = {"format": held, "dense_format": dense_format, "kv_format": kv_format}
+    answer = budget_of(model, vram, context, batch=batch, assumed_reserve=assumed_reserve, **formats)
+    if plot is not None:
+        if plot.suffix != ".png":
+            raise InputError(f"--plot {plot}: a file name that ends in .png expected")
+        from specmoe.analysis.figures.memory import plot_slots
+
+        plot_slots(answer.slots_by_context, answer.row, plot)
+    if console.printed([answer.row]):
         return
-    console.table(_lines(found), title=f"{found.vram_bytes / GIB:.2f} GiB of VRAM for {shape.name} in {room.format}")
+    found, row = answer.found, answer.row
+    lines = [{"what": what, "GiB": f"{size / GIB:.2f}"} for what, size in answer.lines]
+    console.table(lines, title=f"{found.vram_bytes / GIB:.2f} GiB of VRAM for {row['model']} in {row['format']}")
     fits = "every expert" if found.fits else f"{found.slots:,} of {found.experts:,} experts"
-    console.say(f"VRAM holds {fits} beside a context of {ask.context:,} tokens")
+    console.say(f"VRAM holds {fits} beside a context of {row['context']:,} tokens")
     console.say(f"the longest context that leaves a slot has {found.longest_context:,} tokens")
-
-
-def _lines(found: "Budget") -> list[dict[str, str]]:
-    sizes = {
-        "weights that stay": found.dense_bytes,
-        "KV cache": found.kv_bytes,
-        "reserve for the runtime (assumed)": found.assumed_reserve_bytes,
-        f"{found.slots:,} expert slots": found.slot_bytes,
-        "unused": found.free_bytes,
-    }
-    return [{"what": what, "GiB": f"{size / GIB:.2f}"} for what, size in sizes.items()]
+    if plot is not None:
+        console.say(f"written: {plot}")

@@ -318,6 +318,7 @@ SlotsList = Annotated[Several, typer.Option(help=f"{SLOTS} 64,154 or 50..500:10 
 VramList = Annotated[Several, typer.Option(help=f"{VRAM} 4GiB,8GiB or 4GiB..24GiB:6 (6 values).")]
 ContextList = Annotated[Several, typer.Option(help=CONTEXT + LONGEST + MORE)]
 KvFormatList = Annotated[Several, typer.Option(help=KV_FORMAT + " Default: f16." + MORE, autocompletion=kv_formats)]
+AssumedReserveList = Annotated[Several, typer.Option(help=f"{RESERVE} Default: 1GiB.{MORE}")]
 BatchList = Annotated[Several, typer.Option(help=f"{BATCH} E.g. 1,8. Default: 1.")]
 ThreadsList = Annotated[Several, typer.Option(help=f"{THREADS} E.g. 4,8.")]
 LinkList = Annotated[Several, typer.Option(help=LINK + MORE, autocompletion=links)]

@@ -39,6 +39,7 @@ def sweep(
     vram: options.VramList = None,
     context: options.ContextList = None,
     kv_format: options.KvFormatList = None,
+    assumed_reserve: options.AssumedReserveList = None,
     threads: options.ThreadsList = None,
     batch: options.BatchList = None,
     format: options.FormatList = None,  # noqa: A002  # the option's name
@@ -98,7 +99,7 @@ def sweep(
         {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
         | {"home-format": home_format, "compressed-slots": compressed_slots, "host-set": host_set}
         | {"style": style, "dense-format": dense_format, "context": context, "kv-format": kv_format}
-        | {"threads": threads},
+        | {"threads": threads, "assumed-reserve": assumed_reserve},
         {
             "steps": steps,
             "warm-up": warm_up,

@@ -101,7 +101,7 @@ def budget(room: Room, ask: Ask) -> Budget:
     """The budget of a model in VRAM; raises InputError, which says how long a context fits, if no slot is left."""
     slots = fitting(room, ask)
     if slots < 1:
-        longest, least = _longest(room, ask), -(-least_vram(room, ask) * 100 // GIB) / 100
+        longest, least = longest_fitting(room, ask), -(-least_vram(room, ask) * 100 // GIB) / 100
         most = f"at most --context {longest} fits" if longest else f"at least {least:.2f} GiB expected"
         raise InputError(f"--context {ask.context} leaves no expert slot in {ask.vram / GIB:.2f} GiB of VRAM: {most}")
     return lines(room, ask, min(slots, room.shape.routed_experts))
@@ -117,7 +117,7 @@ def lines(room: Room, ask: Ask, slots: int) -> Budget:
         expert_bytes=room.expert_bytes,
         slots=slots,
         experts=room.shape.routed_experts,
-        longest_context=_longest(room, ask),
+        longest_context=longest_fitting(room, ask),
         slot_bytes=room.sizes.bytes_of(slots),
     )
 
@@ -171,7 +171,7 @@ def slots_of_layers(shape: ModelShape, slots: int, layers: int) -> int:
     return max(1, slots * layers // shape.moe_layers) if slots > 0 else 0
 
 
-def _longest(room: Room, ask: Ask) -> int:
+def longest_fitting(room: Room, ask: Ask) -> int:
     """Tokens of the longest context that leaves a slot; 0 if none does."""
     left = ask.vram - room.with_slots(1) - ask.assumed_reserve
 

@@ -57,6 +57,14 @@ def test_every_combination_the_policies_together() -> None:
     ]
 
 
+def test_the_reserve_of_the_runtime_leaves_fewer_slots() -> None:
+    grid = {name: value for name, value in ASKED.items() if name != "slots"} | {"vram": "2GiB", "steps": 2}
+    less, more = evaluate(cells_of(read_grid(grid | {"assumed-reserve": ["256MiB", "1GiB"]})))
+    assert (less["assumed_reserve_bytes"], more["assumed_reserve_bytes"]) == (256 << 20, 1 << 30)
+    assert less["slots"] > more["slots"]
+    assert cells_of(read_grid(grid)) == cells_of(read_grid(grid | {"assumed-reserve": "1GiB"}))
+
+
 def test_slots_or_vram_and_not_both() -> None:
     with pytest.raises(InputError, match=r"^either slots or vram expected, and not both$"):
         cells(slots=[6, 60], vram="1GiB")

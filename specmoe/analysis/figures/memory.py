@@ -1,6 +1,6 @@
 """How much VRAM a policy needs: latency, hit rate and distance from the oracle against VRAM."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SlotsByFormat = Mapping[Any, Sequence[tuple[int, int]]]
 BOUNDS = {"floor": ":", "oracle": "--"}
 
 
@@ -57,6 +58,29 @@ def draw_memory(
     scale(axes)
     axes.set(ylabel="mean time per step, ms")
     return _labelled(axes, points, cliff_slots)
+
+
+def plot_slots(by_format: SlotsByFormat, row: Mapping[str, Any], png: Path) -> None:
+    """Write `draw_slots` as a PNG; `row` is the answer of `specmoe budget`."""
+    chart: Any = draw_slots(by_format, row["experts"], row["context"]).figure
+    vram = f"{row['vram_bytes'] / GIB:.3g} GiB of VRAM"
+    title = f"{vram} hold {row['slots']:,} of {row['experts']:,} experts beside {row['context']:,} tokens"
+    about = f"{row['model']}, experts in {row['format']}; sequences: {row['batch']}."
+    finish(chart, title, f"{about} Dots: the longest context that leaves a slot. Dotted: the context asked for.")
+    save(chart, png)
+
+
+def draw_slots(by_format: SlotsByFormat, experts: int, context: int, ax: "Axes | None" = None) -> "Axes":
+    """The slots that a context leaves, a line for each format of the KV cache, and the context that was asked for."""
+    axes = panel(ax, 6, 3.6)
+    for held, line in by_format.items():
+        axes.plot(*zip(*line, strict=True), label=f"KV cache in {held}", marker="o", markevery=[-1], markersize=4)
+    axes.axvline(context, color="0.6", linestyle=":", zorder=0)
+    axes.set(xscale="log", xlabel="context of each sequence, tokens", ylabel="slots for experts")
+    axes.axhline(experts, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_ylim(0, 1.1 * min(experts, max(slots for line in by_format.values() for _, slots in line)))
+    axes.legend(frameon=False, fontsize=8)
+    return cast("Axes", axes)
 
 
 def _latencies(points: Sequence[Point]) -> list[Line]:

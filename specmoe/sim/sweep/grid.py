@@ -22,7 +22,7 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.style import style_of
 from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
-from specmoe.sim.config import AT_HOME, Home, RoutingKey, RunConfig
+from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy, policy
 from specmoe.sim.draws import DRAWS, FEWEST
 from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
@@ -134,6 +134,7 @@ BASE: dict[str, Any] = {
     "dense-format": None,
     "context": None,
     "kv-format": "f16",
+    "assumed-reserve": ASSUMED_RESERVE,
     "threads": None,
     "source": (),
     "train-source": (),
@@ -233,6 +234,7 @@ def _combinations(grid: Question) -> Iterator[RunConfig]:
         host_set, style, dense = (chosen.pop(axis) for axis in ("host-set", "style", "dense-format"))
         styled = {"style": None if style is None else style_of(style), "dense_format": dense}
         styled |= {"train_source": chosen.pop("train-source"), "kv_format": chosen.pop("kv-format")}
+        styled["assumed_reserve"] = chosen.pop("assumed-reserve")
         rest = chosen | size | once | styled
         yield RunConfig(policy=name, settings=setting, scales=scale, home=home, host_set=host_set, **rest)
 

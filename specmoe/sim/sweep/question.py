@@ -62,7 +62,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dense-format": FORMATS,
     "kv-format": KV_FORMATS,
 }
-UNITS: dict[str, Dimension] = {"vram": "B"}
+UNITS: dict[str, Dimension] = {"vram": "B", "assumed-reserve": "B"}
 ROOM = ("slots", "vram")  # a grid has only one of them
 WHOLE = ("trace", "profile", "host", "shape", "source", "train-source")  # one value each, with its commas
 BY_NAME, LIST, ASIDE = ("set", "scale"), "cells", "one-at-a-time"
@@ -100,7 +100,7 @@ AXES: dict[str, Callable[[str, Value], Any]] = {
     **dict.fromkeys(("source", "train-source"), _domains),
     "style": _style,
     **{option: _count(option) for option in ("slots", "batch", "compressed-slots", "threads")},
-    "vram": lambda name, value: int(value),
+    **dict.fromkeys(("vram", "assumed-reserve"), lambda name, value: int(value)),
     "context": lambda name, value: tokens_of(f"{name}: {value}", value if isinstance(value, str) else int(value)),
 }
 
