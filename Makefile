@@ -27,8 +27,8 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
-tests: .venv/ready ## one process per core, one thread each
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal --durations=10
+tests: .venv/ready ## one process per core, one thread each; no process of a test compiles all anew
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal --durations=10
 
 reference: .venv/ready ## pages made from the code: docs/api.md, cli.md, policies.md
 	$(BIN)/python docs/build_reference.py

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +17,7 @@ from examples import load_profile
 from random_traces import META, random_block
 
 from specmoe.commands import console
+from specmoe.sim.sweep import workers
 from specmoe.traces import Block, TraceMeta, store, write_trace
 from specmoe.traces.store import Trace, root
 
@@ -67,6 +70,19 @@ def pytest_collection_finish() -> None:
 def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command prints does not depend on how fast this machine is."""
     monkeypatch.setattr(console, "PERIOD", 3600.0)
+
+
+@contextmanager
+def one_thread(number: int) -> Iterator[workers.Workers]:
+    with ThreadPoolExecutor(1) as executor:
+        yield workers.Workers(executor, number)
+
+
+@pytest.fixture(autouse=True)
+def _a_thread_for_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep's processes take seconds to start: only a test that is named for processes has some."""
+    if "processes" not in request.node.name:
+        monkeypatch.setattr(workers, "processes", one_thread)
 
 
 @pytest.fixture(scope="session")

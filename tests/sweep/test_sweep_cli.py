@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +14,9 @@ from typer.testing import CliRunner, Result
 from specmoe.cli import app
 from specmoe.commands import console
 from specmoe.level import band
-from specmoe.sim.sweep import workers
 from specmoe.sweep_table import load_sweep
 
 SMALL = f"--trace {TRACE} --slots 60 --steps 10 --format fp16 --workers 1"
-
-
-@pytest.fixture(autouse=True)
-def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads in the place of processes, which take seconds to start; but for one test."""
-
-    @contextmanager
-    def threads(number: int) -> Iterator[workers.Workers]:
-        with ThreadPoolExecutor(number) as executor:
-            yield workers.Workers(executor, number)
-
-    if "processes" not in request.node.name:
-        monkeypatch.setattr(workers, "processes", threads)
 
 
 def sweep(out: Path, arguments: str) -> Result:
