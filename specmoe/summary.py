@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import OF_CPU, OF_MISSES, RunResult, cliff_slots, latencies
+from specmoe.results import OF_CPU, OF_MISSES, Manifest, RunResult, cliff_slots, latencies
 from specmoe.spread import EMPTY
 from specmoe.units import quantity
 
@@ -105,6 +105,9 @@ CPU_BOUNDS = ("cpu_only_ns", "link_and_cpu_ns")  # None where the profile has no
 BOUNDS = ("floor_ns", "oracle_ns", "ceiling_ns", "link_ns", *CPU_BOUNDS)
 
 
+NO_SESSIONS: Row = {"first_token_ns": None, "decode_tokens_per_second": None}
+
+
 class Counts(NamedTuple):
     """Of decisions, which no machine changes."""
 
@@ -126,11 +129,31 @@ class Counts(NamedTuple):
     changed_mass: int
 
 
+class Latencies(NamedTuple):
+    """Of steps, ns."""
+
+    steps: int
+    total: int
+    p50: int
+    p95: int
+    p99: int
+    longest: int
+    deviation: float  # of a sample
+
+    @classmethod
+    def of(cls, steps: NDArray[np.int64]) -> "Latencies":
+        """Of the latency of each step, [steps]."""
+        p50, p95, p99 = (int(value) for value in np.percentile(steps, (50, 95, 99)))
+        deviation = float(steps.std(ddof=1)) if len(steps) > 1 else 0.0
+        return cls(len(steps), int(steps.sum()), p50, p95, p99, int(steps.max()), deviation)
+
+
 class Sums(NamedTuple):
     """Of the steps after the warm-up, but for `cold`: times in ns."""
 
-    cold: NDArray[np.int64]  # [warm-up], of its steps
-    latencies: NDArray[np.int64]  # [steps]
+    cold_steps: int  # of the warm-up
+    cold_ns: int  # that they take together
+    latencies: Latencies
     late_hits: int
     bytes_loaded: int
     bytes_wasted: int
@@ -145,22 +168,21 @@ class Sums(NamedTuple):
 
 def figures(counts: Counts, sums: Sums) -> dict[str, Any]:
     """The figures that follow from counts and sums alone."""
-    steps, total = sums.latencies, int(sums.latencies.sum())
-    p50, p95, p99 = (int(value) for value in np.percentile(steps, (50, 95, 99)))
+    steps = sums.latencies
     useful, fetched, needed = counts.prefetch_useful, counts.prefetch_loads, counts.demand_loads
     return {
         "steps": counts.steps,
         "tokens": counts.tokens,
-        "warm_up_steps": len(sums.cold),
-        "cold_step_ns": round(sums.cold.mean()) if len(sums.cold) else None,
-        "latency_mean_ns": round(steps.mean()),
-        "latency_p50_ns": p50,
-        "latency_p95_ns": p95,
-        "latency_p99_ns": p99,
-        "latency_max_ns": int(steps.max()),
-        "latency_sem_ns": round(steps.std(ddof=1) / len(steps) ** 0.5) if len(steps) > 1 else None,
-        "moe_layer_ns": round(total / counts.events),
-        "tokens_per_second": counts.tokens / (total / 1e9),
+        "warm_up_steps": sums.cold_steps,
+        "cold_step_ns": round(sums.cold_ns / sums.cold_steps) if sums.cold_steps else None,
+        "latency_mean_ns": round(steps.total / steps.steps),
+        "latency_p50_ns": steps.p50,
+        "latency_p95_ns": steps.p95,
+        "latency_p99_ns": steps.p99,
+        "latency_max_ns": steps.longest,
+        "latency_sem_ns": round(steps.deviation / steps.steps**0.5) if steps.steps > 1 else None,
+        "moe_layer_ns": round(steps.total / counts.events),
+        "tokens_per_second": counts.tokens / (steps.total / 1e9),
         "demands": counts.demands,
         "hits": counts.hits,
         "late_hits": sums.late_hits,
@@ -206,13 +228,24 @@ def summary(result: RunResult) -> Row:
         **{name: total[name] for name in OF_MISSES},
     )
     sums = Sums(
-        cold=cold,
-        latencies=steps,
+        cold_steps=len(cold),
+        cold_ns=int(cold.sum()),
+        latencies=Latencies.of(steps),
         predict_ns=int(chosen.get("predict_ns", 0)),
         link_busy_ns=total["link_ns"],
         **{name: total[name] for name in ("late_hits", "bytes_loaded", "bytes_wasted")},
         **{name: total[name] for name in ("compute_ns", "stall_ns", "host_ns", *OF_CPU)},
     )
+    return row_of(
+        manifest, counts, sums, _of_sessions(manifest.prefill_steps, warm_up, steps, table["tokens"][::layers])
+    )
+
+
+def row_of(
+    manifest: Manifest, counts: Counts, sums: Sums, of_sessions: Row = NO_SESSIONS, timed_by: str = "engine"
+) -> Row:
+    """The row of a run from its counts and sums; `of_sessions` are figures of prefill and decode apart."""
+    chosen = manifest.parameters
     named = ("trace", "policy", "profile", "shape", "format", "style", "dense_format", "slots", "batch")
     sizes = ("vram_peak_bytes", "expert_bytes")
     origin = ("trace_kind", "phase", "semantics", "evidence", "staggered", "num_layers", "break_even_precision")
@@ -220,13 +253,13 @@ def summary(result: RunResult) -> Row:
     row = {name: getattr(manifest, name) for name in (*named, *sizes, *origin, *judged)}
     row |= {name: chosen.get(name) or usual for name, usual in CHOICES.items()}
     row |= {"threads": chosen.get("threads_asked") or 0}
-    row |= _of_sessions(manifest.prefill_steps, warm_up, steps, table["tokens"][::layers])
+    row |= of_sessions
     row |= {name: manifest.budget.get(name) for name in LINES}
     row |= figures(counts, sums) | {name: manifest.bounds.get(name) for name in BOUNDS}
-    row |= {"cliff_slots": cliff_slots(total["demands"], len(steps), layers)}
+    row |= {"cliff_slots": cliff_slots(counts.demands, counts.steps, manifest.num_layers)}
     row |= {name: list(getattr(manifest, name)) for name in ("domains", "assumed", "warnings")}
     row |= EMPTY | manifest.spread
-    row |= {"cell": "", "timed_by": "engine", "error": ""}
+    row |= {"cell": "", "timed_by": timed_by, "error": ""}
     row = {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | dict(_changes(chosen.get("set", ())))
     return row | {"parameters": chosen}
 

@@ -12,7 +12,7 @@ from specmoe.hwprofiles.shape import ModelShape
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES, Policy
-from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.decide.table import Counted, DecisionTable
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.traces.schema import TraceMeta
 from specmoe.traces.workload import WarmUp
@@ -38,9 +38,9 @@ def about_model(meta: TraceMeta, shape: ModelShape) -> Iterator[str]:
         yield f"the trace uses {meta.top_k} experts a token and layer, {shape.name} {shape.experts.top_k}"
 
 
-def about_slots(decisions: DecisionTable) -> Iterator[str]:
+def about_slots(decisions: Counted) -> Iterator[str]:
     """Warn about fewer slots than one step uses: an LRU then evicts each expert before its next use (its cliff)."""
-    demand = len(decisions.uses.key) / decisions.num_steps
+    demand = decisions.demands / decisions.steps
     if decisions.slots < demand:
         yield (
             f"{decisions.slots} slots are fewer than the {demand:.4g} experts that one step uses: up to "
@@ -95,7 +95,7 @@ def about_memory(weights: int, profile: HardwareProfile) -> Iterator[str]:
         yield f"the weights in VRAM take {weights / GIB:.1f} GiB, but {profile.name} has only {vram / GIB:.1f} GiB"
 
 
-def about_link(decisions: DecisionTable, prefetching_ns: int, run_ns: int) -> Iterator[str]:
+def about_link(decisions: Counted, prefetching_ns: int, run_ns: int) -> Iterator[str]:
     """Warn about a link that is saturated by prefetches of which many are wasted. Times in ns."""
     wasted = 1 - decisions.prefetch_useful / max(1, decisions.prefetch_loads)
     if prefetching_ns > SATURATED * run_ns and wasted >= WASTED:

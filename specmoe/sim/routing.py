@@ -37,7 +37,7 @@ from specmoe.traces.arranged import repeated
 from specmoe.traces.splitting import learnt_domains, open_train, train_beside
 from specmoe.traces.store import Trace
 from specmoe.traces.validation import read_used, read_valid
-from specmoe.traces.workload import build
+from specmoe.traces.workload import WarmUp, build, warm_up_of
 from specmoe.units import whole
 
 MOST_DRAFTED = 64  # tokens that a step verifies
@@ -72,7 +72,7 @@ class Routing:
         directory: Path | None = None,
     ) -> None:
         self.trace: Trace = specmoe.traces.open(trace, source)
-        self._layers = self.trace.meta.num_layers if truncated else _layers(self.trace, shape)
+        self._layers = self.trace.meta.num_layers if truncated else layers_of(self.trace, shape)
         block = read_valid(self.trace)
         sequences = len(np.unique(block.sequence))
         if batch > sequences:
@@ -83,7 +83,7 @@ class Routing:
         staggered = staggered and batch > 1 and self.trace.meta.phase == "decode"
         block = arranged.staggered(block, batch) if staggered else block
         self.prefill = None if prefill is None else _prefills(prefill, source, self.trace, shape)
-        hashed = None if self.prefill is None else hash_of_bytes(self.prefill.path.read_bytes())
+        hashed = None if self.prefill is None else hash_of_file(self.prefill.path)
         self._batching = Batching(batch, steps, staggered, verify, assumed_acceptance, hashed)
         self._batching.require_valid(self.trace)
         self._directory = directory
@@ -96,6 +96,11 @@ class Routing:
         if kept is not None:
             workload = replace(workload, kept=np.add.reduceat(kept[workload.rows], workload.row_offsets[:-1]))
         self.routed = Routed(workload, block)
+        self._learn_from(trace, train, source, train_source)
+
+    def _learn_from(
+        self, trace: str, train: str | None, source: tuple[str, ...], train_source: tuple[str, ...]
+    ) -> None:
         self.train_name = train or train_beside(trace)
         learnt = tuple(learnt_domains(source, train_source))
         self._train_trace = None if self.train_name is None else open_train(self.train_name, self.trace.meta, learnt)
@@ -135,6 +140,15 @@ class Routing:
         workload = self.routed.workload
         context = Context(slots, workload, lambda: self.popularity, weigh=lambda: self.gate, sizes=sizes)
         return decide(workload, self.predictions.of(chosen), chosen, slots, context)
+
+    def warm_up(self, slots: int, steps: int | None) -> WarmUp:
+        """The first steps that figures leave out, `steps` of them if given; raises InputError if the run has no more.
+
+        They are the same for all policies on `slots` slots.
+        """
+        workload = self.routed.workload
+        require_steps(steps, workload.num_steps)
+        return warm_up_of(workload, slots, steps)
 
     def fewest_loads(self, slots: int, warm_up: int, sizes: Sizes | None = None, compressed: int = 0) -> list[int]:
         """Fewest loads of each size after the warm-up of any policy with `compressed` more slots of each size."""
@@ -182,7 +196,7 @@ class Routing:
     @cached_property
     def trace_hash(self) -> str:
         """Hash of the trace's file."""
-        return hash_of_bytes(self.trace.path.read_bytes())
+        return hash_of_file(self.trace.path)
 
 
 def _prefills(name: str, source: tuple[str, ...], decode: Trace, shape: str | None) -> Trace:
@@ -205,7 +219,7 @@ def _prefills(name: str, source: tuple[str, ...], decode: Trace, shape: str | No
     return trace
 
 
-def _layers(trace: Trace, shape: str | None) -> int:
+def layers_of(trace: Trace, shape: str | None) -> int:
     """Number of MoE layers of the model that runs; raises InputError if the trace has more."""
     model, meta = load_shape(shape or default_shape(trace.meta)), trace.meta
     layers = model.stack(meta.phase).moe_layers
@@ -215,6 +229,12 @@ def _layers(trace: Trace, shape: str | None) -> int:
             f"phase: the shape of a model of at least {meta.num_layers} expected"
         )
     return layers
+
+
+def require_steps(warm_up: int | None, steps: int) -> None:
+    """Raise InputError unless a warm-up leaves any of a run's steps."""
+    if warm_up is not None and not 0 <= warm_up < steps:
+        raise InputError(f"warm-up of {warm_up} steps: the run has {steps}: 0 to {steps - 1} expected")
 
 
 class Batching(NamedTuple):
@@ -274,32 +294,28 @@ class Predictions:
     _known: dict[str, PredictionTable] = field(default_factory=dict)
 
     def of(self, chosen: Policy) -> PredictionTable:
-        """Predictions of a policy's predictor; raises InputError if it cannot predict on this trace.
-
-        The parameter `device` is that of the simulated runtime; here the predictor runs on any device, with the same
-        result.
-        """
-        parameters = {"depth": 1 if chosen.prefetch is None else chosen.prefetch.depth, **chosen.predictor_parameters}
-        if "device" in parameters:
-            parameters["device"] = "auto"
+        """Predictions of a policy's predictor; raises InputError if it cannot predict on this trace."""
+        parameters = parameters_of(chosen)
         predictor = make_predictor(chosen.predictor, parameters)
         if chosen.predictor in FREE:
-            return self._made(predictor)
+            return self.fitted(predictor).predict(self.routed)
         described = self._described(chosen.predictor, parameters, predictor)
         if (key := hash_of(described)) not in self._known:
             self._known[key] = self._kept(described, predictor)
         return self._known[key]
 
     def _kept(self, described: dict[str, Any], predictor: Predictor) -> PredictionTable:
-        if self.directory is None:
-            return self._made(predictor)
-        return cached(self.directory, self._trace_hash, described, lambda: self._made(predictor))
+        def made() -> PredictionTable:
+            return self.fitted(predictor).predict(self.routed)
 
-    def _made(self, predictor: Predictor) -> PredictionTable:
+        return made() if self.directory is None else cached(self.directory, self._trace_hash, described, made)
+
+    def fitted(self, predictor: Predictor) -> Predictor:
+        """A predictor that has learnt from the train split."""
         learns = type(predictor).fit is not Predictor.fit  # the train split is large
         if learns and (train := self.train()) is not None:
             predictor.fit(train)
-        return predictor.predict(self.routed)
+        return predictor
 
     def _described(self, name: str, parameters: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
         """Everything that predictions depend on besides the trace."""
@@ -323,11 +339,20 @@ class Predictions:
 
     @cached_property
     def _trace_hash(self) -> str:
-        return hash_of_bytes(self.trace.read_bytes())
+        return hash_of_file(self.trace)
 
     @cached_property
     def _train_hash(self) -> str | None:
-        return None if self.train_file is None else hash_of_bytes(self.train_file.read_bytes())
+        return None if self.train_file is None else hash_of_file(self.train_file)
+
+
+def parameters_of(chosen: Policy) -> dict[str, Any]:
+    """The parameters of a policy's predictor.
+
+    `device` is that of the simulated runtime; here the predictor runs on any device, with the same result.
+    """
+    parameters = {"depth": 1 if chosen.prefetch is None else chosen.prefetch.depth, **chosen.predictor_parameters}
+    return parameters | ({"device": "auto"} if "device" in parameters else {})
 
 
 def assumptions(chosen: Policy) -> list[str]:
@@ -341,6 +366,12 @@ def _hash_of_files(path: Path) -> str:
     """Hash of a file, or of all files in a directory."""
     files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     return hash_of_bytes(b"".join(part.name.encode() + part.read_bytes() for part in files))
+
+
+def hash_of_file(path: Path) -> str:
+    """`hash_of_bytes` of a file, which is never whole in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def hash_of_bytes(content: bytes) -> str:

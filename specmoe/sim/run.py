@@ -45,10 +45,10 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy, with_rates
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.sizes import Sizes
-from specmoe.sim.decide.table import DecisionTable, all_on_cpu
+from specmoe.sim.decide.table import Counted, DecisionTable, all_on_cpu
 from specmoe.sim.event_table import Column, event_table
 from specmoe.sim.overrides import pair_of, sorted_overrides
-from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes
+from specmoe.sim.routing import Predictions, Routing, assumptions, hash_of_bytes, hash_of_file
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.timing.bounds import at_most, ceiling_ns, link_and_cpu_bound_ns, link_bound_ns, mean_step_ns, since
 from specmoe.sim.timing.durations import (
@@ -64,7 +64,7 @@ from specmoe.sim.timing.durations import (
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.summary import LINES
 from specmoe.traces.store import Trace
-from specmoe.traces.workload import WarmUp, warm_up_of
+from specmoe.traces.workload import WarmUp
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
@@ -190,8 +190,9 @@ class Scenario:
         warm, warm_up = decisions.since(self.warm_up(slots)), self.warm_up(slots)
         copies = np.array(durations.copy, np.int64)[len(durations.copy) - len(warm.loads.key) :]
         prefetching, run_ns = int(copies[warm.loads.prefetch].sum()), since(timing.step_end, warm_up)
-        warnings = self.warnings(chosen, warm, slots, prefetching, run_ns)
-        manifest = self._manifest(chosen, cost, decisions.slots, slots, warnings)
+        warnings = self.warnings(chosen, warm.counted, slots, prefetching, run_ns)
+        predict_ns = cost.mean_since(warm_up * self.num_layers)
+        manifest = self.manifest(chosen, cost, predict_ns, decisions.slots, slots, warnings)
         return Run(RunResult(table, manifest), decisions, durations, timing)
 
     def policy(self, name: str) -> Policy:
@@ -264,18 +265,18 @@ class Scenario:
 
     def _warm_up(self, slots: int) -> WarmUp:
         if slots not in self._warm_ups:
-            workload, steps = self.routed.workload, self.config.warm_up
-            if steps is not None and not 0 <= steps < workload.num_steps:
-                most = workload.num_steps - 1
-                raise InputError(f"warm-up of {steps} steps: the run has {most + 1}: 0 to {most} expected")
-            self._warm_ups[slots] = warm_up_of(workload, slots, steps)
+            self._warm_ups[slots] = self.routing.warm_up(slots, self.config.warm_up)
         return self._warm_ups[slots]
 
     @property
     def contexts(self) -> list[int]:
         """Number of positions that the tokens of each step attend to, [steps]."""
-        least = CROSS_CONTEXT if self.attends_across else 1
-        return self.routing.contexts(max(least, self.config.context or 1))
+        return self.routing.contexts(self.least_context)
+
+    @property
+    def least_context(self) -> int:
+        """Number of positions that a decoded token attends to at least."""
+        return max(CROSS_CONTEXT if self.attends_across else 1, self.config.context or 1)
 
     def time(self, decisions: DecisionTable, durations: Durations) -> Timing:
         """Time everything, with the configuration's order of copies on the link."""
@@ -469,15 +470,20 @@ class Scenario:
             kv_format=self.config.kv_format,
         )
 
-    def _manifest(self, chosen: Policy, cost: Charge, held: int, slots: int, warnings: tuple[str, ...]) -> Manifest:
-        """The manifest of a policy that holds `held` experts where others have `slots` slots."""
+    def manifest(
+        self, chosen: Policy, cost: Charge, predict_ns: int, held: int, slots: int, warnings: tuple[str, ...]
+    ) -> Manifest:
+        """The manifest of a policy that holds `held` experts where others have `slots` slots.
+
+        Its predictions take `predict_ns` an event.
+        """
         config, warm_up, layers = self.config, self.warm_up(slots), self.num_layers
         home = {
             "tier": config.home.tier,
             "home_format": config.home.format,
             "compressed_slots": config.home.compressed_slots,
         }
-        predicting = {"predict_ns": cost.mean_since(warm_up * layers), "predict_on": cost.on, "predict_ref": cost.ref}
+        predicting = {"predict_ns": predict_ns, "predict_on": cost.on, "predict_ref": cost.ref}
         asked = {"style": config.fields["style"], "dense_format": config.dense_format}
         costs, expected, prefills = self.costs_of(chosen), self.expected(chosen), self.routed.workload.prefills
         choices = {
@@ -544,7 +550,7 @@ class Scenario:
         shape = json.dumps(dataclasses.asdict(self.shape), sort_keys=True)
         own = {"trace": self.routing.trace_hash, "profile": self.profile.hash, "shape": hash_of_bytes(shape.encode())}
         prefill = self.routing.prefill
-        return own | ({} if prefill is None else {"prefill": hash_of_bytes(prefill.path.read_bytes())})
+        return own | ({} if prefill is None else {"prefill": hash_of_file(prefill.path)})
 
     def assumed(self, chosen: Policy, cost: Charge) -> tuple[str, ...]:
         """Assumptions behind a run of a policy: values that were not measured, `cost` of predictions included."""
@@ -553,16 +559,14 @@ class Scenario:
         unknown += ["an expert of any layer is computed in the time of one of the mean size"] if self.sizes else []
         return (*self.costs_of(chosen).assumed, *unknown, *assumptions(chosen), *self.routing.assumed)
 
-    def warnings(
-        self, chosen: Policy, warm: DecisionTable, slots: int, prefetching_ns: int, run_ns: int
-    ) -> tuple[str, ...]:
+    def warnings(self, chosen: Policy, warm: Counted, slots: int, prefetching_ns: int, run_ns: int) -> tuple[str, ...]:
         """Warnings about a run; `warm` are the decisions after the warm-up.
 
         They take `run_ns`, and their copies of prefetches `prefetching_ns`.
         """
         return (*self._warnings(chosen, warm, slots), *about_link(warm, prefetching_ns, run_ns))
 
-    def _warnings(self, chosen: Policy, decisions: DecisionTable, slots: int) -> Iterator[str]:
+    def _warnings(self, chosen: Policy, decisions: Counted, slots: int) -> Iterator[str]:
         yield from self.trace.meta.warnings
         yield from about_model(self.trace.meta, self.shape)
         yield from self.routing.assumed

@@ -109,6 +109,15 @@ class Trace:
         for group in self._groups:
             yield Block(**self._absent() | self._read_group(group, names))
 
+    @property
+    def group_begins(self) -> NDArray[np.int64]:
+        """The first row of each row group of the file, and the number of all rows."""
+        return self._begins
+
+    def group(self, number: int, columns: Iterable[str]) -> Block:
+        """The rows of one row group of the file; columns that are not requested are empty arrays."""
+        return Block(**self._absent() | self._read_group(number, list(columns)))
+
     def read(self, columns: Iterable[str] = Block._fields) -> Block:
         """All rows, sharing arrays with the properties below; columns that are not requested are empty arrays."""
         return Block(**self._absent() | {name: getattr(self, name) for name in columns})

@@ -56,6 +56,18 @@ def read_used(trace: Trace) -> Block:
     return block
 
 
+def check_order(block: Block, meta: TraceMeta, name: str, first_row: int, last: tuple[int, int] | None) -> None:
+    """Raise TraceError unless sequences and positions are in order; see `check`."""
+    _check(_row_order(block, meta, last), block, name, first_row)
+
+
+def check_rows(block: Block, meta: TraceMeta, name: str, first_row: int) -> None:
+    """Raise TraceError for the first rule about single rows that columns which were read break; see `check`."""
+    rules = {"experts": _experts(block.experts, meta), "lookahead": _lookahead(block.lookahead, meta)}
+    read = [name for name in rules if len(getattr(block, name))]
+    _check((rule for name in read for rule in rules[name]), block, name, first_row)
+
+
 def check(block: Block, meta: TraceMeta, name: str, first_row: int = 0, last: tuple[int, int] | None = None) -> None:
     """Raise TraceError for the first rule that a block breaks.
 

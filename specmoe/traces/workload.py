@@ -133,10 +133,16 @@ def build(
         rows = rows[step[rows] < steps]
     if not len(rows):
         raise InputError("no tokens in this trace")
-    row_offsets = np.searchsorted(step[rows], np.arange(step[rows[-1]] + 2))
-    offsets, experts, tokens = _demand(block.experts[rows, :, : meta.top_k], step[rows], meta)
-    prefills = None if prefill is None else prefill[rows[row_offsets[:-1]]]
-    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch, window, prefills=prefills)
+    made = of_steps(block, rows, step[rows], meta, batch)
+    prefills = None if prefill is None else prefill[rows[made.row_offsets[:-1]]]
+    return replace(made, window=window, prefills=prefills)
+
+
+def of_steps(block: Block, rows: Ints, step: Ints, meta: TraceMeta, batch: int) -> Workload:
+    """Workload of rows whose steps, from 0 on, do not fall."""
+    row_offsets = np.searchsorted(step, np.arange(step[-1] + 2))
+    offsets, experts, tokens = _demand(block.experts[rows, :, : meta.top_k], step, meta)
+    return Workload(meta, rows, row_offsets, offsets, experts, tokens, batch)
 
 
 def one_step(meta: TraceMeta, block: Block) -> Workload:
@@ -161,25 +167,41 @@ def _encode_steps(block: Block, batch: int) -> Ints:
 
 def _decode_steps(block: Block, batch: int, window: int) -> Ints:
     """Step of each row when each of `batch` places runs one window of its sequence; the first free place is reused."""
-    sequences, first, lengths = np.unique(block.sequence, return_index=True, return_counts=True)
-    starts = np.empty(len(sequences), np.int64)
-    free: list[int] = [0] * min(batch, len(sequences))
+    _, first, lengths = np.unique(block.sequence, return_index=True, return_counts=True)
+    within = np.arange(len(block.sequence)) - np.repeat(first, lengths)
+    return np.repeat(first_steps(lengths, batch, window), lengths) + within // window
+
+
+def first_steps(lengths: Ints, batch: int, window: int = 1) -> Ints:
+    """The first step of sequences of these lengths; each begins in the place of the batch that is free first."""
+    starts = np.empty(len(lengths), np.int64)
+    free: list[int] = [0] * min(batch, len(lengths))
     for number, length in enumerate(lengths.tolist()):
         starts[number] = start = heappop(free)
         heappush(free, start - -length // window)
-    within = np.arange(len(block.sequence)) - np.repeat(first, lengths)
-    return np.repeat(starts, lengths) + within // window
+    return starts
 
 
 def _demand(used: NDArray[np.int16], step: Ints, meta: TraceMeta) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:
     """Offsets, distinct experts and their tokens of every event, from the used experts [n, L, k]."""
     layers, experts = meta.num_layers, meta.num_experts
+    if np.array_equal(step, np.arange(len(step))):
+        return _of_single_rows(used)
     event = step[:, None, None] * layers + np.arange(layers)[:, None]
     keys = (event * experts + used)[used >= 0]
     distinct, tokens = np.unique(keys, return_counts=True)
     events = (int(step[-1]) + 1) * layers
     offsets = np.searchsorted(distinct, np.arange(events + 1) * experts)
     return offsets, (distinct % experts).astype(np.int32), tokens.astype(np.int32)
+
+
+def _of_single_rows(used: NDArray[np.int16]) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:
+    """As `_demand`, of a row a step."""
+    ordered = np.sort(used, axis=-1)
+    there = ordered >= 0
+    experts = ordered[there].astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(there.sum(axis=-1).reshape(-1))])
+    return offsets, experts, np.ones(len(experts), np.int32)
 
 
 class WarmUp(NamedTuple):
@@ -194,14 +216,21 @@ def warm_up_of(workload: Workload, slots: int, steps: int | None = None) -> Warm
 
     By then demand could have filled every slot once. The rule is the same for all policies; `steps` replaces it.
     """
-    half = workload.num_steps // 2 if steps is None else steps
+    return warm_up_from(first_demands(workload), workload.num_steps, slots, steps)
+
+
+def first_demands(workload: Workload) -> Ints:
+    """The step that demands each expert first, rising, of all that are demanded."""
     first = np.sort(np.unique(workload.keys, return_index=True)[1])  # use that is the first of its expert
-    ends = workload.offsets[:: workload.meta.num_layers]  # uses before each step
-    if steps is None and 0 < slots <= len(first):
-        filled = int(np.searchsorted(ends, first[slots - 1], side="right"))
-        if filled <= half:
-            return WarmUp(filled, int(np.searchsorted(first, ends[filled])))
-    return WarmUp(half, int(np.searchsorted(first, ends[half])))
+    return np.searchsorted(workload.offsets[:: workload.meta.num_layers], first, side="right") - 1
+
+
+def warm_up_from(first: Ints, num_steps: int, slots: int, steps: int | None = None) -> WarmUp:
+    """As `warm_up_of`, from the step that demands each expert first, rising, and the number of all steps."""
+    half = num_steps // 2 if steps is None else steps
+    if steps is None and 0 < slots <= len(first) and first[slots - 1] < half:
+        half = int(first[slots - 1]) + 1
+    return WarmUp(half, int(np.searchsorted(first, half)))
 
 
 def demands(workload: Workload) -> Iterator[NDArray[np.int64]]:

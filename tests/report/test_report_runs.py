@@ -75,7 +75,7 @@ def test_an_lrus_cliff_is_the_same_in_a_report_and_in_a_sweep() -> None:
     exact = row["demands"] * (row["num_layers"] - 1) / (row["steps"] * row["num_layers"])
     assert exact % 1 >= 0.5  # rounding would give one slot more, with which an LRU may hit
     assert reported["cliff_slots"] == row["cliff_slots"] == int(exact) == cliff_of(scenario.routed.workload)
-    (warning,) = about_slots(scenario.decide(scenario.policy("on-demand-lru"), 4))
+    (warning,) = about_slots(scenario.decide(scenario.policy("on-demand-lru"), 4).counted)
     assert f"up to {int(exact)} slots (its cliff)" in warning
 
 

@@ -183,8 +183,7 @@ def _known(workload: Workload, eviction: Eviction, first_use: NDArray[np.int64] 
 def first_events(workload: Workload) -> NDArray[np.int64]:
     """The event of each key's first use, [keys]; NEVER if there is none."""
     first = np.full(workload.meta.num_layers * workload.meta.num_experts, NEVER)
-    distinct, place = np.unique(workload.keys, return_index=True)
-    first[distinct] = workload.events[place]
+    first[workload.keys[::-1]] = workload.events[::-1]  # of several, the last one stays
     return first
 
 

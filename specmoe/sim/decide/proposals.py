@@ -22,16 +22,16 @@ class Proposals(Protocol):
 
 
 class FromPredictions:
-    """Proposals of a predictor: the best candidates of the next events."""
+    """Proposals of a predictor: the best candidates of the next events, where the run has any."""
 
-    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload) -> None:
+    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload, goes_on: bool = False) -> None:
         self.backlog = rule.backlog
         depth = min(rule.depth, predictions.depth)
         experts = predictions.experts[:, :depth, : rule.limit]
         confidence = predictions.confidence[:, :depth, : rule.limit]
         target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
         first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
-        wanted = (experts >= 0) & (confidence >= rule.threshold) & (target < workload.num_events)[..., None]
+        wanted = (experts >= 0) & (confidence >= rule.threshold) & (goes_on | (target < workload.num_events))[..., None]
         self.keys = (first[..., None] + experts)[wanted].data
         self.offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
 

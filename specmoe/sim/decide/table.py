@@ -76,6 +76,17 @@ class First(NamedTuple):
     load: int = 0
 
 
+class Counted(NamedTuple):
+    """What warnings about decisions go by."""
+
+    slots: int
+    steps: int
+    demands: int
+    cliff_slots: int
+    prefetch_loads: int
+    prefetch_useful: int
+
+
 class DecisionTable(NamedTuple):
     """All decisions, with the shape of the workload they belong to."""
 
@@ -94,6 +105,12 @@ class DecisionTable(NamedTuple):
     def cliff_slots(self) -> int:
         """Number of slots up to which an LRU over all layers has no hits (see `results.cliff_slots`)."""
         return cliff_slots(len(self.uses.key), self.num_steps, self.num_layers)
+
+    @property
+    def counted(self) -> Counted:
+        """What warnings about these decisions go by."""
+        counts = self.num_steps, len(self.uses.key), self.cliff_slots, self.prefetch_loads, self.prefetch_useful
+        return Counted(self.slots, *counts)
 
     def first(self, step: int) -> First:
         """The first rows of a step."""

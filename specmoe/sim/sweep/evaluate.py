@@ -286,7 +286,7 @@ def _retimed(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Row
     runs = timings(decisions, [job.scenario for job in jobs], jobs[0].chosen)
     for job, run in zip(jobs, runs, strict=True):
         scenario = job.scenario
-        warnings = scenario.warnings(job.chosen, warm, scenario.slots, run.prefetching_ns, run.run_ns)
+        warnings = scenario.warnings(job.chosen, warm.counted, scenario.slots, run.prefetching_ns, run.run_ns)
         told = figures(counts, run.sums) | draws.spread(scenario, job.chosen, decisions)
         outcome = Outcome(told, run.cost, warnings, "re-timer")
         yield job.number, good_row(job, warm, scenario.bounds(scenario.slots), outcome)

@@ -17,7 +17,7 @@ from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
 from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copies_of_uses, durations_of
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
-from specmoe.summary import BOUNDS, CPU_BOUNDS, Sums
+from specmoe.summary import BOUNDS, CPU_BOUNDS, Latencies, Sums
 
 SERIAL = frozenset(("ceiling_ns", "link_ns"))  # computed together
 MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take 128 MiB
@@ -115,8 +115,9 @@ def _timed(
     sizes = (values > 0) * scenario.bytes_of_loads(copies.rows)
     cold, latencies = np.split(np.diff(retimed.step_end[number], prepend=0), [warm_up])
     sums = Sums(
-        cold=cold,
-        latencies=latencies,
+        cold_steps=len(cold),
+        cold_ns=int(cold.sum()),
+        latencies=Latencies.of(latencies),
         late_hits=int(retimed.late_hits[number]),
         bytes_loaded=int(copies.all @ sizes),
         bytes_wasted=int(copies.wasted @ sizes),

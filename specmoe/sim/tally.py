@@ -1,0 +1,176 @@
+"""What a long run adds up part by part: counts, sums, a histogram of its steps, and a row of each step in a file."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from specmoe.files import make_directory, replacing
+from specmoe.sim.decide.table import DecisionTable, First
+from specmoe.sim.timing.retimer import Retimed
+from specmoe.summary import Counts, Latencies, Sums
+from specmoe.traces.parts import Part
+from specmoe.traces.workload import Ints
+
+DIGITS = 11  # binary ones that the histogram keeps of a latency
+STEPS = ("step", "tokens", "latency_ns", "demands", "hits", "demand_loads", "prefetch_loads")  # columns of the file
+
+
+class Paid(NamedTuple):
+    """Times of a part, ns: of a copy, and of all predictions."""
+
+    copy: int
+    predicted: int
+
+
+class Tally:
+    """Counts and sums of the steps after the warm-up."""
+
+    def __init__(self, warm_up: int, keys: int) -> None:
+        self._counts, self._times = dict.fromkeys(Counts._fields, 0), dict[str, int]()
+        self._cold, self._warm_up, self._end = 0, warm_up, 0
+        self._counted = np.zeros(keys, np.bool_)  # whether the last load of a key was issued after the warm-up
+        self._steps = Histogram()
+        self.prefetching_ns = self._predicted = 0
+
+    def add(
+        self, part: Part, table: DecisionTable, timed: Retimed, paid: Paid, first: First
+    ) -> dict[str, NDArray[Any]]:
+        """Add a part; the columns of its steps."""
+        uses, loads, layers = table.uses, table.loads, table.num_layers
+        latencies = np.diff(timed.step_end[0], prepend=self._end)
+        self._end = int(timed.step_end[0, -1])
+        self._cold += int(latencies[: first.step].sum())
+        self._steps.add(latencies[first.step :])
+        fresh = np.arange(len(loads.key)) >= first.load
+        before = np.where(loads.event < 0, self._counted[loads.key], fresh)
+        self._counted[loads.key] = before
+        prefetched = int((fresh & loads.prefetch).sum())
+        self.prefetching_ns += prefetched * paid.copy
+        self._predicted += paid.predicted
+        counts = {
+            "steps": table.num_steps - first.step,
+            "events": table.num_steps * layers - first.event,
+            "tokens": int(part.workload.step_tokens[first.step :].sum()),
+            "demands": len(uses.key) - first.use,
+            "hits": int(uses.hit[first.use :].sum()),
+            "demand_loads": int(loads.demand[first.load :].sum()),
+            "prefetch_loads": prefetched,
+            "prefetch_useful": int((before & loads.prefetch & loads.used).sum()),
+        }
+        for name, count in counts.items():
+            self._counts[name] += count
+        sums = {"link": timed.link, "host": timed.host, "compute": timed.compute - timed.slowed}
+        self._times |= {name: self._times.get(name, 0) + int(sum_[0]) for name, sum_ in sums.items()}
+        so_far = {"slowed": timed.slowed, "stall": timed.stall, "late_hits": timed.late_hits}
+        self._times |= {name: int(sum_[0]) for name, sum_ in so_far.items()}
+        return self._columns(part, table, latencies)
+
+    def _columns(self, part: Part, table: DecisionTable, latencies: Ints) -> dict[str, NDArray[Any]]:
+        uses, loads, layers, steps = table.uses, table.loads, table.num_layers, table.num_steps
+        own = loads.event >= 0
+        of_use, of_load = uses.event // layers, loads.event[own] // layers
+        columns = (
+            part.first + np.arange(steps),
+            part.workload.step_tokens,
+            latencies,
+            np.bincount(of_use, minlength=steps),
+            np.bincount(of_use[uses.hit], minlength=steps),
+            np.bincount(of_load[loads.demand[own]], minlength=steps),
+            np.bincount(of_load[loads.prefetch[own]], minlength=steps),
+        )
+        return dict(zip(STEPS, columns, strict=True))
+
+    def figures(self, layers: int, size: int) -> tuple[Counts, Sums]:
+        """Of the whole run; `size` is that of an expert on the link, bytes."""
+        counts, times = Counts(**self._counts), self._times
+        wasted = counts.prefetch_loads - counts.prefetch_useful
+        sums = Sums(
+            cold_steps=self._warm_up,
+            cold_ns=self._cold,
+            latencies=self._steps.latencies(),
+            late_hits=times["late_hits"],
+            bytes_loaded=(counts.demand_loads + counts.prefetch_loads) * size,
+            bytes_wasted=wasted * size,
+            predict_ns=round(self._predicted / counts.events),
+            compute_ns=times["compute"] + times["slowed"],
+            stall_ns=times["stall"],
+            host_ns=times["host"],
+            link_busy_ns=times["link"],
+            cpu_ns=0,
+            cpu_stall_ns=0,
+        )
+        return counts, sums
+
+
+class Histogram:
+    """Latencies of steps, ns, counted by their first `DIGITS` binary digits; their sum and largest are exact."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(64 << DIGITS, np.int64)
+        self._steps, self._total, self._longest = 0, 0, 0
+        self._mean, self._squares = 0.0, 0.0  # squares of differences from the mean (Chan, Golub & LeVeque 1983)
+
+    def add(self, latencies: Ints) -> None:
+        """Count some more."""
+        count = len(latencies)
+        if not count:
+            return
+        self._counts += np.bincount(_bucket(latencies), minlength=len(self._counts))
+        apart = float(latencies.mean()) - self._mean
+        every = self._steps + count
+        self._squares += float(latencies.var()) * count + apart**2 * self._steps * count / every
+        self._mean += apart * count / every
+        self._steps, self._total = every, self._total + int(latencies.sum())
+        self._longest = max(self._longest, int(latencies.max()))
+
+    def latencies(self) -> Latencies:
+        """Of all that were counted."""
+        deviation = (self._squares / (self._steps - 1)) ** 0.5 if self._steps > 1 else 0.0
+        p50, p95, p99 = (self._percentile(share) for share in (0.50, 0.95, 0.99))
+        return Latencies(self._steps, self._total, p50, p95, p99, self._longest, deviation)
+
+    def _percentile(self, share: float) -> int:
+        rank = share * (self._steps - 1)
+        ends = np.cumsum(self._counts)
+        low, high = (_middle(int(np.searchsorted(ends, int(place), "right"))) for place in (rank, np.ceil(rank)))
+        return min(self._longest, int(low + (high - low) * (rank - int(rank))))
+
+
+def _bucket(latencies: Ints) -> Ints:
+    """The number of the histogram's column that counts each."""
+    beyond = np.maximum(np.frexp(latencies.astype(np.float64))[1].astype(np.int64) - DIGITS - 1, 0)
+    return (beyond << DIGITS) + (latencies >> beyond)
+
+
+def _middle(bucket: int) -> int:
+    """The latency in the middle of those that a column counts."""
+    beyond = max(0, (bucket >> DIGITS) - 1)
+    return (bucket - (beyond << DIGITS) << beyond) + (1 << beyond) // 2
+
+
+class StepsFile:
+    """A Parquet file with a row for each step, written as a run goes; it appears when the `with` block ends."""
+
+    def __init__(self, out: Path, name: str) -> None:
+        make_directory(out)
+        self._path, self._exits = out / f"{name}.steps.parquet", ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as exits:
+            fresh = exits.enter_context(replacing(self._path))
+            schema = pa.schema([(name, pa.int64()) for name in STEPS])
+            self._writer = exits.enter_context(pq.ParquetWriter(fresh, schema, compression="zstd"))
+            self._exits = exits.pop_all()
+        return self
+
+    def write(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Append the rows of some steps."""
+        self._writer.write_table(pa.table(columns))
+
+    def __exit__(self, *exception: Any) -> None:
+        self._exits.__exit__(*exception)
