@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 
@@ -114,6 +114,22 @@ class Simulation:
 
 
 @dataclass(frozen=True)
+class Summaries:
+    """Policies simulated part by part, of which only summaries are kept; `failures` say why others could not run."""
+
+    rows: list[Row]
+    failures: dict[str, str]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per policy, the fastest first; columns are those of `specmoe.summary` (docs/glossary.md)."""
+        return pd.DataFrame(self.rows).sort_values("latency_mean_ns", kind="stable", ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return _html(self.table)
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A grid of simulated configurations."""
 
@@ -169,6 +185,16 @@ class Advice:
         return "".join(f"<p>{escape(line)}</p>" for line in self.lines) + _html(self.table)
 
 
+@overload
+def simulate(
+    trace: Name, policy: Names = ..., *, summary_only: Literal[True], out: Name | None = ..., **choices: Any
+) -> Summaries: ...
+
+
+@overload
+def simulate(trace: Name, policy: Names = ..., *, summary_only: Literal[False] = ..., **choices: Any) -> Simulation: ...
+
+
 def simulate(
     trace: Name,
     policy: Names = "on-demand-lru",
@@ -183,8 +209,10 @@ def simulate(
     predictions: Path | None = None,
     break_even: bool = False,
     on_policy: Callable[[str], object] | None = None,
+    summary_only: bool = False,
+    out: Name | None = None,
     **choices: Any,
-) -> Simulation:
+) -> Simulation | Summaries:
     """Simulate policies on a recorded trace: how fast each is, and how far from the best possible.
 
     `trace` is a bundled trace's name or a trace file, `policy` one name, several, or "all". `machine` and `model` are
@@ -197,18 +225,39 @@ def simulate(
     trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
     before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
-    and cannot run raises InputError.
+    left out and named in `failures`; a policy that was named and cannot run raises InputError.
+
+    With `summary_only` a trace of any length is simulated part by part, in memory that its length does not change, and
+    only the rows are kept, without bounds; with a directory `out`, a row for each step is written there as it goes.
     """
     names = list(POLICIES) if policy == "all" else [policy] if isinstance(policy, str) else list(policy)
     config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
+    if out is not None and not summary_only:
+        raise InputError("out: summary_only=True expected with it; a Simulation is saved by its method save")
+    if summary_only:
+        return _summaries(config, names, policy == "all", on_policy, out)
     scenario = Scenario(config, predictions, with_break_even=break_even)
     runs, failures = dict[str, Run](), dict[str, str]()
-    for name, run, error in each_run(scenario, names, policy == "all", on_policy):
+    for name, run, error in each_run(scenario, Scenario.run, names, policy == "all", on_policy):
         if run is None:
             failures[name] = error
         else:
             runs[name] = run
     return Simulation(runs, failures, scenario)
+
+
+def _summaries(
+    config: RunConfig, names: list[str], lenient: bool, on_policy: Callable[[str], object] | None, out: Name | None
+) -> Summaries:
+    from specmoe.sim.long_run import long_runs
+
+    rows, failures = list[Row](), dict[str, str]()
+    for name, row, error in long_runs(config, names, lenient, on_policy, None if out is None else Path(out)):
+        if row is None:
+            failures[name] = error
+        else:
+            rows.append(row)
+    return Summaries(rows, failures)
 
 
 def sweep(

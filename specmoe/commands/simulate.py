@@ -1,8 +1,9 @@
 """`specmoe simulate`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from specmoe.commands.options import (
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
+    from specmoe.sim.config import RunConfig
     from specmoe.sim.run import Run, Scenario
 
 NAMED = 3  # values that are named; of more, the number
@@ -87,6 +89,14 @@ def simulate(
             help="Change a value of policy or profile, e.g. prefetch.limit=2 or nvme.bandwidth=7GB/s. May be repeated.",
         ),
     ] = None,
+    summary_only: Annotated[
+        bool,
+        typer.Option(
+            "--summary-only",
+            help="Simulate part by part, in memory that the trace's length does not change, and keep only the summary, "
+            "without bounds. With --out, a row for each step is written as it goes.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Directory for the results: one Parquet file per policy.")] = None,
     timeline: Annotated[
         Path | None, typer.Option(help="Timeline of one policy's first steps, a .json file for ui.perfetto.dev.")
@@ -102,6 +112,7 @@ def simulate(
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.draws import require_drawable
+    from specmoe.sim.long_run import run_long
     from specmoe.sim.run import Scenario
 
     asked = several(policy)
@@ -138,7 +149,11 @@ def simulate(
     )
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
-        scenario = Scenario(config, predictions, with_break_even=break_even)
+        if summary_only:
+            refused = {"timeline": timeline, "draws": draws, "break-even": break_even, "predictions": predictions}
+            scenario = _long(config, refused)
+        else:
+            scenario = Scenario(config, predictions, with_break_even=break_even)
         if draws:
             require_drawable(scenario)
         if phase is not None and phase != scenario.trace.meta.phase:
@@ -147,7 +162,8 @@ def simulate(
         def on_policy(name: str) -> None:
             bar.update(task, description=name, advance=bool(name != names[0]))
 
-        summaries, failures = _summaries(scenario, names, asked == ["all"], on_policy, out, shown)
+        one = partial(run_long, out=out) if summary_only else _in_whole(out, shown)
+        summaries, failures = _summaries(scenario, one, names, asked == ["all"], on_policy)
         verdict = _break_even(scenario, summaries, out) if break_even else ""
     drawn = "" if shown is None else shown.write()
     if console.printed([*summaries, *failures]):
@@ -167,34 +183,50 @@ def simulate(
 
 def _summaries(
     scenario: "Scenario",
+    one: "Callable[[Scenario, str], dict[str, Any]]",
     names: list[str],
     lenient: bool,
-    on_policy: Callable[[str], None],
-    out: Path | None,
-    timeline: "_Timeline | None",
+    on_policy: Callable[[str], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Simulate the policies and write what is wanted; a row for each, and why others could not run."""
-    from specmoe.files import make_directory
-    from specmoe.sim.draws import Draws
+    """A row for each policy that `one` makes, and why others could not run."""
     from specmoe.sim.run import each_run
     from specmoe.spread import add_fastest_shares
+
+    found = list(each_run(scenario, one, names, lenient, on_policy))
+    summaries = [row for _, row, _ in found if row is not None]
+    add_fastest_shares(summaries)
+    return summaries, [{"policy": name, "error": error} for name, row, error in found if row is None]
+
+
+def _in_whole(out: Path | None, timeline: "_Timeline | None") -> "Callable[[Scenario, str], dict[str, Any]]":
+    """How a policy is simulated, and what is wanted of it written."""
+    from specmoe.files import make_directory
+    from specmoe.sim.draws import Draws
     from specmoe.summary import summary
 
-    draws, summaries = Draws(), list[dict[str, Any]]()
-    failures: list[dict[str, str]] = []
-    for name, run, error in each_run(scenario, names, lenient, on_policy):
-        if run is None:
-            failures.append({"policy": name, "error": error})
-            continue
-        run = draws.add_to(scenario, run, scenario.policy(name))
-        summaries.append(summary(run.result))
+    draws = Draws()
+
+    def one(scenario: "Scenario", name: str) -> dict[str, Any]:
+        run = draws.add_to(scenario, scenario.run(name), scenario.policy(name))
+        row = summary(run.result)
         if out is not None:
             make_directory(out)
             run.result.save(out / f"{name}.parquet")
         if timeline is not None:
-            timeline.consider(run, summaries[-1])
-    add_fastest_shares(summaries)
-    return summaries, failures
+            timeline.consider(run, row)
+        return row
+
+    return one
+
+
+def _long(config: "RunConfig", refused: Mapping[str, object]) -> "Scenario":
+    """The scenario of a run part by part; raises InputError for options that need the whole run."""
+    from specmoe.sim.long_run import long_scenario
+
+    for name, value in refused.items():
+        if value:
+            raise InputError(f"--{name}: the whole run is needed: a run without --summary-only expected")
+    return long_scenario(config)
 
 
 def _chances(text: str) -> tuple[float, ...]:
@@ -281,7 +313,7 @@ def show(summaries: list[dict[str, Any]]) -> None:
         console.say(everything, bold=True)
     console.table(table_rows(summaries))
     known = [name for name in BOUNDS if first[name] is not None]
-    limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in known)
+    limits = ", ".join(f"{name.removesuffix('_ns')} {first[name] / 1e6:.3f}" for name in known) or "not computed"
     console.note(
         "used: share of prefetched experts that were used (precision); foreseen: share of needed loads that were "
         "prefetched (recall); wasted: copied but never used; stall: ms per step that the GPU waits for loads"
@@ -370,7 +402,7 @@ def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
             "step ms": f"{row['latency_mean_ns'] / 1e6:.3f}",
             "tokens/s": f"{row['tokens_per_second']:.1f}",
             **(spread_cells(row) if drawn else {}),
-            "x oracle": f"{row['latency_mean_ns'] / row['oracle_ns']:.2f}",
+            "x oracle": f"{row['latency_mean_ns'] / row['oracle_ns']:.2f}" if row["oracle_ns"] else "-",
             "hits": f"{100 * row['hit_rate']:.0f} %",
             "used": _percent(row["precision"]),
             "foreseen": _percent(row["recall"]),

@@ -8,9 +8,9 @@ of its own, of gpu-only or the oracle.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.placement import FIXED
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import Counted, DecisionTable, First
-from specmoe.sim.run import Scenario
+from specmoe.sim.run import Scenario, each_run
 from specmoe.sim.speculate.predictor import Predictor, Routed, no_predictions
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.tally import Paid, StepsFile, Tally
@@ -53,7 +53,7 @@ class LongRouting(routing.Routing):
         key = config.routing
         for name, given in {"source": key.source, "verify": key.verify, "prefill": key.prefill}.items():
             if given:
-                raise InputError(f"--{name}: not simulated in parts: a run without --summary-only expected")
+                raise InputError(f"--{name}: not simulated with --summary-only: a run without it expected")
         self.trace, self.prefill = specmoe.traces.open(key.trace), None
         self._layers = self.trace.meta.num_layers if key.truncated else routing.layers_of(self.trace, key.shape)
         staggered = key.staggered and key.batch > 1 and self.trace.meta.phase == "decode"
@@ -111,10 +111,13 @@ def long_scenario(config: RunConfig, at_once: int | None = None) -> Scenario:
     """The scenario of a long run, decided in parts of `at_once` steps; raises InputError for what has no parts."""
     if config.link != "fifo" or config.home.compressed_slots:
         other = config.home.compressed_slots and f"compressed-slots {config.home.compressed_slots}"
-        raise InputError(f"--{other or f'link {config.link}'}: not simulated in parts: the default expected")
+        raise InputError(f"--{other or f'link {config.link}'}: not simulated with --summary-only: the default expected")
     if find_spec("numba") is None:
         raise MissingExtraError("numba", "fast")
-    return Scenario(config, routing=LongRouting(config, at_once))
+    scenario = Scenario(config, routing=LongRouting(config, at_once))
+    if scenario.sizes:
+        raise InputError(f"{scenario.shape.name}: experts of several sizes: not simulated in parts")
+    return scenario
 
 
 def streams(policy: Policy) -> bool:
@@ -125,6 +128,17 @@ def streams(policy: Policy) -> bool:
     return known and policy.miss == "load" and (policy.prefetch is None or of_the_step)
 
 
+def long_runs(
+    config: RunConfig,
+    names: Sequence[str],
+    lenient: bool = False,
+    on_policy: Callable[[str], object] | None = None,
+    out: Path | None = None,
+) -> Iterator[tuple[str, Row | None, str]]:
+    """Yield each policy's name and row, or None and the reason why it cannot run; see `run.each_run`."""
+    yield from each_run(long_scenario(config), partial(run_long, out=out), names, lenient, on_policy)
+
+
 def run_long(scenario: Scenario, name: str, out: Path | None = None) -> Row:
     """The row of a policy; with a directory `out`, a row for each step is written there as it goes.
 
@@ -133,7 +147,7 @@ def run_long(scenario: Scenario, name: str, out: Path | None = None) -> Row:
     chosen = scenario.policy(name)
     if not streams(chosen):
         others = ", ".join(name for name, policy in POLICIES.items() if streams(policy))
-        raise InputError(f"policy {name}: not simulated in parts: one of {others} expected")
+        raise InputError(f"policy {name}: not simulated with --summary-only: one of {others} expected")
     with ExitStack() as exits:
         index = exits.enter_context(TemporaryDirectory(prefix="specmoe-"))
         steps = None if out is None else exits.enter_context(StepsFile(out, name))
@@ -151,6 +165,7 @@ class _LongRun:
         assert isinstance(scenario.routing, LongRouting)
         self._scenario, self._chosen, self._routing = scenario, chosen, scenario.routing
         self._layers, self._directory = scenario.num_layers, directory
+        self._differ = len(set(scenario.bytes_by_layer)) > 1
         columns = ("probs", "lookahead") if chosen.prefetch and chosen.predictor != "oracle" else ()
         self._parts = self._routing.parts(columns)
         self._part = lru_cache(2)(self._parts.part)
@@ -160,7 +175,8 @@ class _LongRun:
         self._proposals, self._slots = start.proposals, start.slots
         self._costs = scenario.costs_of(chosen)
         self._clocks = retimer.Clocks(self._slots, 1)
-        self._tally = Tally(scenario.warm_up(), scenario.num_keys)
+        self._tally = Tally(scenario.warm_up(), scenario.num_keys, np.array(scenario.bytes_by_layer))
+        self._copies = durations.copies_ns(self._costs, scenario.config.home, self._layers)
         asked = self._routing.routed.workload, scenario.costs, scenario.predict_ns, scenario.config.padded
         self._cost = durations.charge(chosen, *asked)
 
@@ -219,7 +235,7 @@ class _LongRun:
         home, pads = scenario.config.home, scenario.config.padded
         contexts = durations.contexts(made, part.block.position, scenario.least_context)
         sample = sample_of(
-            _with_step(made), _behind_step(table), home, contexts[:1] + contexts, self._costs.style.launch
+            _with_step(made), _behind_step(table), home, contexts[:1] + contexts, self._costs.style.launch, self._differ
         )
         cost = durations.charge(self._chosen, sample.workload, scenario.costs, scenario.predict_ns, pads)
         paid = durations.durations_of(sample.workload, sample.table, self._costs, home, sample.context, pads)
@@ -228,13 +244,12 @@ class _LongRun:
         first = table.first(min(max(0, scenario.warm_up() - part.first), made.num_steps))
         retimed = retimer.timed(*_without_step(actions, variants, layers), first, self._clocks)
         predicted = np.array(cost.ns, np.int64)[sample.codes["predict"][layers + first.event :]] if cost.ns else ()
-        copy = durations.copy_ns(self._costs, home)
-        return retimed, Paid(copy, int(np.sum(predicted))), first
+        return retimed, Paid(self._copies, int(np.sum(predicted))), first
 
     def row(self) -> Row:
         """The row of the whole run."""
         scenario, chosen, tally = self._scenario, self._chosen, self._tally
-        counts, sums = tally.figures(self._layers, scenario.copied_bytes)
+        counts, sums = tally.figures()
         scenario.set_bounds(scenario.slots, {})
         cliff = cliff_slots(counts.demands, counts.steps, self._layers)
         judged = Counted(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -68,6 +68,9 @@ from specmoe.traces.workload import WarmUp
 
 SEMANTICS = "event-atomic"
 CHUNKS = 4  # parts of a copy on a chunked link
+
+
+Ran = TypeVar("Ran")
 
 
 class Run(NamedTuple):
@@ -593,9 +596,13 @@ def _slots_in(room: int, sizes: Sizes) -> int:
 
 
 def each_run(
-    scenario: Scenario, names: Sequence[str], lenient: bool = False, on_policy: Callable[[str], object] | None = None
-) -> Iterator[tuple[str, Run | None, str]]:
-    """Yield each policy's name and run, or None and the reason why it cannot run.
+    scenario: Scenario,
+    run: Callable[[Scenario, str], Ran],
+    names: Sequence[str],
+    lenient: bool = False,
+    on_policy: Callable[[str], object] | None = None,
+) -> Iterator[tuple[str, Ran | None, str]]:
+    """Yield each policy's name and what `run` gives of it, or None and the reason why it cannot run.
 
     Raises InputError or MissingExtraError for one that cannot run, unless `lenient` and another can. `on_policy` is
     called with each name before it runs.
@@ -607,14 +614,14 @@ def each_run(
         if on_policy is not None:
             on_policy(name)
         try:
-            run = scenario.run(name)
+            found = run(scenario, name)
         except (InputError, MissingExtraError) as error:
             if not lenient or (name == names[-1] and not ran):
                 raise
             yield name, None, str(error)
         else:
             ran = True
-            yield name, run, ""
+            yield name, found, ""
 
 
 def _parameters(chosen: Policy) -> dict[str, Any]:

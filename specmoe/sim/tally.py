@@ -21,20 +21,21 @@ STEPS = ("step", "tokens", "latency_ns", "demands", "hits", "demand_loads", "pre
 
 
 class Paid(NamedTuple):
-    """Times of a part, ns: of a copy, and of all predictions."""
+    """Times of a part, ns: of a copy of an expert of each layer, and of all predictions."""
 
-    copy: int
+    copies: Ints
     predicted: int
 
 
 class Tally:
-    """Counts and sums of the steps after the warm-up."""
+    """Counts and sums of the steps after the warm-up; `size` is that of an expert of each layer on the link, bytes."""
 
-    def __init__(self, warm_up: int, keys: int) -> None:
+    def __init__(self, warm_up: int, keys: int, size: Ints) -> None:
         self._counts, self._times = dict.fromkeys(Counts._fields, 0), dict[str, int]()
         self._cold, self._warm_up, self._end = 0, warm_up, 0
         self._counted = np.zeros(keys, np.bool_)  # whether the last load of a key was issued after the warm-up
         self._steps = Histogram()
+        self._size, self._loaded, self._wasted = size, 0, 0  # bytes
         self.prefetching_ns = self._predicted = 0
 
     def add(
@@ -49,8 +50,11 @@ class Tally:
         fresh = np.arange(len(loads.key)) >= first.load
         before = np.where(loads.event < 0, self._counted[loads.key], fresh)
         self._counted[loads.key] = before
-        prefetched = int((fresh & loads.prefetch).sum())
-        self.prefetching_ns += prefetched * paid.copy
+        prefetched, useful = fresh & loads.prefetch, before & loads.prefetch & loads.used
+        layer = loads.key // table.num_experts
+        self.prefetching_ns += int(paid.copies[layer[prefetched]].sum())
+        self._loaded += int(self._size[layer[fresh]].sum())
+        self._wasted += int(self._size[layer[prefetched]].sum() - self._size[layer[useful]].sum())
         self._predicted += paid.predicted
         counts = {
             "steps": table.num_steps - first.step,
@@ -59,8 +63,8 @@ class Tally:
             "demands": len(uses.key) - first.use,
             "hits": int(uses.hit[first.use :].sum()),
             "demand_loads": int(loads.demand[first.load :].sum()),
-            "prefetch_loads": prefetched,
-            "prefetch_useful": int((before & loads.prefetch & loads.used).sum()),
+            "prefetch_loads": int(prefetched.sum()),
+            "prefetch_useful": int(useful.sum()),
         }
         for name, count in counts.items():
             self._counts[name] += count
@@ -85,17 +89,16 @@ class Tally:
         )
         return dict(zip(STEPS, columns, strict=True))
 
-    def figures(self, layers: int, size: int) -> tuple[Counts, Sums]:
-        """Of the whole run; `size` is that of an expert on the link, bytes."""
+    def figures(self) -> tuple[Counts, Sums]:
+        """Of the whole run."""
         counts, times = Counts(**self._counts), self._times
-        wasted = counts.prefetch_loads - counts.prefetch_useful
         sums = Sums(
             cold_steps=self._warm_up,
             cold_ns=self._cold,
             latencies=self._steps.latencies(),
             late_hits=times["late_hits"],
-            bytes_loaded=(counts.demand_loads + counts.prefetch_loads) * size,
-            bytes_wasted=wasted * size,
+            bytes_loaded=self._loaded,
+            bytes_wasted=self._wasted,
             predict_ns=round(self._predicted / counts.events),
             compute_ns=times["compute"] + times["slowed"],
             stall_ns=times["stall"],
