@@ -21,7 +21,7 @@ from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, REQUIRED, owner_of
 
 DOCS = Path(__file__).parent
 FUNCTIONS = ("simulate", "sweep", "advise", "budget")
-RESULTS = ("Simulation", "Sweep", "Advice", "VramBudget")
+RESULTS = ("Simulation", "Summaries", "Sweep", "Advice", "VramBudget")
 STYLES = ("help", "as_json", "as_csv", "as_markdown")  # which every command has
 CATALOGUES = ("policies", "evictions", "misses", "predictors", "profiles", "hosts", "shapes")
 
