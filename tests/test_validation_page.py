@@ -37,10 +37,10 @@ def decided_once() -> Iterator[None]:
     tables: dict[Any, DecisionTable] = {}
     decide = Routing.decide
 
-    def known(routing: Routing, chosen: Policy, slots: int) -> DecisionTable:
-        key = (id(routing), repr(chosen), slots)
+    def known(routing: Routing, chosen: Policy, slots: int, *sizes: Any) -> DecisionTable:
+        key = (id(routing), repr(chosen), slots, repr(sizes))
         if key not in tables:
-            tables[key] = decide(routing, chosen, slots)
+            tables[key] = decide(routing, chosen, slots, *sizes)
         return tables[key]
 
     with pytest.MonkeyPatch.context() as patch:

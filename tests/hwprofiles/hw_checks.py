@@ -21,7 +21,7 @@ TOKENS = [0, 1, 2, 7, 64, 128, 129, 4096]
 WORKPLACE = ("/work", "/tmp", "/root", "/home", "localhost")
 
 FACTS = (".machine", ".calibration")  # tables of plain facts, not of numbers that cost
-CURVES = (".expert_curve", ".dense_curve")  # which say what they are of
+CURVES = (".expert_curve", ".dense_curve", ".cpu_curve")  # which say what they are of
 
 Tables = Iterator[tuple[str, dict[str, Any]]]
 

@@ -104,7 +104,7 @@ def test_pageable_copies_are_no_faster_than_the_link(pair: Callable[[Table, Tabl
     [
         ("a100-sxm4-80gb", "server-pregated-moe", "16a83360ad682a2986fefb554ac717dde8b5e267f88ef6b723415782043d668d"),
         ("h100-sxm5-80gb", "server-h100", "e59f4a207b42e69e0b830a5d9e413d5e6b0281e98628f8bc944bf598a2590035"),
-        ("h200-sxm-141gb", "server-h200", "8ca9e397e3bab670b9b5e41beb05c436559b0d82c4b443b72a61deba1035911e"),
+        ("h200-sxm-141gb", "server-h200", "483f8203a29d1cef19758984fb7ff0dd037e15e15d8a13a36d1a34f2449650e0"),
     ],
 )
 def test_a_measured_machine_is_what_it_was_as_one_file(name: str, host: str, known: str) -> None:
