@@ -145,7 +145,7 @@ def test_the_order_of_cells_is_that_of_rows_and_changes_none() -> None:
 def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     decided: list[tuple[str, int]] = []
-    make, decide, fewest_loads = Predictions._made, Routing.decide, Routing.fewest_loads
+    make, decide, fewest_loads = Predictions.fitted, Routing.decide, Routing.fewest_loads
 
     def count_predictions(self: Predictions, predictor: Any) -> Any:
         made.append(type(predictor).__name__)
@@ -160,7 +160,7 @@ def test_predicted_once_and_decided_once(monkeypatch: pytest.MonkeyPatch) -> Non
         return fewest_loads(self, slots, *others)
 
     monkeypatch.setattr(Routing, "fewest_loads", count_bounds)
-    monkeypatch.setattr(Predictions, "_made", count_predictions)
+    monkeypatch.setattr(Predictions, "fitted", count_predictions)
     monkeypatch.setattr(Routing, "decide", count_decisions)
     axes = [(slots, held, rate) for slots in (20, 60) for held in ("fp16", "int8") for rate in (3e9, 30e9)]
     evaluate([cell("transition", {LINK: rate}, slots=slots, format=held) for slots, held, rate in axes])
