@@ -5,10 +5,10 @@ follows from them (`SPREAD`). The timing model's own error (`expected_error`) is
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from specmoe.level import NOISE, share
@@ -80,8 +80,9 @@ def fastest_shares(steps: Sequence[Sequence[float]]) -> list[float]:
 
 
 def is_drawn(row: Mapping[str, Any]) -> bool:
-    """Whether a row has a spread."""
-    return not pd.isna(row.get("draws"))
+    """Whether a row has a spread; a row of a frame may have a number that is none."""
+    draws = row.get("draws")
+    return isinstance(draws, Real) and draws == draws
 
 
 def sentence(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 A machine is named by its device, which stands in its usual host, or by both: `rtx3090+laptop-x8`.
 """
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -61,7 +62,11 @@ def _parts(name: str) -> tuple[str, str | None]:
 
 def load_shape(name: str) -> ModelShape:
     """Load a bundled shape by name, or a .toml file by path; raises InputError if there is none or it is invalid."""
-    return read_shape(_find("shapes", "model shape", name))
+    path = _find("shapes", "model shape", name)
+    return _bundled_shape(path) if path.parent == _directory("shapes") else read_shape(path)
+
+
+_bundled_shape = cache(read_shape)  # files of others may change
 
 
 def is_of_model(shape: str, model: str) -> bool:
@@ -75,6 +80,7 @@ def shape_of_model(model: str) -> str | None:
     return max((name for name in shape_names() if is_of_model(name, model)), key=len, default=None)
 
 
+@cache
 def _directory(kind: str) -> Path:
     return Path(str(files("specmoe.hwprofiles") / kind))
 

@@ -260,8 +260,9 @@ class HardwareProfile:
 
         Sources stay, and what is set has no range any more. Raises InputError for a name without a range.
         """
+        known = self.ranges
         for name in values:
-            if name not in (known := self.ranges):
+            if name not in known:
                 raise InputError(f"profile {self.name}: {name}: no range is known: {hint(name, known)}")
         drawn = {name: self.quantities[name].at(value) for name, value in values.items() if name in self}
         machine = dataclasses.replace(self, quantities={**self.quantities, **drawn})

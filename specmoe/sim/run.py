@@ -140,9 +140,8 @@ class Scenario:
         own_sizes = Sizes(self._by_layer(self.format), self.trace.meta.num_experts)
         self.sizes = own_sizes if own_sizes.differ else None  # of experts in their slots, where they differ
         self._asked_slots = config.slots if config.cache_bytes is None else _slots_in(config.cache_bytes, own_sizes)
-        self.budget = self._budget()
-        own = slots_of_layers(self.shape, self.budget.slots, self.num_layers)
-        self.slots = min(own if self._asked_slots is None else self._asked_slots, self.num_keys)
+        self._require_sizes()
+        self.slots = min(self._fitting if self._asked_slots is None else self._asked_slots, self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._floors: dict[int, int] = {}
         self._expected: dict[tuple[Style, bool], Expected] = {}
@@ -159,8 +158,8 @@ class Scenario:
         """Number of tokens of each sequence whose keys and values VRAM keeps."""
         return self.config.context or longest_context(self.shape, self.trace.meta.phase, self.routing.longest)
 
-    def _budget(self) -> Budget:
-        """What VRAM holds; with given slots, also what it cannot hold."""
+    def _require_sizes(self) -> None:
+        """Raise InputError unless slots are given in one way, and the home can hold experts of several sizes."""
         config = self.config
         sizes = {"--slots": config.slots, "--vram": config.vram, "--cache-bytes": config.cache_bytes}
         given = [name for name, size in sizes.items() if size is not None]
@@ -168,9 +167,17 @@ class Scenario:
             raise InputError(f"either {given[0]} or {given[1]} expected, and not both")
         if self.sizes and config.home.tier == "nvme":
             raise InputError(f"tier nvme: {self.shape.name} has experts of several sizes: not simulated from a disk")
-        if self._asked_slots is None:
-            return budget(self.room, self._ask)
-        return lines(self.room, self._ask, min(self._asked_slots, self.num_keys))
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What VRAM holds; with given slots, also what it cannot hold."""
+        given = self._asked_slots is not None
+        return lines(self.room, self._ask, self.slots) if given else budget(self.room, self._ask)
+
+    @property
+    def _fitting(self) -> int:
+        """Number of slots that VRAM leaves for the stack that runs; raises InputError if it leaves none."""
+        return slots_of_layers(self.shape, self.budget.slots, self.num_layers)
 
     @property
     def _ask(self) -> Ask:

@@ -6,6 +6,7 @@ Rules that weigh a copy against the CPU need times of one expert; `filled` adds 
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from specmoe.errors import InputError, hint
@@ -259,7 +260,12 @@ MISSES: dict[str, type[Miss]] = {
 
 def keywords_of(name: str) -> list[str]:
     """Names of the parameters of a miss rule."""
-    return list(inspect.signature(MISSES[name]).parameters)[1:]
+    return _keywords(MISSES[name])[1:]
+
+
+@cache
+def _keywords(rule: type[Miss]) -> list[str]:
+    return list(inspect.signature(rule).parameters)
 
 
 def make_miss(text: str, parameters: dict[str, Any], most: int) -> Miss | None:

@@ -1,6 +1,7 @@
 """The eviction policies by name, including those of plug-ins; one file each."""
 
 import inspect
+from functools import cache
 from typing import Any
 
 from specmoe.errors import InputError, hint
@@ -51,7 +52,12 @@ EVICTIONS: Table[type[Eviction]] = Table("specmoe.evictions", _BUILT_IN, _wrong)
 
 def parameters_of(name: str) -> list[str]:
     """Names of the parameters of an eviction policy."""
-    return list(inspect.signature(EVICTIONS[name]).parameters)[2:]
+    return _parameters(EVICTIONS[name])[2:]
+
+
+@cache
+def _parameters(made: type[Eviction]) -> list[str]:
+    return list(inspect.signature(made).parameters)
 
 
 def make_eviction(name: str, context: Context, capacity: int, parameters: dict[str, float]) -> Eviction:
