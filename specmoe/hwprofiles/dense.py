@@ -107,10 +107,8 @@ class DenseTimes:
 
     def before_ns(self, phase: Phase, tokens: int, context: int, layer: int = -1) -> int:
         """Time from the previous experts up to the router's result of MoE layer `layer`."""
-        part = before_part(self.shape, phase, layer)
-        if not self._curves(part):
-            return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
-        return self._part_ns(part, tokens, context)
+        own = range(self.shape.stack(phase).moe_layers)[layer]
+        return self._before_ns(phase, tokens, context, min(own, 1))  # all layers but the first are alike
 
     def parts(self, phases: Iterable[Phase]) -> list[Part]:
         """All parts of phases but routers, those of equal weights once."""
@@ -140,6 +138,17 @@ class DenseTimes:
     def _part(self, kind: DensePart, phase: Phase) -> Part:
         weights = self.shape.head_parameters if kind == "head" else self.shape.router_parameters
         return Part(kind, phase, self.shape.d_model, weights, Structure(0, 0, 0, 0, 0, False))
+
+    @cached_property
+    def _before_ns(self) -> Callable[[Phase, int, int, int], int]:
+        @cache
+        def before_ns(phase: Phase, tokens: int, context: int, layer: int) -> int:
+            part = before_part(self.shape, phase, layer)
+            if not self._curves(part):
+                return self.dense_ns(phase, tokens, context, layer) + self.router_ns(tokens, phase)
+            return self._part_ns(part, tokens, context)
+
+        return before_ns
 
     @cached_property
     def _part_ns(self) -> Callable[[Part, int, int], int]:

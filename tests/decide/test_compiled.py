@@ -1,6 +1,7 @@
 """The compiled twin of the director against the director: every row equal."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from specmoe.sim.decide import compiled
 from specmoe.sim.decide.director import Director, decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
+from specmoe.sim.decide.miss import Rates
+from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch, with_rates
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload
@@ -27,6 +29,26 @@ SETTINGS: list[dict[str, Any]] = [
     {"sharing": "per-layer", "placement": "popular-first"},
     {"sharing": "shared", "placement": "popular-first", "predictor": "oracle"},
     {"sharing": "all-resident"},
+]
+RATES = Rates(copy_ns=90.0, cpu_ns=40.0, both_ns=30.0, cpu_token_ns=15.0, gpu_ns=7.0)
+SHARED: list[dict[str, Any]] = [
+    {"miss": "cpu"},
+    {"miss": "cpu", "placement": "popular-first", "sharing": "per-layer"},
+    {"miss": "cpu-and-load"},
+    {"miss": "cpu-and-load", "keep": False},
+    {"miss": "cpu-below:4"},
+    {"miss": "cpu-below:4", "placement": "cpu-first:2"},
+    {"miss": "cpu-if-faster", "sharing": "per-layer"},
+    {"miss": "split", "miss_parameters": {"table": "0/1/1/2"}},
+    {"miss": "law-split", "miss_parameters": {"copy_wait_ns": 5.0, "handoff_ns": 10.0}},
+    {"miss": "freetoken", "placement": "gpu-popular:0.25"},
+    {"miss": "admit-after:3"},
+    {"miss": "greedy", "placement": "gpu-uniform:0.2", "sharing": "per-layer"},
+    {"miss": "greedy"},
+    {"placement": "cpu-all"},
+    {"placement": "cpu-last"},
+    {"placement": "gpu-uniform:0.3"},
+    {"placement": "gpu-uniform"},
 ]
 
 
@@ -71,6 +93,29 @@ def assert_same(table: DecisionTable, expected: DecisionTable) -> None:
             assert column.dtype == other.dtype, name
 
 
+def shared_cases() -> Iterator[tuple[Workload, PredictionTable, Policy, int, Context]]:
+    """Every miss rule and placement, each with several evictions, prefetch rules and numbers of slots."""
+    rng = np.random.default_rng(11)
+    evictions = itertools.cycle(name for name, made in EVICTIONS.items() if made in compiled.CODES)
+    for fields in SHARED:
+        workload = workload_of(rng, 3, 9, 60, 7)
+        predictions = predictions_of(rng, workload)
+        popularity = rng.integers(0, 5, 27)
+        for rule, slots, eviction in zip(RULES, (18, 10, 27), evictions, strict=False):
+            context = Context(slots, workload, lambda popularity=popularity: popularity, predictions)
+            chosen = with_rates(policy_of(eviction=eviction, prefetch=rule, **fields), RATES)
+            yield workload, predictions, chosen, slots, context
+
+
+def test_the_twin_shares_demand_with_the_cpu_as_the_director(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Miss rules, layers whose experts stay in RAM, experts that never leave, and slots that all of these fill."""
+    monkeypatch.setattr(compiled, "FEWEST_USES", 0)
+    for workload, predictions, policy, slots, context in shared_cases():
+        director = Director(workload, predictions, policy, slots, context)
+        assert compiled.takes(director.start())
+        assert_same(decide(workload, predictions, policy, slots, context), director.run())
+
+
 @pytest.mark.parametrize("eviction", [name for name, made in EVICTIONS.items() if made in compiled.CODES])
 def test_the_twin_decides_as_the_director(eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waves, backlogs, sharings, experts given up, experts there from the start."""
@@ -80,12 +125,12 @@ def test_the_twin_decides_as_the_director(eviction: str, monkeypatch: pytest.Mon
         assert_same(decide(workload, predictions, policy, slots, context), expected)
 
 
-def test_the_twin_takes_every_named_policy_that_keeps_experts_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_twin_takes_every_named_policy_that_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "FEWEST_USES", 0)
     rng = np.random.default_rng(1)
     workload = workload_of(rng, 3, 8, 4, 4)
     predictions = predictions_of(rng, workload)
     for policy in POLICIES.values():
-        if policy.miss == "load" and policy.placement in ("", "popular-first"):
-            start = Director(workload, predictions, policy, 9, Context(9, workload)).start()
-            assert start is not None and compiled.takes(start), policy.name
+        if not policy.approximate:
+            start = Director(workload, predictions, with_rates(policy, RATES), 9, Context(9, workload)).start()
+            assert compiled.takes(start), policy.name

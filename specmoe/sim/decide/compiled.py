@@ -1,10 +1,10 @@
-"""The director's compiled twin: the same decisions, where it knows the eviction and the CPU computes nothing.
+"""The director's compiled twin: the same decisions, where it knows the eviction and what a miss gets.
 
 Its loop is in `director_kernel.py`. Everything else, and all short runs, are decided in Python by `director.py`, which
 is the reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -16,6 +16,18 @@ from specmoe.sim.decide.eviction import NEVER, Eviction
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
 from specmoe.sim.decide.evictions.static import Static
+from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss
+from specmoe.sim.decide.misses import (
+    AdmitAfter,
+    Cpu,
+    CpuAndLoad,
+    CpuBelow,
+    CpuIfFaster,
+    FreeToken,
+    Greedy,
+    LawSplit,
+    Split,
+)
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses
 from specmoe.traces.workload import Workload
 
@@ -24,6 +36,13 @@ BUILT_IN = (
     *("lfu", "lfu-perfect", "lfu-decayed", "static", "belady", "belady-bypass"),
 )
 CODES = {EVICTIONS[name]: code for code, name in enumerate(BUILT_IN)}  # numbers of the kernel
+RULES: dict[type[Miss] | None, int] = {  # numbers of the kernel
+    **dict.fromkeys((None, Cpu, CpuAndLoad), 0),
+    **dict.fromkeys((CpuBelow, CpuIfFaster), 1),
+    **dict.fromkeys((Split, LawSplit, FreeToken), 2),
+    AdmitAfter: 3,
+    Greedy: 4,
+}
 AT_ONCE = 1 << 16  # events of a call
 FEWEST_USES = 20_000  # of a run that is decided here: loading the kernel takes as long as these in Python
 
@@ -39,6 +58,9 @@ class Start(NamedTuple):
     slots: int
     keep: bool
     proposals: proposing.Proposals
+    miss: Miss | None = None
+    fixed: Sequence[int] = ()  # resident keys that never leave
+    in_ram: Collection[int] = ()  # layers whose experts the CPU computes
 
 
 def takes(start: Start) -> bool:
@@ -48,7 +70,7 @@ def takes(start: Start) -> bool:
 
 def knows(start: Start) -> bool:
     """Whether the twin can make these decisions."""
-    known = all(type(eviction) in CODES for eviction in start.evictions) and min(start.capacity) > 0
+    known = all(type(eviction) in CODES for eviction in start.evictions) and _rule_of(start.miss) in RULES
     return known and find_spec("numba") is not None
 
 
@@ -72,8 +94,10 @@ class Twin:
 
         self._kernel, self._keep, self._events = kernel, start.keep, 0
         self._books = _books(kernel, start, first)
-        self._scratch = np.full((4, len(self._books.of)), -1)
-        kernel.fill(self._books, np.array(list(start.resident), np.int64), start.keep)
+        self._rule = _rule(kernel.misses, start)
+        self._scratch = np.full((5, len(self._books.of)), -1)
+        resident = np.array(list(start.resident), np.int64)
+        kernel.fill(self._books, resident[self._books.of[resident, kernel.FIXED] == 0], start.keep)
 
     def decided(
         self,
@@ -95,8 +119,9 @@ class Twin:
         parts = [carried]
         for first in range(0, workload.num_events, AT_ONCE):
             last, before = min(first + AT_ONCE, workload.num_events), int(books.of[-1, kernel.LOADS])
-            rows = np.empty((6, most[last] - most[first]), np.int32)
-            kernel.walk(books, routing, self._events + first, self._events + last, self._scratch, used, rows)
+            rows = np.empty((7, most[last] - most[first]), np.int32)
+            events = self._events + first, self._events + last
+            kernel.walk(books, routing, self._rule, *events, self._scratch, used, rows)
             rows[0] -= self._events
             parts.append(rows[:, : int(books.of[-1, kernel.LOADS]) - before].copy())
         used[0] -= self._events
@@ -113,16 +138,16 @@ class Twin:
         keys[waiting, kernel.LOADED] = np.arange(len(waiting))
         of[-1, kernel.LOADS] = len(waiting)
         none, zero = np.full(len(waiting), -1), np.zeros(len(waiting))
-        return np.stack([none, waiting, keys[waiting, kernel.SLOT], none, zero, zero]).astype(np.int32)
+        return np.stack([none, waiting, keys[waiting, kernel.SLOT], none, zero, zero, zero]).astype(np.int32)
 
 
 def _tables(used: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[Uses, Loads]:
     event, key, tokens, slot, load, hit, wave, where = used
     uses = Uses(event, key, tokens, slot, load, hit.astype(np.bool_), wave, where.astype(np.int8))
-    event, key, slot, evicted, demand, wave = rows
+    event, key, slot, evicted, demand, wave, later = rows
     useful = np.zeros(len(event), np.bool_)
     useful[load[load >= 0]] = True
-    return uses, Loads(event, key, slot, evicted, demand.astype(np.bool_), useful, wave, np.zeros_like(useful))
+    return uses, Loads(event, key, slot, evicted, demand.astype(np.bool_), useful, wave, later.astype(np.bool_))
 
 
 def _books(kernel: Any, start: Start, first_use: NDArray[np.int64] | None) -> Any:
@@ -140,6 +165,7 @@ def _books(kernel: Any, start: Start, first_use: NDArray[np.int64] | None) -> An
         pool[[kernel.ROOM, kernel.GHOSTS]] = getattr(eviction, "room", 0), getattr(eviction, "ghost_room", 0)
         pool[[kernel.HEAD, kernel.GIVEN_UP]] = keys + lists * number, kernel.NONE
     of[list(start.resident), kernel.SLOT] = list(start.resident.values())
+    of[:keys, kernel.FIXED] = np.isin(np.arange(keys), start.fixed)
     of[-1] = 0
     first = start.evictions[0]
     real = np.zeros((len(of), kernel.REAL))
@@ -156,6 +182,36 @@ def _books(kernel: Any, start: Start, first_use: NDArray[np.int64] | None) -> An
         real=real,
         heap=np.zeros(edges[-1], np.int64),
         free=free,
+    )
+
+
+def _rule_of(miss: Miss | None) -> type[Miss] | None:
+    return None if miss is None else type(miss)
+
+
+def _rule(kernel: Any, start: Start) -> Any:
+    meta, miss, numbers = start.workload.meta, start.miss, (float(LOAD),)
+    code, loads = RULES[_rule_of(miss)], np.zeros(meta.num_experts + 1, np.int64)
+    if isinstance(miss, CpuAndLoad):
+        numbers = (float(COMPUTE_AND_LOAD),)
+    elif isinstance(miss, Cpu):
+        numbers = (float(COMPUTE),)
+    elif isinstance(miss, CpuBelow):
+        numbers = (miss.tokens,)
+    elif isinstance(miss, AdmitAfter):
+        numbers = (miss.uses,)
+    elif isinstance(miss, Greedy):
+        numbers = miss.times
+    elif isinstance(miss, Split):
+        loads[1:] = [miss.loads_of(misses) for misses in range(1, len(loads))]
+    in_ram = np.isin(np.arange(meta.num_layers), list(start.in_ram))
+    return kernel.Rule(
+        code=code,
+        shares=bool(miss is not None or in_ram.any()),
+        in_ram=in_ram,
+        numbers=np.array(numbers, np.float64),
+        loads=loads,
+        counts=np.zeros(meta.num_layers * meta.num_experts, np.int64),
     )
 
 

@@ -85,9 +85,7 @@ class Director:
         self._fill(range(self._slots) if self._all_resident else at_first)
 
     def start(self) -> compiled.Start | None:
-        """What decisions start from, for the compiled twin; None if it does not know the rules or the pools."""
-        if self._miss is not None or self._fixed or self._in_ram:
-            return None
+        """What decisions start from, for the compiled twin; None if layers share pools in groups."""
         workload, pools = self._workload, list({id(pool): pool for pool in self._pools}.values())
         if len(pools) not in (1, len(self._pools)):
             return None
@@ -97,6 +95,7 @@ class Director:
             [pool.free for pool in pools],
             [pool.capacity for pool in pools],
             *(self.resident, self._slots, self._keep, self._proposals),
+            *(self._miss, tuple(self._fixed), self._in_ram),
         )
 
     def run(self) -> DecisionTable:

@@ -10,12 +10,17 @@ module only where it is used, since it needs numba.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from numba import njit
 
-# Columns of `of`. A head counts the keys of its list in COUNT.
-SLOT, LOADED, UNUSED, PINNED, OLDER, YOUNGER, LIST, COUNT, TIE, PLACE = range(10)
+from specmoe.sim.decide import miss_kernel as misses
+from specmoe.sim.decide.miss import COMPUTE_AND_LOAD, LOAD
+from specmoe.sim.decide.table import CPU, GPU
+
+# Columns of `of`. A head counts the keys of its list in COUNT; FIXED is 1 of keys that never leave.
+SLOT, LOADED, UNUSED, PINNED, OLDER, YOUNGER, LIST, COUNT, TIE, PLACE, FIXED = range(11)
 # Columns of a pool's row; its heap and its free slots begin at START.
 CAPACITY, FREE, RANKED, ROOM, GHOSTS, CLOCK, B1_BEFORE, B2_BEFORE, GIVEN_UP, HEAD, START, WIDTH = range(12)
 LOADS, WAITING, PINS, FIRST = range(4)  # of the last row, the totals; FIRST is the first load of the call
@@ -82,28 +87,43 @@ class Routing(NamedTuple):
     keep: bool
 
 
-@kernel
-def walk(books: Any, routing: Any, first_event: int, last_event: int, scratch: Any, uses: Any, loads: Any) -> None:
-    """Make the decisions of some events; fill in `uses`, [8, uses], and the loads of this call, [6, rows]."""
-    members, counts, future, seen = scratch[0], scratch[1], scratch[2], scratch[3]
-    totals = books.of[-1]
-    totals[FIRST] = totals[LOADS]
-    for event in range(first_event, last_event):
-        layer, at = event % books.layers, event - routing.begins
-        first, end = routing.offsets[at], routing.offsets[at + 1]
-        proposed = routing.proposed[routing.proposed_offsets[at] : routing.proposed_offsets[at + 1]]
-        if routing.window > 0:
-            proposed = future[: _needed_next(routing, end, seen, event, future)]
-        if books.eviction >= BELADY:
-            for place in range(first, end):
-                books.real[routing.keys[place], KNOWN] = routing.next_use[place]
-        pool = _pool(books, layer)
-        _in_waves(books, pool, routing.keys[first:end], routing.tokens[first:end], members, counts)
-        _use(books, routing, pool, event, members[: end - first], counts, loads, uses, first)
-        if len(proposed):
-            _prefetch(books, routing, event, members[: end - first], proposed, loads)
-        if not routing.keep:
-            _give_up(books, layer, proposed)
+def _walk(sources: tuple[float, ...]) -> Any:
+    """The loop. Its cache knows this file only, so that what it was made from is told by `sources`."""
+
+    @kernel
+    def walk(
+        books: Any, routing: Any, rule: Any, first_event: int, last_event: int, scratch: Any, uses: Any, loads: Any
+    ) -> None:
+        """Make the decisions of some events; fill in `uses`, [8, uses], and the loads of this call, [7, rows]."""
+        sources  # noqa: B018
+        members, counts, future, seen, choices = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+        totals = books.of[-1]
+        totals[FIRST] = totals[LOADS]
+        for event in range(first_event, last_event):
+            layer, at = event % books.layers, event - routing.begins
+            first, end = routing.offsets[at], routing.offsets[at + 1]
+            proposed = routing.proposed[routing.proposed_offsets[at] : routing.proposed_offsets[at + 1]]
+            if routing.window > 0:
+                proposed = future[: _needed_next(routing, end, seen, event, future)]
+            if books.eviction >= BELADY:
+                for place in range(first, end):
+                    books.real[routing.keys[place], KNOWN] = routing.next_use[place]
+            pool, keys, tokens = _pool(books, layer), routing.keys[first:end], routing.tokens[first:end]
+            if rule.shares:
+                misses.choose(rule, layer, keys, tokens, books.of[:, SLOT], choices, members)
+                first = _use_elsewhere(event, keys, tokens, choices, uses, first)
+            shared, count = rule.shares, end - first
+            first_wave = _in_waves(books, pool, keys, tokens, choices, shared, count, members, counts)
+            _use(books, routing, pool, event, members[:count], first_wave, counts, loads, uses, first)
+            if shared or len(proposed):
+                _load_ahead(books, routing, rule.in_ram, event, keys, choices, shared, proposed, loads)
+            if not routing.keep:
+                _give_up(books, layer, proposed)
+
+    return walk
+
+
+walk = _walk((Path(misses.__file__).stat().st_mtime,))
 
 
 @kernel
@@ -130,24 +150,54 @@ def _needed_next(routing: Any, place: int, seen: Any, event: int, future: Any) -
 
 
 @inlined
-def _in_waves(books: Any, pool: int, keys: Any, tokens: Any, members: Any, counts: Any) -> None:
-    """The demand in the order of its waves: resident keys first if it does not fit into the slots."""
-    place, fits = 0, len(keys) <= books.of[pool, CAPACITY]
-    for turn in range(1 if fits else 2):
+def _use_elsewhere(event: int, keys: Any, tokens: Any, choices: Any, uses: Any, row: int) -> int:
+    """Write down the uses that no slot serves; returns the row of the next use."""
+    for place in range(len(keys)):
+        if choices[place] != LOAD:
+            uses[0, row], uses[1, row], uses[2, row], uses[3, row] = event, keys[place], tokens[place], NONE
+            uses[4, row], uses[5, row], uses[6, row], uses[7, row] = NONE, False, 0, CPU
+            row += 1
+    return row
+
+
+@inlined
+def _in_waves(
+    books: Any, pool: int, keys: Any, tokens: Any, choices: Any, shared: bool, count: int, members: Any, counts: Any
+) -> int:
+    """The demand of slots in the order of its waves: if it does not fit, keys that never leave, then resident ones.
+
+    Returns the size of the first wave.
+    """
+    place, first_wave, fits = 0, books.of[pool, CAPACITY], count <= books.of[pool, CAPACITY]
+    for turn in range(1 if fits else 3):
         for number in range(len(keys)):
-            if fits or (books.of[keys[number], SLOT] == NONE) == (turn == 1):
-                members[place], counts[place] = keys[number], tokens[number]
+            key = keys[number]
+            late = 2 if books.of[key, SLOT] == NONE else 1 - books.of[key, FIXED]
+            if (fits or late == turn) and not (shared and choices[number] != LOAD):
+                members[place], counts[place] = key, tokens[number]
                 place += 1
+        if turn == 0 and not fits:
+            first_wave += place
+    return first_wave
 
 
 @inlined
 def _use(
-    books: Any, routing: Any, pool: int, event: int, members: Any, counts: Any, loads: Any, uses: Any, row: int
+    books: Any,
+    routing: Any,
+    pool: int,
+    event: int,
+    members: Any,
+    first_wave: int,
+    counts: Any,
+    loads: Any,
+    uses: Any,
+    row: int,
 ) -> None:
     of, totals = books.of, books.of[-1]
-    loads_before, capacity = totals[LOADS], books.of[pool, CAPACITY]
-    for start in range(0, len(members), capacity):
-        wave, end = start // capacity, min(start + capacity, len(members))
+    loads_before, start, wave = totals[LOADS], 0, 0
+    while start < len(members):
+        end = min(start + (max(1, of[pool, CAPACITY]) if wave else first_wave), len(members))
         missing = False
         for place in range(start, end):
             missing |= of[members[place], SLOT] == NONE
@@ -157,35 +207,50 @@ def _use(
                 of[members[place], PINNED] = totals[PINS]
             for place in range(start, end):
                 if of[members[place], SLOT] == NONE:
-                    _bring(books, routing, pool, event, members[place], True, wave, loads)
+                    _bring(books, routing, pool, event, members[place], True, wave, False, loads)
         for place in range(start, end):
             key = members[place]
-            _used(books, pool, key, event, of[key, UNUSED] == 0)
+            if not of[key, FIXED]:
+                _used(books, pool, key, event, of[key, UNUSED] == 0)
             totals[WAITING] -= of[key, UNUSED]
             of[key, UNUSED] = 0
             load = of[key, LOADED]
             uses[0, row], uses[1, row], uses[2, row], uses[3, row] = event, key, counts[place], of[key, SLOT]
-            uses[4, row], uses[5, row], uses[6, row], uses[7, row] = load, load < loads_before, wave, 0
+            uses[4, row], uses[5, row], uses[6, row], uses[7, row] = load, load < loads_before, wave, GPU
             row += 1
+        start, wave = end, wave + 1
 
 
 @inlined
-def _prefetch(books: Any, routing: Any, event: int, demand: Any, proposed: Any, loads: Any) -> None:
+def _load_ahead(
+    books: Any, routing: Any, in_ram: Any, event: int, keys: Any, choices: Any, later: bool, proposed: Any, loads: Any
+) -> None:
+    """Load what the CPU computed and is kept (`later`), then prefetch."""
     of, totals = books.of, books.of[-1]
     totals[PINS] += 1
-    for key in demand:
+    for key in keys:
         of[key, PINNED] = totals[PINS]
-    for key in proposed:
-        of[key, PINNED] = totals[PINS]
-    for key in proposed:
-        if totals[WAITING] >= routing.backlog:
+    asked = len(keys) if later else 0
+    for place in range(asked + len(proposed)):
+        if place == asked:
+            for key in proposed:
+                of[key, PINNED] = totals[PINS]
+        key = keys[place] if place < asked else proposed[place - asked]
+        if place < asked:
+            wanted = choices[place] == COMPUTE_AND_LOAD
+        elif totals[WAITING] < routing.backlog:
+            wanted = of[key, SLOT] == NONE and not in_ram[key // books.experts]
+        else:
             return
-        if of[key, SLOT] == NONE:
-            _bring(books, routing, _pool(books, key // books.experts), event, key, False, 0, loads)
+        if wanted:
+            pool = _pool(books, key // books.experts)
+            _bring(books, routing, pool, event, key, False, 0, place < asked, loads)
 
 
 @inlined
-def _bring(books: Any, routing: Any, pool: int, event: int, key: int, demand: bool, wave: int, loads: Any) -> None:
+def _bring(
+    books: Any, routing: Any, pool: int, event: int, key: int, demand: bool, wave: int, later: bool, loads: Any
+) -> None:
     """Load a key; one that nobody waits for is dropped if it may not take any slot."""
     of, totals = books.of, books.of[-1]
     evicted = NONE
@@ -200,7 +265,7 @@ def _bring(books: Any, routing: Any, pool: int, event: int, key: int, demand: bo
     load = of[key, LOADED] = totals[LOADS]
     row = load - totals[FIRST]
     loads[0, row], loads[1, row], loads[2, row], loads[3, row] = event, key, slot, evicted
-    loads[4, row], loads[5, row] = demand, wave
+    loads[4, row], loads[5, row], loads[6, row] = demand, wave, later
     totals[LOADS] += 1
     of[key, UNUSED] = 1
     totals[WAITING] += 1

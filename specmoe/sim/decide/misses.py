@@ -55,11 +55,11 @@ class CpuBelow(Miss):
 
     def __init__(self, most: int, tokens: float = 10) -> None:
         super().__init__(most)
-        self._tokens = tokens
+        self.tokens = tokens
 
     def choose(self, misses: Misses) -> list[int]:
         """By tokens."""
-        return [COMPUTE if count < self._tokens else LOAD for count in misses.tokens]
+        return [COMPUTE if count < self.tokens else LOAD for count in misses.tokens]
 
 
 class CpuIfFaster(CpuBelow):
@@ -148,7 +148,7 @@ class AdmitAfter(Miss):
 
     def __init__(self, most: int, uses: float = 2) -> None:
         super().__init__(most)
-        self._uses = uses
+        self.uses = uses
         self._counts: dict[int, int] = {}
 
     def choose(self, misses: Misses) -> list[int]:
@@ -157,7 +157,7 @@ class AdmitAfter(Miss):
 
     def _counted(self, key: int) -> int:
         count = self._counts.pop(key, 0) + 1
-        if count >= self._uses:
+        if count >= self.uses:
             return COMPUTE_AND_LOAD
         self._counts[key] = count
         return COMPUTE
@@ -181,18 +181,18 @@ class Greedy(Miss):
         cpu_token_ns: float | None = None,
     ) -> None:
         super().__init__(most)
-        self._copy, self._cpu, self._gpu = required("greedy", copy_ns=copy_ns, cpu_ns=cpu_ns, gpu_ns=gpu_ns)
-        self._cpu_token = cpu_token_ns or 0.0
+        self.times = (*required("greedy", copy_ns=copy_ns, cpu_ns=cpu_ns, gpu_ns=gpu_ns), cpu_token_ns or 0.0)
 
     def choose(self, misses: Misses) -> list[int]:
         """Both ends of the order of tokens; ties in the order of keys."""
         falling = sorted(range(len(misses.keys)), key=lambda place: (-misses.tokens[place], misses.keys[place]))
         choices, first, last = [COMPUTE] * len(falling), 0, len(falling) - 1
-        link, gpu, cpu = 0.0, self._gpu * len(misses.hits), 0.0
+        copy_ns, cpu_ns, gpu_ns, cpu_token_ns = self.times
+        link, gpu, cpu = 0.0, gpu_ns * len(misses.hits), 0.0
         while first <= last:
-            landed = link + self._copy
-            on_gpu = max(gpu, landed) + self._gpu
-            on_cpu = cpu + max(self._cpu, self._cpu_token * misses.tokens[falling[last]])
+            landed = link + copy_ns
+            on_gpu = max(gpu, landed) + gpu_ns
+            on_cpu = cpu + max(cpu_ns, cpu_token_ns * misses.tokens[falling[last]])
             if on_gpu <= on_cpu:
                 choices[falling[first]], link, gpu, first = LOAD, landed, on_gpu, first + 1
             else:

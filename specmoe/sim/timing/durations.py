@@ -67,13 +67,12 @@ def durations_of(
     compressed, and are expanded before the first use of each load. Where every expert is resident and launches are
     grouped, a kernel finds the experts itself, and the host does not wait for the router.
     """
-    stack = costs.shape.stack(workload.meta.phase)
-    alike = min(1, stack.moe_layers - 1)  # the number of a layer like all but the first
-    layers = [min(layer, alike) for layer in range(workload.meta.num_layers)]
+    layers = workload.meta.num_layers
+    last = costs.shape.stack(workload.meta.phase).moe_layers - 1
 
     @cache
     def before(phase: Phase, tokens: int, positions: int, layer: int) -> int:
-        return costs.before_ns(phase, tokens, positions, layer)
+        return costs.before_ns(phase, tokens, positions, min(layer, last))
 
     @cache
     def head(phase: Phase, tokens: int) -> int:
@@ -90,7 +89,7 @@ def durations_of(
     if home.format not in (None, costs.format):
         np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
-        before=[before(*step, layer) for step in steps for layer in layers],
+        before=[before(*step, layer) for step in steps for layer in range(layers)],
         expert=packed(used),
         after=[head(phase, count) for phase, count in zip(workload.phases, asked, strict=True)],
         copy=packed(np.where(in_vram, 0, copies_ns(costs, home, layers)[table.loads.key // table.num_experts])),
