@@ -91,10 +91,11 @@ class Twin:
 
     def __init__(self, start: Start, first: NDArray[np.int64] | None = None) -> None:
         from specmoe.sim.decide import director_kernel as kernel
+        from specmoe.sim.decide import miss_kernel
 
         self._kernel, self._keep, self._events = kernel, start.keep, 0
         self._books = _books(kernel, start, first)
-        self._rule = _rule(kernel.misses, start)
+        self._rule = _rule(miss_kernel, start)
         self._scratch = np.full((5, len(self._books.of)), -1)
         resident = np.array(list(start.resident), np.int64)
         kernel.fill(self._books, resident[self._books.of[resident, kernel.FIXED] == 0], start.keep)
@@ -190,18 +191,18 @@ def _rule_of(miss: Miss | None) -> type[Miss] | None:
 
 
 def _rule(kernel: Any, start: Start) -> Any:
-    meta, miss, numbers = start.workload.meta, start.miss, (float(LOAD),)
+    meta, miss, numbers = start.workload.meta, start.miss, [float(LOAD)]
     code, loads = RULES[_rule_of(miss)], np.zeros(meta.num_experts + 1, np.int64)
     if isinstance(miss, CpuAndLoad):
-        numbers = (float(COMPUTE_AND_LOAD),)
+        numbers = [float(COMPUTE_AND_LOAD)]
     elif isinstance(miss, Cpu):
-        numbers = (float(COMPUTE),)
+        numbers = [float(COMPUTE)]
     elif isinstance(miss, CpuBelow):
-        numbers = (miss.tokens,)
+        numbers = [miss.tokens]
     elif isinstance(miss, AdmitAfter):
-        numbers = (miss.uses,)
+        numbers = [miss.uses]
     elif isinstance(miss, Greedy):
-        numbers = miss.times
+        numbers = list(miss.times)
     elif isinstance(miss, Split):
         loads[1:] = [miss.loads_of(misses) for misses in range(1, len(loads))]
     in_ram = np.isin(np.arange(meta.num_layers), list(start.in_ram))

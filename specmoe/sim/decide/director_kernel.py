@@ -163,7 +163,7 @@ def _use_elsewhere(event: int, keys: Any, tokens: Any, choices: Any, uses: Any, 
 @inlined
 def _in_waves(
     books: Any, pool: int, keys: Any, tokens: Any, choices: Any, shared: bool, count: int, members: Any, counts: Any
-) -> int:
+) -> Any:
     """The demand of slots in the order of its waves: if it does not fit, keys that never leave, then resident ones.
 
     Returns the size of the first wave.
