@@ -18,7 +18,7 @@ from specmoe.traces.store import Trace
 from specmoe.traces.validation import check_order, check_rows
 from specmoe.traces.workload import Ints, Workload, first_steps, of_steps
 
-USES_AT_ONCE = 1 << 19  # of a part, about
+USES_AT_ONCE = 1 << 20  # of a part, about
 ALWAYS = ("sequence", "position", "source", "experts")
 
 
@@ -42,7 +42,7 @@ class Parts:
     """The steps of a trace in batches of `batch` sequences, at most `steps` of them, in parts of `at_once` steps.
 
     `layers` is the number of layers that run and `columns` are read besides routing; by default a part has as many
-    steps as demand half a million experts. Raises InputError for a batch that the trace does not have.
+    steps as demand a million experts. Raises InputError for a batch that the trace does not have.
     """
 
     def __init__(

@@ -140,7 +140,7 @@ def test_more_layers_than_there_are_is_said() -> None:
     routed = with_cpu(1)
     table = decided("n-cpu-moe:7", 1, 40)
     for name, said in (("n-cpu-moe:7", True), ("n-cpu-moe:6", False), ("llama-fit:99", True), ("cpu-experts", False)):
-        found = [line for line in routed.warnings(policy(name), table, 40, 0, 1) if "in RAM" in line]
+        found = [line for line in routed.warnings(policy(name), table.counted, 40, 0, 1) if "in RAM" in line]
         assert bool(found) == said
         if said:
             assert found == [
@@ -151,7 +151,7 @@ def test_more_layers_than_there_are_is_said() -> None:
 @pytest.mark.parametrize(("name", "warned"), [("on-demand-lru", True), ("lru-cpu", True), ("n-cpu-moe", False)])
 def test_a_placement_has_no_cliff(name: str, warned: bool) -> None:
     table, chosen = decided(name, 16, 40), policy(name)
-    assert any("its cliff" in line for line in with_cpu(16).warnings(chosen, table, 40, 0, 1)) == warned
+    assert any("its cliff" in line for line in with_cpu(16).warnings(chosen, table.counted, 40, 0, 1)) == warned
 
 
 def test_no_rule_needs_more_than_its_keywords() -> None:

@@ -106,7 +106,8 @@ def program_of(table: DecisionTable, predicts: bool = False, launching: Launchin
     """Order the rows of a table; `predicts` says whether predicting takes the host time."""
     uses, loads = table.uses, table.loads
     waves = np.ones(table.num_steps * table.num_layers, np.int64)
-    np.maximum.at(waves, uses.event, uses.wave + 1)
+    later = uses.wave > 0
+    np.maximum.at(waves, uses.event[later], uses.wave[later] + 1)
     apart = predicts or table.after_launch
     rounds = np.concatenate([[0], np.cumsum(waves + apart)])
     load_round = np.where(loads.demand, rounds[loads.event] + loads.wave, rounds[1:][loads.event] - 1)
@@ -153,3 +154,21 @@ def _readers(table: DecisionTable, order: Rows, previous: Rows) -> NDArray[np.in
 
 def _offsets(group: Rows, groups: int) -> "array[int]":
     return packed_rows(np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]))
+
+
+def numbered(values: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first row of each distinct value of 0 or more, the values rising, and the place of each row's value."""
+    many = int(values.max(initial=-1)) + 1
+    if many > 4 * len(values):
+        _, first, place = np.unique(values, return_index=True, return_inverse=True)
+        return first, place
+    first = first_rows(values, many)
+    there = first >= 0
+    return first[there], (np.cumsum(there) - 1)[values]
+
+
+def first_rows(values: Rows, many: int) -> NDArray[np.int64]:
+    """The first row of each value from 0 to below `many`; -1 where there is none. Values below 0 are left out."""
+    first = np.full(many + 1, -1)
+    first[np.where(values < 0, many, values)[::-1]] = np.arange(len(values))[::-1]  # of several, the last one stays
+    return first[:-1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.style import Launching
-from specmoe.sim.decide.program import program_of
+from specmoe.sim.decide.program import first_rows, numbered, program_of
 from specmoe.sim.decide.table import CPU, DecisionTable
 
 # Kinds of actions; a first use waits for its load, which for a hit may have landed already.
@@ -140,9 +140,9 @@ def _rank(order: Rows) -> Rows:
 
 def _kinds(table: DecisionTable, uses: Rows) -> Rows:
     """`USE`, `FIRST_USE`, `FIRST_HIT`, `CPU_USE` or `LAST_CPU_USE`, [uses] in their order."""
-    loads, first = np.unique(table.uses.load[uses], return_index=True)
+    first = first_rows(table.uses.load[uses], len(table.loads.key))
     kinds = np.full(len(uses), USE)
-    first = first[loads >= 0]
+    first = first[first >= 0]
     kinds[first] = np.where(table.uses.hit[uses[first]], FIRST_HIT, FIRST_USE)
     on_cpu, event = table.uses.where[uses] == CPU, table.uses.event[uses]
     goes_on = on_cpu[1:] & (event[1:] == event[:-1])  # the next use is on the CPU too
@@ -236,6 +236,6 @@ def distinct(parts: Sequence[Progress]) -> tuple[Progress, list[Rows]]:
     """The distinct rows of all parts, and for each part the number of each row among them."""
     issues, launches, begins = (np.concatenate(columns).astype(np.int64) for columns in zip(*parts, strict=True))
     many = int(launches.max(initial=0)) + 1
-    _, first, code = np.unique((issues * many + launches) * 3 + begins, return_index=True, return_inverse=True)
+    first, code = numbered((issues * many + launches) * 3 + begins)
     cuts = np.cumsum([len(part.issues) for part in parts])[:-1]
     return Progress(issues[first], launches[first], begins[first]), np.split(code, cuts)

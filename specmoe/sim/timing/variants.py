@@ -24,7 +24,7 @@ from specmoe.hwprofiles.costs import HostCosts
 from specmoe.hwprofiles.launches import whole_context
 from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
-from specmoe.sim.decide.program import Groups, groups_of
+from specmoe.sim.decide.program import Groups, first_rows, groups_of, numbered
 from specmoe.sim.decide.table import CPU, DecisionTable, Loads, Uses, found_compressed
 from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations, require_possible
@@ -87,8 +87,7 @@ def sample_of(
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first row of every distinct pair of values, [pairs], and the number of each row's pair, [rows]."""
     pair = one.astype(np.int64) * (int(other.max(initial=0)) + 1) + other
-    _, first, code = np.unique(pair, return_index=True, return_inverse=True)
-    return first, code
+    return numbered(pair)
 
 
 class _UseRows(NamedTuple):
@@ -136,9 +135,9 @@ def _kinds(
 
 def _first_of_load(table: DecisionTable) -> NDArray[np.bool_]:
     """Whether each use is the first of the load that brought it, [uses]."""
-    loads, rows = np.unique(table.uses.load, return_index=True)
+    rows = first_rows(table.uses.load, int(table.uses.load.max(initial=-1)) + 1)
     first = np.zeros(len(table.uses.load), np.bool_)
-    first[rows[loads >= 0]] = True
+    first[rows[rows >= 0]] = True
     return first
 
 
