@@ -73,7 +73,7 @@ def test_slots_hold_experts_of_their_size_only_and_both_timers_agree(tmp_path: P
     warm = run.result.table["step"] >= own.warm_up()
     moved = sizes[table.since(own.warm_up()).loads.key // table.num_experts].sum()
     assert timed.sums.bytes_loaded == run.result.table["bytes_loaded"][warm].sum() == moved
-    assert timed.sums.latencies.sum() == np.diff(run.timing.step_end, prepend=0)[own.warm_up() :].sum()
+    assert timed.sums.latencies.total == np.diff(run.timing.step_end, prepend=0)[own.warm_up() :].sum()
     assert bounds_of([own], SLOTS) == [own.bounds(SLOTS)]
     assert own.policy(name).uses_cpu or own.bounds(SLOTS)["link_ns"] <= timed.run_ns / (STEPS - own.warm_up())
 
