@@ -24,6 +24,7 @@ DOCS = Path(__file__).parent
 PAGE, IMAGE = DOCS / "public.md", DOCS / "img" / "public.png"
 TWICE = 2.0
 Rows = list[dict[str, Any]]
+FILLS = ("full", "none", "left", "right")  # of markers
 
 
 def main() -> None:
@@ -162,14 +163,11 @@ def plot(rows: Rows, png: Path) -> None:
     cards, models = (list(dict.fromkeys(row[name] for row in shown)) for name in ("gpu", "model"))
     for row in shown:
         x, y = row["measured"], row["tokens_per_second"]
-        colour, marker = (
-            COLOURS[cards.index(row["gpu"]) % len(COLOURS)],
-            MARKERS[models.index(row["model"]) % len(MARKERS)],
-        )
+        marker = MARKERS[models.index(row["model"]) % len(MARKERS)]
         bar: Any = {"yerr": [[y - row["low"]], [row["high"] - y]], "elinewidth": 0.7, "markersize": 5}
-        axes.errorbar(x, y, color=colour, fmt=marker, **bar)
+        axes.errorbar(x, y, fmt=marker, **look(cards.index(row["gpu"])), **bar)
     for number, card in enumerate(cards):
-        axes.plot([], [], linewidth=5, color=COLOURS[number % len(COLOURS)], label=card)
+        axes.plot([], [], "s", label=card, **look(number))
     for number, model in enumerate(models):
         axes.plot([], [], MARKERS[number % len(MARKERS)], color="0.4", label=model)
     ticks = [at for at in (1, 2.5, 5, 10, 25, 50, 100, 200, 400, 800) if ends[0] < at < ends[1]]
@@ -186,6 +184,11 @@ def plot(rows: Rows, png: Path) -> None:
         "Experts in VRAM, on the CPU or loaded; one sequence. Bars: predicted range. Grey: off by less than 2 times.",
     )
     save(chart, png)
+
+
+def look(card: int) -> dict[str, Any]:
+    """Colour and filling of a card: no two cards have both alike."""
+    return {"color": COLOURS[card % len(COLOURS)], "fillstyle": FILLS[card // len(COLOURS)]}
 
 
 def markdown(header: list[str], lines: list[list[str]], left: int) -> str:

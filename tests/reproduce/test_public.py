@@ -438,3 +438,8 @@ def test_the_command_prints_what_the_library_gives(made: list[dict[str, Any]]) -
     assert json.loads(result.stdout) == json.loads(json.dumps(made))
     table = CliRunner().invoke(app, ["reproduce", "public"])
     assert "[1] " in table.stdout
+
+
+def test_no_two_cards_of_the_plot_look_alike(made: list[dict[str, Any]], builder: ModuleType) -> None:
+    cards = {row["gpu"] for row in made}
+    assert len({str(builder.look(number)) for number in range(len(cards))}) == len(cards) > 7

@@ -15,7 +15,7 @@ class LeastStale(Eviction):
 
     Built from the published description (stale experts before those of the current pass; order by the layer's
     position, then first in, first out), without the authors' code. It may differ from that in what order of layers
-    is meant, and in that layers share one pool of slots.
+    is meant, and in that layers share one pool of slots. There is no number to choose.
     """
 
     source = "Least-Stale, SpecMD, Hoang et al. 2026 (arXiv 2602.03921)"

@@ -12,6 +12,10 @@ class LfuDecayed(Ranked):
     LRFU (Lee et al., IEEE Transactions on Computers 2001) with lambda = 1 / `half_life`: LFU for a long one, LRU for a
     short one. An event is 1 / L of a step, so a half-life means the same whatever the number of layers L. Counts
     outlive evictions: experts are few. Loads do not count, so a key never used goes first.
+
+    The default half-life was chosen on the bundled train splits of decoding, with slots for 20, 30 and 50 % of the
+    experts: of 2, 4, .. 128 steps, 16 has at most 0.7 points fewer hits than the best on switch-mini-128 (2 steps) and
+    at most 0.2 on decoder-mini-64 (8 steps), and 64 steps have up to 7.
     """
 
     source = "textbook; LRFU (Lee et al. 2001) is its general form"
