@@ -145,7 +145,7 @@ def test_drawn_routing_is_told_in_three_lines() -> None:
     assert found["Best, on drawn routing"].startswith("on-demand-lru in fp32")
     assert "; 66.2 .. 265 as routing may be, timing ±2.0%" in found["Predicted"]
     evidence = found["Evidence"]
-    assert "no trace of switch-base-128 is at hand, so it is drawn" in evidence
+    assert "no trace of switch-base-128 is at hand, nor one of 128 experts, top-1, for a batch of 1" in evidence
     assert "with probability 0.2 (0 .. 0.4), which no predictor is judged on (--trace gives a real one)" in evidence
     assert "routing is synthetic" not in evidence
 

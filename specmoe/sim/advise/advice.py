@@ -10,6 +10,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.level import is_level, routing_of, timed
+from specmoe.sim.advise.borrowed import Judged, drawn_words, judged_of, rate_with, words_of
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import (
     EVERYTHING,
@@ -23,8 +24,6 @@ from specmoe.sim.advise.search import (
 )
 from specmoe.sim.advise.setting import (
     FEWEST_SEQUENCES,
-    LIKELY,
-    RANGE,
     Question,
     Setting,
     gib,
@@ -44,7 +43,8 @@ LEVERS_NAMED = 2  # levers that the answer names
 class Advice:
     """The answer: the best configuration, the expected error of its rate, levers, and how to reach the target if any.
 
-    `extremes` are the rates between which the true rate is expected where the routing is drawn. `sequences` run in the
+    `extremes` are the rates between which the true rate is expected where the routing is not the model's own, and
+    `judged` is what that was found to cost another model. `sequences` run in the
     steps that the answer rests on. `failures` say why policies could not be tried, by their names. `drawn` are rows of
     the contenders, the best first, with their spread over machines that fit what is known of this one.
     """
@@ -59,6 +59,7 @@ class Advice:
     runs: int
     failures: dict[str, str]
     drawn: tuple[Row, ...] = ()
+    judged: Judged | None = None
 
 
 def advise(question: Question, on_run: Callable[[int], None] = lambda runs: None) -> Advice:
@@ -79,26 +80,29 @@ def _advised(question: Question, directory: Path, on_run: Callable[[int], None])
     setting.require_room()
     trials = Trials(setting, directory, on_run)
     found = search(trials, setting)
-    best = found.best.config
+    best, judged = found.best.config, judged_of(setting, found.best)
     return Advice(
         setting=setting,
         found=found,
         expected=_expected(setting, best),
         levers=tuple(levers(trials, setting, found)),
         reach=None if question.target is None else reach(trials, setting, found, question.target),
-        extremes=_extremes(trials, setting, found.best),
+        extremes=_extremes(trials, setting, found.best, judged),
         sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,
         drawn=tuple(trials.drawn(found)),
+        judged=judged,
     )
 
 
-def _extremes(trials: Trials, setting: Setting, best: Trial) -> tuple[float, ...]:
-    """Least and largest rate on the routings that bracket a drawn one, its own included; empty for a recorded one."""
+def _extremes(trials: Trials, setting: Setting, best: Trial, found: Judged | None) -> tuple[float, ...]:
+    """Least and largest rate as routing may be; empty for the model's own, and where every expert is resident."""
+    if found is None:
+        return ()
     elsewhere = [trials.elsewhere(trace, best.config) for trace in setting.routings.extremes]
-    rates = sorted([best.rate, *elsewhere])
-    return (rates[0], rates[-1]) if elsewhere else ()
+    rates = sorted([best.rate, *elsewhere, rate_with(best, found.ratio)])
+    return (rates[0], rates[-1])
 
 
 def _expected(setting: Setting, best: RunConfig) -> Expected:
@@ -298,17 +302,10 @@ def _count(number: int, one: str, more: str) -> str:
 def _routing(advice: Advice) -> str:
     setting = advice.setting
     if setting.routings.drawn:
-        return _drawn_routing(setting.shape.name)
+        return f"{drawn_words(setting)}{words_of(advice.judged, 'a drawn one')}"
     trace = setting.question.trace or setting.routings.trace
-    return "; ".join(filter(None, (f"{trace} ({routing_of(advice.found.best.row)})", setting.routings.borrowed)))
-
-
-def _drawn_routing(shape: str) -> str:
-    low, high = RANGE
-    return (
-        f"no trace of {shape} is at hand, so it is drawn: experts alike, each used again by the next token with "
-        f"probability {LIKELY} ({low:g} .. {high:g}), which no predictor is judged on (--trace gives a real one)"
-    )
+    own = "; ".join(filter(None, (f"{trace} ({routing_of(advice.found.best.row)})", setting.routings.borrowed)))
+    return f"{own}{words_of(advice.judged, 'this one')}"
 
 
 def _left_out(advice: Advice) -> str:
