@@ -105,10 +105,14 @@ def fits(row: Mapping[str, Any]) -> str:
 
 def band(row: Mapping[str, Any]) -> str:
     """The expected error of a row and where it comes from; empty where nothing is known."""
+    error = error_of(row)
+    return f"{error}: {row['error_basis']}" if error else ""
+
+
+def error_of(row: Mapping[str, Any]) -> str:
+    """The expected error of a row, e.g. "±12 % or worse"; empty where nothing is known."""
     error = _or_zero(row.get("expected_error"))
-    if not error:
-        return ""
-    return f"±{share(error)}{'' if row['validated'] else ' or worse'}: {row['error_basis']}"
+    return f"±{share(error)}{'' if row['validated'] else ' or worse'}" if error else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.level import NOISE, share
+from specmoe.level import NOISE, error_of, share
 
 Row = dict[str, Any]
 EMPTY: Row = {
@@ -71,6 +71,14 @@ def add_fastest_shares(rows: Sequence[Row]) -> None:
         row["fastest_share"] = won
 
 
+def compared(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Copies of rows that were timed on the same machines as the first with a spread, with `fastest_share`."""
+    drawn = [dict(row) for row in rows if is_drawn(row)]
+    alike = [row for row in drawn if all(row[name] == drawn[0][name] for name in ("draws", "seed", "profile"))]
+    add_fastest_shares(alike)
+    return alike
+
+
 def fastest_shares(steps: Sequence[Sequence[float]]) -> list[float]:
     """The share of machines on which each row of steps is the least; of equal ones the first."""
     if not steps:
@@ -90,12 +98,17 @@ def sentence(rows: Iterable[Mapping[str, Any]]) -> str:
     drawn = [row for row in rows if is_drawn(row)]
     if not drawn:
         return ""
-    machines = f"{int(drawn[0]['draws'])} machines that fit what is known of {drawn[0]['profile']}"
+    machines = machines_of(drawn[0])
     real = [row for row in drawn if not row["yardstick"]]
     if not real:
         return f"only yardsticks were timed on {machines}"
     best = max(real, key=lambda row: float(row["fastest_share"]))
     return f"{best['policy']} is fastest on {100 * best['fastest_share']:.0f} % of {machines}"
+
+
+def machines_of(row: Mapping[str, Any]) -> str:
+    """The drawn machines in words."""
+    return f"{int(row['draws'])} machines that fit what is known of {row['profile']}"
 
 
 def rates(row: Mapping[str, Any]) -> str:
@@ -104,10 +117,27 @@ def rates(row: Mapping[str, Any]) -> str:
     return f"{low} .. {high} tokens/s on 90 % of them"
 
 
+def ends(row: Mapping[str, Any]) -> str:
+    """By how much a step changes from the least to the most on 90 % of the machines: -4.1 % to +6.6 %."""
+    low, high = (row[f"step_{end}_ns"] / row["latency_mean_ns"] - 1 for end in ("p5", "p95"))
+    return f"{100 * low:+.1f} % to {100 * high:+.1f} %"
+
+
+def two_errors(row: Mapping[str, Any]) -> str:
+    """The timing model's own error beside what is unknown of the machine; empty unless both are known."""
+    own = error_of(row)
+    if not own or not is_drawn(row):
+        return ""
+    return (
+        f"two errors, of which both apply: the timing model's own is {own} of a step, and what is unknown of "
+        f"{row['profile']} changes a step by {ends(row)}"
+    )
+
+
 def first_to_measure(row: Mapping[str, Any]) -> str:
     """The number that moves the step most, in words; empty where none moves it by a percent."""
     if not len(row["unknown"]) or abs(row["unknown_effect"][0]) < LEAST_EFFECT:
         return ""
     name, effect = row["unknown"][0], row["unknown_effect"][0]
     how = "longer" if effect > 0 else "shorter"
-    return f"measure first: {name}: a step is {share(abs(effect))} {how} at its high end than at its low end"
+    return f"measure {name} first: from its low to its high end, it alone makes a step {share(abs(effect))} {how}"

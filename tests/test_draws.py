@@ -18,7 +18,7 @@ from specmoe.sim.draws import Draws, machines, require_drawable
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import cells_of
-from specmoe.spread import add_fastest_shares, effects, fastest_shares, first_to_measure, sentence
+from specmoe.spread import add_fastest_shares, effects, fastest_shares, first_to_measure, sentence, two_errors
 from specmoe.summary import SPREAD, Row, summary
 
 pytest.importorskip("numba")
@@ -94,7 +94,7 @@ def test_a_link_that_may_be_slower_spreads_who_waits_for_it() -> None:
     (row,) = spreads(["on-demand-lru"], profile=narrowed("host_to_device.pinned.bandwidth"))
     assert row["step_p5_ns"] < row["step_p95_ns"] and row["fastest_share"] == 1
     assert row["unknown"] == ["host_to_device.pinned.bandwidth"] and row["unknown_effect"][0] < 0
-    assert first_to_measure(row).startswith("measure first: host_to_device.pinned.bandwidth: a step is")
+    assert first_to_measure(row).startswith("measure host_to_device.pinned.bandwidth first: ")
 
 
 def test_effects_of_numbers_are_those_of_a_product() -> None:
@@ -139,6 +139,16 @@ def test_the_sentence() -> None:
     yardstick = row | {"yardstick": True}
     assert sentence([yardstick]) == "only yardsticks were timed on 200 machines that fit what is known of mine"
     assert sentence([row | {"draws": None}]) == ""
+
+
+def test_the_models_own_error_is_told_apart_from_what_is_unknown() -> None:
+    row = {"profile": "mine", "draws": 200, "latency_mean_ns": 100, "step_p5_ns": 90, "step_p95_ns": 130}
+    row |= {"expected_error": 0.12, "validated": False}
+    assert two_errors(row) == (
+        "two errors, of which both apply: the timing model's own is ±12 % or worse of a step, and what is unknown of "
+        "mine changes a step by -10.0 % to +30.0 %"
+    )
+    assert two_errors(row | {"draws": None}) == two_errors(row | {"expected_error": None}) == ""
 
 
 def test_simulate_prints_draws() -> None:

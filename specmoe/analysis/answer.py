@@ -9,11 +9,12 @@ taken as linear in between, are equal: linear in the time of a byte along a link
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from specmoe import spread
 from specmoe.analysis.figures.link import link_column
 from specmoe.analysis.figures.setting import NO_POLICY, Setting, ms, percent, settings_of, times, told
 from specmoe.analysis.point import GIB, Point, bounds_of, lead, shown, three_digits, unit_of, winner
@@ -230,6 +231,7 @@ class SettingAnswer:
     warnings: tuple[str, ...]
     fits: str  # what is said where there is nothing to offload
     band: str  # expected error and its basis
+    drawn: Mapping[str, Any]  # of the policy, on drawn machines: a row with `specmoe.summary.SPREAD`; may be empty
     crossover: str  # which policy is fastest where, along the link or the slots; empty where it is always the same
     headline: str
     sentences: tuple[str, ...]
@@ -269,6 +271,8 @@ def _of(setting: Setting) -> SettingAnswer | None:
     bounds = bounds_of(points)
     levers = tuple(levers_of(setting, best))
     ratios = [best.latency_ns / bounds[name] for name in ("oracle", "floor")]
+    rows = spread.compared(point.drawn for point in points)
+    drawn: Mapping[str, Any] = next((row for row in rows if row["policy"] == best.about.policy), {})
     return SettingAnswer(
         where=setting.told(),
         policy=best.about.policy,
@@ -287,6 +291,7 @@ def _of(setting: Setting) -> SettingAnswer | None:
         warnings=best.about.warnings,
         fits=fits,
         band=band,
+        drawn=drawn,
         crossover=crossover,
         headline=f"{found.verdict}: {three_digits(best.tokens_per_second)} tokens/s",
         sentences=tuple(
@@ -296,11 +301,21 @@ def _of(setting: Setting) -> SettingAnswer | None:
                 _verdict(setting, best, found, ratios),
                 crossover,
                 band and f"Expected error: {band}.",
+                *_unknown(rows, drawn),
                 *_advice(levers),
             )
             if text
         ),
     )
+
+
+def _unknown(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list[str]:
+    """What is unknown of the machine: who is fastest on how many, both errors of the best, what to measure first."""
+    if not best:
+        return []
+    who = f"unknown of the machine: {spread.sentence(rows)}; {best['policy']}: {spread.rates(best)}"
+    texts = (who, spread.two_errors(best), spread.first_to_measure(best))
+    return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 
 def _verdict(setting: Setting, best: Point, found: Lead, ratios: Sequence[float]) -> str:

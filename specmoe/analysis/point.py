@@ -13,7 +13,8 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.quantity import OPTIONAL, REQUIRED
 from specmoe.level import Lead, Timed, band, fits, lead_of, timed
 from specmoe.results import RunResult
-from specmoe.summary import BOUNDS, CHOICES, SCALE, SET, summary
+from specmoe.spread import is_drawn, machines_of
+from specmoe.summary import BOUNDS, CHOICES, SCALE, SET, SPREAD, summary
 
 DIMENSIONS = REQUIRED | OPTIONAL
 UNITS = {"B/s": ("GB/s", 1e9), "B": ("GiB", 2**30), "ns": ("us", 1e3), "flop/s": ("TFLOP/s", 1e12)}
@@ -55,6 +56,7 @@ def unit_of(name: str) -> tuple[str, float]:
 
 GIB = 2**30  # bytes
 COPIED = ("policy", "trace", "trace_kind", "phase", "profile", "shape", "format", "style", "semantics", "evidence")
+DRAWN = ("policy", "profile", "yardstick", "latency_mean_ns", "expected_error", "validated", *SPREAD)
 COUNTED = ("slots", "batch", "num_layers", "expert_bytes", "vram_peak_bytes")
 
 
@@ -118,11 +120,23 @@ class Point:
     tail: Tail = UNKNOWN
     sem_ns: float = 0.0  # standard error of the mean step
     error: float = 0.0  # expected, of the ratio to another policy's mean step: a share
+    drawn: Mapping[str, Any] = field(default_factory=dict)  # `DRAWN` of a row that has a spread over drawn machines
 
     @property
     def latency_ns(self) -> float:
         """Mean time of a step."""
         return self.compute_ns + self.stall_ns + self.idle_ns
+
+    @property
+    def range_ns(self) -> tuple[float, float]:
+        """Mean step on the faster and the slower end of 90 % of the drawn machines; twice the mean where none were."""
+        if not self.drawn:
+            return self.latency_ns, self.latency_ns
+        return float(self.drawn["step_p5_ns"]), float(self.drawn["step_p95_ns"])
+
+    def rate_at(self, step_ns: float) -> float:
+        """Tokens per second if a mean step took another time."""
+        return self.tokens_per_second * self.latency_ns / step_ns
 
     @property
     def vram_gib(self) -> float:
@@ -199,6 +213,7 @@ def point_of_row(row: Mapping[str, Any]) -> Point:
         tail=Tail(*(float(row[f"latency_{name}_ns"]) for name in ("p50", "p95", "p99", "max"))),
         sem_ns=judged.sem_ns,
         error=judged.error,
+        drawn={name: row[name] for name in DRAWN} if is_drawn(row) else {},
     )
 
 
@@ -269,6 +284,15 @@ def caption(points: Sequence[Point], across: Sequence[str] = ()) -> str:
         f"(evidence: {evidence}){changed and f', changed: {changed}'}."
         + (f"\nWarning: {warnings}." if warnings else "")
     )
+
+
+def whiskers(points: Sequence[Point]) -> str:
+    """What the whiskers of a figure are, as a line of its caption; empty where no machines were drawn."""
+    drawn = [point.drawn for point in points if point.drawn]
+    if not drawn:
+        return ""
+    machines = ", ".join(sorted({machines_of(row) for row in drawn}))
+    return f"\nWhiskers: 90 % of {machines}. The timing model's own error is not in them."
 
 
 def three_digits(value: float) -> str:

@@ -114,6 +114,7 @@ class Line(NamedTuple):
     name: str
     x: list[float]
     y: list[float]
+    ends: Sequence[tuple[float, float]] = ()  # low and high of each y where machines were drawn
 
 
 def baseline(points: Sequence[Point]) -> str | None:
@@ -149,9 +150,17 @@ def draw(axes: "Axes", lines: Sequence[Line], told_apart: Looks) -> None:
     for line in lines:
         if line.name in told_apart:
             axes.plot(line.x, line.y, label=line.name, **told_apart[line.name])
+            _whiskers(axes, line, told_apart[line.name]["color"])
     for number, line in enumerate(others):
         name = line.name if len(others) == 1 else f"{len(others)} others"
         axes.plot(line.x, line.y, label="_" if number else name, **OTHER)
+
+
+def _whiskers(axes: Any, line: Line, colour: str) -> None:
+    """From the low to the high end of each value that has two."""
+    wide = [(x, *ends) for x, ends in zip(line.x, line.ends, strict=False) if ends[0] < ends[1]]
+    if wide:
+        axes.vlines(*zip(*wide, strict=True), color=colour, linewidth=3.5, alpha=0.3, zorder=1)
 
 
 def split_far(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

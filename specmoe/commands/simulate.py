@@ -335,17 +335,16 @@ def show(summaries: list[dict[str, Any]]) -> None:
 
 def show_spread(rows: list[dict[str, Any]]) -> None:
     """What is unknown of the machine: who is fastest on how many, how far the fastest varies, what to measure first."""
-    from specmoe.spread import first_to_measure, is_drawn, rates, sentence
+    from specmoe.spread import first_to_measure, is_drawn, rates, sentence, two_errors
 
     real = [row for row in rows if is_drawn(row) and not row["yardstick"]]
     if not real:
         return
     best = min(real, key=lambda row: float(row["latency_mean_ns"]))
-    console.note(
-        f"unknown of the machine: {sentence(rows)}; {best['policy']}: {rates(best)}, before the expected error"
-    )
-    if first := first_to_measure(best):
-        console.note(first)
+    console.note(f"unknown of the machine: {sentence(rows)}; {best['policy']}: {rates(best)}")
+    for text in (two_errors(best), first_to_measure(best)):
+        if text:
+            console.note(text)
 
 
 def budget_words(row: dict[str, Any]) -> str:

@@ -13,7 +13,9 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
+from specmoe.sim.draws import DRAWS, Draws
 from specmoe.sim.run import Run, Scenario
+from specmoe.spread import add_fastest_shares
 from specmoe.summary import summary
 
 MACHINE = "rtx3090"
@@ -77,13 +79,10 @@ def runs(settings: list[Setting]) -> int:
 def answer(
     setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
 ) -> Answer:
-    """Simulate the policies `COMPARED` in one setting."""
-    scenario = scenario_of(RunConfig(TRACE, profile=machine, format=setting.format, steps=steps), setting.expert_bytes)
-    runs = {}
-    for name in COMPARED:
-        runs[name] = scenario.run(name)
-        on_policy(name)
+    """Simulate the policies `COMPARED` in one setting, on `DRAWS` machines that fit what is known of this one too."""
+    runs = dict(_runs(setting, COMPARED, steps, on_policy, machine))
     summaries = [summary(run.result) for run in runs.values()]
+    add_fastest_shares(summaries)
     lead = real_lead(summaries)
     assert lead is not None, "some of the policies compared are real"
     return Answer(setting, runs, summaries, reason(summaries, lead), runs[lead.best.policy])
@@ -94,10 +93,19 @@ def memory_sweep(
 ) -> Iterator[RunResult]:
     """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
     for budget in BUDGETS_GIB:
-        scenario = scenario_of(RunConfig(TRACE, profile=machine, format="fp16", steps=steps), budget * GIB)
-        for name in SWEPT:
-            yield scenario.run(name).result
-            on_policy(name)
+        for _, run in _runs(Setting("", "fp16", budget * GIB), SWEPT, steps, on_policy, machine):
+            yield run.result
+
+
+def _runs(
+    setting: Setting, policies: Sequence[str], steps: int, on_policy: Callable[[str], object], machine: str
+) -> Iterator[tuple[str, Run]]:
+    """Runs with their spread, by policy."""
+    config = RunConfig(TRACE, profile=machine, format=setting.format, steps=steps, draws=DRAWS)
+    scenario, draws = scenario_of(config, setting.expert_bytes), Draws()
+    for name in policies:
+        yield name, draws.add_to(scenario, scenario.run(name), scenario.policy(name))
+        on_policy(name)
 
 
 def cliff_slots() -> int:

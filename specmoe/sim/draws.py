@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from specmoe import spread
 from specmoe.errors import InputError, MissingExtraError
-from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
@@ -67,17 +67,13 @@ def require_drawable(scenario: Scenario) -> None:
         raise InputError(f"draws: link order {config.link}: fifo expected")
     if not compiled():
         raise MissingExtraError("numba", "fast")
-    if not _own(config).ranges:
+    if not scenario.loaded.ranges:
         raise InputError(f"profile {scenario.profile.name}: no number has a range: there is nothing to draw from")
 
 
-def can_draw(config: RunConfig) -> bool:
+def can_draw(config: RunConfig, profile: HardwareProfile) -> bool:
     """Whether something of the machine is unknown, and the re-timer can time draws of it."""
-    return config.draws > 0 and config.link == "fifo" and compiled() and bool(_own(config).ranges)
-
-
-def _own(config: RunConfig) -> HardwareProfile:
-    return load_profile(config.profile) if isinstance(config.profile, str) else config.profile
+    return config.draws > 0 and config.link == "fifo" and compiled() and bool(profile.ranges)
 
 
 class _Drawn(NamedTuple):
@@ -93,7 +89,7 @@ class Draws:
 
     def spread(self, scenario: Scenario, chosen: Policy, decisions: DecisionTable) -> Row:
         """`spread.columns` of a policy's decisions; `spread.EMPTY` where nothing is drawn."""
-        if not can_draw(scenario.config):
+        if not can_draw(scenario.config, scenario.loaded):
             return spread.EMPTY
         drawn, first = self._machines(scenario), scenario.warm_up()
         runs = timings(decisions, [scenario, *drawn.scenarios], chosen)  # the first one says what the warm-up is
@@ -112,8 +108,8 @@ class Draws:
 
     def _machines(self, scenario: Scenario) -> _Drawn:
         """Scenarios of the drawn machines, whatever policy and slots they are timed with."""
-        profile = _own(scenario.config)
-        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, profile=profile.hash)
+        profile, shape = scenario.loaded, scenario.config.shape or default_shape(scenario.trace.meta)
+        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, profile=profile.hash, shape=shape)
         if own not in self._drawn:
             if len(self._drawn) >= KEPT:
                 del self._drawn[next(iter(self._drawn))]

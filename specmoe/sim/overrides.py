@@ -60,6 +60,8 @@ def sorted_overrides(overrides: dict[str, Any], profile: HardwareProfile) -> Sor
 
     Raises InputError for an unknown name and for a value that is out of range or of the wrong kind.
     """
+    if not overrides:
+        return Sorted({}, {}, None)
     known = [*names_of_policies(), *eviction_parameters(), *miss_parameters(), *settable(profile)]
     for name, value in overrides.items():
         if name.startswith("predictor."):  # which checks them itself

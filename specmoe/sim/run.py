@@ -127,8 +127,8 @@ class Scenario:
     ) -> None:
         self.config, self._with_break_even = config, with_break_even
         self.routing = routing or Routing(*config.routing, predictions)
-        loaded = load_profile(config.profile) if isinstance(config.profile, str) else config.profile
-        shipped = scaled(loaded, dict(config.scales))
+        self.loaded = load_profile(config.profile) if isinstance(config.profile, str) else config.profile
+        shipped = scaled(self.loaded, dict(config.scales))
         self.policy_overrides, of_profile, self.predict_ns = sorted_overrides(dict(config.settings), shipped)
         self.profile: HardwareProfile = with_values(shipped, of_profile)
         self.shape: ModelShape = load_shape(config.shape or default_shape(self.trace.meta))

@@ -277,7 +277,7 @@ def test_all_text_of_every_figure_is_inside_it() -> None:
         lambda ax: draw_memory(sweep(128, 256), 5, ax),
         lambda ax: draw_hit_rate(sweep(128, 256), 5, ax),
         lambda ax: draw_distance(sweep(128, 256), 5, ax),
-        lambda ax: draw_tornado([Swing("bandwidth", 0.1, -0.1), Swing("latency", 0.0, 0.2)], (0.8, 1.2), ax),
+        lambda ax: draw_tornado([Swing("bandwidth", 0.1, -0.1), Swing("latency", 0.0, 0.2)], ("less", "more"), ax),
         lambda ax: draw_accuracy([], ax),
         lambda ax: draw_depth([], ax),
         lambda ax: draw_reliability([], ax),

@@ -14,7 +14,7 @@ from specmoe.analysis.figures.overview import of_choices, of_settings
 from specmoe.analysis.figures.pareto import of_pareto_bytes, of_pareto_vram
 from specmoe.analysis.figures.precision import of_precision
 from specmoe.analysis.figures.setting import Drawn, Setting, settings_of
-from specmoe.analysis.figures.tornado import of_tornado
+from specmoe.analysis.figures.tornado import of_tornado, of_unknown
 from specmoe.analysis.style import plain_text
 from specmoe.sweep_table import SweepTable
 
@@ -32,6 +32,7 @@ FIGURES: tuple[Callable[[Setting], Drawn | None], ...] = (
     of_pareto_bytes,
     of_copies,
     of_tornado,
+    of_unknown,
     of_tail,
     of_batch,
 )

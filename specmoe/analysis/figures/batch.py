@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, times, titled
-from specmoe.analysis.point import MS, Point, caption, three_digits, winner
+from specmoe.analysis.point import MS, Point, caption, three_digits, whiskers, winner
 from specmoe.analysis.style import Line, draw, figure, finish, logarithmic, panel, scale, split_far
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def _figure(setting: Setting, cells: Sequence[Cell], title: str) -> "Figure":
     for axes, by_time in zip(panels, (False, True), strict=True):
         draw_batch(setting, [cell for cell in cells if cell.policy in names], by_time, axes)
     panels[1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
-    finish(chart, title, caption([cell.point for cell in cells], ("batch",)) + note)
+    points = [cell.point for cell in cells]
+    finish(chart, title, caption(points, ("batch",)) + whiskers(points) + note)
     return chart
 
 
@@ -81,4 +82,5 @@ def draw_batch(setting: Setting, cells: Sequence[Cell], by_time: bool, ax: "Axes
 def _line(cells: Sequence[Cell], name: str, by_time: bool) -> Line:
     own = sorted((cell for cell in cells if cell.policy == name), key=lambda cell: int(cell.where["batch"]))
     values = [cell.point.latency_ns / MS if by_time else cell.point.tokens_per_second for cell in own]
-    return Line(name, [cell.where["batch"] for cell in own], values)
+    ranges = [[ns / MS if by_time else c.point.rate_at(ns) for ns in c.point.range_ns] for c in own]
+    return Line(name, [cell.where["batch"] for cell in own], values, [(min(ends), max(ends)) for ends in ranges])

@@ -17,6 +17,7 @@ from specmoe.analysis.point import (
     ranked,
     three_digits,
     visible_limit,
+    whiskers,
     winner,
 )
 from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, save
@@ -52,7 +53,8 @@ def latency_figure(points: Sequence[Point], title: str) -> "Figure":
     Bars of policies much slower than the rest (`visible_limit`) are cut; the numbers at their ends are not.
     """
     order = ranked(points)
-    described = f"{caption(order)}\n{NOTE}{YARDSTICKS * any(point.yardstick for point in order)}"
+    yardsticks = YARDSTICKS * any(point.yardstick for point in order)
+    described = f"{caption(order)}{whiskers(order)}\n{NOTE}{yardsticks}"
     chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))
     draw_latency(order, axes)
     legend_below(axes)
@@ -64,12 +66,13 @@ def draw_latency(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     """The bars and bounds of `latency_figure` on Axes, without title and caption; on new Axes by default."""
     order = ranked(points)
     bounds = bounds_of(order)
-    limit = 1.05 * visible_limit([*(point.latency_ns for point in order), *bounds.values()])
+    limit = 1.05 * visible_limit([*(point.range_ns[1] for point in order), *bounds.values()])
     axes = panel(ax, 7.4, 1.9 + ROW * len(order))
     axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time per step, ms")
     _bars(axes, order, limit)
     name_rows(axes, order, winner(order))
     for row, point in enumerate(order):
+        _whisker(axes, row, point, limit)
         _number(axes, row, point, limit, point is winner(order))
     for name, value in bounds.items():
         if not math.isnan(value):
@@ -94,10 +97,17 @@ def name_rows(axes: Any, order: Sequence[Point], best: Point | None) -> None:
         label.set(weight="bold" if point is best else "normal", style="italic" if point.yardstick else "normal")
 
 
+def _whisker(axes: Any, row: int, point: Point, limit: float) -> None:
+    """A line from the faster to the slower end of the drawn machines, as far as it is seen."""
+    low, high = (min(end, limit) / MS for end in point.range_ns)
+    if low < high:
+        axes.plot([low, high], [row, row], color="black", marker="|", markersize=7, linewidth=1.2, label="_")
+
+
 def _number(axes: Any, row: int, point: Point, limit: float, best: bool) -> None:
     """What `end_text` says at the bar's end, and a mark where the bar is cut."""
     look: Any = {"textcoords": "offset points", "va": "center", "fontsize": 9, "bbox": BACKING}
-    end = min(point.latency_ns, limit) / MS
+    end = min(max(point.latency_ns, point.range_ns[1]), limit) / MS
     axes.annotate(end_text(point, limit, best), (end, row), (4, 0), weight="bold" if best else "normal", **look)
     if point.latency_ns > limit:
         axes.annotate("//", (end, row), (-16, 0), **look)

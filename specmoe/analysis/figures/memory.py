@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, times, titled
-from specmoe.analysis.point import GIB, MS, Point, caption, three_digits
+from specmoe.analysis.point import GIB, MS, Point, caption, three_digits, whiskers
 from specmoe.analysis.style import (
     Line,
     Looks,
@@ -44,7 +44,9 @@ def memory_figure(points: Sequence[Point], title: str, cliff_slots: int, told_ap
     """
     beyond = split_far(_latencies(points))[1]
     note = f"\nToo slow to draw: {'; '.join(map(_range, beyond))}." if beyond else ""
-    return _finished(draw_memory(points, cliff_slots, told_apart=told_apart), title, caption(points) + note)
+    return _finished(
+        draw_memory(points, cliff_slots, told_apart=told_apart), title, caption(points) + whiskers(points) + note
+    )
 
 
 def draw_memory(
@@ -84,7 +86,9 @@ def draw_slots(by_format: SlotsByFormat, experts: int, context: int, ax: "Axes |
 
 
 def _latencies(points: Sequence[Point]) -> list[Line]:
-    return policy_lines(points, lambda point: point.latency_ns / MS)
+    lines = policy_lines(points, lambda point: point.latency_ns / MS)
+    ranges = {(p.about.policy, p.vram_gib): (p.range_ns[0] / MS, p.range_ns[1] / MS) for p in points}
+    return [line._replace(ends=[ranges[line.name, x] for x in line.x]) for line in lines]
 
 
 def hit_rate_figure(points: Sequence[Point], title: str, cliff_slots: int, told_apart: Looks | None = None) -> "Figure":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.analysis.figures.precision import ASSUMED
 from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, titled, told
-from specmoe.analysis.point import MS, Point, bounds_of, caption, of_machine, winner
+from specmoe.analysis.point import MS, Point, bounds_of, caption, of_machine, whiskers, winner
 from specmoe.analysis.style import DECADE, Looks, figure, finish, legend_beside, logarithmic, looks
 from specmoe.summary import SET
 
@@ -91,11 +91,12 @@ def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence
     shown = [point for point in _all(rows) if not point.yardstick]
     for place, (name, look) in enumerate(told_apart.items()):
         aside = SPREAD * (place / len(told_apart) - 0.5)
-        at = [
-            (p.latency_ns / MS, y + aside) for y, row in enumerate(rows) for p in row.points if p.about.policy == name
-        ]
-        if at:
+        own = [(p, y + aside) for y, row in enumerate(rows) for p in row.points if p.about.policy == name]
+        if own:
+            at = [(point.latency_ns / MS, y) for point, y in own]
             axes.plot(*zip(*at, strict=True), label=name, **dict(look) | {"linestyle": "", "markersize": 6})
+        for point, y in ((point, y) for point, y in own if point.drawn):
+            axes.plot([end / MS for end in point.range_ns], [y, y], color=look["color"], linewidth=1.2, label="_")
     for name, look in BOUNDS.items():
         at = [(bounds_of(row.points)[name] / MS, y) for y, row in enumerate(rows)]
         axes.plot(*zip(*at, strict=True), linestyle="", color="black", label=name, zorder=1, **look)
@@ -109,5 +110,5 @@ def _figure(rows: Sequence[Row], title: str, told_apart: Looks, across: Sequence
     legend_beside(axes)
     hidden = len({point.about.policy for point in shown} - set(told_apart))
     note = f"\nNot shown: other policies ({hidden})." * (hidden > 0)
-    finish(chart, title, caption(_all(rows), across) + note)
+    finish(chart, title, caption(_all(rows), across) + whiskers(_all(rows)) + note)
     return chart

@@ -1,12 +1,18 @@
-"""Sensitivity to the machine: one number of the profile is changed at a time, all by the same factors."""
+"""Sensitivity to the machine: what its numbers are worth.
 
+`of_tornado` changes one number of the profile at a time, all by the same factors. `of_unknown` shows what is unknown
+of the machine: each number from its low to its high end, by the draws of `specmoe.sim.draws`.
+"""
+
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
-from specmoe.analysis.point import caption, ranked
+from specmoe.analysis.point import Point, caption, ranked
 from specmoe.analysis.style import COLOURS, baseline, figure, finish, panel
+from specmoe.spread import LEAST_EFFECT, ends, first_to_measure, machines_of
 from specmoe.summary import SCALE
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ MORE: dict[str, Any] = {"color": COLOURS[1]}
 
 
 class Swing(NamedTuple):
-    """How the mean step changes, as a share, with a number at the smaller and at the larger factor."""
+    """How the mean step changes, as a share, with a number at the smaller and at the larger factor or end."""
 
     name: str
     less: float
@@ -42,7 +48,40 @@ def of_tornado(setting: Setting) -> Drawn | None:
     if not swings:
         return None
     title = titled(_headline(swings, factors), setting.told(*setting.columns(SCALE)))
-    return Drawn("tornado", title, _reading(setting, swings, factors), _figure(setting, swings, factors, title))
+    note = f"Bars: change of the mean time per step with one number of the profile changed by {_told(factors)}."
+    sides = f"x {factors[0]:.4g}", f"x {factors[1]:.4g}"
+    return Drawn("tornado", title, _reading(setting, swings, factors), _figure(setting, swings, sides, title, note))
+
+
+def of_unknown(setting: Setting) -> Drawn | None:
+    """A panel for each of the fastest policies and the baseline; None unless a number's range moves the fastest."""
+    points = {cell.policy: cell.point for cell in setting.along()}
+    chosen = [points[name] for name in policies(setting) if points[name].drawn]
+    swings = {point.about.policy: found for point in chosen if (found := swings_of_draws(point))}
+    if not chosen or not first_to_measure(chosen[0].drawn):
+        return None
+    best, found = chosen[0].drawn, swings[chosen[0].about.policy]
+    first = first_to_measure(best)
+    title = titled(f"{best['policy']}: {first}", setting.told())
+    reading = (
+        f"{best['policy']}: {first}; of {len(best['unknown'])} numbers with a range that it depends on, {len(found)} "
+        f"move its step by {percent(LEAST_EFFECT)} or more, and all together change it by {ends(best)}."
+    )
+    note = (
+        f"Bars: change of the mean time per step with one number at either end of its range, the others in the middle "
+        f"of theirs, fitted to {machines_of(best)}."
+    )
+    return Drawn("unknown", title, reading, _figure(setting, swings, ("low end", "high end"), title, note))
+
+
+def swings_of_draws(point: Point) -> list[Swing]:
+    """Of every number that moves a step by `LEAST_EFFECT` or more from its low to its high end, the largest first.
+
+    Both ends are equally far from the middle by the logarithm.
+    """
+    effects = zip(point.drawn["unknown"], point.drawn["unknown_effect"], strict=True)
+    halves = [(str(name), math.log1p(effect) / 2) for name, effect in effects if abs(effect) >= LEAST_EFFECT]
+    return [Swing(name, math.expm1(-half), math.expm1(half)) for name, half in halves]
 
 
 def policies(setting: Setting) -> list[str]:
@@ -103,19 +142,20 @@ def _signed(share: float) -> str:
     return f"{'+' if share > 0 else ''}{percent(share)}"
 
 
-def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[float, float], title: str) -> "Figure":
+def _figure(
+    setting: Setting, swings: dict[str, list[Swing]], sides: tuple[str, str], title: str, note: str
+) -> "Figure":
     names = _names(list(swings.values()))
     most = max(swing.width for found in swings.values() for swing in found)
     chart, panels = figure(1, len(swings), width=2.3 + 5.4 / len(swings), height=1.7 + 0.3 * len(names))
     for place, (policy, found) in enumerate(swings.items()):
         axes = panels[place] if len(swings) > 1 else panels
-        draw_tornado(found, factors, axes, names=names, most=most)
+        draw_tornado(found, sides, axes, names=names, most=most)
         axes.set_title(policy, fontsize=9)
         if place:
             axes.set_yticklabels([""] * len(names))
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     hidden = len({swing.name for found in swings.values() for swing in found}) - len(names)
-    note = f"Bars: change of the mean time per step with one number of the profile changed by {_told(factors)}."
     note += f" Not shown: {hidden} numbers that matter less." * (hidden > 0)
     points = [cell.point for cell in setting.along() if cell.policy in swings]
     finish(chart, title, f"{note}\n{caption(points)}")
@@ -124,13 +164,14 @@ def _figure(setting: Setting, swings: dict[str, list[Swing]], factors: tuple[flo
 
 def draw_tornado(
     swings: Sequence[Swing],
-    factors: tuple[float, float],
+    sides: tuple[str, str],
     ax: "Axes | None" = None,
     names: Sequence[str] | None = None,
     most: float | None = None,
 ) -> "Axes":
     """The swings of one policy, a row for each of `names`, up to a change of `most`; on new Axes by default.
 
+    `sides` name the bars of the smaller and the larger value in the legend.
     Default: the names that matter most, and the largest change of the swings.
     """
     names = _names([swings]) if names is None else names
@@ -139,7 +180,7 @@ def draw_tornado(
     by_name = {swing.name: swing for swing in swings}
     drawn = [row for row, name in enumerate(names) if name in by_name]
     for row in drawn:
-        _bars(axes, row, by_name[names[row]], factors, most, row == drawn[0])
+        _bars(axes, row, by_name[names[row]], sides, most, row == drawn[0])
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(
         xlim=(-135 * most, 135 * most), ylim=(len(names) - 0.4, -0.6), xlabel="change of the mean time per step, %"
@@ -157,12 +198,11 @@ def _names(swings: Sequence[Sequence[Swing]]) -> list[str]:
     return sorted(most, key=lambda name: (-most[name], name))[:BARS]
 
 
-def _bars(axes: Any, row: int, swing: Swing, factors: tuple[float, float], most: float, named: bool) -> None:
+def _bars(axes: Any, row: int, swing: Swing, names: tuple[str, str], most: float, named: bool) -> None:
     """Both bars of a number; where they point the same way the shorter is in front. One row is named in the legend."""
-    sides = [(swing.less, factors[0], LESS), (swing.more, factors[1], MORE)]
-    for value, factor, look in sorted(sides, key=lambda side: -abs(side[0])):
-        label = f"x {factor:.4g}" if named else "_"
-        axes.barh(row, 100 * value, height=0.66, label=label, edgecolor="white", **look)
+    sides = [(swing.less, names[0], LESS), (swing.more, names[1], MORE)]
+    for value, name, look in sorted(sides, key=lambda side: -abs(side[0])):
+        axes.barh(row, 100 * value, height=0.66, label=name if named else "_", edgecolor="white", **look)
     low, high = min(0.0, swing.less, swing.more), max(0.0, swing.less, swing.more)
     for value, align, offset in ((low, "right", -3), (high, "left", 3)):
         if abs(value) >= most / 200:

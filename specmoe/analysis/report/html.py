@@ -151,6 +151,11 @@ def _scaled(name: str, size: float) -> Callable[[Mapping[str, Any]], float | Non
     return lambda row: None if known(row[name]) is None else row[name] / size
 
 
+DRAWN = (  # of a table with drawn machines
+    Figure(Column("fastest, ms", "mean step that 5 of 100 drawn machines beat", True), _scaled("step_p5_ns", 1e6), 3),
+    Figure(Column("slowest, ms", "mean step that 95 of 100 drawn machines beat", True), _scaled("step_p95_ns", 1e6), 3),
+    Figure(Column("fastest on, %", "of the drawn machines, of all policies", True), _scaled("fastest_share", 0.01), 0),
+)
 FIGURES = (
     Figure(Column("step, ms", "mean time of a step", True), _scaled("latency_mean_ns", 1e6), 3),
     Figure(Column("p99, ms", "time that 99 of 100 steps take at most", True), _scaled("latency_p99_ns", 1e6), 3),
@@ -178,12 +183,14 @@ def study_table(key: str, table: SweepTable) -> Html:
     good = table.good.sort_values(["latency_mean_ns", "policy"], kind="stable").to_dict("records")
     bad = table.rows[table.rows["error"] != ""].to_dict("records")
     noted = bool(bad) or any(row["yardstick"] for row in good)
+    figures = [*FIGURES, *DRAWN] if table.good["draws"].notna().any() else FIGURES
     columns = [
         *(_key_column(name, table.rows) for name in keys),
-        *(figure.column for figure in FIGURES),
+        *(figure.column for figure in figures),
         *[Column("note")] * noted,
     ]
-    rows = [_good_row(row, keys, noted) for row in good] + [_bad_row(row, keys) for row in bad]
+    rows = [_good_row(row, keys, figures, noted) for row in good]
+    rows += [_bad_row(row, keys, figures) for row in bad]
     drawn = sortable_table(key, f"{len(rows[:MOST])} cells, fastest first", columns, rows[:MOST], first=len(keys))
     return join([tag("p", _remark(table, keys, len(rows)), class_="soft"), drawn])
 
@@ -248,15 +255,15 @@ def _key_text(name: str, row: Mapping[Any, Any]) -> str:
     return ", ".join(told) or NONE
 
 
-def _good_row(row: Mapping[Any, Any], keys: Sequence[str], noted: bool) -> Row:
+def _good_row(row: Mapping[Any, Any], keys: Sequence[str], figures: Sequence[Figure], noted: bool) -> Row:
     cells = [_key_text(name, row) for name in keys]
-    values = ((figure.value(row), figure.digits) for figure in FIGURES)
+    values = ((figure.value(row), figure.digits) for figure in figures)
     cells += [NONE if known(value) is None else f"{value:.{digits}f}" for value, digits in values]
     return Row([*cells, *["yardstick" if row["yardstick"] else ""] * noted], "yardstick" if row["yardstick"] else None)
 
 
-def _bad_row(row: Mapping[Any, Any], keys: Sequence[str]) -> Row:
-    return Row([*(_key_text(name, row) for name in keys), *[NONE] * len(FIGURES), row["error"]], "failed")
+def _bad_row(row: Mapping[Any, Any], keys: Sequence[str], figures: Sequence[Figure]) -> Row:
+    return Row([*(_key_text(name, row) for name in keys), *[NONE] * len(figures), row["error"]], "failed")
 
 
 def _remark(table: SweepTable, keys: Sequence[str], count: int) -> str:

@@ -22,12 +22,12 @@ from specmoe.analysis.trace.tables import Analysis
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, require_regular
 from specmoe.results import METADATA_KEY, Manifest, RunResult, latencies
-from specmoe.summary import BOUNDS, CHOICES, Row, summary
+from specmoe.spread import add_fastest_shares, is_drawn
+from specmoe.summary import BOUNDS, CHOICES, KEYS, SCALE, SET, Row, summary
 from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
 from specmoe.validation_table import Validation, is_validation, read_validation
 
 OPTIONS = ("profile", "shape", "format", "batch")  # of `specmoe simulate`: fields of the manifest
-ASKED = ("style", "dense_format")  # likewise, where they were given
 ASKED = ("style", "dense_format")  # likewise, where they were given
 LINE = " \\\n    "  # between the parts of a long command
 
@@ -35,10 +35,22 @@ LINE = " \\\n    "  # between the parts of a long command
 def table_of(results: Mapping[Path, RunResult]) -> SweepTable:
     """The results as a sweep's table, one row each in their order, with a manifest of their version and commands."""
     rows = [_row(path, result) for path, result in results.items()]
+    for alike in _compared(rows):
+        add_fastest_shares(alike)
     version = next(iter(results.values())).manifest.versions.get("specmoe", "")
     command = "\n".join(commands(results.values()))
     told = {"version": version, "command": command, "hashes": _hashes(results.values())}
     return SweepTable(pd.DataFrame(rows), told)
+
+
+def _compared(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    """Rows that differ in their policy and its style alone, and were timed on the same machines."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in filter(is_drawn, rows):
+        apart = [name for name in (*KEYS, "draws", "seed") if name not in ("policy", "style")]
+        changed = sorted((name, value) for name, value in row.items() if name.startswith((SET, SCALE)))
+        groups.setdefault((*(row[name] for name in apart), *changed), []).append(row)
+    return groups.values()
 
 
 def _hashes(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:

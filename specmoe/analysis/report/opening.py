@@ -9,6 +9,7 @@ from specmoe.analysis.figures.setting import NO_POLICY, ms, percent, settings_of
 from specmoe.analysis.point import Point, bounds_of, ranked, three_digits, winner
 from specmoe.analysis.report.html import Html, breakable, join, tag
 from specmoe.analysis.report.inputs import Inputs, Study
+from specmoe.spread import ends, machines_of
 from specmoe.sweep_table import SweepTable
 
 MADE_UP = {
@@ -173,7 +174,11 @@ def _facts(answer: SettingAnswer, best: Point) -> Html:
         facts.append(("Level with", listed(answer.level), "not told apart by the expected error or the noise"))
     if answer.band:
         error, _, basis = answer.band.partition(": ")
-        facts.append(("Expected error", error, basis))
+        own = "the timing model's own; " if answer.drawn else ""
+        facts.append(("Expected error", error, f"{own}{basis}"))
+    if answer.drawn:
+        won = f"fastest on {percent(answer.drawn['fastest_share'])} of {machines_of(answer.drawn)}"
+        facts.append(("Unknown of the machine", f"{ends(answer.drawn)} of a step", f"on 90 % of the machines; {won}"))
     if answer.ahead is not None:
         facts.append(("Ahead of the next by", percent(answer.ahead), f"of the time that {answer.runner_up} takes"))
     if not math.isnan(answer.of_oracle):

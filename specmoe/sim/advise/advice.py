@@ -33,7 +33,7 @@ from specmoe.sim.budget import fitting, words
 from specmoe.sim.budget import lines as lines_of
 from specmoe.sim.claims import LEARNED
 from specmoe.sim.config import RunConfig
-from specmoe.spread import first_to_measure, rates, sentence
+from specmoe.spread import ends, first_to_measure, rates, sentence
 from specmoe.summary import Row
 
 LEVERS_NAMED = 2  # levers that the answer names
@@ -198,11 +198,12 @@ def _predicted(advice: Advice) -> str:
     best, expected = advice.found.best, advice.expected
     low, high = expected.rates(best.rate)
     least = "" if expected.validated else "or worse "
-    band = f"±{expected.error:.1%} {least}({rate(low)} .. {rate(high)}: {expected.basis})"
+    own = "the timing model's own error " if advice.drawn else "timing " if advice.extremes else ""
+    band = f"{own}±{expected.error:.1%} {least}({rate(low)} .. {rate(high)}: {expected.basis})"
     head = f"Predicted: {rate(best.rate)} tokens/s, {best.step_ms:.3g} ms a step of batch {best.config.batch}"
     if advice.extremes:
         ends = f"{rate(advice.extremes[0])} .. {rate(advice.extremes[-1])}"
-        return f"{head}; {ends} as routing may be, timing {band}{_unknown(advice)}."
+        return f"{head}; {ends} as routing may be, {band}{_unknown(advice)}."
     return f"{head}; {band}{_unknown(advice)}."
 
 
@@ -211,7 +212,8 @@ def _unknown(advice: Advice) -> str:
     if not advice.drawn:
         return ""
     best = advice.drawn[0]
-    parts = (sentence(advice.drawn), f"{best['policy']}: {rates(best)}", first_to_measure(best))
+    apart = f"apart from that, what is unknown of {best['profile']} changes a step by {ends(best)}"
+    parts = (apart, sentence(advice.drawn), f"{best['policy']}: {rates(best)}", first_to_measure(best))
     return "".join(f"; {part}" for part in parts if part)
 
 

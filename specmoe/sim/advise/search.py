@@ -226,7 +226,7 @@ class Trials:
 
         Those that failed are left out.
         """
-        if not can_draw(replace(found.best.config, draws=DRAWS)):
+        if not can_draw(replace(found.best.config, draws=DRAWS), self._setting.profile):
             return []
         cells = [self._cell(trial.config, self._setting.routings.trace) for trial in found.contenders]
         asked = [replace(one, draws=DRAWS) for one in cells]
