@@ -92,30 +92,31 @@ def loaded_by(statement: str) -> set[str]:
 MODULES = modules()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_rooms_keep_apart(module: str) -> None:
-    found = list(imports_of(ast.parse(MODULES[module].read_text())))
-    for pattern, forbidden, why in FORBIDDEN:
+@cache
+def imports() -> dict[str, list[Import]]:
+    """What every module imports."""
+    return {module: list(imports_of(ast.parse(path.read_text()))) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize(("pattern", "forbidden", "why"), FORBIDDEN)
+def test_rooms_keep_apart(pattern: str, forbidden: tuple[str, ...], why: str) -> None:
+    for module, found in imports().items():
         if fnmatch(module, pattern):
             wrong = [name for name, _ in found for package in forbidden if within(name, package)]
             assert not wrong, f"{module} imports {wrong}: {why}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_torch_is_used_in_its_rooms_only(module: str) -> None:
-    if not any(fnmatch(module, pattern) for pattern in MAY_USE_TORCH):
-        found = imports_of(ast.parse(MODULES[module].read_text()))
-        wrong = [name for name, _ in found if any(within(name, package) for package in HEAVY)]
-        assert not wrong, f"{module} imports {wrong}"
+def test_torch_is_used_in_its_rooms_only() -> None:
+    for module, found in imports().items():
+        if not any(fnmatch(module, pattern) for pattern in MAY_USE_TORCH):
+            wrong = [name for name, _ in found if any(within(name, package) for package in HEAVY)]
+            assert not wrong, f"{module} imports {wrong}"
 
 
 @cache
 def needs_torch_at_top() -> set[str]:
     """Modules that cannot be imported without the extra: those that import it at their top, and who imports those."""
-    tops = {
-        module: {found.name for found in imports_of(ast.parse(path.read_text())) if found.at_top}
-        for module, path in MODULES.items()
-    }
+    tops = {module: {one.name for one in found if one.at_top} for module, found in imports().items()}
     heavy = {module for module, names in tops.items() if any(within(n, package) for n in names for package in HEAVY)}
     while True:
         more = {m for m, names in tops.items() if any(within(n, h) for n in names for h in heavy)} - heavy

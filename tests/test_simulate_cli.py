@@ -164,7 +164,7 @@ def test_every_shape(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", shape_names())
 def test_every_shape_on_every_machine(shape: str, make_trace: Callable[..., Path]) -> None:
-    trace, routing = str(make_trace(20)), None
+    trace, routing = str(make_trace(4)), None
     for profile in profile_names():
         scenario = Scenario(RunConfig(trace, profile=profile, shape=shape, slots=8), routing=routing)
         routing = scenario.routing

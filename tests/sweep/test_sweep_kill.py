@@ -63,7 +63,7 @@ def test_killed_it_continues(tmp_path: Path, how: signal.Signals) -> None:
     assert not (out / "sweep.parquet").exists()
     assert not [path for path in parts.iterdir() if path.suffix == ".tmp"] or how == signal.SIGKILL
     kept = sum(len(pd.read_parquet(path)) for path in parts.glob("*.parquet"))
-    again, _ = start(out, "--workers", "2", "--json").communicate(timeout=300)
+    again, _ = start(out, "--workers", "1", "--json").communicate(timeout=300)
     (found,) = json.loads(again)
     assert (found["kept"], found["computed"], found["failed"]) == (kept, 24 - kept, 0)
     assert 0 < kept < 24
