@@ -17,10 +17,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.curves import Interpolated, Points
@@ -29,6 +26,10 @@ from specmoe.hwprofiles.shape import Format, ModelShape, bytes_of, compute_forma
 from specmoe.hwprofiles.shares import Launch, Shares, Size, class_of, shares_of
 from specmoe.hwprofiles.shares import launch_ns as fused_ns
 from specmoe.hwprofiles.style import Kernel, Style
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Group = Mapping[int, Interpolated]
 """Curves of a size by the number of experts in the launch, rising."""
@@ -254,8 +255,10 @@ def whole_context(positions: int) -> int:
     return -(-positions // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def padded(tokens: NDArray[Any]) -> NDArray[np.int64]:
+def padded(tokens: "NDArray[Any]") -> "NDArray[np.int64]":
     """Smallest powers of two that are at least `tokens` (and at least 1), elementwise."""
+    import numpy as np  # completion of names needs none
+
     exponents = np.ceil(np.log2(np.maximum(tokens, 1))).astype(np.int64)
     sizes: NDArray[np.int64] = np.left_shift(np.int64(1), exponents)
     return sizes
