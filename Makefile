@@ -53,6 +53,8 @@ figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, s
 	$(BIN)/python docs/build_speculation.py
 	$(BIN)/python docs/build_validation.py
 	$(BIN)/python docs/build_styles.py
+	$(BIN)/python docs/build_drafts.py
+	$(BIN)/python docs/build_decoder.py
 	$(BIN)/python docs/build_cpu.py
 	$(BIN)/python docs/build_public.py
 	$(BIN)/specmoe demo --out out/demo

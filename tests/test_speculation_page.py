@@ -44,3 +44,12 @@ def test_headline() -> None:
     assert latency["lookahead"]["charged_ns"] < latency["on-demand-lru"]["charged_ns"]
     learned = [row["charged_ns"] for name, row in latency.items() if name.startswith("learned-")]
     assert min(learned) > latency["on-demand-lru"]["charged_ns"]
+
+
+def test_the_tables_of_drafts_are_what_was_measured_and_is_measured_now() -> None:
+    build = builder_of("drafts")
+    rows, page = json.loads(build.RUN.read_text()), build.PAGE.read_text()
+    for some in rows.values():
+        assert "\n".join(build.table(some)) in page
+    half, place = rows["switch-base-128"][1], build.PLACES["switch-base-128"][1]
+    assert build.rate(build.BUNDLED, "switch-base-128", place, 3, 0.8) == half["with"]["3"][1]
