@@ -4,6 +4,8 @@ They are made of the replays in validation/cpu:
 
 NAME.measured.toml     the machine's microbenchmarks; NAME-alone.json judges them
 NAME.toml              the same with three costs fitted on the `fit` cells; NAME.json judges it
+
+NAME-2*.json judge that on replays of another visit.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 from page_tables import fill, write
 
 from specmoe.hwprofiles.catalogue import load_profile
+from specmoe.sim.decide.policy import policy
 from specmoe.validate.fidelity import overall
 from specmoe.validate.fit import CPU_NAMES
 from specmoe.validation_table import CellFidelity, read_validation
@@ -26,6 +29,7 @@ CHECKSUMS = DOCS / "runs" / "validation" / "checksums_cpu.json"
 ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy_cpu.json"
 MACHINE = "h200-sxm-141gb"
 GRIDS = ("", "-switch")  # endings of the files of each grid
+ANOTHER_VISIT = ("-2", "-2-switch", "-2-switch-bf16")  # replayed later on another machine of the kind, nothing fitted
 SAID = {"own": "", "microbenchmarks": "-alone"}  # endings by constants
 
 
@@ -37,7 +41,13 @@ def main() -> None:
 
 def tables() -> dict[str, Sequence[str]]:
     """The page's tables by name."""
-    made = {"costs": costs(), "threads": by_threads(), "cells": cells(), "checksums": checksums()}
+    made = {
+        "costs": costs(),
+        "threads": by_threads(),
+        "visit": another_visit(),
+        "cells": cells(),
+        "checksums": checksums(),
+    }
     return {name: tuple(lines) for name, lines in made.items()}
 
 
@@ -53,11 +63,19 @@ def held_out(grid: str, constants: str) -> list[CellFidelity]:
     return [one for one in cells_of(grid, constants) if one.cell.held_out and one.cell in computing]
 
 
+def of_another_visit(grid: str) -> list[CellFidelity]:
+    """Cells of another visit in which the CPU computes experts; all of them are held out."""
+    cells = read_validation(HOME / f"{MACHINE}{grid}.json").cells
+    return [one for one in cells if policy(one.cell.policy).uses_cpu]
+
+
 def accuracies() -> list[dict[str, Any]]:
-    """Errors over both grids by constants, as the package keeps them."""
+    """Errors over all grids by constants, as the package keeps them; fitted constants are held out on another visit."""
     rows = []
     for constants in SAID:
-        figures = overall([one for grid in GRIDS for one in held_out(grid, constants)])
+        cells = [one for grid in GRIDS for one in held_out(grid, constants)]
+        later = [one for grid in ANOTHER_VISIT for one in of_another_visit(grid)] if constants == "own" else []
+        figures = overall([*cells, *later])
         errors = {name: getattr(figures, name) for name in ("median_abs_error", "p95_abs_error", "worst_abs_error")}
         known = {"profile": MACHINE, "constants": constants, "held_out": True, "cells": figures.cells}
         rows.append(known | errors | {"kendall_tau": figures.kendall_tau})
@@ -81,10 +99,27 @@ def by_threads() -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|"
     for grid in GRIDS:
         both = [held_out(grid, constants) for constants in ("microbenchmarks", "own")]
-        what = "/".join(part for part in both[0][0].cell.group.split("/")[:3] if part != "decode")
+        what = what_of(both[0][0])
         for threads in (*sorted({one.cell.threads or 0 for one in both[0]}, reverse=True), None):
             some = [[one for one in each if threads in (None, one.cell.threads)] for each in both]
             yield f"| {what} | {threads or 'all'} | {len(some[0])} | {errors(some[0])} | {errors(some[1])} |"
+
+
+def another_visit() -> Iterator[str]:
+    """A row for each grid and number of threads of another visit."""
+    yield "| model and format | threads | cells | median, worst |"
+    yield "|---|---:|---:|---:|"
+    for grid in ANOTHER_VISIT:
+        cells = of_another_visit(grid)
+        what = what_of(cells[0])
+        for threads in (*sorted({one.cell.threads or 0 for one in cells}, reverse=True), None):
+            some = [one for one in cells if threads in (None, one.cell.threads)]
+            yield f"| {what} | {threads or 'all'} | {len(some)} | {errors(some)} |"
+
+
+def what_of(cell: CellFidelity) -> str:
+    """Model and format of a cell."""
+    return "/".join(part for part in cell.cell.group.split("/")[:3] if part != "decode")
 
 
 def errors(some: Sequence[CellFidelity]) -> str:

@@ -1,30 +1,25 @@
 """docs/cpu.md and the package's errors with experts on the CPU are made of the committed replays."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from doc_pages import builder_of
 
 from specmoe.hwprofiles import load_profile
 from specmoe.validate.calibration import calibrated
+from specmoe.validate.fidelity import overall
 from specmoe.validate.fit import CPU_NAMES, Resimulation, fit_cpu
 from specmoe.validate.grid import Cell
 from specmoe.validate.measured import Steps, steps_of
 from specmoe.validate.store import read_steps, write_steps
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_cpu", DOCS / "build_cpu.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return builder_of("cpu")
 
 
 def test_the_tables_are_those_of_the_replays(builder: ModuleType) -> None:
@@ -38,10 +33,22 @@ def test_the_package_has_the_same_errors(builder: ModuleType) -> None:
 
 
 def test_the_target_is_missed_as_the_page_says(builder: ModuleType) -> None:
-    fitted, alone = (builder.accuracies()[number] for number in (0, 1))
-    assert 0.03 < fitted["median_abs_error"] < 0.6 * alone["median_abs_error"]
-    assert 0.10 < fitted["worst_abs_error"] < 0.6 * alone["worst_abs_error"]
-    assert fitted["kendall_tau"] == 1
+    fitted, alone = (
+        overall([one for grid in builder.GRIDS for one in builder.held_out(grid, constants)])
+        for constants in ("own", "microbenchmarks")
+    )
+    assert 0.03 < fitted.median_abs_error < 0.6 * alone.median_abs_error
+    assert 0.10 < fitted.worst_abs_error < 0.6 * alone.worst_abs_error
+    assert fitted.kendall_tau == 1
+
+
+def test_another_visit_fitted_nothing(builder: ModuleType) -> None:
+    first = load_profile(str(builder.HOME / f"{builder.MACHINE}.toml"))
+    for grid in builder.ANOTHER_VISIT:
+        there = json.loads((builder.HOME / f"{builder.MACHINE}{grid}.json").read_text())
+        assert (there["date"], there["profile_hash"]) == ("2026-11-29", first.hash)
+    later = overall([one for grid in builder.ANOTHER_VISIT for one in builder.of_another_visit(grid)])
+    assert 0.05 < later.median_abs_error < 0.1 and 0.2 < later.worst_abs_error < 0.3
 
 
 def test_no_output_was_wrong(builder: ModuleType) -> None:
