@@ -111,6 +111,7 @@ COUNTS = {  # least and most, by the name of an option
     "batch": (1, 10**6),
     "threads": (1, 10**6),
     "steps": (1, 10**9),
+    "pieces": (1, 10**6),
     "timeline-steps": (1, 10**9),
     "warm-up": (0, 10**9),
     "sequences": (1, 10**9),

@@ -1,5 +1,7 @@
 """Runs part by part: their figures are those of the whole run, whatever the parts, and no trace is read whole."""
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from specmoe.cli import app
 from specmoe.sim.config import RunConfig
 from specmoe.sim.long_run import long_scenario, run_long
 from specmoe.sim.run import Scenario
+from specmoe.sim.sweep.pieces import rows_in_pieces
+from specmoe.sim.sweep.workers import Workers
 from specmoe.sim.tally import Histogram
 from specmoe.summary import BOUNDS, summary
 from specmoe.traces.schema import select
@@ -48,19 +52,34 @@ def same(config: RunConfig, names: tuple[str, ...], parts: tuple[int, ...]) -> N
 
 
 def test_decoding_part_by_part_gives_the_figures_of_the_whole_run(in_groups: Path) -> None:
-    names = ("on-demand-lru", "on-demand-lfu-decayed", "static", "lookahead", "mixtral-offloading", "belady", "oracle")
+    names = ("on-demand-lfu-decayed", "static", "lookahead", "belady", "oracle")
     machine: Any = "h200-sxm-141gb"  # whose copies slow its kernels
     train = str(path_of("switch-mini-128/decode/validation"))
-    same(RunConfig(str(in_groups), profile=machine, slots=50, steps=30, train=train), names, (1, 13))
+    same(RunConfig(str(in_groups), profile=machine, slots=50, steps=20, train=train), names, (1, 13))
 
 
 def test_so_does_a_batch_at_spread_positions(in_groups: Path) -> None:
     names = ("on-demand-least-stale", "prefetch-all", "oracle", "gpu-only")
-    same(RunConfig(str(in_groups), slots=150, batch=4, steps=60), names, (7, 60))
+    same(RunConfig(str(in_groups), slots=150, batch=4, steps=30), names, (7,))
 
 
 def test_so_do_whole_sequences() -> None:
     same(RunConfig("switch-mini-128/encode/test", slots=200, batch=2, steps=20), ("on-demand-lru", "belady"), (3,))
+
+
+def test_pieces_are_runs_of_their_own_that_are_added_up(in_groups: Path, tmp_path: Path) -> None:
+    trace, config = open_trace(in_groups), RunConfig(str(in_groups), "lookahead", slots=80, pieces=3)
+    block = trace.read()
+    ends = np.flatnonzero(np.diff(block.sequence, append=-1)) + 1  # of sequences
+    cuts = [0, *(int(ends[(ends - 1) * 3 // len(trace) < number].max()) for number in (1, 2)), len(trace)]
+    totals = dict.fromkeys(("hits", "demand_loads", "prefetch_useful", "stall_ns", "warm_up_steps", "tokens"), 0)
+    for number, (begin, end) in enumerate(pairwise(cuts)):
+        path = tmp_path / f"{number}.parquet"
+        write_trace(path, trace.meta, [select(block, slice(begin, end))])
+        row = run_long(long_scenario(RunConfig(str(path), slots=80)), "lookahead")
+        totals = {name: total + row[name] for name, total in totals.items()}
+    ((_, found),) = rows_in_pieces(Workers(ThreadPoolExecutor(1), 1), [config])
+    assert {name: found[name] for name in totals} == totals
 
 
 def test_no_column_is_read_whole(in_groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:

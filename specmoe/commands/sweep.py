@@ -53,6 +53,13 @@ def sweep(
     home_format: options.HomeFormatList = None,
     compressed_slots: options.CompressedSlotsList = None,
     host_set: options.HostSetList = None,
+    pieces: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut each trace into this number of pieces of whole sequences, which workers simulate part by part, "
+            "each from empty slots and without its warm-up, and add them up. Default: one run, of all rows at once."
+        ),
+    ] = None,
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
@@ -101,6 +108,7 @@ def sweep(
         | {"style": style, "dense-format": dense_format, "context": context, "kv-format": kv_format}
         | {"threads": threads, "assumed-reserve": assumed_reserve},
         {
+            "pieces": pieces,
             "steps": steps,
             "warm-up": warm_up,
             "aligned": aligned or None,

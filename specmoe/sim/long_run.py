@@ -49,9 +49,10 @@ class LongRouting(routing.Routing):
     Its workload is a sample: one step with the fewest tokens, and one with the most.
     """
 
-    def __init__(self, config: RunConfig, at_once: int | None = None) -> None:
-        key = config.routing
-        for name, given in {"source": key.source, "verify": key.verify, "prefill": key.prefill}.items():
+    def __init__(self, config: RunConfig, at_once: int | None = None, piece: tuple[int, int] = (0, 1)) -> None:
+        key, steps = config.routing, config.steps if config.pieces else None
+        others = {"source": key.source, "verify": key.verify, "prefill": key.prefill, "steps": steps}
+        for name, given in others.items():
             if given:
                 raise InputError(f"--{name}: not simulated with --summary-only: a run without it expected")
         self.trace, self.prefill = specmoe.traces.open(key.trace), None
@@ -59,13 +60,13 @@ class LongRouting(routing.Routing):
         staggered = key.staggered and key.batch > 1 and self.trace.meta.phase == "decode"
         self._batching, self._directory = routing.Batching(key.batch, key.steps, staggered), None
         self._asked = key.batch, key.steps, staggered, self._layers
-        self._at_once = at_once
+        self._at_once, self._piece = at_once, piece
         self._learn_from(key.trace, key.train, (), key.train_source)
         self._survey()
 
     def parts(self, columns: tuple[str, ...] = ()) -> Parts:
         """The steps that run; `columns` of the trace are read besides routing."""
-        return Parts(self.trace, *self._asked, columns, self._at_once)
+        return Parts(self.trace, *self._asked, columns, self._at_once, self._piece)
 
     def _survey(self) -> None:
         """Read the trace once for what must be known before a run."""
@@ -107,14 +108,17 @@ class LongRouting(routing.Routing):
         return warm_up_from(self._first, self.num_steps, slots, steps)
 
 
-def long_scenario(config: RunConfig, at_once: int | None = None) -> Scenario:
-    """The scenario of a long run, decided in parts of `at_once` steps; raises InputError for what has no parts."""
+def long_scenario(config: RunConfig, at_once: int | None = None, piece: tuple[int, int] = (0, 1)) -> Scenario:
+    """The scenario of a long run, decided in parts of `at_once` steps; raises InputError for what has no parts.
+
+    `piece` (2, 5) restricts it to the third of five pieces of the trace's sequences.
+    """
     if config.link != "fifo" or config.home.compressed_slots:
         other = config.home.compressed_slots and f"compressed-slots {config.home.compressed_slots}"
         raise InputError(f"--{other or f'link {config.link}'}: not simulated with --summary-only: the default expected")
     if find_spec("numba") is None:
         raise MissingExtraError("numba", "fast")
-    scenario = Scenario(config, routing=LongRouting(config, at_once))
+    scenario = Scenario(config, routing=LongRouting(config, at_once, piece))
     if scenario.sizes:
         raise InputError(f"{scenario.shape.name}: experts of several sizes: not simulated in parts")
     return scenario
@@ -144,6 +148,11 @@ def run_long(scenario: Scenario, name: str, out: Path | None = None) -> Row:
 
     Raises InputError for a policy that cannot be decided in parts.
     """
+    return row_of_run(scenario, name, tally_of(scenario, name, out))
+
+
+def tally_of(scenario: Scenario, name: str, out: Path | None = None) -> Tally:
+    """Counts and sums of a policy's run; see `run_long`."""
     chosen = scenario.policy(name)
     if not streams(chosen):
         others = ", ".join(name for name, policy in POLICIES.items() if streams(policy))
@@ -155,7 +164,21 @@ def run_long(scenario: Scenario, name: str, out: Path | None = None) -> Row:
         for rows in run.parts():
             if steps is not None:
                 steps.write(rows)
-        return run.row()
+        return run.tally
+
+
+def row_of_run(scenario: Scenario, name: str, tally: Tally, notes: tuple[str, ...] = ()) -> Row:
+    """The row of a policy's run from its counts and sums; `notes` are further warnings."""
+    chosen, layers, workload = scenario.policy(name), scenario.num_layers, scenario.routed.workload
+    slots = scenario.num_keys if chosen.sharing == "all-resident" else scenario.slots
+    cost = durations.charge(chosen, workload, scenario.costs, scenario.predict_ns, scenario.config.padded)
+    counts, sums = tally.figures()
+    scenario.set_bounds(scenario.slots, {})
+    cliff = cliff_slots(counts.demands, counts.steps, layers)
+    judged = Counted(slots, counts.steps, counts.demands, cliff, counts.prefetch_loads, counts.prefetch_useful)
+    warnings = scenario.warnings(chosen, judged, scenario.slots, tally.prefetching_ns, sums.latencies.total)
+    manifest = scenario.manifest(chosen, cost, sums.predict_ns, slots, scenario.slots, (*warnings, *notes))
+    return row_of(manifest, counts, sums, timed_by="re-timer")
 
 
 class _LongRun:
@@ -175,10 +198,8 @@ class _LongRun:
         self._proposals, self._slots = start.proposals, start.slots
         self._costs = scenario.costs_of(chosen)
         self._clocks = retimer.Clocks(self._slots, 1)
-        self._tally = Tally(scenario.warm_up(), scenario.num_keys, np.array(scenario.bytes_by_layer))
+        self.tally = Tally(scenario.warm_up(), scenario.num_keys, np.array(scenario.bytes_by_layer))
         self._copies = durations.copies_ns(self._costs, scenario.config.home, self._layers)
-        asked = self._routing.routed.workload, scenario.costs, scenario.predict_ns, scenario.config.padded
-        self._cost = durations.charge(chosen, *asked)
 
     def _start(self) -> compiled.Start:
         meta, slots = self._routing.routed.workload.meta, self._scenario.slots
@@ -198,7 +219,7 @@ class _LongRun:
             after_launch = self._chosen.prefetch is not None and self._chosen.prefetch.after_launch
             all_resident = self._chosen.sharing == "all-resident"
             table = DecisionTable(uses, loads, *shape, after_launch, all_resident, part=True)
-            yield self._tally.add(part, table, *self._timed(part, table))
+            yield self.tally.add(part, table, *self._timed(part, table))
 
     def _foreseen(self, number: int, part: Part) -> tuple[proposals.Proposals, Ints | None, NDArray[np.int32] | None]:
         """What the policy proposes, the next uses of a part's demand, and the keys that are demanded behind it."""
@@ -245,19 +266,6 @@ class _LongRun:
         retimed = retimer.timed(*_without_step(actions, variants, layers), first, self._clocks)
         predicted = np.array(cost.ns, np.int64)[sample.codes["predict"][layers + first.event :]] if cost.ns else ()
         return retimed, Paid(self._copies, int(np.sum(predicted))), first
-
-    def row(self) -> Row:
-        """The row of the whole run."""
-        scenario, chosen, tally = self._scenario, self._chosen, self._tally
-        counts, sums = tally.figures()
-        scenario.set_bounds(scenario.slots, {})
-        cliff = cliff_slots(counts.demands, counts.steps, self._layers)
-        judged = Counted(
-            self._slots, counts.steps, counts.demands, cliff, counts.prefetch_loads, counts.prefetch_useful
-        )
-        warnings = scenario.warnings(chosen, judged, scenario.slots, tally.prefetching_ns, sums.latencies.total)
-        manifest = scenario.manifest(chosen, self._cost, sums.predict_ns, self._slots, scenario.slots, warnings)
-        return row_of(manifest, counts, sums, timed_by="re-timer")
 
 
 def _indexed(directory: Path, number: int) -> Path:

@@ -89,6 +89,17 @@ class Tally:
         )
         return dict(zip(STEPS, columns, strict=True))
 
+    def merge(self, other: "Tally") -> None:
+        """Add the counts and sums of another piece of the trace."""
+        for name, count in other._counts.items():
+            self._counts[name] += count
+        self._times = {name: self._times.get(name, 0) + time for name, time in other._times.items()}
+        self._cold, self._warm_up = self._cold + other._cold, self._warm_up + other._warm_up
+        self._loaded, self._wasted = self._loaded + other._loaded, self._wasted + other._wasted
+        self.prefetching_ns += other.prefetching_ns
+        self._predicted += other._predicted
+        self._steps.merge(other._steps)
+
     def figures(self) -> tuple[Counts, Sums]:
         """Of the whole run."""
         counts, times = Counts(**self._counts), self._times
@@ -120,16 +131,23 @@ class Histogram:
 
     def add(self, latencies: Ints) -> None:
         """Count some more."""
-        count = len(latencies)
-        if not count:
+        if not len(latencies):
             return
-        self._counts += np.bincount(_bucket(latencies), minlength=len(self._counts))
-        apart = float(latencies.mean()) - self._mean
-        every = self._steps + count
-        self._squares += float(latencies.var()) * count + apart**2 * self._steps * count / every
-        self._mean += apart * count / every
-        self._steps, self._total = every, self._total + int(latencies.sum())
-        self._longest = max(self._longest, int(latencies.max()))
+        more = Histogram()
+        more._counts = np.bincount(_bucket(latencies), minlength=len(self._counts))
+        more._steps, more._total, more._longest = len(latencies), int(latencies.sum()), int(latencies.max())
+        more._mean, more._squares = float(latencies.mean()), float(latencies.var()) * len(latencies)
+        self.merge(more)
+
+    def merge(self, other: "Histogram") -> None:
+        """Count what another one counts."""
+        every = max(1, self._steps + other._steps)
+        apart = other._mean - self._mean
+        self._counts = self._counts + other._counts
+        self._squares += other._squares + apart**2 * self._steps * other._steps / every
+        self._mean += apart * other._steps / every
+        self._steps, self._total = self._steps + other._steps, self._total + other._total
+        self._longest = max(self._longest, other._longest)
 
     def latencies(self) -> Latencies:
         """Of all that were counted."""

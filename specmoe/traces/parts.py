@@ -42,7 +42,8 @@ class Parts:
     """The steps of a trace in batches of `batch` sequences, at most `steps` of them, in parts of `at_once` steps.
 
     `layers` is the number of layers that run and `columns` are read besides routing; by default a part has as many
-    steps as demand a million experts. Raises InputError for a batch that the trace does not have.
+    steps as demand a million experts. `piece` (2, 5) restricts them to the third of five pieces of the sequences, of
+    about equally many tokens. Raises InputError for a batch that the trace does not have.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Parts:
         layers: int | None = None,
         columns: Sequence[str] = (),
         at_once: int | None = None,
+        piece: tuple[int, int] = (0, 1),
     ) -> None:
         if batch < 1 or (steps is not None and steps < 1):
             raise InputError(f"batch {batch}, steps {steps}: at least 1 expected")
@@ -61,6 +63,9 @@ class Parts:
         self._groups = _Groups(trace, tuple(dict.fromkeys((*ALWAYS, *columns))), batch + 1)
         self._whole = trace.meta.phase == "encode"
         first, lengths, self.longest = _sequences(trace)
+        number, pieces = piece
+        inside = (np.cumsum(lengths) - 1) * pieces // lengths.sum() == number
+        first, lengths = first[inside], lengths[inside]
         if batch > len(first):
             raise InputError(
                 f"batch {batch}: {trace.path} has only {len(first)} sequences: at most {len(first)} expected"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from specmoe.errors import MissingExtraError
 from specmoe.sim.sweep import workers
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.job import Asked, run_sweep
-from specmoe.sim.sweep.workers import dask_workers
+from specmoe.sim.sweep.pieces import rows_in_pieces
+from specmoe.sim.sweep.workers import Workers, dask_workers
 
 CELLS = [
     cell(name, {LINK: rate}, slots=slots, steps=10)
@@ -71,6 +73,16 @@ def test_two_workers_elsewhere_say_what_one_process_says(scheduler: str, tmp_pat
     for name in ("cell", "policy", "slots", "latency_mean_ns", "oracle_ns", "hits", "timed_by"):
         assert done.table.rows[name].tolist() == [row[name] for row in here]
     assert (done.kept, done.computed) == (0, len(CELLS))
+
+
+def test_pieces_of_a_trace_are_spread_and_added_up(scheduler: str, tmp_path: Path) -> None:
+    cut = cell("lookahead", steps=None, pieces=3, batch=2, settings=None)
+    done = run_sweep(Asked([cut], {}, ""), tmp_path, lambda: dask_workers(scheduler))
+    ((_, row),) = rows_in_pieces(Workers(ThreadPoolExecutor(1), 1), [cut])
+    found = done.table.rows.iloc[0]
+    for name in ("cell", "slots", "latency_mean_ns", "latency_p99_ns", "hits", "demand_loads", "warm_up_steps"):
+        assert found[name] == row[name], name
+    assert any(warning.startswith("run in 3 pieces of whole sequences") for warning in found["warnings"])
 
 
 def test_the_work_is_spread(scheduler: str) -> None:

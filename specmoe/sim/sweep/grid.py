@@ -115,7 +115,10 @@ def _hash_of_files(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         for file in (file for file in files if file.exists()):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+            digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as opened:
+                while part := opened.read(1 << 20):
+                    digest.update(part)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()
@@ -161,6 +164,10 @@ def _draws(cells: Sequence[RunConfig], question: Question) -> list[int]:
 
     By default the machine of a what-if, one with a number set or scaled, is taken as it is.
     """
+    if any(cell.pieces for cell in cells):
+        if question.get("draws"):
+            raise InputError(f"--draws {question['draws']}: not simulated with --pieces: one of them expected")
+        return [0] * len(cells)
     if (asked := question.get("draws")) is not None:
         if asked and not compiled():
             raise MissingExtraError("numba", "fast")

@@ -32,6 +32,7 @@ from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.running_time import FREE
 from specmoe.sim.sweep.evaluate import evaluate, grouped, varied
 from specmoe.sim.sweep.grid import Contents, policy_of
+from specmoe.sim.sweep.pieces import rows_in_pieces
 from specmoe.sim.sweep.retiming import compiled
 from specmoe.sim.sweep.summary import fastest_shares_of
 from specmoe.sim.sweep.workers import Workers
@@ -166,7 +167,9 @@ def _work(cells: Sequence[RunConfig], staff: Staff, predictions: Path) -> Genera
     if not cells:
         return
     with staff() as workers:
-        units = units_of(cells, max(1, workers.number))
+        for cell, row in rows_in_pieces(workers, [cell for cell in cells if cell.pieces]):
+            yield (cell,), [row]
+        units = units_of([cell for cell in cells if not cell.pieces], max(1, workers.number))
         for _ in workers.each(predict, shared_predictions(units), predictions):
             pass
         yield from workers.each(rows_of, units, predictions)

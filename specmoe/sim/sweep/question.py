@@ -116,6 +116,7 @@ ONCE: dict[str, Callable[[str, Value], Any]] = {
     "steps": _count("steps"),
     "warm-up": _count("warm-up"),
     "aligned": flag,
+    "pieces": _count("pieces"),
     "draws": _count("draws"),
     "seed": _count("seed"),
     "train": word,
