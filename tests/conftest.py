@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,13 @@ from specmoe.traces.store import Trace, root
 load_profile()
 
 
+def obey_signals() -> None:
+    """Let processes of tests obey what this one ignores, where `nohup` or a shell's `&` started it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # a handler, unlike ignoring, is not inherited
+
+
 def once(read: Callable[[Path], Any], home: Path) -> Callable[[Path], Any]:
     """A reader of files that reads each one under `home` once."""
     kept = cache(read)
@@ -37,6 +45,7 @@ def pytest_configure() -> None:
     from specmoe.hwprofiles import catalogue
     from specmoe.sim import routing
 
+    obey_signals()
     typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
     for name in ("read_profile", "read_host", "read_shape"):
         setattr(catalogue, name, once(getattr(catalogue, name), Path(catalogue.__file__).parent))
