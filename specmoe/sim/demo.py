@@ -13,8 +13,10 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import RunResult
 from specmoe.sim.config import RunConfig
+from specmoe.sim.decide import compiled
 from specmoe.sim.draws import DRAWS, Draws
 from specmoe.sim.run import Run, Scenario
+from specmoe.sim.sweep.retiming import bounds_of
 from specmoe.spread import add_fastest_shares
 from specmoe.summary import summary
 
@@ -115,10 +117,13 @@ def cliff_slots() -> int:
 
 
 def scenario_of(config: RunConfig, expert_bytes: int) -> Scenario:
-    """A scenario of which `expert_bytes` of VRAM are left for the experts of both stacks."""
+    """A scenario of which `expert_bytes` of VRAM are left for the experts of both stacks, with its bounds."""
+    compiled.load()
     whole = Scenario(config)
     taken = whole.budget.vram_bytes - whole.budget.slot_bytes - whole.budget.free_bytes
-    return Scenario(replace(config, vram=taken + expert_bytes), routing=whole.routing)
+    scenario = Scenario(replace(config, vram=taken + expert_bytes), routing=whole.routing)
+    scenario.set_bounds(scenario.slots, *bounds_of([scenario], scenario.slots))
+    return scenario
 
 
 def reason(summaries: Sequence[dict[str, Any]], lead: Lead) -> str:

@@ -17,7 +17,7 @@ from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.miss import Rates
 from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch, with_rates
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.predictor import PredictionTable
+from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
 from specmoe.traces.workload import Workload
 
 pytest.importorskip("numba")
@@ -123,6 +123,18 @@ def test_the_twin_decides_as_the_director(eviction: str, monkeypatch: pytest.Mon
     for workload, predictions, policy, slots, context in cases(eviction):
         expected = Director(workload, predictions, policy, slots, context).run()
         assert_same(decide(workload, predictions, policy, slots, context), expected)
+
+
+def test_short_runs_are_decided_by_the_twin_once_its_kernel_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = workload_of(np.random.default_rng(2), 3, 9, 100, 6)
+    predictions = no_predictions(workload.num_events)
+    start = Director(workload, predictions, policy_of(), 9, Context(9, workload)).start()
+    assert start is not None and compiled.FEWEST_ONCE_LOADED <= len(workload.experts) < compiled.FEWEST_USES
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "KERNEL", "not loaded")
+        assert not compiled.takes(start)
+    compiled.load()
+    assert compiled.takes(start)
 
 
 def test_the_twin_takes_every_named_policy_that_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ Its loop is in `director_kernel.py`. Everything else, and all short runs, are de
 is the reference.
 """
 
+import sys
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -44,7 +46,9 @@ RULES: dict[type[Miss] | None, int] = {  # numbers of the kernel
     Greedy: 4,
 }
 AT_ONCE = 1 << 16  # events of a call
+KERNEL = "specmoe.sim.decide.director_kernel"
 FEWEST_USES = 20_000  # of a run that is decided here: loading the kernel takes as long as these in Python
+FEWEST_ONCE_LOADED = 500
 
 
 class Start(NamedTuple):
@@ -65,7 +69,14 @@ class Start(NamedTuple):
 
 def takes(start: Start) -> bool:
     """Whether the twin makes these decisions."""
-    return len(start.workload.experts) >= FEWEST_USES and knows(start)
+    fewest = min(FEWEST_USES, FEWEST_ONCE_LOADED) if KERNEL in sys.modules else FEWEST_USES
+    return len(start.workload.experts) >= fewest and knows(start)
+
+
+def load() -> None:
+    """Load the kernel where it can be, which pays before many short runs."""
+    if find_spec("numba") is not None:
+        import_module(KERNEL)
 
 
 def knows(start: Start) -> bool:
