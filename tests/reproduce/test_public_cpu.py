@@ -14,9 +14,9 @@ from specmoe.sim.reproduce.public import reproduce
 from specmoe.sim.reproduce.public_cards import card_profile, cards
 from specmoe.sim.reproduce.public_cpu import (
     ALL_ON_CPU,
-    HANDOFF_NS,
     OnCpu,
     cpu_layer_ns,
+    handoff_ns,
     shares_in_ram,
     step_with_cpu_ns,
     usual_host,
@@ -56,6 +56,14 @@ def test_rows_of_the_list_are_within_a_fifth_in_the_median() -> None:
     assert max(abs(row["error"]) for row in rows) < 0.35
 
 
+def test_handoff_is_that_of_the_engine_and_of_the_row_that_chose_it() -> None:
+    costs = model().costs
+    engine = sum(costs.hidden_ns(1)) + costs.profile.ns("cpu.start") + costs.profile.ns("cpu.join")
+    ends = [handoff_ns(costs, 1, end) for end in ("usual", "fastest", "slowest")]
+    assert ends == pytest.approx([20_000, 8_000, 95_000], rel=0.01)
+    assert ends[0] == engine and "cpu.call" not in costs.profile
+
+
 def test_the_row_that_chose_the_handoff_is_met() -> None:
     chosen = [row for row in read_rows() if (row["gpu"], row["policy"]) == ("RTX 3090", "n-cpu-moe 40")]
     assert len(chosen) == 1
@@ -92,7 +100,7 @@ def test_a_layer_of_both_sides_takes_the_longer_of_the_two() -> None:
     host = RowHost(Share(40 * GIGA, 40 * GIGA, 40 * GIGA), 8)
     resident, half = ResidentStep.of(model(), 1, 128).total_ns, [0.5] * 48
     on_gpu = sum(model().experts_ns(1))
-    wanted = resident + 48 * (HANDOFF_NS.value + cpu_layer_ns(model(), host, 1) / 2 - on_gpu)
+    wanted = resident + 48 * (handoff_ns(model().costs, 1) + cpu_layer_ns(model(), host, 1) / 2 - on_gpu)
     assert step_with_cpu_ns(model(), host, half, 1, 128) == pytest.approx(wanted)
 
 

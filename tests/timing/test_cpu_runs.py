@@ -40,7 +40,7 @@ def test_every_policy_runs_and_the_re_timer_gives_the_engines_row(name: str, pat
     assert {column: row[column] for column in compared} == {column: own[column] for column in compared}
     assert (row["cpu_ns"] > 0) == (row["cpu_uses"] > 0)
     assert row["latency_mean_ns"] >= row["floor_ns"] or row["cpu_share"] < 1
-    assert own["evidence"] == "assumed"
+    assert own["evidence"] == "published"
     assert run.result.manifest.parameters["threads"] == 8
 
 

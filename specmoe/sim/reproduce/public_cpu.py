@@ -6,17 +6,19 @@ A step is that of the resident model, less the launches of experts that are not 
 computes layers one after the other, so a step is linear in the number of layers on the CPU (pull request 15077). Where
 a layer has experts on both sides, they are computed side by side.
 
-Hand-off is the start of the CPU's threads, both copies of the hidden state and the join. Public fits put it at 8 to
-95 us a layer; 20 us is what one row gives, n-cpu-moe 40 on the RTX 3090 with DDR4-3000. It is the only number here that
-comes from the list.
+Hand-off is the start of the CPU's threads, both copies of the hidden state and the join: those of the usual desktop
+(`hwprofiles/hosts`), which the engine has, too. Public fits put it at 8 to 95 us a layer; 20 us is what one row gives,
+n-cpu-moe 40 on the RTX 3090 with DDR4-3000. It is the only number here that comes from the list. Rates of kernels are
+those of the same desktop, by core.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from specmoe.hwprofiles.catalogue import load_host
+from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.cpu import PER_THREADS, CpuExperts
 from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.profile import HardwareProfile
@@ -26,20 +28,12 @@ from specmoe.hwprofiles.shares import Share
 from specmoe.sim.reproduce.public_hosts import CORES, RowHost
 from specmoe.sim.resident import ResidentModel, ResidentStep
 
-HANDOFF_NS = Share(20_000, 8_000, 95_000)
 ASSUMED_VRAM_IN_USE = 0.9  # of VRAM, for weights, where a row does not say how many experts are in it
-KERNEL_RANGE = Share(1.0, 0.5, 1.2)
-KERNELS = {  # bytes/s a core: two Zen 4 cores; mxfp4 as q4_k, since a Xeon 8358 reads 121-134 and 125 GB/s
-    "bf16": 30.5e9,
-    "q8_0": 20e9,
-    "q4_k": 21e9,
-    "mxfp4": 21e9,
-    "iq3_xxs": 6.5e9,
-}
 SERVER_READ, SERVER_CORES = Share(150e9, 60e9, 361.5e9), 32  # a Xeon 8358; EPYC 7402P to 9374F
 _SERVER_CARD = re.compile(r"a100|h100|h200|v100|a40|l40|a10\b|t4\b|p40")
 _USUAL = {3: "desktop-pcie3", 4: "desktop-ddr4-pcie4", 5: "desktop-ddr5-pcie5"}  # hosts by generation of the link
-READ = "cpu.read.bandwidth"
+READ, THREADS = "cpu.read.bandwidth", "cpu.threads"
+HANDOFF = ("cpu.start", "cpu.join")
 
 
 class OnCpu(NamedTuple):
@@ -112,7 +106,7 @@ def usual_host(profile: HardwareProfile, stated: bool = False) -> RowHost:
     generation = int(profile["link.generation"])
     known = [load_host(name).quantities for at, name in sorted(_USUAL.items()) if at >= min(generation, max(_USUAL))]
     reads = [_share_of(quantities[READ]) for quantities in known]
-    usual = own or RowHost(reads[0], int(known[0]["cpu.threads"].value))
+    usual = own or RowHost(reads[0], int(known[0][THREADS].value))
     read = Share(
         usual.read.value,
         min(one.low for one in (usual.read, *reads)),
@@ -122,9 +116,9 @@ def usual_host(profile: HardwareProfile, stated: bool = False) -> RowHost:
 
 
 def _own(profile: HardwareProfile) -> RowHost | None:
-    if "cpu.threads" not in profile:
+    if THREADS not in profile:
         return None
-    threads = int(profile["cpu.threads"])
+    threads = int(profile[THREADS])
     if READ in profile:
         return RowHost(_share_of(profile.quantities[READ]), threads)
     points = profile.points.get("cpu.read.by_threads")
@@ -141,20 +135,28 @@ def _share_of(quantity: Quantity) -> Share:
 
 def with_cpu(profile: HardwareProfile, host: RowHost, held: Sequence[Format], end: str = "usual") -> HardwareProfile:
     """A machine with a row's CPU and memory, at an `end` (slowest, fastest) of their ranges; a layer is one call."""
-    beside = load_host(_USUAL[4]).quantities
-    copies = sum(profile.curve(copy)(1) for copy in ("device_to_host", "host_to_device.pinned"))
-    part = max(0, round((HANDOFF_NS.value - copies) / 2))
-    values: dict[str, float] = {"cpu.threads": host.cores or CORES, "cpu.call": 0, "cpu.start": part, "cpu.join": part}
-    values[READ] = _at(host.read, end)
-    for name in held:
-        if name in KERNELS:
-            values[f"cpu.{name}.rate"] = KERNELS[name] * host.cores * _at(KERNEL_RANGE, end)
+    desktop, cores = _desktop(), host.cores or CORES
+    values: dict[str, float] = {THREADS: cores, READ: _at(host.read, end)}
+    for name in (f"cpu.{one}.rate" for one in held):
+        if name in desktop:
+            values[name] = _at(_share_of(desktop[name]), end) * cores / desktop[THREADS].value
     ref = "what the row says of its host, and public rates of CPUs"
     made = {name: Quantity(value, QUANTITIES[name], "derived", ref) for name, value in values.items()}
-    made |= {name: beside[name] for name in (SLOWED_BY_COPY, SLOWS_COPY)}
+    made |= {name: desktop[name] for name in (*HANDOFF, SLOWED_BY_COPY, SLOWS_COPY)}
     kept = {name: one for name, one in profile.quantities.items() if not name.startswith("cpu.")}
     points = {name: one for name, one in profile.points.items() if not name.startswith("cpu.")}
     return replace(profile, quantities={**kept, **made}, points=points, cpu_curves=())
+
+
+def _desktop() -> Mapping[str, Quantity]:
+    return load_host(_USUAL[4]).quantities
+
+
+def handoff_ns(costs: Costs, batch: int, end: str = "usual") -> float:
+    """Time that a layer on the CPU takes beside its experts: their start, both small copies and the join."""
+    parts = [_share_of(_desktop()[name]) for name in HANDOFF]
+    times = {"usual": [one.value for one in parts], "slowest": [one.high for one in parts]}
+    return sum(costs.hidden_ns(batch)) + sum(times.get(end, [one.low for one in parts]))
 
 
 def _at(share: Share, end: str) -> float:
@@ -179,5 +181,5 @@ def step_with_cpu_ns(
     """Time of a step whose layers have a share `in_ram` of their experts in RAM."""
     resident = ResidentStep.of(model, batch, context, end).total_ns
     on_gpu, on_cpu = sum(model.experts_ns(batch, end)), cpu_layer_ns(model, host, batch, end)
-    handoff = {"usual": HANDOFF_NS.value, "slowest": HANDOFF_NS.high, "fastest": HANDOFF_NS.low}[end]
+    handoff = handoff_ns(model.costs, batch, end)
     return resident + sum(max((1 - ram) * on_gpu, handoff + ram * on_cpu) - on_gpu for ram in in_ram if ram)
