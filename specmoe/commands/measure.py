@@ -44,8 +44,7 @@ def measure(
     from specmoe.hwprofiles import load_shape
     from specmoe.hwprofiles.measure import job
     from specmoe.hwprofiles.measure.cuda import cuda_bench
-    from specmoe.hwprofiles.measure.findings import SHAPES
-    from specmoe.hwprofiles.measure.visits import over_visits
+    from specmoe.hwprofiles.measure.findings import SHAPES, over_visits
     from specmoe.hwprofiles.profile_file import write_profile
 
     shapes, formats = [load_shape(one) for one in several(shape) or SHAPES], _formats(several(held))

@@ -7,8 +7,8 @@ from host_bench import QUICK, HostBench, encoder_decoder
 
 from specmoe.hwprofiles import HardwareProfile, load_profile
 from specmoe.hwprofiles.curves import Points
+from specmoe.hwprofiles.measure.findings import merged, over_visits
 from specmoe.hwprofiles.measure.job import measure
-from specmoe.hwprofiles.measure.visits import merged, over_visits
 from specmoe.hwprofiles.quantity import Quantity
 
 HAND = load_profile("rtx3090")

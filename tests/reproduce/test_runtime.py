@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from specmoe.hwprofiles import load_profile, load_shape
-from specmoe.sim.reproduce.isca24 import PROFILE, Runtime, costs_of
-from specmoe.sim.reproduce.routing import every_expert, forced, uniform
+from specmoe.sim.reproduce.isca24 import PROFILE, Runtime, costs_of, every_expert, forced, uniform
 
 SHAPE = load_shape("switch-base-8")  # 6 MoE layers
 US = 1000

@@ -88,7 +88,7 @@ class Routing(NamedTuple):
 
 
 def _walk(sources: tuple[float, ...]) -> Any:
-    """The loop. Its cache knows this file only, so that what it was made from is told by `sources`."""
+    """The loop. Its cache knows this file only, so `sources` says what it was made from."""
 
     @kernel
     def walk(
