@@ -58,7 +58,7 @@ def checks(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_contract_of_evictions_finds_it(farthest: Path) -> None:
     done = checks(farthest, "tests/decide/test_evictions.py", "tests/decide/test_properties.py", "-k", "farthest-layer")
     assert done.returncode == 0, done.stdout
-    assert "9 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_the_contract_of_predictors_finds_one_that_peeks(site: Path) -> None:
@@ -69,4 +69,4 @@ def test_the_contract_of_predictors_finds_one_that_peeks(site: Path) -> None:
     install(site, "cheat", {"specmoe.predictors": {"cheat": "cheat:Cheat"}}, {"cheat": source})
     done = checks(site, "tests/speculate/test_predictor_contract.py", "-k", "cheat and no_peeking")
     assert done.returncode == 1, done.stdout
-    assert "8 failed" in done.stdout
+    assert "2 failed" in done.stdout

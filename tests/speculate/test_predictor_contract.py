@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ from specmoe.traces.workload import build
 NAMES = [name for name in PREDICTORS if not name.startswith("learned-")]
 every_predictor = pytest.mark.parametrize("name", NAMES)
 phases = pytest.mark.parametrize("phase", ["decode", "encode"])
-depths = pytest.mark.parametrize("depth", [1, 3])
-batches = pytest.mark.parametrize("batch", [1, 4])
+DEPTHS = (1, 3)
 
 
 def maker(name: str, depth: int) -> Callable[[], Predictor]:
@@ -36,13 +36,11 @@ def routed_of(seed: int, batch: int, **changes: Any) -> Routed:
 
 @every_predictor
 @phases
-@depths
-@batches
-def test_no_peeking(name: str, phase: Any, depth: int, batch: int) -> None:
+def test_no_peeking(name: str, phase: Any) -> None:
     if make_predictor(name).peeks:
         pytest.skip("says itself that it peeks")
-    rng = np.random.default_rng([depth, batch])
-    for seed in range(2):
+    for depth, batch, seed in product(DEPTHS, (1, 4), range(2)):
+        rng = np.random.default_rng([depth, batch, seed])
         routed, train = (routed_of(seed + i, batch, phase=phase) for i in (0, 100))
         step, layer = rng.integers(routed.workload.num_steps), rng.integers(routed.workload.meta.num_layers)
         for known in (None, train):
@@ -76,10 +74,8 @@ def test_a_change_starts_right_after_the_event_and_spares_the_steps_own_ids() ->
 
 @every_predictor
 @phases
-@pytest.mark.parametrize("layers", [1, 2, 4])
-@depths
-def test_predictions_are_well_formed(name: str, phase: Any, layers: int, depth: int) -> None:
-    for batch, has_probs in ((1, True), (3, False)):
+def test_predictions_are_well_formed(name: str, phase: Any) -> None:
+    for layers, depth, (batch, has_probs) in product((1, 2, 4), DEPTHS, ((1, True), (3, False))):
         changes = {"phase": phase, "num_layers": layers, "has_probs": has_probs}
         routed, train = (routed_of(seed, batch, **changes) for seed in (0, 1))
         check_well_formed(maker(name, depth), routed)
