@@ -15,7 +15,7 @@ from specmoe.cli import app
 from specmoe.sim.config import RunConfig
 from specmoe.sim.long_run import long_scenario, run_long
 from specmoe.sim.run import Scenario
-from specmoe.sim.sweep.pieces import rows_in_pieces
+from specmoe.sim.sweep.job import rows_in_pieces
 from specmoe.sim.sweep.workers import Workers
 from specmoe.sim.tally import Histogram
 from specmoe.summary import BOUNDS, summary

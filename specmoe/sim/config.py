@@ -70,7 +70,7 @@ class RunConfig:
     Each decode step verifies `verify` drafted tokens of each sequence (see `traces.arranged.verified`), of which
     `assumed_acceptance` are kept. `prefill` is the trace of the prefills of the trace's sequences: each runs before its
     sequence, through the same slots (see `traces.arranged.sessions`).
-    The trace's sequences may run in `pieces` that are simulated apart and added up (see `sim.sweep.pieces`; 0: as one).
+    The trace's sequences may run in `pieces` that are simulated apart and added up (see `sim.sweep.job`; 0: as one).
     `draws` machines are drawn from the ranges of the profile by `seed`, and the decisions are timed on each (see
     `sim.draws`).
     """

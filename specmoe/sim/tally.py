@@ -28,14 +28,17 @@ class Paid(NamedTuple):
 
 
 class Tally:
-    """Counts and sums of the steps after the warm-up; `size` is that of an expert of each layer on the link, bytes."""
+    """Counts and sums of the steps after the warm-up; `size` is that of an expert of each layer on the link, bytes.
 
-    def __init__(self, warm_up: int, keys: int, size: Ints) -> None:
+    By default it is empty, for others to be merged into it.
+    """
+
+    def __init__(self, warm_up: int = 0, keys: int = 0, size: Ints | None = None) -> None:
         self._counts, self._times = dict.fromkeys(Counts._fields, 0), dict[str, int]()
         self._cold, self._warm_up, self._end = 0, warm_up, 0
         self._counted = np.zeros(keys, np.bool_)  # whether the last load of a key was issued after the warm-up
         self._steps = Histogram()
-        self._size, self._loaded, self._wasted = size, 0, 0  # bytes
+        self._size, self._loaded, self._wasted = np.zeros(0, np.int64) if size is None else size, 0, 0  # bytes
         self.prefetching_ns = self._predicted = 0
 
     def add(

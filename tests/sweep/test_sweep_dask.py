@@ -22,8 +22,7 @@ from specmoe.cli import app
 from specmoe.errors import MissingExtraError
 from specmoe.sim.sweep import workers
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.sim.sweep.job import Asked, run_sweep
-from specmoe.sim.sweep.pieces import rows_in_pieces
+from specmoe.sim.sweep.job import Asked, rows_in_pieces, run_sweep
 from specmoe.sim.sweep.workers import Workers, dask_workers
 
 CELLS = [

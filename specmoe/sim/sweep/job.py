@@ -27,15 +27,16 @@ from specmoe import __version__
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import alone_in, directory_for, replacing
 from specmoe.sim.config import RunConfig
+from specmoe.sim.long_run import long_scenario, row_of_run, tally_of
 from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.running_time import FREE
-from specmoe.sim.sweep.evaluate import evaluate, grouped, varied
+from specmoe.sim.sweep.evaluate import evaluate, failed_row, grouped, varied
 from specmoe.sim.sweep.grid import Contents, policy_of
-from specmoe.sim.sweep.pieces import rows_in_pieces
 from specmoe.sim.sweep.retiming import compiled
 from specmoe.sim.sweep.summary import fastest_shares_of
 from specmoe.sim.sweep.workers import Workers
+from specmoe.sim.tally import Tally
 from specmoe.summary import FIGURES, KEYS, ORIGIN, Row
 from specmoe.sweep_table import TABLE, SweepTable, load_sweep, save_sweep, to_arrow
 
@@ -298,3 +299,47 @@ def _predictor(cell: RunConfig) -> tuple[object, ...]:
     chosen = policy_of(cell)
     depth = chosen.prefetch.depth if chosen.prefetch else 1
     return cell.routing, chosen.predictor, repr(chosen.predictor_parameters), depth
+
+
+class Piece(NamedTuple):
+    """The cell's key as a worker reads the files, and counts and sums of a piece, or why there are none."""
+
+    key: str
+    found: Tally | Exception
+
+
+def rows_in_pieces(workers: Workers, cells: Sequence[RunConfig]) -> Iterator[tuple[RunConfig, Row]]:
+    """Yield each cell and its row once all of its pieces are there."""
+    items = [(cell, number) for cell in cells for number in range(cell.pieces)]
+    there: dict[RunConfig, dict[int, Piece]] = {cell: {} for cell in cells}
+    for (cell, number), piece in workers.each(run_piece, items):
+        there[cell][number] = piece
+        if len(there[cell]) == cell.pieces:
+            yield cell, _row_of_pieces(cell, [there[cell][number] for number in range(cell.pieces)])
+
+
+def run_piece(item: tuple[RunConfig, int]) -> Piece:
+    """Simulate one piece of a cell."""
+    (cell, number), contents = item, Contents()
+    key = ""
+    try:
+        key = contents.key(cell)
+        scenario = long_scenario(contents.loaded(cell), piece=(number, cell.pieces))
+        return Piece(key, tally_of(scenario, cell.policy))
+    except Exception as error:
+        return Piece(key, error)
+
+
+def _row_of_pieces(cell: RunConfig, pieces: Sequence[Piece]) -> Row:
+    key, total = pieces[0].key, Tally()
+    try:
+        for piece in pieces:
+            if isinstance(piece.found, Exception):
+                raise piece.found
+            total.merge(piece.found)
+        note = f"run in {cell.pieces} pieces of whole sequences: each begins with empty slots, and the warm-ups of all "
+        note += f"({total.figures()[1].cold_steps} steps) are left out"
+        row = row_of_run(long_scenario(Contents().loaded(cell)), cell.policy, total, (note,))
+    except Exception as error:
+        return failed_row(cell, key, error)
+    return {name: row[name] for name in (*KEYS, *FIGURES, *ORIGIN)} | {"cell": key} | varied(cell)
