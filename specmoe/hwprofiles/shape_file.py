@@ -10,6 +10,8 @@ from specmoe.errors import hint
 from specmoe.files import read_toml
 from specmoe.hwprofiles.shape import FORMATS, Attention, Cache, Experts, InFile, ModelShape, Stack
 
+DEEPEST = 10_000  # layers
+LARGEST, MOST = 1 << 40, 1 << 20  # bytes of an expert; experts of all layers whose bytes differ
 _OWN = ("name", "source", "format", "d_model", "vocab", "tied")
 
 _PARTS: dict[str, type[Any]] = {"attention": Attention, "experts": Experts, "decoder": Stack}
@@ -32,8 +34,8 @@ def read_shape(path: Path) -> ModelShape:
 
 def _in_file(place: toml.Place, table: Any) -> InFile:
     sizes = toml.require_names(place, table, ("source", "expert_bytes"), ("dense_format",))["expert_bytes"]
-    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
-        raise (place / "expert_bytes").wrong("a list of whole numbers of 1 or more expected, one a MoE layer")
+    if not isinstance(sizes, list) or not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
+        raise (place / "expert_bytes").wrong(f"a list of whole numbers from 1 to {LARGEST} expected, one a MoE layer")
     texts = {name: text for name, text in table.items() if name != "expert_bytes"}
     return toml.read_record(InFile, place, texts, {"expert_bytes": tuple(sizes)})
 
@@ -71,17 +73,21 @@ def check_shape(place: toml.Place, shape: ModelShape) -> None:
     for name, size in sizes.items():
         if not size:
             raise (place / name).wrong("0: more than 0 expected")
-    if shape.cache is not None and not 1 <= shape.cache.full_every <= shape.decoder.layers:
-        raise (place / "cache.full_every").wrong(f"{shape.cache.full_every}: 1 .. {shape.decoder.layers} expected")
-    if shape.in_file is not None and len(shape.in_file.expert_bytes) != shape.decoder.moe_layers:
-        count = len(shape.in_file.expert_bytes)
-        raise (place / "in_file.expert_bytes").wrong(f"{count} numbers: {shape.decoder.moe_layers} MoE layers expected")
     for name, stack in (("decoder", shape.decoder), ("encoder", shape.encoder)):
         if stack is not None:
             _check_stack(place / name, stack)
+    if shape.cache is not None and not 1 <= shape.cache.full_every <= shape.decoder.layers:
+        raise (place / "cache.full_every").wrong(f"{shape.cache.full_every}: 1 .. {shape.decoder.layers} expected")
+    if shape.in_file is not None and shape.routed_experts > MOST:
+        raise (place / "experts.number").wrong(f"{shape.routed_experts} in all layers: at most {MOST} expected")
+    if shape.in_file is not None and len(shape.in_file.expert_bytes) != shape.decoder.moe_layers:
+        count = len(shape.in_file.expert_bytes)
+        raise (place / "in_file.expert_bytes").wrong(f"{count} numbers: {shape.decoder.moe_layers} MoE layers expected")
 
 
 def _check_stack(place: toml.Place, stack: Stack) -> None:
+    if stack.layers > DEEPEST:
+        raise (place / "layers").wrong(f"{stack.layers}: at most {DEEPEST} expected")
     if not stack.moe_every:
         raise (place / "moe_every").wrong("0: 1 or more expected")
     if stack.first_moe >= stack.layers:

@@ -219,6 +219,7 @@ def test_what_is_compressed_is_computed_in_fp16(held: Format) -> None:
         ("experts.d_ff", 0, "experts.d_ff: 0: more than 0 expected"),
         ("experts.gated", 1, "experts.gated: 1: true or false expected"),
         ("decoder", None, "decoder: missing"),
+        ("decoder.layers", 10**8, "decoder.layers: 100000000: at most 10000 expected"),
         ("decoder.moe_every", 0, "decoder.moe_every: 0: 1 or more expected"),
         ("decoder.first_moe", 4, "decoder.first_moe: 4: a layer, 0 .. 3, expected"),
         ("decoder.moe_every", 3, "decoder.moe_every: 3: a spacing whose last MoE layer is the last layer expected"),

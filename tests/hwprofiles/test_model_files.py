@@ -340,3 +340,9 @@ def test_a_file_of_mixed_bytes_keeps_them(tmp_path: Path) -> None:
     out.write_text(shape_toml(shape).replace("expert_bytes = [", "expert_bytes = [1, "))
     with pytest.raises(InputError, match=r"in_file.expert_bytes: 3 numbers: 2 MoE layers expected"):
         read_shape(out)
+    out.write_text(shape_toml(shape).replace("expert_bytes = [", "expert_bytes = [99999999999999999999, "))
+    with pytest.raises(InputError, match=r"in_file.expert_bytes: a list of whole numbers from 1 to 1099511627776"):
+        read_shape(out)
+    out.write_text(shape_toml(shape).replace("number = 4", "number = 1000000000"))
+    with pytest.raises(InputError, match=r"experts.number: 2000000000 in all layers: at most 1048576 expected"):
+        read_shape(out)

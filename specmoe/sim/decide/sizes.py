@@ -36,6 +36,8 @@ class Sizes(NamedTuple):
 
     def slots_of(self, slots: int) -> dict[int, int]:
         """How many of the slots have each size; more than there are experts are of the last size dealt."""
+        if not self.differ:
+            return {self.layers[0]: max(0, slots)}
         sizes, _ = _dealt(self)
         own = {size: int((sizes[: max(0, slots)] == size).sum()) for size in self.distinct}
         own[int(sizes[-1])] += max(0, slots - len(sizes))
@@ -47,6 +49,8 @@ class Sizes(NamedTuple):
 
     def most(self, room: int) -> int:
         """The most slots, at most one for each expert, that `room` bytes hold; 0 if there is no room for one."""
+        if not self.differ:
+            return min(max(0, room) // self.layers[0], len(self.layers) * self.experts)
         return int(np.searchsorted(_dealt(self)[1], room, "right"))
 
 
