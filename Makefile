@@ -44,6 +44,7 @@ bench: .venv/ready ## figures for docs/performance.md
 	$(BIN)/python -m benchmarks.traces
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.long
 	$(BIN)/python -m benchmarks.retimer
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.predictors
