@@ -130,6 +130,7 @@ def _formats(option: str, names: list[str] | None) -> "tuple[Format, ...]":
 
 def _plain(advice: "Advice") -> dict[str, Any]:
     """The advice as plain values for programs; rates are tokens a second."""
+    from specmoe.sim.advise.advice import limits
     from specmoe.summary import SPREAD
 
     best, setting = advice.found.best, advice.setting
@@ -140,6 +141,7 @@ def _plain(advice: "Advice") -> dict[str, Any]:
         "expected": advice.expected._asdict() | {"low": low_high[0], "high": low_high[1]},
         "extremes": advice.extremes,
         "drawn": [{name: row[name] for name in ("policy", *SPREAD)} for row in advice.drawn],
+        "limits": limits(advice),
         "levers": [_lever(lever) for lever in advice.levers],
         "target": _reach(advice),
         "evidence": row["evidence"],

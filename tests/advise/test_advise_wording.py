@@ -10,7 +10,7 @@ import pytest
 from advise_cases import GIB, FormulaTrials, setting
 
 from specmoe.hwprofiles.expected_error import Expected
-from specmoe.sim.advise.advice import Advice, described, lines, rate
+from specmoe.sim.advise.advice import Advice, described, limits, lines, rate
 from specmoe.sim.advise.levers import levers, reach
 from specmoe.sim.advise.search import search
 from specmoe.sim.config import Home, RunConfig
@@ -51,7 +51,18 @@ def test_there_are_five_lines_that_end() -> None:
 def test_the_best_and_why() -> None:
     line = told()["Best"]
     assert line.startswith("lookahead in fp32, 209 slots (both stacks have as many slots for each layer): ")
-    assert "27% hits, 81% of a step waits for loads; 41% faster than adaptive, the next." in line
+    assert "27% hits, 81% of a step waits for loads; 41% faster than adaptive, the next; " in line
+    assert line.endswith("the next; the link limits it most, then VRAM.")
+
+
+def test_what_limits_it_are_the_parts_of_the_machine_by_their_gain() -> None:
+    of = {lever.kind: lever for lever in advice().levers}
+    less = of["vram"]._replace(gain=of["link"].gain / 2)
+    memory = of["link"]._replace(kind="memory", gain=of["link"].gain / 3)
+    found = dataclasses.replace(advice(), levers=(memory, less, of["link"], of["format"]))
+    assert limits(found) == ["the link", "VRAM", "host memory (DRAM)"]
+    none = dataclasses.replace(advice(), levers=(of["format"],))
+    assert "; the GPU itself limits it most." in lines(none)[0]
 
 
 def test_settings_and_homes_are_named() -> None:
@@ -68,7 +79,7 @@ def test_where_all_fits_nothing_is_offloaded() -> None:
 
 
 def test_a_lead_within_the_error_of_a_comparison_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error, words in ((0.42, "level with adaptive, the next."), (0.40, "41% faster than adaptive")):
+    for error, words in ((0.42, "level with adaptive, the next; "), (0.40, "41% faster than adaptive")):
         monkeypatch.setattr(advise_cases, "RATIO_ERROR", error)
         assert words in told()["Best"]
 

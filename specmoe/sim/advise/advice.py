@@ -36,6 +36,7 @@ from specmoe.sim.config import RunConfig
 from specmoe.spread import ends, first_to_measure, rates, sentence
 from specmoe.summary import Row
 
+PARTS = {"vram": "VRAM", "link": "the link", "memory": "host memory (DRAM)"}  # by the kind of a lever
 LEVERS_NAMED = 2  # levers that the answer names
 
 
@@ -148,7 +149,7 @@ def _best(advice: Advice) -> str:
         whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
         return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
     share = " (both stacks have as many slots for each layer)" if setting.shape.encoder else ""
-    return f"{head}: {described(best.config)}{share}: {_why(advice)}{_in_llama_cpp(advice)}."
+    return f"{head}: {described(best.config)}{share}: {_why(advice)}{_limits(advice)}{_in_llama_cpp(advice)}."
 
 
 def _of_routing(setting: Setting) -> str:
@@ -156,6 +157,17 @@ def _of_routing(setting: Setting) -> str:
     if setting.routings.drawn:
         return ", on drawn routing"
     return ", on another model's routing" if setting.routings.borrowed else ""
+
+
+def limits(advice: Advice) -> list[str]:
+    """Parts of the machine that limit the answer: those of which more or a faster one helps, by their gain."""
+    gains = sorted((lever for lever in advice.levers if lever.kind in PARTS), key=lambda lever: -lever.gain)
+    return list(dict.fromkeys(PARTS[lever.kind] for lever in gains))
+
+
+def _limits(advice: Advice) -> str:
+    first, *others = limits(advice) or ["the GPU itself"]
+    return f"; {first} limits it most" + "".join(f", then {other}" for other in others)
 
 
 def _in_llama_cpp(advice: Advice) -> str:
