@@ -23,21 +23,12 @@ SERIAL = frozenset(("ceiling_ns", "link_ns"))  # computed together
 MOST_STEPS = 1 << 24  # of all variants that are timed together: their ends take 128 MiB
 
 
-class Timed(NamedTuple):
-    """Figures of a run of decisions in one scenario, without the warm-up."""
-
-    sums: Sums
-    cost: Charge  # of the sample's events, not of every event
-    prefetching_ns: int  # copies of prefetches
-    run_ns: int
-
-
 def timings(
     decisions: DecisionTable,
     scenarios: Sequence[Scenario],
     chosen: Policy | None = None,
     costs: Sequence[Costs] | None = None,
-) -> Iterator[Timed]:
+) -> Iterator["Timed"]:
     """Runs of decisions in scenarios that share routing, warm-up, slots, context and number of compressed slots.
 
     `chosen` is the policy whose predictions are charged. Default: none are. `costs` are those of each scenario, in
@@ -55,7 +46,7 @@ def timings(
         actions = actions_of(decisions, bool(variants.predict.values.any()), variants.launching)
         retimed = timed(actions, variants, first)
         for number, (scenario, cost) in enumerate(zip(some, paid, strict=True)):
-            yield _timed(retimed, variants, number, first.step, scenario, cost, copies)
+            yield Timed(retimed, variants, number, first.step, scenario, cost, copies)
 
 
 def compiled() -> bool:
@@ -108,28 +99,48 @@ class _Copies(NamedTuple):
         )
 
 
-def _timed(
-    retimed: Retimed, variants: Variants, number: int, warm_up: int, scenario: Scenario, cost: Charge, copies: _Copies
-) -> Timed:
-    values = variants.copy.values[:, number]
-    sizes = (values > 0) * scenario.bytes_of_loads(copies.rows)
-    cold, latencies = np.split(np.diff(retimed.step_end[number], prepend=0), [warm_up])
-    sums = Sums(
-        cold_steps=len(cold),
-        cold_ns=int(cold.sum()),
-        latencies=Latencies.of(latencies),
-        late_hits=int(retimed.late_hits[number]),
-        bytes_loaded=int(copies.all @ sizes),
-        bytes_wasted=int(copies.wasted @ sizes),
-        predict_ns=_mean(cost, copies.events),
-        compute_ns=int(retimed.compute[number]),
-        stall_ns=int(retimed.stall[number]),
-        host_ns=int(retimed.host[number]),
-        link_busy_ns=int(retimed.link[number]),
-        cpu_ns=int(retimed.cpu[number]),
-        cpu_stall_ns=int(retimed.cpu_stall[number]),
-    )
-    return Timed(sums, cost, int(copies.prefetched @ values), since(retimed.step_end[number], warm_up))
+class Timed(NamedTuple):
+    """A run of decisions in one scenario, number `number` of those that were timed together."""
+
+    retimed: Retimed
+    variants: Variants
+    number: int
+    warm_up: int
+    scenario: Scenario
+    cost: Charge  # of the sample's events, not of every event
+    copies: _Copies
+
+    @property
+    def run_ns(self) -> int:
+        """Time of all steps after the warm-up."""
+        return since(self.retimed.step_end[self.number], self.warm_up)
+
+    @property
+    def prefetching_ns(self) -> int:
+        """Copies of prefetches after the warm-up."""
+        return int(self.copies.prefetched @ self.variants.copy.values[:, self.number])
+
+    @property
+    def sums(self) -> Sums:
+        """Figures without the warm-up."""
+        retimed, number, copies = self.retimed, self.number, self.copies
+        sizes = (self.variants.copy.values[:, number] > 0) * self.scenario.bytes_of_loads(copies.rows)
+        cold, latencies = np.split(np.diff(retimed.step_end[number], prepend=0), [self.warm_up])
+        return Sums(
+            cold_steps=len(cold),
+            cold_ns=int(cold.sum()),
+            latencies=Latencies.of(latencies),
+            late_hits=int(retimed.late_hits[number]),
+            bytes_loaded=int(copies.all @ sizes),
+            bytes_wasted=int(copies.wasted @ sizes),
+            predict_ns=_mean(self.cost, copies.events),
+            compute_ns=int(retimed.compute[number]),
+            stall_ns=int(retimed.stall[number]),
+            host_ns=int(retimed.host[number]),
+            link_busy_ns=int(retimed.link[number]),
+            cpu_ns=int(retimed.cpu[number]),
+            cpu_stall_ns=int(retimed.cpu_stall[number]),
+        )
 
 
 def _mean(cost: Charge, events: np.ndarray) -> int:

@@ -163,6 +163,8 @@ def copy_ns(costs: Costs, home: Home, layer: int | None = None) -> int:
 
 def copies_ns(costs: Costs, home: Home, layers: int) -> NDArray[np.int64]:
     """Time of an expert of each layer on the link, ns, [layers]."""
+    if costs.shape.in_file is None:  # all are equally large
+        return np.full(layers, copy_ns(costs, home))
     return np.array([copy_ns(costs, home, layer) for layer in range(layers)], np.int64)
 
 
