@@ -152,6 +152,7 @@ def test_names_of_cards(gpu: str, profile: str) -> None:
         "RTX 4090 D",
         "RTX 3060 8GB",
         "RX 7900 XTX",
+        "RTX 4090 0GB",
         "",
     ],
 )

@@ -57,7 +57,7 @@ _FILLER = re.compile(
     r"|gddr\w*|workstation|server|edition|founders|fe|blackwell|ampere|hopper|tensor core|single|one|1x)\b"
 )
 _SEVERAL = re.compile(r"^\W*([2-9]|1\d)\s*[x\u00d7*]\s*\D|[ (][x\u00d7]\s*([2-9])\W*$|^dual\b")
-_MEMORY = re.compile(r"(?<![a-z\d])(\d+) ?(gb|gib|g)\b")
+_MEMORY = re.compile(r"(?<![a-z\d])([1-9]\d*) ?(gb|gib|g)\b")
 _SAME_MEMORY = (0.95, 1.12)  # a profile's VRAM in GB, by that of a card's name, which may mean GiB
 _FASTER_ON_SXM = ("h100",)  # cards whose PCIe version has slower memory
 
