@@ -92,7 +92,7 @@ def _numbers(place: Place, table: dict[str, Any], part: Part | None) -> tuple[di
     if part is None and leaves and not any(owner_of(name) == "device" for name in leaves):
         raise place.wrong("a host, not a profile: give it with --host")
     quantities = {name: _quantity(place / name, leaves[name]) for name in leaves if name in QUANTITIES}
-    points = {name: _points(place, name, leaves[name]) for name in leaves if name in POINTS}
+    points = {name: _points(place, name, leaves[name]) for name in POINTS if name in leaves}
     _require_complete(place, table, quantities, points, part)
     return quantities, points
 

@@ -242,14 +242,14 @@ def test_killed_between_its_two_files_it_does_not_take_anothers_table_for_its_ow
 def test_a_checkpoint_that_cannot_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model"
     file.write_text("")
-    honest = Path.read_bytes
+    honest = Path.open
 
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, *how: Any, **more: Any) -> Any:
         if self == file:
             raise PermissionError(13, "Permission denied")
-        return honest(self)
+        return honest(self, *how, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     done = run([cell("learned-contextual", {"predictor.checkpoint": str(file)}, steps=10)], tmp_path / "out")
     assert done.table.rows["error"].tolist() == [f"{file}: cannot be read: Permission denied"]
 
