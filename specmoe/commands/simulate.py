@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from specmoe.sim.config import RunConfig
     from specmoe.sim.run import Run, Scenario
 
-NAMED = 3  # values that are named; of more, the number
+NAMED = 6  # values that are named; of more, the number
 MS, GIB = 1e6, 1 << 30  # ns, bytes
 
 

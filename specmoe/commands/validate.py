@@ -80,6 +80,7 @@ def validate(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the files. Default: the profile's name.")] = None,
+    host: options.Host = None,
     force: ForceFlag = False,
 ) -> None:
     """Replay policies on this CUDA device and compare measured with simulated times.
@@ -88,12 +89,12 @@ def validate(
     from pinned host memory into slots on one stream, and captured kernels compute on another.
     """
     from specmoe.files import directory_for
-    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.catalogue import load_profile, machine_name
     from specmoe.validate.fidelity import rows
     from specmoe.validate.store import save, verdict
     from specmoe.validation_table import paths_of
 
-    began, machine_profile = time.monotonic(), load_profile(profile)
+    began, machine_profile = time.monotonic(), load_profile(machine_name(profile, host))
     paths_of(out, name or machine_profile.name)  # a wrong name is found before the first run
     measured: dict[Cell, Measured] = {}
     with directory_for(out):
@@ -116,14 +117,17 @@ def calibrate(
     traces: Annotated[list[str], typer.Argument(help="Traces that were replayed.", autocompletion=options.traces)],
     profile: ProfileOption,
     out: Annotated[Path, typer.Option(help="The calibrated profile to write, a .toml file.")],
+    host: options.Host = None,
 ) -> None:
     """Fit a profile's host constants on the replays of a grid's fit cells, and test them on the other cells."""
-    from specmoe.hwprofiles import load_profile
+    from specmoe.hwprofiles.catalogue import load_profile, machine_name
     from specmoe.validate.calibration import calibrated
 
     with console.progress("fits") as bar:
         task = bar.add_task("fitting", total=None)
-        found = calibrated(replayed, traces, load_profile(profile), lambda: bar.update(task, advance=1))
+        found = calibrated(
+            replayed, traces, load_profile(machine_name(profile, host)), lambda: bar.update(task, advance=1)
+        )
     found.write(out)
     rows = [{"constant": name, **values} for name, values in found.table().items()]
     if console.printed([found.summary()], rows):

@@ -142,7 +142,7 @@ def test_all_ways_to_the_target_are_told() -> None:
 def test_evidence_names_what_all_rests_on() -> None:
     line = told()["Evidence"]
     for part in (
-        "assumed (1 value assumed) for rtx3090",
+        "assumed for rtx3090 (assumed: host.graph.issue)",
         "routing: switch-mini-128/decode/test (trained-here; 2 text domains)",
         "event-atomic, 10 steps of 3 sequences: fewer than the 256 steps of 2 sequences that an answer should rest on",
         "KV cache of 1 tokens in f16, 0.00 reserve (assumed), ",

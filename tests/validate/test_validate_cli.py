@@ -217,6 +217,13 @@ def test_unknown_names(arguments: tuple[str, str], line: str, machine: None, hom
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unknown_host_names_the_nearest(home: Home, tmp_path: Path) -> None:
+    wrong = ("--profile", "rtx3090", "--host", "laptop-x88", "--out")
+    line = "error: laptop-x88: no such host, nor a .toml file: did you mean 'laptop-x8'?\n"
+    assert complaint("validate", DECODE, *wrong, tmp_path / "out") == line
+    assert complaint("calibrate", "a.steps.parquet", DECODE, *wrong, tmp_path / "a.toml") == line
+
+
 def test_a_wrong_name_is_found_before_the_first_run(no_cuda: None, home: Home, tmp_path: Path) -> None:
     """There would be none here."""
     arguments = ("validate", DECODE, *on(home, tmp_path / "out"), "--name", "a/b")

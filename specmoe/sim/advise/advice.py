@@ -38,6 +38,7 @@ from specmoe.summary import Row
 
 PARTS = {"vram": "VRAM", "link": "the link", "memory": "host memory (DRAM)"}  # by the kind of a lever
 LEVERS_NAMED = 2  # levers that the answer names
+NAMED = 6  # assumed values that are named; of more, the number
 
 
 @dataclass(frozen=True)
@@ -280,9 +281,10 @@ def _limit(reached: Reach) -> str:
 def _evidence(advice: Advice) -> str:
     row, setting = advice.found.best.row, advice.setting
     policies = f"{_count(len(advice.found.ranking), 'policy', 'policies')} in {', '.join(setting.formats)}"
-    assumed = _count(len(row["assumed"]), "value", "values")
+    names = row["assumed"]
+    assumed = ", ".join(names) or "nothing" if len(names) <= NAMED else _count(len(names), "value", "values")
     return (
-        f"Evidence: {row['evidence']} ({assumed} assumed) for {row['profile']}; "
+        f"Evidence: {row['evidence']} for {row['profile']} (assumed: {assumed}); "
         f"routing: {_routing(advice)}; {row['semantics']}, {_steps(advice)}; {_budget(setting, advice.found.best)}; "
         f"searched: {policies}, {advice.runs} configurations{_left_out(advice)}{_warned(row)}."
     )
