@@ -27,8 +27,6 @@ CHANGES: dict[str, Any] = {
     "slots": 61,
     "cache_bytes": 1 << 20,
     "vram": 1,
-    "cache_bytes": 7,
-    "pieces": 2,
     "context": 9,
     "kv_format": "q8_0",
     "assumed_reserve": 5,
