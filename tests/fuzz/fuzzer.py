@@ -566,7 +566,7 @@ GROUPS: dict[str, Callable[[Random, World, Path], None]] = {
     "checkpoints": checkpoints,
 }
 SHARES = {  # of 400 inputs, so that each group takes a fair part of the time: a reader takes 4 ms, a checkpoint 1.5 s
-    "readers": 246, "foreign": 60, "settings": 28, "options": 34, "files": 28, "directories": 2, "advice": 1,
+    "readers": 244, "foreign": 60, "settings": 28, "options": 36, "files": 28, "directories": 2, "advice": 1,
     "checkpoints": 1,
 }  # fmt: skip
 
