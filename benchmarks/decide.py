@@ -25,6 +25,8 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.speculate.predictor import no_predictions
 from specmoe.traces.workload import Workload, build
 
+TIMED = 3
+
 
 class Figures(NamedTuple):
     """Of one policy."""
@@ -37,21 +39,25 @@ class Figures(NamedTuple):
 
 
 def figures(eviction: str, workload: Workload, slots: int) -> Figures:
-    """Decide once in each way, in processor time, building the policy included and loading the kernel not."""
+    """Decide once in Python and `TIMED` times by the twin, whose best counts, in processor time.
+
+    Building the policy is included, loading the kernel not.
+    """
     popularity = np.bincount(workload.keys, minlength=workload.meta.num_layers * workload.meta.num_experts)
     context = Context(slots, workload, lambda: popularity)
     policy, predictions = Policy(eviction, "benchmark", eviction=eviction), no_predictions(workload.num_events)
     events, start = workload.num_events, time.process_time()
     table = Director(workload, predictions, policy, slots, context).run()
     seconds, compiled_events_per_s = time.process_time() - start, None
-    made = Director(workload, predictions, policy, slots, context).start()
-    if made is not None and compiled.takes(made):
-        compiled.decided(made)
+    taken = []
+    for _ in range(1 + TIMED):  # the first one loads the kernel
         start = time.process_time()
-        again = Director(workload, predictions, policy, slots, context).start()
-        assert again is not None
-        compiled.decided(again)
-        compiled_events_per_s = events / (time.process_time() - start)
+        made = Director(workload, predictions, policy, slots, context).start()
+        if made is not None and compiled.takes(made):
+            compiled.decided(made)
+            taken.append(time.process_time() - start)
+    if taken:
+        compiled_events_per_s = events / min(taken[1:])
     return Figures(eviction, events, events / seconds, compiled_events_per_s, table.hits / len(table.uses.key))
 
 
