@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.errors import InputError
 from specmoe.files import read_text
 
@@ -15,16 +15,31 @@ if TYPE_CHECKING:
 
 def generate(
     model: Annotated[str, typer.Option(help="A MoE model: a bundled name, a checkpoint directory or a hub id.")],
-    slots: Annotated[int, typer.Option(help="Number of experts that the device holds at once.")],
+    slots: Annotated[str, typer.Option(help="Number of experts that the device holds at once, or several: 8,16.")],
     prompt: Annotated[str | None, typer.Option(help="Text that the model continues.")] = None,
     text: Annotated[Path | None, typer.Option(help="File with the text that the model continues.")] = None,
     policy: Annotated[
         str, typer.Option(help="Offloading policies, comma-separated, that can be asked while a model runs.")
     ] = "lookahead",
     max_new_tokens: Annotated[int, typer.Option(help="Stop after this many tokens.")] = 64,
+    no_repeat: Annotated[
+        int, typer.Option(help="Never write this many tokens in a row a second time. 0: no such rule.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cpu",
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also generate with every expert resident; exit 1 if the texts differ.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Also generate with every expert resident and foretell the speed; exit 1 if the texts differ.",
+        ),
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="With --compare: machine whose link is foretold with, e.g. h200-sxm-141gb. Default: timed."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Generate each text this often, in turn; times are medians.")] = 1,
+    random_init: Annotated[
+        bool, typer.Option("--random-init", help="Draw random weights instead of reading the checkpoint's.")
     ] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Write the routing of the generated tokens, a trace for `specmoe simulate`.")
@@ -32,11 +47,15 @@ def generate(
     timeline: Annotated[
         Path | None, typer.Option(help="Write when the first policy's loads and experts ran, for ui.perfetto.dev.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Write all figures as JSON, with the machine and versions they belong to.")
+    ] = None,
 ) -> None:
     """Generate text greedily with a real model whose experts are offloaded."""
+    from specmoe.hwprofiles.catalogue import load_profile
     from specmoe.traces import write_trace
     from specmoe.traces.collect import quieten
-    from specmoe.validate.generation import generated, write_timeline
+    from specmoe.validate import generation
     from specmoe.validate.writing import Ask
 
     if prompt is not None and text is not None:
@@ -45,13 +64,26 @@ def generate(
     if begin is None:
         raise InputError("a text to continue expected: --prompt or --text")
     quieten()
-    policies = [name.strip() for name in policy.split(",") if name.strip()]
-    result = generated(model, Ask(begin, max_new_tokens), policies, slots, device, compare, timed=timeline is not None)
+    job = generation.Job(
+        model,
+        Ask(begin, max_new_tokens, no_repeat=no_repeat),
+        [name.strip() for name in policy.split(",") if name.strip()],
+        _numbers("slots", slots),
+        device,
+        compare,
+        timed=timeline is not None,
+        rounds=rounds,
+        machine=None if profile is None else load_profile(profile),
+        random_init=random_init,
+    )
+    result = generation.generated(job)
     if trace is not None and "decode" in result.made.traces:
         meta, block = result.made.traces["decode"]
         write_trace(trace, meta, [block])
     if timeline is not None:
-        write_timeline(result.made, timeline)
+        generation.write_timeline(result.made, timeline)
+    if record is not None:
+        generation.write_record(record, job, result)
     if not console.printed([row._asdict() for row in result.rows]):
         console.say(result.made.text)
         console.table(list(map(_shown, result.rows)))
@@ -61,12 +93,27 @@ def generate(
         raise typer.Exit(1)
 
 
+def _numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{name} {text}: whole numbers expected, e.g. 8,16") from None
+
+
 def _shown(row: "Row") -> dict[str, str]:
+    def counted(number: int | None) -> str:
+        return "" if number is None else str(number)
+
     return {
         "policy": row.policy,
+        "slots": counted(row.slots),
         "tokens/s": f"{row.tokens_per_second:.1f}",
         "hits": "" if row.hits is None else f"{row.hits}/{row.uses}",
-        "demand loads": "" if row.demand_loads is None else str(row.demand_loads),
-        "prefetches": "" if row.prefetches is None else str(row.prefetches),
+        "demand loads": counted(row.demand_loads),
+        "prefetches": counted(row.prefetches),
+        "stalls, ms": "" if row.stall_ms is None else f"{row.stall_ms:.1f}",
+        "step, ms": "" if row.step_ms is None else f"{row.step_ms:.2f}",
+        "foretold, ms": "" if row.foretold_ms is None else f"{row.foretold_ms:.2f}",
+        "error": "" if row.error is None else f"{100 * row.error:+.1f} %",
         **({"device memory, MiB": f"{row.peak_bytes / 2**20:.1f}"} if row.peak_bytes else {}),
     }

@@ -48,12 +48,19 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    name: str, *, device: str, dtype: str, capacity: int | None, random_init: bool, seed: int
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    capacity: int | None,
+    random_init: bool,
+    seed: int,
+    draw_on: str = "cpu",
 ) -> Checkpoint:
     """Load a bundled checkpoint, a local directory or a model of the Hugging Face hub, in that order.
 
-    With `random_init` only the configuration and the tokenizer are read, and the weights are drawn from `seed`. Raises
-    ModelError for a checkpoint that is unreadable or has no routers, InputError for an unavailable device or dtype.
+    With `random_init` only the configuration and the tokenizer are read, and the weights are drawn from `seed` on the
+    device `draw_on`, each of which draws others. Raises ModelError for a checkpoint that is unreadable or has no routers, InputError for an unavailable device or dtype.
     """
     require_libraries()
     where = locate(name)
@@ -64,7 +71,7 @@ def load_checkpoint(
     if config.model_type == "switch_transformers":
         require_switch_routing()
     with _reading(name):
-        model = _random_model(config, seed) if random_init else _trained_model(where, config)
+        model = _random_model(config, seed, draw_on) if random_init else _trained_model(where, config)
     _place(model, adapter, target, dtype)
     _set_capacity(model, adapter, capacity)
     declaration = _declaration(where)
@@ -151,10 +158,11 @@ def _trained_model(where: Path | str, config: Any) -> Any:
     return model
 
 
-def _random_model(config: Any, seed: int) -> Any:
+def _random_model(config: Any, seed: int, device: str) -> Any:
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    on = torch.device(device)
+    with torch.random.fork_rng(devices=[] if on.type == "cpu" else [on]), on:
         torch.manual_seed(seed)
         return _auto_class(config).from_config(config)
 

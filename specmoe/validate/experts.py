@@ -21,6 +21,7 @@ from specmoe.hwprofiles.shape import Format, is_expandable
 from specmoe.validate.slots import Arena, CopyStream, host_memory
 
 Compute = Callable[[Tensor], Tensor]
+CYCLES_PER_NS = 2.0  # of a GPU's clock, at most: holding a device takes a little longer than asked
 Mark = Any  # a time on the device: an event, or ns where host and device are one
 
 
@@ -122,6 +123,12 @@ class Link(Protocol):
 
     copies: list[tuple[Mark, Mark]] | None  # begin and end of every copy, if they are wanted
 
+    def hold(self, ns: int) -> None:
+        """Keep the device busy for about this long before what is launched next."""
+
+    def stalled_ns(self) -> int:
+        """Time for which computing has waited for copies."""
+
     def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
         """Issue a copy into a slot; it begins once the last reader of the slot has ended."""
 
@@ -143,13 +150,23 @@ class HostLink:
 
     def __init__(self) -> None:
         self.copies: list[tuple[Mark, Mark]] | None = None
+        self._stalled = 0
+
+    def hold(self, ns: int) -> None:
+        """What is launched has ended."""
+
+    def stalled_ns(self) -> int:
+        """All copies."""
+        return self._stalled
 
     def copy(self, slot: int, target: Tensor, source: Tensor) -> None:
         """Copy at once."""
         begin = perf_counter_ns()
         target.copy_(source)
+        end = perf_counter_ns()
+        self._stalled += end - begin
         if self.copies is not None:
-            self.copies.append((begin, perf_counter_ns()))
+            self.copies.append((begin, end))
 
     def wait(self, slot: int) -> bool:
         """It has landed."""
@@ -176,6 +193,7 @@ class CudaLink:
         self._stream = CopyStream(device, self._compute)
         self._landed: dict[int, Event] = {}
         self._read: dict[int, Event] = {}
+        self._waits: list[tuple[Mark, Mark]] = []
         self._past = _event(self._compute)
         torch.cuda.synchronize(device)
         self._base = _event(self._compute)
@@ -193,8 +211,21 @@ class CudaLink:
     def wait(self, slot: int) -> bool:
         """The compute stream waits, not the host."""
         landed = self._landed[slot]
+        if landed.query():  # type: ignore[no-untyped-call]
+            return False
+        begin = _event(self._compute)
         self._compute.wait_event(landed)
-        return not landed.query()  # type: ignore[no-untyped-call]
+        self._waits.append((begin, _event(self._compute)))
+        return True
+
+    def hold(self, ns: int) -> None:
+        """A kernel that counts clock cycles."""
+        torch.cuda._sleep(round(ns * CYCLES_PER_NS))  # type: ignore[no-untyped-call]
+
+    def stalled_ns(self) -> int:
+        """Sum of the compute stream's waits."""
+        torch.cuda.synchronize()
+        return round(1e6 * sum(begin.elapsed_time(end) for begin, end in self._waits))
 
     def read(self, slot: int) -> None:
         """Record where the compute stream stands."""
@@ -231,7 +262,7 @@ class Slots:
         self.arena = Arena(count, size, 0 if expands else copied, device)
         self._landing = Arena(count, copied, copied, device) if expands else self.arena
         self._fresh: set[int] = set()  # slots whose expert has not been expanded
-        self._bound: dict[tuple[int, int], Compute] = {}
+        self._bound = [{id(home): self._code(home, slot) for home in homes} for slot in range(count)]
 
     def load(self, home: Home, key: int, slot: int) -> None:
         """Issue a load."""
@@ -249,9 +280,9 @@ class Slots:
         if slot in self._fresh:
             self._fresh.remove(slot)
             expand(self.landed(home, slot), home.held, home.code.parameters, self.arena[slot][: home.size])
-        code = self._bound.get((id(home), slot))
-        if code is None:
-            code = self._bound[id(home), slot] = home.code.bound(self.arena[slot][: home.size].view(home.code.dtype))
-        result = code(hidden)
+        result = self._bound[slot][id(home)](hidden)
         self.link.read(slot)
         return result
+
+    def _code(self, home: Home, slot: int) -> Compute:
+        return home.code.bound(self.arena[slot][: home.size].view(home.code.dtype))

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -37,10 +37,18 @@ PHASES: tuple[Phase, ...] = ("encode", "decode")
 CANDIDATES = 8
 
 
-class Marks:
-    """Times on the device, of a run that is traced."""
+class Beside(Protocol):
+    """What listens to a run's decode steps, and may load into the slot that no expert uses."""
 
-    def __init__(self) -> None:
+    def event(self, block: Block, slots: Slots) -> None:
+        """Take note of an event: `block` has the rows of its step, with -1 for layers that come later."""
+
+
+class Marks:
+    """Times on the device, of a run that is traced; the device is held for `hold_ns` before each event's experts."""
+
+    def __init__(self, hold_ns: int = 0) -> None:
+        self.hold_ns = hold_ns
         self.passes: list[Mark] = []
         self.dense_end: list[Mark] = []  # [events]
         self.goes_on: list[Mark] = []  # [events], behind the experts
@@ -52,6 +60,7 @@ class PhaseRun:
 
     def __init__(self, stack: "Stack", decisions: Stream | Plan, meta: TraceMeta, slots: Slots, marks: Marks | None):
         self.decisions, self.meta, self.marks = decisions, meta, marks
+        self.beside: Beside | None = None
         self.passes, self.events = array("q"), array("q")  # ns: begin; entry, routing known, decided, left
         self.steps: list[Block] = []
         self._stack, self._slots, self._position, self._uses = stack, slots, 0, 0
@@ -103,10 +112,14 @@ class PhaseRun:
             marks.dense_end.append(self._slots.link.mark())
         heard = self._stack.ears.hear(layer, self.meta)
         known = perf_counter_ns()
+        if self.beside:
+            self.beside.event(heard.block, self._slots)
         decided = self.decisions.event(heard.block)
         if layer == self.meta.num_layers - 1:
             self.steps.append(heard.block)
         done = perf_counter_ns()
+        if marks and marks.hold_ns:
+            self._slots.link.hold(marks.hold_ns)
         result = self._execute(decided, heard.chosen[layer], hidden, weights)
         if marks:
             marks.goes_on.append(self._slots.link.mark())
@@ -196,6 +209,7 @@ class Generated(NamedTuple):
     traces: dict[Phase, tuple[TraceMeta, Block]]
     runs: dict[Phase, PhaseRun]
     slots: Slots
+    at: list[int]  # [ids], when each was known, ns
     seconds: float
     peak_bytes: int  # of the device's memory, by its allocator; 0 on a CPU
     interrupted: bool
@@ -249,11 +263,14 @@ class Offloaded:
         plans: dict[Phase, DecisionTable] | None = None,
         depth: int | None = None,
         traced: bool = False,
+        hold_ns: int = 0,
+        beside: Beside | None = None,
     ) -> Generated:
         """Generate greedily. `plans` are decisions to follow; default: those of the policy, as it goes.
 
         `depth` is that of the look-ahead that is computed; default: what the policy needs. `traced` keeps times on the
-        device. Raises InputError for a policy that cannot be asked online.
+        device, which is held for `hold_ns` before each event's experts. Raises InputError for a policy that cannot be
+        asked online.
         """
         if policy.uses_cpu:
             raise InputError(
@@ -261,7 +278,7 @@ class Offloaded:
             )
         depth = depth_of(policy) if depth is None else depth
         metas = {phase: self.meta(phase, depth) for phase in PHASES}
-        sources = {phase: _source(meta, policy, slots, (plans or {}).get(phase)) for phase, meta in metas.items()}
+        sources = {phase: source_of(meta, policy, slots, (plans or {}).get(phase)) for phase, meta in metas.items()}
         link: Link = CudaLink(self.device) if self.device.type == "cuda" else HostLink()
         link.copies = [] if traced else None
         arena = Slots(self.homes, max(source.slots for source in sources.values()), self.device, link)
@@ -271,8 +288,9 @@ class Offloaded:
             if not _has_two(self.checkpoint.model) and "encode" in runs:
                 phase = "decode"
             if phase not in runs:
-                marks = Marks() if traced else None
+                marks = Marks(hold_ns) if traced else None
                 runs[phase] = PhaseRun(self.stacks[phase], sources[phase], metas[phase], arena, marks)
+                runs[phase].beside = beside if phase == "decode" else None
             runs[phase].begin(kwargs["input_ids"])
 
         with self._listening(depth, passes):
@@ -284,6 +302,7 @@ class Offloaded:
             traces={phase: (run.meta, join(run.steps)) for phase, run in runs.items() if run.steps},
             runs=runs,
             slots=arena,
+            at=written.at,
             seconds=written.seconds,
             peak_bytes=written.peak_bytes,
             interrupted=written.interrupted,
@@ -310,7 +329,8 @@ def depth_of(policy: Policy) -> int:
     return policy.prefetch.depth if policy.prefetch and policy.predictor in ON_THE_DEVICE else 0
 
 
-def _source(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | None) -> Stream | Plan:
+def source_of(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | None) -> Stream | Plan:
+    """What decides: a plan, or a policy that is asked."""
     if plan is not None:
         return Plan(meta, plan)
     depth = policy.prefetch.depth if policy.prefetch else 1

@@ -1,6 +1,8 @@
 """Greedy generation with a model as it is, whose text is handed on piece by piece."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -11,18 +13,22 @@ from specmoe.traces.collect_model import Checkpoint
 
 
 class Ask(NamedTuple):
-    """What to generate; `on_text` is called with every piece of text, `processors` are transformers' own."""
+    """What to generate; `on_text` is called with every piece of text.
+
+    No `no_repeat` tokens in a row are written a second time (0: no such rule).
+    """
 
     prompt: str
     tokens: int
     on_text: Callable[[str], object] | None = None
-    processors: tuple[Any, ...] = ()
+    no_repeat: int = 0
 
 
 class Written(NamedTuple):
     """Generated ids, the time from the first pass on, and the most memory of the device."""
 
     ids: list[int]
+    at: list[int]  # [ids], when each was known, ns
     seconds: float
     peak_bytes: int
     interrupted: bool
@@ -33,12 +39,14 @@ class Teller:
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], object] | None) -> None:
         self.ids: list[int] = []
+        self.at: list[int] = []
         self._tokenizer, self._on_text, self._text, self._first = tokenizer, on_text, "", True
 
     def put(self, ids: Tensor) -> None:
         """Take the prompt, and then each token."""
         if not self._first:
             self.ids += ids.reshape(-1).tolist()
+            self.at.append(perf_counter_ns())
             self._tell(final=False)
         self._first = False
 
@@ -55,6 +63,17 @@ class Teller:
             self._text = text
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's garbage collector rests: it would look through all modules in the middle of a step."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def write(checkpoint: Checkpoint, ask: Ask) -> Written:
     """Generate greedily with a model as it is; an interrupt keeps what there is."""
     device, model = checkpoint.device, checkpoint.model
@@ -65,7 +84,7 @@ def write(checkpoint: Checkpoint, ask: Ask) -> Written:
         torch.cuda.reset_peak_memory_stats(device)
     begin = perf_counter_ns()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _uncollected():
             model.generate(
                 input_ids=inputs.input_ids,
                 attention_mask=inputs.attention_mask,
@@ -75,10 +94,10 @@ def write(checkpoint: Checkpoint, ask: Ask) -> Written:
                 use_cache=True,
                 pad_token_id=0,
                 streamer=teller,
-                logits_processor=list(ask.processors),
+                no_repeat_ngram_size=ask.no_repeat,
             )
     except KeyboardInterrupt:
         interrupted = True
     seconds = (perf_counter_ns() - begin) / 1e9
     peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
-    return Written(teller.ids, seconds, peak, interrupted)
+    return Written(teller.ids, teller.at, seconds, peak, interrupted)

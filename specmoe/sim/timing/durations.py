@@ -56,6 +56,7 @@ class Durations(NamedTuple):
     to_host: Sequence[int] = ()  # [steps], copy of a layer's hidden state; empty where the CPU computes nothing
     to_device: Sequence[int] = ()  # [steps], copy of the CPU's result
     cpu: CpuCosts = NO_CPU
+    launch_dense: Sequence[int] = ()  # [layers + 1], of the host, by layer and for the head; empty: that of `host`
 
 
 def durations_of(

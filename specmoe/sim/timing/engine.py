@@ -113,13 +113,14 @@ class Engine:
     def steps(self) -> Generator[Any, Any, None]:
         """The process of the host thread."""
         env, link, layers, costs = self.env, self.link, self.table.num_layers, self.durations.host
-        launch_dense, handover, sync, begins = costs.launch_dense_ns, costs.event_ns, costs.sync_ns, costs.begin_ns
+        handover, sync, begins = costs.event_ns, costs.sync_ns, costs.begin_ns
+        *launches, launch_head = self.durations.launch_dense or [costs.launch_dense_ns] * (layers + 1)
         before, expert, after = self.durations.before, self.durations.expert, self.durations.after
         use_start, use_end, load_of = self.use_start, self.use_end, packed_rows(self.table.uses.load)
         wait_each_layer, runs_ahead = self.durations.sync_each_layer, self.durations.runs_ahead
         host = compute = 0
         for event in range(self.table.num_steps * layers):
-            begin = host
+            begin, launch_dense = host, launches[event % layers]
             start = max(compute, host + launch_dense + begins)
             compute, slowed = self._end(start, before[event])
             if runs_ahead:
@@ -158,8 +159,8 @@ class Engine:
                 host = max(host, compute + sync)
             end = compute
             if (event + 1) % layers == 0:
-                worked += launch_dense
-                start = max(compute, host + launch_dense + begins)
+                worked += launch_head
+                start = max(compute, host + launch_head + begins)
                 compute, longer = self._end(start, after[event // layers])
                 slowed += longer
                 host = compute + sync

@@ -209,10 +209,12 @@ def variants_of(durations: Sequence[Durations]) -> Variants:
 def by_columns(durations: Sequence[Durations], column: Callable[[Timed, Lists], Column]) -> Variants:
     """Variants whose lists are coded by `column`, given their names.
 
-    Raises InputError for a duration below 0, and for launches of several kinds.
+    Raises InputError for a duration below 0, for launches of several kinds and for dense launches by layer.
     """
     for each in durations:
         require_possible(each)
+        if each.launch_dense:
+            raise InputError("durations: launch_dense by layer is not supported by the re-timer: one for all expected")
     ways = {(each.launching, each.runs_ahead) for each in durations} or {("separate", False)}
     if len(ways) > 1:
         raise InputError(f"durations: launches {', '.join(sorted(way for way, _ in ways))}: one kind expected")
