@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specmoe.commands import console, options
+from specmoe.commands import console
 from specmoe.errors import InputError
 from specmoe.files import read_text
 

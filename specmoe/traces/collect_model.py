@@ -60,7 +60,9 @@ def load_checkpoint(
     """Load a bundled checkpoint, a local directory or a model of the Hugging Face hub, in that order.
 
     With `random_init` only the configuration and the tokenizer are read, and the weights are drawn from `seed` on the
-    device `draw_on`, each of which draws others. Raises ModelError for a checkpoint that is unreadable or has no routers, InputError for an unavailable device or dtype.
+    device `draw_on`, each of which draws others.
+    Raises ModelError for a checkpoint that is unreadable or has no routers, InputError for an unavailable device or
+    dtype.
     """
     require_libraries()
     where = locate(name)

@@ -225,7 +225,7 @@ class CudaLink:
     def stalled_ns(self) -> int:
         """Sum of the compute stream's waits."""
         torch.cuda.synchronize()
-        return round(1e6 * sum(begin.elapsed_time(end) for begin, end in self._waits))
+        return round(1e6 * sum(float(begin.elapsed_time(end)) for begin, end in self._waits))
 
     def read(self, slot: int) -> None:
         """Record where the compute stream stands."""
@@ -259,6 +259,7 @@ class Slots:
         self.link, self.late = link, 0  # uses launched before their load had landed
         size, copied = max(home.size for home in homes), max(home.copied for home in homes)
         expands = homes[0].expands
+        self.size = size  # bytes
         self.arena = Arena(count, size, 0 if expands else copied, device)
         self._landing = Arena(count, copied, copied, device) if expands else self.arena
         self._fresh: set[int] = set()  # slots whose expert has not been expanded
@@ -269,6 +270,11 @@ class Slots:
         self.link.copy(slot, self._landing.target(slot)[: home.copied], home[key])
         if home.expands:
             self._fresh.add(slot)
+
+    def free(self) -> None:
+        """Give the memory back; what the link knows stays."""
+        self._bound.clear()
+        del self.arena, self._landing
 
     def landed(self, home: Home, slot: int) -> Tensor:
         """Bytes of the expert that arrived for a slot."""

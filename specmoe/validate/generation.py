@@ -20,7 +20,7 @@ from specmoe.sim.event_table import spans
 from specmoe.timeline import Span, write_spans
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
 from specmoe.validate.live import Generated, Offloaded, depth_of
-from specmoe.validate.rehearsal import WARM_UP, Cell, Rehearsed, rehearse, step_ns
+from specmoe.validate.rehearsal import LEAST_TOKENS, WARM_UP, Cell, Rehearsed, rehearse, step_ns
 from specmoe.validate.slots import enough_vram
 from specmoe.validate.writing import Ask, Written, write
 
@@ -108,7 +108,7 @@ def generated(job: Job) -> Comparison:
     model, ask = Offloaded(checkpoint, str(target), held), job.ask._replace(on_text=None)
     costs: list[dict[str, Any]] = []
     for number in range(job.rounds):
-        if resident and len(resident.ids) > WARM_UP + 1:
+        if resident and len(resident.ids) >= LEAST_TOKENS:
             costs += [_foretell(model, ask, runs, depth, job.machine) for depth in sorted(_depths(runs))]
         for place, (cell, texts, _) in enumerate(runs):
             streamed = job.ask if resident is None and place == number == 0 else ask
@@ -161,7 +161,7 @@ def write_record(path: Path, job: Job, result: Comparison) -> None:
         "rounds": job.rounds,
         "link": job.machine.name if job.machine else "timed",
         "warm_up_steps": WARM_UP,
-        "expert_bytes": made.slots.arena.size,
+        "expert_bytes": made.slots.size,
         "layers": {phase: run.meta.num_layers for phase, run in made.runs.items()},
     }
     manifest = {"machine": facts, "versions": library_versions("torch", "transformers"), "options": asked}

@@ -295,6 +295,7 @@ class Offloaded:
 
         with self._listening(depth, passes):
             written = write(self.checkpoint, ask)
+        arena.free()
         return Generated(
             ids=written.ids,
             text=self.checkpoint.tokenizer.decode(written.ids, skip_special_tokens=True),

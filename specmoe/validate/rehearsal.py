@@ -13,7 +13,6 @@ from time import perf_counter_ns
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.costs import CURVE_OF
@@ -29,6 +28,7 @@ from specmoe.validate.live import Generated, Offloaded, source_of
 from specmoe.validate.writing import Ask
 
 WARM_UP = 3  # decode steps whose times are left out, measured and foretold
+LEAST_TOKENS = 8  # of a text whose steps are foretold
 EVERY = 4  # events between two loads that are tried
 TRIED = -1  # the slot that no expert uses
 ROUNDS, LOADS = 5, 32  # loads in a row, to measure one
@@ -45,13 +45,14 @@ class Cell(NamedTuple):
 
 
 class Trial:
-    """Streams of decisions that are asked beside a run, in turn; the one that is asked first is timed."""
+    """Streams of decisions that are asked beside a run, each first in turn: its code is cold then, as in a live run."""
 
     def __init__(self, model: Offloaded, cells: Sequence[Cell], depth: int) -> None:
         meta, stack = model.meta("decode", depth), model.stacks["decode"]
         sources = [source_of(meta, cell.policy, cell.slots, None) for cell in cells]
         self.streams = [source for source in sources if isinstance(source, Stream)]
-        self.decide = [array("q") for _ in self.streams]  # ns
+        self._times = [array("q") for _ in self.streams]  # ns, of all decisions of each
+        self._first = array("q")  # ns, of those of all streams that were asked first
         self.issue = array("q")  # ns, of a load
         self._home, self._loads, self._events = stack.home, meta.top_k, 0
         self._warm_up = WARM_UP * meta.num_layers
@@ -64,14 +65,21 @@ class Trial:
             number = (event + place) % count
             begin = perf_counter_ns()
             self.streams[number].event(block)
-            if place == 0 and event >= self._warm_up:
-                self.decide[number].append(perf_counter_ns() - begin)
+            if event >= self._warm_up:
+                self._times[number].append(perf_counter_ns() - begin)
+                if place == 0:
+                    self._first.append(self._times[number][-1])
         if event % EVERY == 0:
             begin = perf_counter_ns()
             for load in range(self._loads):
                 slots.load(self._home, (event + load) % len(self._home), TRIED)
             if event >= self._warm_up:
                 self.issue.append((perf_counter_ns() - begin) // self._loads)
+
+    def decide_ns(self) -> list[int]:
+        """The host's mean time for a layer's decisions of each stream, as if it were always asked first."""
+        cold = mean(self._first) / mean(map(mean, self._times))
+        return [round(cold * mean(times)) for times in self._times]
 
 
 class Rehearsed(NamedTuple):
@@ -88,7 +96,7 @@ def rehearse(
 ) -> Rehearsed:
     """Foretell cells whose policies need a look-ahead of `depth` layers; `machine` has the link, else it is timed.
 
-    A text of at least `WARM_UP` + 2 decode steps is needed.
+    A text of at least `LEAST_TOKENS` is needed.
     """
     trial, resident = Trial(model, cells, depth), policy("gpu-only")
     made = model.generate(ask, resident, 1, depth=depth, beside=trial)
@@ -109,7 +117,7 @@ def rehearse(
         held = ask._replace(tokens=min(ask.tokens, HELD_STEPS), on_text=None)
         costs = _of_device(costs, model.generate(held, resident, 1, depth=depth, traced=True, hold_ns=hold_ns))
         costs = _of_link(costs, model, home, machine)
-    decide_ns, tables = [round(mean(times)) for times in trial.decide], [stream.table() for stream in trial.streams]
+    decide_ns, tables = trial.decide_ns(), [stream.table() for stream in trial.streams]
     rows = zip(tables, decide_ns, strict=True)
     return Rehearsed(costs, tables, decide_ns, [foretold(costs, table, ns, WARM_UP) for table, ns in rows])
 
@@ -134,7 +142,7 @@ def _parts(made: Generated) -> _Parts:
     """The host's times of each (step, layer) after the warm-up."""
     run, ends = made.runs["decode"], _ends(made)
     events = np.array(run.events).reshape(len(ends), -1, 4)[WARM_UP:]
-    entered, known, done, left = events.transpose(2, 0, 1)
+    _, known, done, left = events.transpose(2, 0, 1)
     before = np.concatenate([ends[WARM_UP - 1 : -1, None], left[:, :-1]], axis=1)
     return _Parts(known - before, left - done, ends[WARM_UP:] - left[:, -1])
 
