@@ -57,6 +57,7 @@ figures: .venv/ready ## figures of README and docs, tables of docs/routing.md, s
 	$(BIN)/python docs/build_drafts.py
 	$(BIN)/python docs/build_decoder.py
 	$(BIN)/python docs/build_cpu.py
+	$(BIN)/python docs/build_generate.py
 	$(BIN)/python docs/build_public.py
 	$(BIN)/specmoe demo --out out/demo
 	cp out/demo/latency.png docs/img/latency.png

@@ -13,6 +13,7 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import policy
+from specmoe.sim.foretold import LiveCosts, foretold
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.timeline import LANES
@@ -80,6 +81,33 @@ def test_the_command_compares_with_the_resident_model_and_says_so_last() -> None
     assert result.exit_code == 0
     assert all(name in result.output for name in ("on-demand-lru", "lookahead", "all resident"))
     assert result.output.rstrip().splitlines()[-1] == f"The texts are the same: {len(resident())} tokens."
+
+
+def test_a_comparison_foretells_the_steps_and_the_decisions(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    options = ["--prompt", PROMPT, "--slots", "4,8", "--max-new-tokens", "12", "--no-repeat", "2", "--compare"]
+    options += ["--policy", "none,layer_minus_1", "--record", str(record), "--json"]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 0, result.output
+    rows, kept = json.loads(result.stdout), json.loads(record.read_text())
+    assert kept["rows"] == rows and kept["manifest"]["options"]["model"] == "switch-mini-16"
+    assert [(row["policy"], row["slots"]) for row in rows] == [
+        ("on-demand", 4),
+        ("on-demand", 8),
+        ("layer-minus-1", 4),
+        ("layer-minus-1", 8),
+        ("all resident", None),
+    ]
+    for row in rows[:-1]:
+        assert row["same_text"] and row["as_foretold"]
+        assert row["error"] == pytest.approx(row["foretold_ms"] / row["step_ms"] - 1)
+
+
+def test_a_resident_step_is_foretold_by_hand() -> None:
+    table, leads = offloaded("gpu-only", 8).tables["decode"], (100, 300)
+    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, copy=1000)
+    assert not len(table.loads.key)
+    assert foretold(costs, table, decide_ns=7, warm_up=3).step_ns == sum(leads) + 50 + 2 * (7 + 10)
 
 
 def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:

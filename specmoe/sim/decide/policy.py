@@ -396,11 +396,20 @@ def _wrong(name: str, value: Any) -> str:
 POLICIES: Table[Policy] = Table("specmoe.policies", {row.name: row for row in _ROWS}, _wrong)
 
 
+OF_SPECMOE = {  # speculation modes of the research code that this project began as
+    "none": "on-demand",
+    "layer_minus_1": "layer-minus-1",
+    "multi_layer": "multi-layer",
+    "learned": "learned-transformer",
+}
+
+
 def policy(name: str, overrides: dict[str, Any] | None = None) -> Policy:
     """A named policy, with fields changed by dotted name (`prefetch.limit`, `eviction`); raises InputError.
 
-    A name may end with a number (`n-cpu-moe:20`).
+    A name may end with a number (`n-cpu-moe:20`). Modes of the research code specMoE are names too (`OF_SPECMOE`).
     """
+    name = OF_SPECMOE.get(name, name)
     POLICIES.require_usable(name)
     changed = POLICIES[name] if name in POLICIES else _numbered(name)
     for dotted, value in (overrides or {}).items():
