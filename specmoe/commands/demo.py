@@ -9,8 +9,11 @@ from specmoe.commands import console, options
 from specmoe.commands.simulate import show
 
 if TYPE_CHECKING:
-    from specmoe.results import RunResult
+    from specmoe.results import Manifest
     from specmoe.sim.demo import Answer
+    from specmoe.summary import Row
+
+    Run = tuple[Manifest, Row]
 
 
 def demo(
@@ -34,13 +37,15 @@ def demo(
         def advance(name: str) -> None:
             bar.update(task, advance=1, description=name)
 
-        answers = [demonstration.answer(setting, steps, advance, machine) for setting in settings]
-        sweep = list(demonstration.memory_sweep(steps, advance, machine))
+        shown = demonstration.Demo(steps, advance, machine)
+        answers = [shown.answer(setting) for setting in settings]
+        sweep = shown.memory_sweep()
     last = answers[-1]
-    winner = last.winner
+    winner = last.winner()
     write_timeline(winner.decisions, winner.durations, winner.timing, out / "timeline.json")
     files = [*_plots(answers, sweep, demonstration.cliff_slots(), out), out / "timeline.json"]
-    page = _report([run.result for answer in answers[::-1] for run in answer.runs.values()] + sweep, steps, out)
+    runs = [run for answer in answers[::-1] for run in zip(answer.manifests, answer.summaries, strict=True)]
+    page = _report(runs + sweep, steps, out)
     objects = [{"setting": a.setting.title, "reason": a.reason, "policies": a.summaries} for a in answers]
     if console.printed(objects, [{"setting": a.setting.title, **row} for a in answers for row in a.summaries]):
         return
@@ -58,27 +63,27 @@ def demo(
     console.say(f"report on one page: {page}", bold=True)
 
 
-def _plots(answers: "list[Answer]", sweep: "list[RunResult]", cliff: int, out: Path) -> list[Path]:
+def _plots(answers: "list[Answer]", sweep: "list[Run]", cliff: int, out: Path) -> list[Path]:
     from specmoe.analysis.figures.latency import headline, plot_bandwidth, plot_latency
     from specmoe.analysis.figures.memory import plot_memory
     from specmoe.analysis.figures.setting import titled
-    from specmoe.analysis.point import point
+    from specmoe.analysis.point import point_of_row
 
     files = [out / name for name in ("latency.png", "memory.png", "bandwidth.png")]
     last = answers[-1]
-    points = [point(run.result) for run in last.runs.values()]
+    points = list(map(point_of_row, last.summaries))
     plot_latency(points, files[0], titled(headline(points), last.setting.title))
-    plot_memory([point(result) for result in sweep], files[1], "fp16, half of 1 to 12 GiB left for experts", cliff)
+    plot_memory([point_of_row(row) for _, row in sweep], files[1], "fp16, half of 1 to 12 GiB left for experts", cliff)
     plot_bandwidth(points, files[2], last.setting.title)
     return files
 
 
-def _report(results: "list[RunResult]", steps: int, out: Path) -> Path:
+def _report(runs: "list[Run]", steps: int, out: Path) -> Path:
     """All runs as one study, each once: two of the settings share some."""
-    from specmoe.analysis.report import Inputs, Study, table_of, write_report
+    from specmoe.analysis.report import Inputs, Study, table_of_rows, write_report
 
-    runs = {Path(f"{r.manifest.policy}, {r.manifest.format}, {r.manifest.slots} slots"): r for r in results}
-    inputs = Inputs((Study("demo", table_of(runs)),), (), (), (out / "timeline.json",))
+    named = {f"{of.policy}, {of.format}, {of.slots} slots": (of, row) for of, row in runs}
+    inputs = Inputs((Study("demo", table_of_rows(named)),), (), (), (out / "timeline.json",))
     command = ["specmoe", "demo", "--out", str(out), "--steps", str(steps)]
     with console.progress("figures") as bar:
         task = bar.add_task("drawing", total=None)

@@ -3,22 +3,25 @@
 Encoder and decoder share the VRAM; the decoder's experts get half of what is left for experts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import specmoe.traces
 from specmoe import results
 from specmoe.hwprofiles.shape import Format
 from specmoe.level import Lead, real_lead, sentence
-from specmoe.results import RunResult
+from specmoe.results import Manifest
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide import compiled
 from specmoe.sim.draws import DRAWS, Draws
+from specmoe.sim.routing import Routing
 from specmoe.sim.run import Run, Scenario
+from specmoe.sim.sweep.evaluate import summed
 from specmoe.sim.sweep.retiming import bounds_of
 from specmoe.spread import add_fastest_shares
-from specmoe.summary import summary
+from specmoe.summary import Row
 
 MACHINE = "rtx3090"
 TRACE = "switch-mini-128/decode/test"
@@ -54,13 +57,18 @@ class Setting(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The runs of one setting by policy, the fastest one and why it is."""
+    """The runs of one setting, the policy that is the fastest, and why it is."""
 
     setting: Setting
-    runs: dict[str, Run]
-    summaries: list[dict[str, Any]]
+    manifests: list[Manifest]
+    summaries: list[Row]
+    best: str
     reason: str
-    winner: Run
+    scenario: Scenario
+
+    def winner(self) -> Run:
+        """The fastest policy's run, event by event."""
+        return self.scenario.run(self.best)
 
 
 def settings(machine: str = MACHINE) -> list[Setting]:
@@ -78,36 +86,39 @@ def runs(settings: list[Setting]) -> int:
     return len(settings) * len(COMPARED) + len(BUDGETS_GIB) * len(SWEPT)
 
 
-def answer(
-    setting: Setting, steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
-) -> Answer:
-    """Simulate the policies `COMPARED` in one setting, on `DRAWS` machines that fit what is known of this one too."""
-    runs = dict(_runs(setting, COMPARED, steps, on_policy, machine))
-    summaries = [summary(run.result) for run in runs.values()]
-    add_fastest_shares(summaries)
-    lead = real_lead(summaries)
-    assert lead is not None, "some of the policies compared are real"
-    return Answer(setting, runs, summaries, reason(summaries, lead), runs[lead.best.policy])
+class Demo:
+    """All runs of the demo on one machine; they share the routing, and the machines that are drawn."""
 
+    def __init__(self, steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE):
+        self._config = RunConfig(TRACE, profile=machine, steps=steps, draws=DRAWS)
+        self._on_policy, self._draws = on_policy, Draws()
 
-def memory_sweep(
-    steps: int, on_policy: Callable[[str], object] = lambda name: None, machine: str = MACHINE
-) -> Iterator[RunResult]:
-    """Results of a few policies with 1 to 12 GiB left for experts, fp16."""
-    for budget in BUDGETS_GIB:
-        for _, run in _runs(Setting("", "fp16", budget * GIB), SWEPT, steps, on_policy, machine):
-            yield run.result
+    @cached_property
+    def _routing(self) -> Routing:
+        return Routing(*self._config.routing, None)
 
+    def answer(self, setting: Setting) -> Answer:
+        """Simulate the policies `COMPARED` in one setting, on machines that fit what is known of this one too."""
+        scenario = scenario_of(replace(self._config, format=setting.format), setting.expert_bytes, self._routing)
+        manifests, summaries = zip(*self._runs(scenario, COMPARED), strict=True)
+        add_fastest_shares(summaries)
+        lead = real_lead(summaries)
+        assert lead is not None, "some of the policies compared are real"
+        best, why = lead.best.policy, reason(summaries, lead)
+        return Answer(setting, [*manifests], [*summaries], best, why, scenario)
 
-def _runs(
-    setting: Setting, policies: Sequence[str], steps: int, on_policy: Callable[[str], object], machine: str
-) -> Iterator[tuple[str, Run]]:
-    """Runs with their spread, by policy."""
-    config = RunConfig(TRACE, profile=machine, format=setting.format, steps=steps, draws=DRAWS)
-    scenario, draws = scenario_of(config, setting.expert_bytes), Draws()
-    for name in policies:
-        yield name, draws.add_to(scenario, scenario.run(name), scenario.policy(name))
-        on_policy(name)
+    def memory_sweep(self) -> list[tuple[Manifest, Row]]:
+        """Runs of a few policies with 1 to 12 GiB left for experts, fp16."""
+        config = replace(self._config, format="fp16")
+        scenarios = (scenario_of(config, budget * GIB, self._routing) for budget in BUDGETS_GIB)
+        return [run for scenario in scenarios for run in self._runs(scenario, SWEPT)]
+
+    def _runs(self, scenario: Scenario, policies: Sequence[str]) -> list[tuple[Manifest, Row]]:
+        found = []
+        for name in policies:
+            found.append(summed(scenario, name, self._draws))
+            self._on_policy(name)
+        return found
 
 
 def cliff_slots() -> int:
@@ -116,10 +127,10 @@ def cliff_slots() -> int:
     return results.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
 
 
-def scenario_of(config: RunConfig, expert_bytes: int) -> Scenario:
+def scenario_of(config: RunConfig, expert_bytes: int, routing: Routing | None = None) -> Scenario:
     """A scenario of which `expert_bytes` of VRAM are left for the experts of both stacks, with its bounds."""
     compiled.load()
-    whole = Scenario(config)
+    whole = Scenario(config, routing=routing)
     taken = whole.budget.vram_bytes - whole.budget.slot_bytes - whole.budget.free_bytes
     scenario = Scenario(replace(config, vram=taken + expert_bytes), routing=whole.routing)
     scenario.set_bounds(scenario.slots, *bounds_of([scenario], scenario.slots))

@@ -34,12 +34,16 @@ LINE = " \\\n    "  # between the parts of a long command
 
 def table_of(results: Mapping[Path, RunResult]) -> SweepTable:
     """The results as a sweep's table, one row each in their order, with a manifest of their version and commands."""
-    rows = [_row(path, result) for path, result in results.items()]
+    return table_of_rows({path.name: (result.manifest, _figures(path, result)) for path, result in results.items()})
+
+
+def table_of_rows(runs: Mapping[str, tuple[Manifest, Row]]) -> SweepTable:
+    """The same of runs of which the manifests and the rows of `summary` are known, by name."""
+    rows, manifests = [_row(name, row) for name, (_, row) in runs.items()], [of for of, _ in runs.values()]
     for alike in _compared(rows):
         add_fastest_shares(alike)
-    version = next(iter(results.values())).manifest.versions.get("specmoe", "")
-    command = "\n".join(commands(results.values()))
-    told = {"version": version, "command": command, "hashes": _hashes(results.values())}
+    command = "\n".join(_commands((of, row["steps"] + of.warm_up_steps) for of, row in runs.values()))
+    told = {"version": manifests[0].versions.get("specmoe", ""), "command": command, "hashes": _hashes(manifests)}
     return SweepTable(pd.DataFrame(rows), told)
 
 
@@ -53,10 +57,10 @@ def _compared(rows: Sequence[Row]) -> Iterable[list[Row]]:
     return groups.values()
 
 
-def _hashes(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:
+def _hashes(manifests: Iterable[Manifest]) -> dict[str, dict[str, str]]:
     """Hashes of the traces, profiles and shapes, by kind and name, as in a sweep's manifest."""
     found: dict[str, dict[str, str]] = {}
-    for manifest in (result.manifest for result in results):
+    for manifest in manifests:
         for kind, digest in manifest.hashes.items():
             found.setdefault(kind, {})[str(getattr(manifest, kind))] = digest
     return found
@@ -67,11 +71,15 @@ def commands(results: Iterable[RunResult]) -> list[str]:
 
     A policy that holds every expert goes with any slots. Files that popularity was learnt from are not known.
     """
+    return _commands((result.manifest, len(latencies(result))) for result in results)
+
+
+def _commands(runs: Iterable[tuple[Manifest, int]]) -> list[str]:
+    """The same of manifests with their numbers of steps."""
     policies: dict[tuple[str, ...], list[str]] = {}
     everything: list[tuple[tuple[str, ...], str, str]] = []
-    for result in results:
-        manifest, steps = result.manifest, str(len(latencies(result)))
-        shared, slots = _shared(manifest, steps), str(manifest.slots)
+    for manifest, steps in runs:
+        shared, slots = _shared(manifest, str(steps)), str(manifest.slots)
         if manifest.parameters.get("sharing") == "all-resident":
             everything.append((shared, slots, manifest.policy))
         else:
@@ -101,12 +109,15 @@ def _shared(manifest: Manifest, steps: str) -> tuple[str, ...]:
     return (manifest.trace, *(part for pair in pairs for part in pair), *aligned)
 
 
-def _row(path: Path, result: RunResult) -> Row:
+def _figures(path: Path, result: RunResult) -> Row:
     if not len(result.table["step"]):
         raise InputError(f"{path}: no step was simulated: there is nothing to report")
-    row = summary(result)
-    unknown = {name: math.nan for name in BOUNDS if row[name] is None}
-    return {name: value for name, value in row.items() if name != "parameters"} | unknown | {"cell": path.name}
+    return summary(result)
+
+
+def _row(name: str, row: Row) -> Row:
+    unknown = {bound: math.nan for bound in BOUNDS if row[bound] is None}
+    return {column: value for column, value in row.items() if column != "parameters"} | unknown | {"cell": name}
 
 
 TIMELINE = '{"traceEvents"'  # how one begins

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from specmoe.errors import SpecmoeError
 from specmoe.hwprofiles.style import words_of
-from specmoe.results import OF_MISSES
+from specmoe.results import OF_MISSES, Manifest
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy
@@ -25,7 +25,7 @@ from specmoe.sim.sweep.grid import Contents
 from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
 from specmoe.sim.timing.durations import Charge
 from specmoe.spread import EMPTY
-from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, figures, summary
+from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, figures, row_of, summary
 from specmoe.traces.workload import Workload
 
 
@@ -290,6 +290,22 @@ def _retimed(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Row
         told = figures(counts, run.sums) | draws.spread(scenario, job.chosen, decisions)
         outcome = Outcome(told, run.cost, warnings, "re-timer")
         yield job.number, good_row(job, warm, scenario.bounds(scenario.slots), outcome)
+
+
+def summed(scenario: Scenario, name: str, draws: Draws) -> tuple[Manifest, Row]:
+    """The manifest and `summary` of a policy's run on the scenario's slots, which the re-timer times where it can."""
+    chosen, slots = scenario.policy(name), scenario.slots
+    if not (compiled() and scenario.config.link == "fifo"):
+        result = scenario.run(name).result
+        return result.manifest, summary(result)
+    decisions = scenario.decide(chosen, slots)
+    (run,) = timings(decisions, [scenario], chosen)
+    warm = decisions.since(scenario.warm_up())
+    warnings = scenario.warnings(chosen, warm.counted, slots, run.prefetching_ns, run.run_ns)
+    manifest = scenario.manifest(chosen, run.cost, run.sums.predict_ns, decisions.slots, slots, warnings)
+    manifest = dataclasses.replace(manifest, spread=draws.spread(scenario, chosen, decisions))
+    counts = counts_of(scenario.routed.workload, warm)
+    return manifest, row_of(manifest, counts, run.sums, timed_by="re-timer")
 
 
 def _simulated(jobs: Sequence[Job], decisions: DecisionTable) -> Rows:
