@@ -1,6 +1,7 @@
 """The table of docs/guides/generate.md: `python docs/build_generate.py`.
 
 It is made of docs/runs/generate/h200-compare-MODEL.json, which `specmoe generate --compare --record` wrote on a GPU.
+The texts were taken out of these records, and the directories out of the models' names.
 """
 
 import json
@@ -14,6 +15,7 @@ from page_tables import fill
 DOCS = Path(__file__).parent
 PAGE = DOCS / "guides" / "generate.md"
 MODELS = ("switch-base-128", "olmoe-8-layers", "switch-mini-16")
+FIRST = tuple(f"first-{model}" for model in (*MODELS, "switch-mini-128"))  # an earlier run, in one round
 
 
 def main() -> None:
