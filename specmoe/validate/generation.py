@@ -6,7 +6,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.files import replacing
@@ -235,8 +237,9 @@ def _row(run: _Run, resident: Written | None) -> Row:
 
 
 def _equal(one: DecisionTable, other: DecisionTable) -> bool:
-    pairs = zip((*one.uses, *one.loads), (*other.uses, *other.loads), strict=True)
-    return all(mine.tolist() == yours.tolist() for mine, yours in pairs)
+    mine: list[NDArray[Any]] = [*one.uses, *one.loads]
+    yours: list[NDArray[Any]] = [*other.uses, *other.loads]
+    return all(map(np.array_equal, mine, yours))
 
 
 def _speed(ids: list[int], seconds: float) -> tuple[int, float, float]:
