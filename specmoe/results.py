@@ -130,6 +130,8 @@ class RunResult:
             columns = {name: _column(table, name) for name in COLUMNS}
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             fields.setdefault("yardstick", _was_yardstick(fields["parameters"]))
+            for name in ("bounds", "budget"):
+                fields[name] = {line: int(value) for line, value in raw.get(name, {}).items()}
             return cls(columns, Manifest(**fields))
 
 

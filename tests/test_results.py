@@ -442,6 +442,13 @@ def test_foreign_files_are_one_line(make: Callable[[Path], Any], tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["bounds", "budget"])
+def test_lines_of_a_manifest_are_numbers(field: str, tmp_path: Path) -> None:
+    RunResult(result().table, dataclasses.replace(MANIFEST, **{field: {"floor_ns": [1]}})).save(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="not a result of specmoe"):
+        RunResult.load(tmp_path / "r.parquet")
+
+
 def test_a_trace_is_not_a_result(make_trace: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="not a result of specmoe"):
         RunResult.load(make_trace())

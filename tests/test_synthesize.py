@@ -164,6 +164,7 @@ def test_numbers_out_of_range(tmp_path: Path, changes: dict[str, Any], message: 
         ({}, "JSON of the form"),
         ([], "JSON of the form"),
         ({"expert_counts": {}}, "equal numbers of experts"),
+        ({"expert_counts": {"0": {}}}, "equal numbers of experts"),
         ({"expert_counts": {"a": {"0": 1}}}, "JSON of the form"),
         ({"expert_counts": {"0": {"0": 1, "2": 1}}}, "JSON of the form"),
         ({"expert_counts": {"0": {"0": 1}, "1": {"0": 1, "1": 1}}}, "equal numbers of experts"),

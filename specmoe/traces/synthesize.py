@@ -37,7 +37,7 @@ def load_counts(path: Path) -> Counts:
     raw = read_json(path)
     with parsing(path, 'JSON of the form {"expert_counts": {layer: {expert: count}}}'):
         layers = {int(layer): _by_expert(counts) for layer, counts in raw["expert_counts"].items()}
-    if not layers or len({len(counts) for counts in layers.values()}) != 1:
+    if not any(layers.values()) or len({len(counts) for counts in layers.values()}) != 1:
         raise InputError(f"{path}: expert_counts: layers with equal numbers of experts expected")
     values = np.array([layers[layer] for layer in sorted(layers)])
     for layer, counts in zip(sorted(layers), values, strict=True):

@@ -9,9 +9,11 @@ import pytest
 from timing_cases import table_of
 from tiny_routed import tiny_routed
 
+from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.what_if import with_values
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES
@@ -112,6 +114,15 @@ def test_contexts_of_encoding_are_whole_sequences() -> None:
     lengths = np.bincount(routed.block.sequence).tolist()
     assert len(lengths) > 1
     assert contexts(routed.workload, routed.block.position, 1) == lengths
+
+
+@pytest.mark.parametrize("launch", ["separate", "grouped"])
+def test_kernels_of_centuries_are_refused(launch: Any) -> None:
+    routed = tiny_routed(3, num_experts=8)
+    endless = with_values(load_profile("rtx3090"), {"device.memory_bandwidth": 1e-10})
+    costs = Costs(endless, load_shape("switch-base-8"), "fp16", style=Style("fused", launch))
+    with pytest.raises(InputError, match=r"^durations: .* ns in all: at most 4.61e\+18 \(146 years\) expected$"):
+        durations_of(routed.workload, on_demand(routed), costs, Home(), [1] * routed.workload.num_steps)
 
 
 def test_a_table_without_uses_or_loads() -> None:

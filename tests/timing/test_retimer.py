@@ -169,3 +169,12 @@ def test_engine_and_retimer_refuse_what_takes_less_than_no_time(changes: dict[st
     for execute in (lambda: simulate(table, durations), lambda: retime(table, [durations])):
         with pytest.raises(InputError, match=rf"^durations: {said}: 0 or more expected$"):
             execute()
+
+
+@pytest.mark.parametrize("changes", [{"copy": [1 << 61] * 4}, {"read": 1 << 70}, {"after": [1 << 62]}])
+def test_engine_and_retimer_refuse_centuries(changes: dict[str, Any]) -> None:
+    table = by_hand()
+    durations = durations_by_hand(table)._replace(**changes)
+    for execute in (lambda: simulate(table, durations), lambda: retime(table, [durations])):
+        with pytest.raises(InputError, match=r"^durations: .* ns in all: at most 4.61e\+18 \(146 years\) expected$"):
+            execute()

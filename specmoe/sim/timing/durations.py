@@ -37,6 +37,7 @@ from specmoe.sim.timing.cpu_lane import NO_CPU, SHARE, CpuCosts
 from specmoe.traces.workload import Workload
 
 UNTIMED = ("sync_each_layer", "interference", "launching", "runs_ahead")  # fields of `Durations` that are not times
+MOST_NS = 1 << 62  # of all durations, so that no sum of times overflows
 
 
 class Durations(NamedTuple):
@@ -111,7 +112,7 @@ def _cpu_durations(workload: Workload, table: DecisionTable, costs: Costs, used:
     if experts is None:
         raise InputError(f"the CPU computes {len(rows)} experts: costs of a CPU expected")
     counts, place = np.unique(table.uses.tokens[rows], return_inverse=True)
-    used[rows] = np.array([experts.expert_ns(count) for count in counts.tolist()], np.int64)[place]
+    used[rows] = _at_most([experts.expert_ns(count) for count in counts.tolist()])[place]
     small = {count: costs.hidden_ns(count) for count in set(workload.step_tokens.tolist())}
     to_host, to_device = zip(*(small[count] for count in workload.step_tokens.tolist()), strict=True)
     shares = (round(share * SHARE) for share in (experts.slowed_by_copy, experts.slows_copy))
@@ -123,7 +124,7 @@ def _launches(groups: Groups, tokens: NDArray[Any], costs: Costs) -> NDArray[np.
     """Time of each launch at its last use, 0 at its others, [uses]; `tokens` are those of each use."""
     if costs.style.launch == "separate":
         counts, place = np.unique(tokens, return_inverse=True)
-        return np.array([costs.use_ns(count) for count in counts.tolist()], np.int64)[place]
+        return _at_most([costs.use_ns(count) for count in counts.tolist()])[place]
 
     @cache
     def launch(members: tuple[int, ...]) -> int:
@@ -131,16 +132,33 @@ def _launches(groups: Groups, tokens: NDArray[Any], costs: Costs) -> NDArray[np.
 
     in_order, bounds = tokens[groups.order].tolist(), np.append(np.flatnonzero(groups.opens), len(tokens)).tolist()
     used = np.zeros(len(tokens), np.int64)
-    used[groups.ends] = [launch(tuple(sorted(in_order[start:end]))) for start, end in pairwise(bounds)]
+    used[groups.ends] = _at_most([launch(tuple(sorted(in_order[start:end]))) for start, end in pairwise(bounds)])
     return used
 
 
+def _at_most(times: Sequence[int]) -> NDArray[np.int64]:
+    """Times as an array; raises InputError for one of centuries."""
+    _require_no_centuries(max(times, default=0))
+    return np.array(times, np.int64)
+
+
+def _require_no_centuries(whole: int) -> None:
+    if whole > MOST_NS:
+        shown = min(whole, 10**300)  # the most that can be written so
+        raise InputError(f"durations: {shown:.3g} ns in all: at most {MOST_NS:.3g} (146 years) expected")
+
+
 def require_possible(durations: Durations) -> None:
-    """Raise InputError for a duration below 0, e.g. of a copy on a link with contradictory numbers."""
+    """Raise InputError for a duration below 0, e.g. of a copy on a contradictory link, and for centuries in all."""
+    whole = durations.read * len(durations.copy)
     for name, value in durations._asdict().items():
+        if name in UNTIMED:
+            continue
         times = [value] if isinstance(value, int | float) else value
-        if name not in UNTIMED and min(times, default=0) < 0:
+        if min(times, default=0) < 0:
             raise InputError(f"durations: {name} of {min(times)} ns: 0 or more expected")
+        whole += sum(times)
+    _require_no_centuries(whole)
 
 
 def require_at_hand(read: int, copies: Sequence[int]) -> None:
