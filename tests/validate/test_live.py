@@ -110,6 +110,18 @@ def test_a_resident_step_is_foretold_by_hand() -> None:
     assert foretold(costs, table, decide_ns=7, warm_up=3).step_ns == sum(leads) + 50 + 2 * (7 + 10)
 
 
+def test_a_step_of_long_loads_is_foretold_by_hand() -> None:
+    """The compute stream has nothing to do but to wait: only the host's way to a step's first routing comes on top."""
+    table, leads = offloaded("on-demand", 8).tables["decode"], (100, 300)
+    assert table.demand_loads == len(table.uses.key) == 2 * table.num_steps
+    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, copy=1000)
+    decided, launched, landed = 7, 7 + 5 + 10, 7 + 5 + 1000
+    plain = foretold(costs, table, decided, warm_up=3)
+    assert plain.step_ns == leads[0] + 2 * (landed + 4)
+    assert plain.stall_ns == 2 * (landed - launched)
+    assert foretold(costs._replace(expand=20), table, decided, warm_up=3).step_ns == plain.step_ns + 2 * 20
+
+
 def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
     text, trace, timeline = (tmp_path / name for name in ("text.txt", "routing.parquet", "timeline.json"))
     text.write_text(PROMPT)
