@@ -1,6 +1,7 @@
 """Loading and preparing a checkpoint: routers in float32, dropless or with a capacity, and nothing unpickled."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from specmoe.errors import InputError, MissingExtraError, ModelError, SpecmoeError, hint
 from specmoe.files import parsing, read_text, reason
@@ -21,6 +24,8 @@ OLDEST_TRANSFORMERS = (5, 18)
 UNLIMITED_CAPACITY = 2**31 - 1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 DTYPES = ("float32", "bfloat16", "float16")
+PORTS = {"http": 80, "https": 443}
+SECONDS = 5.0  # in which the hub accepts a connection, or is taken to be out of reach
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ def load_checkpoint(
     require_libraries()
     where = locate(name)
     target = pick_device(device)
-    with _reading(name):
+    with _reading(name), _hub(where):
         config, tokenizer = _config_and_tokenizer(where)
     adapter = adapter_for(config.model_type)
     if config.model_type == "switch_transformers":
         require_switch_routing()
-    with _reading(name):
+    with _reading(name), _hub(where):
         model = _random_model(config, seed, draw_on) if random_init else _trained_model(where, config)
     _place(model, adapter, target, dtype)
     _set_capacity(model, adapter, capacity)
@@ -135,6 +140,31 @@ def _reading(name: str) -> Iterator[None]:
     except Exception as error:  # of transformers, tokenizers, huggingface_hub, safetensors or torch
         text = f"{name}: cannot be read as a bundled, local or hub checkpoint: {reason(error)}"
         raise ModelError(text) from None
+
+
+@contextmanager
+def _hub(where: Path | str) -> Iterator[None]:
+    """Use only what was downloaded before if the hub cannot be reached: its client would try for half a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or (isinstance(where, str) and not _answers(constants.ENDPOINT))
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _answers(address: str) -> bool:
+    """Whether a server accepts connections; behind a proxy it is taken to."""
+    parts = urlsplit(address)
+    if getproxies().get(parts.scheme):
+        return True
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or PORTS[parts.scheme]), SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:

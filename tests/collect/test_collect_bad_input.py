@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from tiny_models import Collected, save_tiny, small_job, tiny_model, tiny_tokenizer
 
 from specmoe.errors import InputError, MissingExtraError, ModelError, TraceError
+from specmoe.traces import collect_model
 from specmoe.traces.collect import CollectJob, collect
 from specmoe.traces.collect_model import locate, require_libraries, require_switch_routing
 from specmoe.traces.collect_run import Runner
@@ -142,12 +145,27 @@ def test_bad_checkpoints_are_one_line(damage: Any, message: str, run: Collected,
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(run: Collected, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    """It is not asked again and again, as its client would: nothing listens there."""
+    for proxy in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://127.0.0.1:1")
     with pytest.raises(
         ModelError, match="nobody/nothing: cannot be read as a bundled, local or hub checkpoint"
     ) as raised:
         collect(CollectJob("nobody/nothing", home / "out", text=(home / "text",)))
     assert "\n" not in str(raised.value)
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_answers_that_accepts_connections_or_lies_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect_model, "getproxies", dict)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert collect_model._answers(address)
+    assert not collect_model._answers(address)
+    monkeypatch.setattr(collect_model, "getproxies", lambda: {"http": "http://proxy:3128"})
+    assert collect_model._answers(address)
 
 
 def test_no_cuda_is_one_line(run: Collected, monkeypatch: pytest.MonkeyPatch) -> None:
