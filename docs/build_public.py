@@ -157,7 +157,8 @@ def plot(rows: Rows, png: Path) -> None:
     """Predicted against measured, with the diagonal and twice and half of it."""
     shown = compared(rows)
     chart, axes = figure(1, 1, 6.4, 5.0)
-    ends = np.array([min(r["measured"] for r in shown) / 1.6, max(r["measured"] for r in shown) * 1.6])
+    least, most = min(min(r["measured"], r["low"]) for r in shown), max(max(r["measured"], r["high"]) for r in shown)
+    ends = np.array([least / 1.2, most * 1.2])
     axes.plot(ends, ends, color="0.4", linewidth=1)
     axes.fill_between(ends, ends / 2, ends * 2, color="0.93", linewidth=0)
     cards, models = (list(dict.fromkeys(row[name] for row in shown)) for name in ("gpu", "model"))

@@ -64,8 +64,8 @@ def demo(
 
 
 def _plots(answers: "list[Answer]", sweep: "list[Run]", cliff: int, out: Path) -> list[Path]:
-    from specmoe.analysis.figures.latency import headline, plot_bandwidth, plot_latency
-    from specmoe.analysis.figures.memory import plot_memory
+    from specmoe.analysis.figures.latency import headline, most_hits, plot_bandwidth, plot_latency
+    from specmoe.analysis.figures.memory import enough_in_short, plot_memory
     from specmoe.analysis.figures.setting import titled
     from specmoe.analysis.point import point_of_row
 
@@ -73,8 +73,9 @@ def _plots(answers: "list[Answer]", sweep: "list[Run]", cliff: int, out: Path) -
     last = answers[-1]
     points = list(map(point_of_row, last.summaries))
     plot_latency(points, files[0], titled(headline(points), last.setting.title))
-    plot_memory([point_of_row(row) for _, row in sweep], files[1], "fp16, half of 1 to 12 GiB left for experts", cliff)
-    plot_bandwidth(points, files[2], last.setting.title)
+    swept = [point_of_row(row) for _, row in sweep]
+    plot_memory(swept, files[1], titled(enough_in_short(swept), "fp16, half of 1 to 12 GiB left for experts"), cliff)
+    plot_bandwidth(points, files[2], titled(most_hits(points), last.setting.title))
     return files
 
 

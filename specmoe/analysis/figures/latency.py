@@ -133,7 +133,7 @@ def _bound(axes: Any, name: str, value: float, limit: float) -> None:
     else:
         text += "\N{RIGHTWARDS ARROW} "
     place = (min(value, limit) / MS, 1)
-    offset = (0, 2 + 11 * look["row"])
+    offset = (-2 if look["ha"] == "right" else 2, 2 + 11 * look["row"])  # of close lines the labels stay apart
     axes.annotate(text, place, offset, axes.get_xaxis_transform(), "offset points", ha=look["ha"], fontsize=8)
 
 
@@ -224,15 +224,25 @@ def of_copies(setting: Setting) -> Drawn | None:
     real = [point for point in points if point.prefetches and not point.yardstick]
     if not real:
         return None
-    best = max(real, key=lambda point: (point.hit_rate, point.useful_share, point.about.policy))
+    best = max(real, key=_by_use)
     reading = (
         f"Of the policies that prefetch, {best.about.policy} hits most ({percent(best.hit_rate)} of the demands), and "
         f"{percent(1 - best.useful_share)} of the bytes it copies are of no use."
     )
-    wasted = percent(1 - best.useful_share)
-    answer = f"{best.about.policy} hits most of the policies that prefetch, and wastes {wasted} of its copies"
-    title = titled(answer, setting.told())
+    title = titled(most_hits(points), setting.told())
     return Drawn("copies", title, reading, bandwidth_figure(points, title))
+
+
+def most_hits(points: Sequence[Point]) -> str:
+    """Of the policies that prefetch, the one that hits most, and what it wastes, in a title."""
+    real = [point for point in points if point.prefetches and not point.yardstick]
+    best = max(real, key=_by_use)
+    wasted = percent(1 - best.useful_share)
+    return f"{best.about.policy} hits most of the policies that prefetch, and wastes {wasted} of its copies"
+
+
+def _by_use(point: Point) -> tuple[float, float, str]:
+    return point.hit_rate, point.useful_share, point.about.policy
 
 
 def headline(points: Sequence[Point]) -> str:

@@ -192,7 +192,7 @@ NEAR = 0.1  # above the floor, as a share of it
 
 def of_memory(setting: Setting) -> Drawn | None:
     """Mean step against VRAM."""
-    return _drawn(setting, "memory", _enough_in_short, enough, memory_figure)
+    return _drawn(setting, "memory", enough_in_short, enough, memory_figure)
 
 
 def of_hit_rate(setting: Setting) -> Drawn | None:
@@ -248,7 +248,8 @@ def what_is_left(points: Points) -> str:
     )
 
 
-def _enough_in_short(points: Points) -> str:
+def enough_in_short(points: Points) -> str:
+    """The same in a title."""
     near = [p for p in points if p.latency_ns <= (1 + NEAR) * p.bound_ns("floor")]
     if near:
         best = min(near, key=lambda point: (point.vram_gib, point.latency_ns))
