@@ -19,7 +19,7 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import Run, Scenario
-from specmoe.sim.sweep.retiming import compiled, timings
+from specmoe.sim.sweep.retiming import Timed, compiled, timings
 from specmoe.summary import Row
 
 DRAWS = 200
@@ -91,15 +91,22 @@ class Draws:
         """`spread.columns` of a policy's decisions; `spread.EMPTY` where nothing is drawn."""
         if not can_draw(scenario.config, scenario.loaded):
             return spread.EMPTY
+        return self.timed(scenario, chosen, decisions)[1]
+
+    def timed(self, scenario: Scenario, chosen: Policy, decisions: DecisionTable) -> tuple[Timed, Row]:
+        """A policy's decisions on the scenario's own machine, and their `spread` on drawn ones, timed together."""
+        if not can_draw(scenario.config, scenario.loaded):
+            (own,) = timings(decisions, [scenario], chosen)
+            return own, spread.EMPTY
         drawn, first = self._machines(scenario), scenario.warm_up()
-        runs = timings(decisions, [scenario, *drawn.scenarios], chosen)  # the first one says what the warm-up is
+        own, *others = timings(decisions, [scenario, *drawn.scenarios], chosen)  # the first says what the warm-up is
         counted = decisions.num_steps - first
-        steps = np.array([run.run_ns for run in runs][1:]) / counted
+        steps = np.array([run.run_ns for run in others]) / counted
         tokens = scenario.routed.workload.kept_since(first) / counted
         known = dict(scenario.config.settings)
         uses = {name for name in scenario.costs_of(chosen).uses if name not in known}
         shares = {name: values for name, values in drawn.shares.items() if name in uses}
-        return spread.columns(steps, tokens, shares, scenario.config.seed)
+        return own, spread.columns(steps, tokens, shares, scenario.config.seed)
 
     def add_to(self, scenario: Scenario, run: Run, chosen: Policy) -> Run:
         """The run with its spread in the manifest of its result."""

@@ -299,11 +299,11 @@ def summed(scenario: Scenario, name: str, draws: Draws) -> tuple[Manifest, Row]:
         result = scenario.run(name).result
         return result.manifest, summary(result)
     decisions = scenario.decide(chosen, slots)
-    (run,) = timings(decisions, [scenario], chosen)
+    run, spread = draws.timed(scenario, chosen, decisions)
     warm = decisions.since(scenario.warm_up())
     warnings = scenario.warnings(chosen, warm.counted, slots, run.prefetching_ns, run.run_ns)
     manifest = scenario.manifest(chosen, run.cost, run.sums.predict_ns, decisions.slots, slots, warnings)
-    manifest = dataclasses.replace(manifest, spread=draws.spread(scenario, chosen, decisions))
+    manifest = dataclasses.replace(manifest, spread=spread)
     counts = counts_of(scenario.routed.workload, warm)
     return manifest, row_of(manifest, counts, run.sums, timed_by="re-timer")
 
