@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from specmoe.cli import app
-from specmoe.commands.simulate import table_rows
+from specmoe.commands.summaries import table_rows
 from specmoe.level import real_lead
 from specmoe.sim import demo
 from specmoe.sim.config import RunConfig

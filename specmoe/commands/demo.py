@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specmoe.commands import console, options
-from specmoe.commands.simulate import show
+from specmoe.commands.summaries import show
 
 if TYPE_CHECKING:
     from specmoe.results import Manifest

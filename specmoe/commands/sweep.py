@@ -14,7 +14,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import Several, several
-from specmoe.commands.simulate import spread_cells
+from specmoe.commands.summaries import spread_cells
 from specmoe.errors import InputError
 
 if TYPE_CHECKING:
