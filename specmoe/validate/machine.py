@@ -9,7 +9,8 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
 from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.run import Scenario
-from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice, Model
+from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice
+from specmoe.validate.graphs import Model
 from specmoe.validate.slots import Pool, enough_vram, free_vram, most_slots_in, pool_size
 from specmoe.validate.validation import Machine, stretch
 

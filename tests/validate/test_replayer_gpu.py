@@ -25,8 +25,9 @@ from specmoe.hwprofiles.style import USUAL, Style, style_of
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import check_policies
-from specmoe.validate.cuda import CheckedCudaDevice, Copy, CudaDevice, Launch, Model
+from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice
 from specmoe.validate.fit import Resimulation
+from specmoe.validate.graphs import Copy, Launch, Model
 from specmoe.validate.grid import Cell, group_of
 from specmoe.validate.machine import checked_device, this_machine
 from specmoe.validate.measured import measured_spans, steps_of
