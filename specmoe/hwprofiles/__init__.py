@@ -11,8 +11,9 @@ Then `launches.py`, `dense.py`, `kernels.py`, `shares.py` and `curves.py` (where
 (measuring one).
 """
 
+from specmoe.hwprofiles.basis import HostSet, Move
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
-from specmoe.hwprofiles.costs import Costs, HostCosts, HostSet, Move, Tier
+from specmoe.hwprofiles.costs import Costs, HostCosts, Tier
 from specmoe.hwprofiles.kernels import Steps
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Evidence, Quantity, Source, weakest

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from specmoe.hwprofiles.costs import CURVE_OF, Costs
+from specmoe.hwprofiles.basis import CURVE_OF
+from specmoe.hwprofiles.costs import Costs
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.timing.bounds import since

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.hwprofiles.costs import CURVE_OF
+from specmoe.hwprofiles.basis import CURVE_OF
 from specmoe.hwprofiles.measure.layers import expand
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.decide.policy import Policy, policy

@@ -7,8 +7,8 @@ ways ("openai/gpt-oss-20b", "Qwen3-30B-A3B-Instruct-2507", "qwen3:30b").
 import re
 from typing import NamedTuple
 
+from specmoe.hwprofiles.basis import HostSet
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape, shape_names
-from specmoe.hwprofiles.costs import HostSet
 from specmoe.hwprofiles.shape import Format, ModelShape, is_compressed
 from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.misses import named
