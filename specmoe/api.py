@@ -15,34 +15,29 @@ those of the command's options, but for `machine` (`--profile`), `model` (`--sha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
-import pandas as pd
-
+from specmoe.answers import Advice, Simulation, Summaries, Sweep
 from specmoe.catalogues import evictions, hosts, misses, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import machine_name
 from specmoe.hwprofiles.style import style_of
-from specmoe.results import RunResult, latencies
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Run, Scenario, each_run
-from specmoe.summary import Row, summary
+from specmoe.summary import Row
 from specmoe.traces.splitting import domains_in
 from specmoe.units import quantity
 from specmoe.vram import VramBudget, budget
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from specmoe.sim.advise.advice import Advice as Found
-    from specmoe.sweep_table import SweepTable
-
 __all__ = [
+    "Advice",
+    "Simulation",
+    "Summaries",
+    "Sweep",
     "VramBudget",
     "advise",
     "budget",
@@ -60,129 +55,6 @@ __all__ = [
 Name = str | Path
 Names = str | Sequence[str]
 Size = int | str  # bytes, or text such as "8GiB"
-SHOWN = {  # of a table, for people
-    "policy": "policy",
-    "latency_mean_ns": "step, ms",
-    "tokens_per_second": "tokens/s",
-    "hit_rate": "hit rate",
-    "stall_ns": "stall, ms a step",
-}
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """Policies simulated on one machine. `runs` are the results by policy; `failures` say why others could not run."""
-
-    runs: dict[str, Run]
-    failures: dict[str, str]
-    scenario: Scenario
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per policy, the fastest first; columns are those of `specmoe.summary` (docs/glossary.md)."""
-        return pd.DataFrame(self.rows).sort_values("latency_mean_ns", kind="stable", ignore_index=True)
-
-    @property
-    def rows(self) -> list[Row]:
-        """The same as dictionaries, in the order in which policies were named: what `--json` prints."""
-        return [summary(run.result) for run in self.runs.values()]
-
-    @cached_property
-    def steps(self) -> pd.DataFrame:
-        """One row per policy and step: `latency_ns`, and sums over the layers of the run's columns."""
-        return pd.concat([_steps(name, run.result) for name, run in self.runs.items()], ignore_index=True)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw a bar for each policy, fastest first, and the bounds; on new Axes by default."""
-        from specmoe.analysis.figures.latency import draw_latency
-        from specmoe.analysis.point import point
-
-        return draw_latency([point(run.result) for run in self.runs.values()], ax)
-
-    def save(self, directory: Name) -> None:
-        """Write one Parquet file per policy, as `specmoe simulate --out` does."""
-        from specmoe.files import make_directory
-
-        make_directory(Path(directory))
-        for name, run in self.runs.items():
-            run.result.save(Path(directory) / f"{name}.parquet")
-
-    def _repr_html_(self) -> str:
-        first = self.table.iloc[0]
-        about = f"{first['trace']}; {first['shape']} in {first['format']}; {first['profile']}; {first['steps']} steps"
-        return f"{_html(self.table)}<p>{about}. Evidence: {first['evidence']}.</p>"
-
-
-@dataclass(frozen=True)
-class Summaries:
-    """Policies simulated part by part, of which only summaries are kept; `failures` say why others could not run."""
-
-    rows: list[Row]
-    failures: dict[str, str]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per policy, the fastest first; columns are those of `specmoe.summary` (docs/glossary.md)."""
-        return pd.DataFrame(self.rows).sort_values("latency_mean_ns", kind="stable", ignore_index=True)
-
-    def _repr_html_(self) -> str:
-        return _html(self.table)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A grid of simulated configurations."""
-
-    sweep: SweepTable
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per configuration, in the order asked for; `error` says why a row has no figures."""
-        return self.sweep.rows
-
-    @cached_property
-    def best(self) -> pd.DataFrame:
-        """The fastest policy of each setting that a runtime could have."""
-        from specmoe.sim.sweep.summary import best
-
-        return pd.DataFrame(best(self.sweep))
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the mean step of every policy in the fastest setting, fastest first; on new Axes by default."""
-        from specmoe.analysis.figures.latency import draw_latency
-        from specmoe.analysis.figures.setting import settings_of
-
-        return draw_latency([cell.point for cell in settings_of(self.sweep)[0].along()], ax)
-
-    def _repr_html_(self) -> str:
-        return str(self.best.to_html(index=False))
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What to run on a machine, how fast it will be, and what would help."""
-
-    found: Found
-
-    @cached_property
-    def lines(self) -> tuple[str, ...]:
-        """The answer in sentences, as `specmoe advise` prints it."""
-        from specmoe.sim.advise.advice import lines
-
-        return tuple(lines(self.found))
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The best configuration of each policy, the fastest first; columns are those of `specmoe.summary`."""
-        return pd.DataFrame([trial.row for trial in self.found.found.ranking])
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return "".join(f"<p>{escape(line)}</p>" for line in self.lines) + _html(self.table)
 
 
 @overload
@@ -225,7 +97,7 @@ def simulate(
     trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
     before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
-    left out and named in `failures`; a policy that was named and cannot run raises InputError.
+    and cannot run raises InputError.
 
     With `summary_only` a trace of any length is simulated part by part, in memory that its length does not change, and
     only the rows are kept, without bounds; with a directory `out`, a row for each step is written there as it goes.
@@ -379,20 +251,3 @@ def _machine(device: Name, host: Name | None) -> str:
 
 def _bytes(size: Size) -> int:
     return size if isinstance(size, int) else int(quantity(f"vram {size!r}", "vram", size, "B"))
-
-
-def _steps(name: str, result: RunResult) -> pd.DataFrame:
-    """One row per step."""
-    sums = pd.DataFrame(result.table).drop(columns=["layer", "begin_ns", "end_ns", "tokens"]).groupby("step").sum()
-    tokens = result.table["tokens"][:: result.manifest.num_layers]
-    sums.insert(0, "tokens", tokens)
-    sums.insert(0, "latency_ns", latencies(result))
-    return sums.reset_index().assign(policy=name)[["policy", "step", *sums.columns]]
-
-
-def _html(table: pd.DataFrame) -> str:
-    """The few columns that people look at first, in units that are read at a glance."""
-    shown = pd.DataFrame({label: table[name] for name, label in SHOWN.items()})
-    shown["step, ms"] /= 1e6
-    shown["stall, ms a step"] /= table["steps"] * 1e6
-    return str(shown.to_html(index=False, float_format=lambda value: f"{value:.4g}"))

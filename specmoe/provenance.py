@@ -1,8 +1,10 @@
-"""Where a file or a result comes from: versions of the libraries that made it, and the date."""
+"""Where a file or a result comes from: versions of the libraries that made it, the date, and hashes of files."""
 
+import hashlib
 import os
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from specmoe import __version__
 
@@ -25,3 +27,14 @@ def _version(package: str) -> str:
 def library_versions(*packages: str) -> dict[str, str]:
     """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
     return {package: _version(package) for package in sorted({"specmoe", *packages})}
+
+
+def hash_of_file(path: Path) -> str:
+    """`hash_of_bytes` of a file, which is never whole in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def hash_of_bytes(content: bytes) -> str:
+    """The first 16 hexadecimal digits of the SHA-256, for names and manifests."""
+    return hashlib.sha256(content).hexdigest()[:16]

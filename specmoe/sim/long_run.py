@@ -32,6 +32,7 @@ from specmoe.sim.decide.placement import FIXED
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import Counted, DecisionTable, First
 from specmoe.sim.run import Scenario, each_run
+from specmoe.sim.speculate import store
 from specmoe.sim.speculate.predictor import Predictor, Routed, no_predictions
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.tally import Paid, StepsFile, Tally
@@ -238,7 +239,7 @@ class _LongRun:
 
     @cached_property
     def _predictor(self) -> Predictor:
-        made = make_predictor(self._chosen.predictor, routing.parameters_of(self._chosen))
+        made = make_predictor(self._chosen.predictor, store.parameters_of(self._chosen))
         return self._routing.predictions.fitted(made)
 
     def _behind(self, number: int, window: int) -> NDArray[np.int32]:

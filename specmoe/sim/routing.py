@@ -4,13 +4,11 @@ Nothing here depends on the machine, and many simulations share one `Routing`. P
 memory and, if a directory is given, on disk.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
-from specmoe.provenance import library_versions
+from specmoe.provenance import hash_of_file
 from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
@@ -27,10 +25,9 @@ from specmoe.sim.decide.gate import Gate, gate_of
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
-from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
-from specmoe.sim.speculate.running_time import FREE
-from specmoe.sim.speculate.store import cached, hash_of
+from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.predictors import PREDICTORS
+from specmoe.sim.speculate.store import Predictions
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces import arranged
 from specmoe.traces.arranged import repeated
@@ -164,10 +161,10 @@ class Routing:
         return self.decide(POLICIES["gpu-only"], self.num_keys)
 
     @cached_property
-    def predictions(self) -> "Predictions":
+    def predictions(self) -> Predictions:
         """Predictions for the workload, by policy."""
         train = None if self._train_trace is None else self._train_trace.path
-        parts = (self._batching, lambda: self.train, train, self._domains, self._directory)
+        parts = (self._batching._asdict(), lambda: self.train, train, self._domains, self._directory)
         return Predictions(self.trace.path, self.routed, *parts)
 
     @cached_property
@@ -276,104 +273,8 @@ class Batching(NamedTuple):
             )
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for one trace file and batching. `train` reads the train split, if there is one.
-
-    `domains` are the text domains of the trace (`source`) and of the train split (`train_source`) that are read.
-    With a `directory`, predictions that an earlier run left there are read instead of computed.
-    """
-
-    trace: Path
-    routed: Routed
-    batching: Batching
-    train: Callable[[], Routed | None]
-    train_file: Path | None
-    domains: Mapping[str, Sequence[str]]
-    directory: Path | None = None
-    _known: dict[str, PredictionTable] = field(default_factory=dict)
-
-    def of(self, chosen: Policy) -> PredictionTable:
-        """Predictions of a policy's predictor; raises InputError if it cannot predict on this trace."""
-        parameters = parameters_of(chosen)
-        predictor = make_predictor(chosen.predictor, parameters)
-        if chosen.predictor in FREE:
-            return self.fitted(predictor).predict(self.routed)
-        described = self._described(chosen.predictor, parameters, predictor)
-        if (key := hash_of(described)) not in self._known:
-            self._known[key] = self._kept(described, predictor)
-        return self._known[key]
-
-    def _kept(self, described: dict[str, Any], predictor: Predictor) -> PredictionTable:
-        def made() -> PredictionTable:
-            return self.fitted(predictor).predict(self.routed)
-
-        return made() if self.directory is None else cached(self.directory, self._trace_hash, described, made)
-
-    def fitted(self, predictor: Predictor) -> Predictor:
-        """A predictor that has learnt from the train split."""
-        learns = type(predictor).fit is not Predictor.fit  # the train split is large
-        if learns and (train := self.train()) is not None:
-            predictor.fit(train)
-        return predictor
-
-    def _described(self, name: str, parameters: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
-        """Everything that predictions depend on besides the trace."""
-        return {
-            "predictor": name,
-            "parameters": {keyword: str(value) for keyword, value in parameters.items()},
-            "train": self._train_hash,
-            "checkpoint": self._checkpoint_hash(predictor),
-            **self.batching._asdict(),
-            **{name: list(domains) for name, domains in self.domains.items()},
-            "layers": self.routed.workload.meta.num_layers,
-            "versions": library_versions() | PREDICTORS.versions(name),
-        }
-
-    def _checkpoint_hash(self, predictor: Predictor) -> str | None:
-        """Hash of the network that a learned predictor loads for this trace; None if there is none."""
-        meta = self.routed.workload.meta
-        find = getattr(predictor, "directory", None)
-        place = getattr(predictor, "checkpoint", None) if find is None else find(meta.model, meta.phase)
-        return None if place is None or not Path(place).exists() else _hash_of_files(Path(place))
-
-    @cached_property
-    def _trace_hash(self) -> str:
-        return hash_of_file(self.trace)
-
-    @cached_property
-    def _train_hash(self) -> str | None:
-        return None if self.train_file is None else hash_of_file(self.train_file)
-
-
-def parameters_of(chosen: Policy) -> dict[str, Any]:
-    """The parameters of a policy's predictor.
-
-    `device` is that of the simulated runtime; here the predictor runs on any device, with the same result.
-    """
-    parameters = {"depth": 1 if chosen.prefetch is None else chosen.prefetch.depth, **chosen.predictor_parameters}
-    return parameters | ({"device": "auto"} if "device" in parameters else {})
-
-
 def assumptions(chosen: Policy) -> list[str]:
     """Properties that a policy's predictor is assumed to have, such as its precision, as `NAME: VALUE`."""
     keywords = signature(PREDICTORS[chosen.predictor]).parameters.values()
     settings = chosen.predictor_parameters
     return [f"{p.name}: {settings.get(p.name, p.default)}" for p in keywords if p.name.startswith("assumed_")]
-
-
-def _hash_of_files(path: Path) -> str:
-    """Hash of a file, or of all files in a directory."""
-    files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    return hash_of_bytes(b"".join(part.name.encode() + part.read_bytes() for part in files))
-
-
-def hash_of_file(path: Path) -> str:
-    """`hash_of_bytes` of a file, which is never whole in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def hash_of_bytes(content: bytes) -> str:
-    """The first 16 hexadecimal digits of the SHA-256, for names and manifests."""
-    return hashlib.sha256(content).hexdigest()[:16]

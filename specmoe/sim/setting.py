@@ -21,6 +21,7 @@ from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require
 from specmoe.hwprofiles.shares import Size
 from specmoe.hwprofiles.style import RESIDENT, Style, require_expandable
 from specmoe.hwprofiles.what_if import scaled, with_values
+from specmoe.provenance import hash_of_bytes, hash_of_file
 from specmoe.sim.budget import CROSS_CONTEXT, Ask, Budget, Room, budget, lines, longest_context, slots_of_layers
 from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
@@ -29,8 +30,9 @@ from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import Column
 from specmoe.sim.overrides import pair_of, sorted_overrides
-from specmoe.sim.routing import Predictions, Routing, hash_of_bytes, hash_of_file
+from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
+from specmoe.sim.speculate.store import Predictions
 from specmoe.sim.timing.durations import Durations, copies_ns, durations_of
 from specmoe.summary import LINES
 from specmoe.traces.store import Trace

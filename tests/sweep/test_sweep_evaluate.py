@@ -14,8 +14,9 @@ from specmoe.hwprofiles.style import Style
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.routing import Predictions, Routing
+from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
+from specmoe.sim.speculate.store import Predictions
 from specmoe.sim.sweep import retiming
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.summary import FIGURES, KEYS, ORIGIN
