@@ -11,18 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from specmoe.hwprofiles.quantity import (
-    BOUNDS,
-    OF_SOURCE,
-    Bounds,
-    Evidence,
-    Source,
-    in_base,
-    read_bounds,
-    read_number,
-    read_origin,
-    read_scale,
-)
+from specmoe.hwprofiles import quantity
 from specmoe.toml import Place, require_names
 from specmoe.units import Dimension, shown
 
@@ -44,13 +33,13 @@ class Points:
     amounts: tuple[int, ...]
     times_ns: tuple[int, ...]
     unit: Dimension
-    source: Source
+    source: quantity.Source
     ref: str
     low: float | None = None  # factor of all times; None if no range is known
     high: float | None = None
 
     @property
-    def factors(self) -> Bounds | None:
+    def factors(self) -> quantity.Bounds | None:
         """Least and largest plausible factor of all times; None if no range is known."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
@@ -66,9 +55,9 @@ class Points:
         return replace(self, times_ns=tuple(max(round(least_ns), time) for time in self.times_ns))
 
     @property
-    def evidence(self) -> Evidence:
+    def evidence(self) -> quantity.Evidence:
         """Evidence of a result that uses these points."""
-        return OF_SOURCE[self.source]
+        return quantity.OF_SOURCE[self.source]
 
     @property
     def range(self) -> Range:
@@ -133,11 +122,11 @@ def read_points(place: Place, table: object, unit: Dimension) -> Points:
 
     Factors low and high are optional. Raises InputError for anything else and for amounts that fall.
     """
-    fields = require_names(place, table, ("unit", "source", "ref", "values"), BOUNDS)
+    fields = require_names(place, table, ("unit", "source", "ref", "values"), quantity.BOUNDS)
     units, values = fields["unit"], fields["values"]
     if not isinstance(units, list) or len(units) != 2:
         raise (place / "unit").wrong(f"{units!r}: two units, of the amounts and of the times, expected")
-    scales = read_scale(place / "unit", units[0], unit), read_scale(place / "unit", units[1], "ns")
+    scales = quantity.read_scale(place / "unit", units[0], unit), quantity.read_scale(place / "unit", units[1], "ns")
     if not isinstance(values, list) or not values:
         raise (place / "values").wrong(f"{values!r}: a list of [amount, time] expected")
     pairs = [_pair(place / f"values[{at}]", pair, unit, scales) for at, pair in enumerate(values)]
@@ -145,7 +134,7 @@ def read_points(place: Place, table: object, unit: Dimension) -> Points:
         if after[0] < before[0]:
             raise (place / f"values[{at}]").wrong(f"{values[at]}: rising amounts expected")
     amounts, times = zip(*pairs, strict=True)
-    return Points(amounts, times, unit, *read_origin(place, fields), *read_bounds(place, fields, 1))
+    return Points(amounts, times, unit, *quantity.read_origin(place, fields), *quantity.read_bounds(place, fields, 1))
 
 
 def require_rising(place: Place, points: Points) -> Points:
@@ -167,5 +156,5 @@ def require_distinct(place: Place, points: Points) -> Points:
 def _pair(place: Place, pair: object, unit: Dimension, scales: tuple[float, float]) -> tuple[int, int]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise place.wrong(f"{pair!r}: [amount, time] expected")
-    amount = in_base(place, read_number(place, pair[0], unit), scales[0], unit)
-    return round(amount), round(in_base(place, read_number(place, pair[1], "ns"), scales[1], "ns"))
+    amount = quantity.in_base(place, quantity.read_number(place, pair[0], unit), scales[0], unit)
+    return round(amount), round(quantity.in_base(place, quantity.read_number(place, pair[1], "ns"), scales[1], "ns"))

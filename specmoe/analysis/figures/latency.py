@@ -5,21 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from specmoe.analysis import point as measures
 from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, percent, times, titled
 from specmoe.analysis.labels import name_points
-from specmoe.analysis.point import (
-    MS,
-    Point,
-    bounds_of,
-    caption,
-    lead,
-    parts_within,
-    ranked,
-    three_digits,
-    visible_limit,
-    whiskers,
-    winner,
-)
 from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, save
 
 if TYPE_CHECKING:
@@ -42,19 +30,19 @@ LINES: dict[str, dict[str, Any]] = {  # the side of the line that its label stan
 }
 
 
-def plot_latency(points: Sequence[Point], png: Path, title: str) -> None:
+def plot_latency(points: Sequence[measures.Point], png: Path, title: str) -> None:
     """Write `latency_figure` as a PNG."""
     save(latency_figure(points, title), png)
 
 
-def latency_figure(points: Sequence[Point], title: str) -> "Figure":
+def latency_figure(points: Sequence[measures.Point], title: str) -> "Figure":
     """A bar for each policy, fastest first: compute, stall and host, beside the bounds.
 
     Bars of policies much slower than the rest (`visible_limit`) are cut; the numbers at their ends are not.
     """
-    order = ranked(points)
+    order = measures.ranked(points)
     yardsticks = YARDSTICKS * any(point.yardstick for point in order)
-    described = f"{caption(order)}{whiskers(order)}\n{NOTE}{yardsticks}"
+    described = f"{measures.caption(order)}{measures.whiskers(order)}\n{NOTE}{yardsticks}"
     chart, axes = figure(1, 1, width=7.4, height=1.9 + ROW * len(order))
     draw_latency(order, axes)
     legend_below(axes)
@@ -62,34 +50,34 @@ def latency_figure(points: Sequence[Point], title: str) -> "Figure":
     return chart
 
 
-def draw_latency(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
+def draw_latency(points: Sequence[measures.Point], ax: "Axes | None" = None) -> "Axes":
     """The bars and bounds of `latency_figure` on Axes, without title and caption; on new Axes by default."""
-    order = ranked(points)
-    bounds = bounds_of(order)
-    limit = 1.05 * visible_limit([*(point.range_ns[1] for point in order), *bounds.values()])
+    order = measures.ranked(points)
+    bounds = measures.bounds_of(order)
+    limit = 1.05 * measures.visible_limit([*(point.range_ns[1] for point in order), *bounds.values()])
     axes = panel(ax, 7.4, 1.9 + ROW * len(order))
-    axes.set(xlim=(0, 1.12 * limit / MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time per step, ms")
+    axes.set(xlim=(0, 1.12 * limit / measures.MS), ylim=(len(order) - 0.4, -0.6), xlabel="mean time per step, ms")
     _bars(axes, order, limit)
-    name_rows(axes, order, winner(order))
+    name_rows(axes, order, measures.winner(order))
     for row, point in enumerate(order):
         _whisker(axes, row, point, limit)
-        _number(axes, row, point, limit, point is winner(order))
+        _number(axes, row, point, limit, point is measures.winner(order))
     for name, value in bounds.items():
         if not math.isnan(value):
             _bound(axes, name, value, limit)
     return cast("Axes", axes)
 
 
-def _bars(axes: Any, order: Sequence[Point], limit: float) -> None:
+def _bars(axes: Any, order: Sequence[measures.Point], limit: float) -> None:
     """One container of bars for each of `PARTS`."""
     lefts = [0.0] * len(order)
     for column, (part, look) in enumerate(PARTS.items()):
-        widths = [parts_within(point, limit)[column] / MS for point in order]
+        widths = [measures.parts_within(point, limit)[column] / measures.MS for point in order]
         axes.barh(range(len(order)), widths, left=lefts, height=0.72, label=part, edgecolor="white", **look)
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
 
 
-def name_rows(axes: Any, order: Sequence[Point], best: Point | None) -> None:
+def name_rows(axes: Any, order: Sequence[measures.Point], best: measures.Point | None) -> None:
     """Policies at the rows: the best in bold, yardsticks in italics."""
     axes.set_yticks(range(len(order)), [point.about.policy for point in order])
     axes.tick_params(axis="y", length=0)
@@ -97,28 +85,28 @@ def name_rows(axes: Any, order: Sequence[Point], best: Point | None) -> None:
         label.set(weight="bold" if point is best else "normal", style="italic" if point.yardstick else "normal")
 
 
-def _whisker(axes: Any, row: int, point: Point, limit: float) -> None:
+def _whisker(axes: Any, row: int, point: measures.Point, limit: float) -> None:
     """A line from the faster to the slower end of the drawn machines, as far as it is seen."""
-    low, high = (min(end, limit) / MS for end in point.range_ns)
+    low, high = (min(end, limit) / measures.MS for end in point.range_ns)
     if low < high:
         axes.plot([low, high], [row, row], color="black", marker="|", markersize=7, linewidth=1.2, label="_")
 
 
-def _number(axes: Any, row: int, point: Point, limit: float, best: bool) -> None:
+def _number(axes: Any, row: int, point: measures.Point, limit: float, best: bool) -> None:
     """What `end_text` says at the bar's end, and a mark where the bar is cut."""
     look: Any = {"textcoords": "offset points", "va": "center", "fontsize": 9, "bbox": BACKING}
-    end = min(max(point.latency_ns, point.range_ns[1]), limit) / MS
+    end = min(max(point.latency_ns, point.range_ns[1]), limit) / measures.MS
     axes.annotate(end_text(point, limit, best), (end, row), (4, 0), weight="bold" if best else "normal", **look)
     if point.latency_ns > limit:
         axes.annotate("//", (end, row), (-16, 0), **look)
 
 
-def end_text(point: Point, limit: float, best: bool) -> str:
+def end_text(point: measures.Point, limit: float, best: bool) -> str:
     """The latency; the winner's also in units of the oracle's, and of a cut bar what cannot be seen."""
-    text = f"{three_digits(point.latency_ns / MS)} ms"
+    text = f"{measures.three_digits(point.latency_ns / measures.MS)} ms"
     ratio = point.latency_ns / point.bound_ns("oracle")
     if best and not math.isnan(ratio):
-        text += f", {three_digits(ratio)} x the oracle"
+        text += f", {measures.three_digits(ratio)} x the oracle"
     if point.latency_ns > limit:
         text += f" ({100 * point.stall_ns / point.latency_ns:.0f} % stall)"
     return text
@@ -127,12 +115,12 @@ def end_text(point: Point, limit: float, best: bool) -> str:
 def _bound(axes: Any, name: str, value: float, limit: float) -> None:
     """A labelled vertical line, or at the edge a label alone if the line is beyond it."""
     look = LINES[name]
-    text = f" {name} {three_digits(value / MS)} "
+    text = f" {name} {measures.three_digits(value / measures.MS)} "
     if value <= limit:
-        axes.axvline(value / MS, linestyle=look["linestyle"], color="black", linewidth=1)
+        axes.axvline(value / measures.MS, linestyle=look["linestyle"], color="black", linewidth=1)
     else:
         text += "\N{RIGHTWARDS ARROW} "
-    place = (min(value, limit) / MS, 1)
+    place = (min(value, limit) / measures.MS, 1)
     offset = (-2 if look["ha"] == "right" else 2, 2 + 11 * look["row"])  # of close lines the labels stay apart
     axes.annotate(text, place, offset, axes.get_xaxis_transform(), "offset points", ha=look["ha"], fontsize=8)
 
@@ -145,17 +133,17 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def plot_bandwidth(points: Sequence[Point], png: Path, title: str) -> None:
+def plot_bandwidth(points: Sequence[measures.Point], png: Path, title: str) -> None:
     """Write `bandwidth_figure` as a PNG."""
     save(bandwidth_figure(points, title), png)
 
 
-def bandwidth_figure(points: Sequence[Point], title: str) -> "Figure":
+def bandwidth_figure(points: Sequence[measures.Point], title: str) -> "Figure":
     """A labelled point for each policy: its hits against the share of the loaded bytes that served a demand.
 
     Low at the right, a policy waits for its loads; high at the left, it pays for its hits with wasted copies.
     """
-    described = f"{caption(points)}\n{COPIES_NOTE * any(point.yardstick for point in points)}".strip()
+    described = f"{measures.caption(points)}\n{COPIES_NOTE * any(point.yardstick for point in points)}".strip()
     chart, axes = figure(1, 1, width=7.4, height=4.8)
     _copies(points, axes)
     finish(chart, title, described)
@@ -163,7 +151,7 @@ def bandwidth_figure(points: Sequence[Point], title: str) -> "Figure":
     return chart
 
 
-def draw_copies(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
+def draw_copies(points: Sequence[measures.Point], ax: "Axes | None" = None) -> "Axes":
     """The labelled points of `bandwidth_figure` on Axes, without title and caption; on new Axes by default."""
     axes = panel(ax, 7.4, 4.8)
     _copies(points, axes)
@@ -171,7 +159,7 @@ def draw_copies(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     return cast("Axes", axes)
 
 
-def _copies(points: Sequence[Point], axes: Any) -> None:
+def _copies(points: Sequence[measures.Point], axes: Any) -> None:
     axes.set(
         xlim=(-3, 124),
         ylim=(-5, 105),
@@ -188,16 +176,16 @@ def _copies(points: Sequence[Point], axes: Any) -> None:
     legend_below(axes)
 
 
-def _by_hits(points: Sequence[Point]) -> list[Point]:
+def _by_hits(points: Sequence[measures.Point]) -> list[measures.Point]:
     return sorted(points, key=lambda point: (-point.hit_rate, point.useful_share, point.about.policy))
 
 
-def _name_policies(points: Sequence[Point], axes: Any) -> None:
+def _name_policies(points: Sequence[measures.Point], axes: Any) -> None:
     order = _by_hits(points)
     name_points(axes.figure, axes, [point.about.policy for point in order], list(map(_percent, order)))
 
 
-def kind_of(point: Point) -> str:
+def kind_of(point: measures.Point) -> str:
     """One of `KINDS`."""
     prefetching, demand_only, yardstick = KINDS
     if point.yardstick:
@@ -205,7 +193,7 @@ def kind_of(point: Point) -> str:
     return prefetching if point.prefetches else demand_only
 
 
-def _percent(point: Point) -> tuple[float, float]:
+def _percent(point: measures.Point) -> tuple[float, float]:
     return 100 * point.useful_share, 100 * point.hit_rate
 
 
@@ -233,7 +221,7 @@ def of_copies(setting: Setting) -> Drawn | None:
     return Drawn("copies", title, reading, bandwidth_figure(points, title))
 
 
-def most_hits(points: Sequence[Point]) -> str:
+def most_hits(points: Sequence[measures.Point]) -> str:
     """Of the policies that prefetch, the one that hits most, and what it wastes, in a title."""
     real = [point for point in points if point.prefetches and not point.yardstick]
     best = max(real, key=_by_use)
@@ -241,13 +229,13 @@ def most_hits(points: Sequence[Point]) -> str:
     return f"{best.about.policy} hits most of the policies that prefetch, and wastes {wasted} of its copies"
 
 
-def _by_use(point: Point) -> tuple[float, float, str]:
+def _by_use(point: measures.Point) -> tuple[float, float, str]:
     return point.hit_rate, point.useful_share, point.about.policy
 
 
-def headline(points: Sequence[Point]) -> str:
+def headline(points: Sequence[measures.Point]) -> str:
     """The fastest policy and its lead in a title, e.g. lookahead is fastest: 2.51 ms per step, 8 % ahead of static."""
-    found = lead(points)
+    found = measures.lead(points)
     if found is None:
         return NO_POLICY.removesuffix(".")
     text = f"{found.verdict}: {ms(found.best.mean_ns)} per step"
@@ -256,12 +244,12 @@ def headline(points: Sequence[Point]) -> str:
     return f"{text}, {percent(found.ahead)} ahead of {found.behind.policy}"
 
 
-def fastest(points: list[Point]) -> str:
+def fastest(points: list[measures.Point]) -> str:
     """Who wins, by how much, and how far from the best possible."""
-    best = winner(points)
+    best = measures.winner(points)
     if best is None:
         return NO_POLICY
-    found = lead(points)
+    found = measures.lead(points)
     assert found is not None, "there is a winner"
     text = f"{found.verdict}: {ms(best.latency_ns)} per step"
     if found.level:
@@ -283,16 +271,16 @@ MARKS: dict[str, dict[str, Any]] = {
 
 def of_tail(setting: Setting) -> Drawn | None:
     """A row for each policy, fastest on average first; None of a single policy."""
-    points = ranked([cell.point for cell in setting.along()])
+    points = measures.ranked([cell.point for cell in setting.along()])
     if len(points) < 2:
         return None
     title = titled(_headline(points), setting.told())
     return Drawn("tail", title, _reading(points), _figure(points, title))
 
 
-def _reading(points: Sequence[Point]) -> str:
+def _reading(points: Sequence[measures.Point]) -> str:
     real = [point for point in points if not point.yardstick]
-    best = winner(points)
+    best = measures.winner(points)
     if best is None:
         return NO_POLICY
     steady = min(real, key=lambda point: (point.tail.p99, point.latency_ns, point.about.policy))
@@ -305,7 +293,7 @@ def _reading(points: Sequence[Point]) -> str:
     return f"{text}; the lowest 99th percentile is that of {steady.about.policy}, {ms(steady.tail.p99)}."
 
 
-def _headline(points: Sequence[Point]) -> str:
+def _headline(points: Sequence[measures.Point]) -> str:
     real = [point for point in points if not point.yardstick]
     if not real:
         return NO_POLICY.removesuffix(".")
@@ -313,19 +301,19 @@ def _headline(points: Sequence[Point]) -> str:
     return f"{steady.about.policy} has the lowest p99: {ms(steady.tail.p99)} per step"
 
 
-def _figure(points: Sequence[Point], title: str) -> "Figure":
+def _figure(points: Sequence[measures.Point], title: str) -> "Figure":
     chart, axes = figure(1, 1, width=7.4, height=1.9 + TAIL_ROW * len(points))
     draw_tail(points, axes)
     steps = min(point.steps for point in points)
     note = f"\np99 is decided by the slowest {max(1, round(steps / 100))} of {steps} steps."
-    finish(chart, title, caption(points) + note + YARDSTICKS * any(point.yardstick for point in points))
+    finish(chart, title, measures.caption(points) + note + YARDSTICKS * any(point.yardstick for point in points))
     return chart
 
 
-def draw_tail(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
+def draw_tail(points: Sequence[measures.Point], ax: "Axes | None" = None) -> "Axes":
     """Median, p95, p99 and maximum of each policy's steps, a row each, in the order of the points; on new Axes by
     default."""
-    limit = 1.05 * visible_limit([point.tail.max for point in points]) / MS
+    limit = 1.05 * measures.visible_limit([point.tail.max for point in points]) / measures.MS
     axes = panel(ax, 7.4, 1.9 + TAIL_ROW * len(points))
     axes.set(xlim=(0, 1.12 * limit), ylim=(len(points) - 0.4, -0.6), xlabel="time per step, ms")
     axes.grid(axis="x", color="0.93")
@@ -333,20 +321,23 @@ def draw_tail(points: Sequence[Point], ax: "Axes | None" = None) -> "Axes":
     for row, point in enumerate(points):
         _row(axes, row, point, limit)
     for name, look in MARKS.items():
-        values = [getattr(point.tail, name) / MS for point in points]
+        values = [getattr(point.tail, name) / measures.MS for point in points]
         seen = [(value, row) for row, value in enumerate(values) if value <= limit]
         axes.plot(*zip(*seen, strict=True), linestyle="", label=name, **look)
-    name_rows(axes, points, winner(points))
+    name_rows(axes, points, measures.winner(points))
     legend_below(axes)
     return cast("Axes", axes)
 
 
-def _row(axes: Any, row: int, point: Point, limit: float) -> None:
+def _row(axes: Any, row: int, point: measures.Point, limit: float) -> None:
     """From the median to the slowest step; a value beyond the limit is written at the edge."""
-    ends = point.tail.p50 / MS, point.tail.max / MS
+    ends = point.tail.p50 / measures.MS, point.tail.max / measures.MS
     axes.plot([min(end, limit) for end in ends], [row, row], color="0.75", linewidth=1.4, zorder=1)
     if ends[1] > limit:
-        hidden = [name for name in MARKS if getattr(point.tail, name) / MS > limit]
-        told = ", ".join(f"{name} {three_digits(getattr(point.tail, name) / MS)}" for name in (hidden[0], hidden[-1]))
+        hidden = [name for name in MARKS if getattr(point.tail, name) / measures.MS > limit]
+        told = ", ".join(
+            f"{name} {measures.three_digits(getattr(point.tail, name) / measures.MS)}"
+            for name in (hidden[0], hidden[-1])
+        )
         text = f"{told if len(hidden) > 1 else told.split(', ')[0]} \N{RIGHTWARDS ARROW}"
         axes.annotate(text, (1.12 * limit, row), ha="right", va="center", fontsize=8, color="0.3")

@@ -10,44 +10,32 @@ from functools import cache
 from typing import Any
 
 from specmoe.errors import InputError, hint
-from specmoe.sim.decide.miss import (
-    COMPUTE,
-    COMPUTE_AND_LOAD,
-    DEFER,
-    DROP,
-    EVERY,
-    LOAD,
-    LOAD_LOW,
-    Miss,
-    Misses,
-    Rates,
-    required,
-)
+from specmoe.sim.decide import miss
 
 
-class Cpu(Miss):
+class Cpu(miss.Miss):
     """The CPU computes every miss and none is loaded."""
 
     source = "llama.cpp, --n-cpu-moe (pull request 15077)"
     loads = False
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """The CPU for all."""
-        return [COMPUTE] * len(misses.keys)
+        return [miss.COMPUTE] * len(misses.keys)
 
 
-class CpuAndLoad(Miss):
+class CpuAndLoad(miss.Miss):
     """The CPU computes every miss, which is also loaded for later events."""
 
     source = "caches in forks of llama.cpp, e.g. pull request 24524"
     loads = False
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """Both for all."""
-        return [COMPUTE_AND_LOAD] * len(misses.keys)
+        return [miss.COMPUTE_AND_LOAD] * len(misses.keys)
 
 
-class CpuBelow(Miss):
+class CpuBelow(miss.Miss):
     """The CPU computes experts with fewer than `tokens` tokens; others are loaded."""
 
     source = "Fiddler (Kamahori et al. 2024), which takes 10 tokens"
@@ -57,9 +45,9 @@ class CpuBelow(Miss):
         super().__init__(most)
         self.tokens = tokens
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """By tokens."""
-        return [COMPUTE if count < self.tokens else LOAD for count in misses.tokens]
+        return [miss.COMPUTE if count < self.tokens else miss.LOAD for count in misses.tokens]
 
 
 class CpuIfFaster(CpuBelow):
@@ -71,11 +59,11 @@ class CpuIfFaster(CpuBelow):
     def __init__(
         self, most: int, copy_ns: float | None = None, cpu_ns: float | None = None, cpu_token_ns: float | None = None
     ) -> None:
-        copy, cpu = required("cpu-if-faster", copy_ns=copy_ns, cpu_ns=cpu_ns)
+        copy, cpu = miss.required("cpu-if-faster", copy_ns=copy_ns, cpu_ns=cpu_ns)
         super().__init__(most, faster_below(copy, cpu, cpu_token_ns or 0))
 
 
-class Split(Miss):
+class Split(miss.Miss):
     """Of n misses, those with the most tokens are loaded, as many as entry n of `table` says; the CPU computes others.
 
     The table begins with one miss and is text, e.g. `0/1/1/2`. Beyond its end the share of the last entry holds.
@@ -94,11 +82,11 @@ class Split(Miss):
         last = len(self._table)
         return self._table[misses - 1] if misses <= last else misses * self._table[-1] // last
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """Ties are loaded in the order of their keys."""
         falling = sorted(range(len(misses.keys)), key=lambda place: (-misses.tokens[place], misses.keys[place]))
         loaded = set(falling[: self.loads_of(len(falling))])
-        return [LOAD if place in loaded else COMPUTE for place in range(len(falling))]
+        return [miss.LOAD if place in loaded else miss.COMPUTE for place in range(len(falling))]
 
 
 class LawSplit(Split):
@@ -119,7 +107,7 @@ class LawSplit(Split):
         copy_wait_ns: float = 48_000,
         handoff_ns: float = 20_000,
     ) -> None:
-        copy, cpu, both = required("law-split", copy_ns=copy_ns, cpu_ns=cpu_ns, both_ns=both_ns)
+        copy, cpu, both = miss.required("law-split", copy_ns=copy_ns, cpu_ns=cpu_ns, both_ns=both_ns)
         super().__init__(most, law_table(most, copy, cpu, both, copy_wait_ns, handoff_ns))
 
 
@@ -135,11 +123,11 @@ class FreeToken(Split):
     def __init__(
         self, most: int, copy_ns: float | None = None, cpu_ns: float | None = None, ahead: float = 2.0
     ) -> None:
-        copy, cpu = required("freetoken", copy_ns=copy_ns, cpu_ns=cpu_ns)
+        copy, cpu = miss.required("freetoken", copy_ns=copy_ns, cpu_ns=cpu_ns)
         super().__init__(most, freetoken_table(most, copy, cpu, ahead))
 
 
-class AdmitAfter(Miss):
+class AdmitAfter(miss.Miss):
     """The CPU computes every miss; at an expert's `uses`-th one it is loaded for later, and its count begins anew."""
 
     source = "caches in forks of llama.cpp, e.g. pull request 26563"
@@ -151,19 +139,19 @@ class AdmitAfter(Miss):
         self.uses = uses
         self._counts: dict[int, int] = {}
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """By the misses of each expert so far."""
         return [self._counted(key) for key in misses.keys]
 
     def _counted(self, key: int) -> int:
         count = self._counts.pop(key, 0) + 1
         if count >= self.uses:
-            return COMPUTE_AND_LOAD
+            return miss.COMPUTE_AND_LOAD
         self._counts[key] = count
-        return COMPUTE
+        return miss.COMPUTE
 
 
-class Greedy(Miss):
+class Greedy(miss.Miss):
     """GPU and CPU share the misses: the GPU begins with those of the most tokens, the CPU with those of the fewest.
 
     The next expert goes to whichever would end it earlier, by the given times: the GPU, which computes what is
@@ -181,12 +169,12 @@ class Greedy(Miss):
         cpu_token_ns: float | None = None,
     ) -> None:
         super().__init__(most)
-        self.times = (*required("greedy", copy_ns=copy_ns, cpu_ns=cpu_ns, gpu_ns=gpu_ns), cpu_token_ns or 0.0)
+        self.times = (*miss.required("greedy", copy_ns=copy_ns, cpu_ns=cpu_ns, gpu_ns=gpu_ns), cpu_token_ns or 0.0)
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """Both ends of the order of tokens; ties in the order of keys."""
         falling = sorted(range(len(misses.keys)), key=lambda place: (-misses.tokens[place], misses.keys[place]))
-        choices, first, last = [COMPUTE] * len(falling), 0, len(falling) - 1
+        choices, first, last = [miss.COMPUTE] * len(falling), 0, len(falling) - 1
         copy_ns, cpu_ns, gpu_ns, cpu_token_ns = self.times
         link, gpu, cpu = 0.0, gpu_ns * len(misses.hits), 0.0
         while first <= last:
@@ -194,13 +182,13 @@ class Greedy(Miss):
             on_gpu = max(gpu, landed) + gpu_ns
             on_cpu = cpu + max(cpu_ns, cpu_token_ns * misses.tokens[falling[last]])
             if on_gpu <= on_cpu:
-                choices[falling[first]], link, gpu, first = LOAD, landed, on_gpu, first + 1
+                choices[falling[first]], link, gpu, first = miss.LOAD, landed, on_gpu, first + 1
             else:
                 cpu, last = on_cpu, last - 1
         return choices
 
 
-class Hobbit(Miss):
+class Hobbit(miss.Miss):
     """Approximate: a miss is loaded, loaded with few bits, or dropped, by the weight of the experts before it.
 
     The weights of a token's experts with more weight are summed: up to `t1` the expert is loaded, up to `t2` a copy of
@@ -217,12 +205,15 @@ class Hobbit(Miss):
             raise InputError(f"miss hobbit: miss.t1={t1} and miss.t2={t2}: t1 of at most t2 expected")
         self._t1, self._t2 = t1, t2
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """By the weight before each."""
-        return [LOAD if sum_ <= self._t1 else LOAD_LOW if sum_ <= self._t2 else DROP for sum_ in misses.before]
+        return [
+            miss.LOAD if sum_ <= self._t1 else miss.LOAD_LOW if sum_ <= self._t2 else miss.DROP
+            for sum_ in misses.before
+        ]
 
 
-class Defer(Miss):
+class Defer(miss.Miss):
     """Approximate: the CPU computes every miss, and the result of a token's last `experts` is joined a layer later.
 
     The last are those with the least weight. An expert that another token needs sooner is not deferred.
@@ -237,13 +228,13 @@ class Defer(Miss):
         super().__init__(most)
         self._experts = experts
 
-    def choose(self, misses: Misses) -> list[int]:
+    def choose(self, misses: miss.Misses) -> list[int]:
         """By the number of experts after each."""
-        return [DEFER if count < self._experts else COMPUTE for count in misses.after]
+        return [miss.DEFER if count < self._experts else miss.COMPUTE for count in misses.after]
 
 
 ALWAYS_LOAD = "load"
-MISSES: dict[str, type[Miss]] = {
+MISSES: dict[str, type[miss.Miss]] = {
     "cpu": Cpu,
     "cpu-and-load": CpuAndLoad,
     "cpu-below": CpuBelow,
@@ -264,11 +255,11 @@ def keywords_of(name: str) -> list[str]:
 
 
 @cache
-def _keywords(rule: type[Miss]) -> list[str]:
+def _keywords(rule: type[miss.Miss]) -> list[str]:
     return list(inspect.signature(rule).parameters)
 
 
-def make_miss(text: str, parameters: dict[str, Any], most: int) -> Miss | None:
+def make_miss(text: str, parameters: dict[str, Any], most: int) -> miss.Miss | None:
     """The rule of a name, or of a name and its number (`cpu-below:10`); None where every miss is loaded.
 
     Raises InputError for an unknown name or parameter and for missing rates.
@@ -299,15 +290,15 @@ def named(text: str) -> tuple[str, str]:
 
 def whole(where: str, number: str) -> int:
     """A whole number, 0 or more; raises InputError."""
-    if not number.isdecimal() or int(number) > EVERY:
-        raise InputError(f"{where}: a whole number from 0 to {EVERY:,} expected behind the colon")
+    if not number.isdecimal() or int(number) > miss.EVERY:
+        raise InputError(f"{where}: a whole number from 0 to {miss.EVERY:,} expected behind the colon")
     return int(number)
 
 
-def filled(name: str, parameters: dict[str, Any], rates: Rates) -> dict[str, Any]:
+def filled(name: str, parameters: dict[str, Any], rates: miss.Rates) -> dict[str, Any]:
     """The parameters of a miss rule, with the times that it takes and that were not given."""
     rule = named(name)[0]
-    open_ones = [] if rule not in MISSES else [key for key in keywords_of(rule) if key in Rates._fields]
+    open_ones = [] if rule not in MISSES else [key for key in keywords_of(rule) if key in miss.Rates._fields]
     return {**{keyword: getattr(rates, keyword) for keyword in open_ones}, **parameters}
 
 
@@ -323,7 +314,7 @@ def faster_below(copy_ns: float, cpu_ns: float, cpu_token_ns: float) -> int:
     """Number of tokens below which the CPU is faster than a copy."""
     if cpu_ns >= copy_ns:
         return 0
-    return EVERY if cpu_token_ns * EVERY <= copy_ns else -int(-copy_ns // cpu_token_ns)
+    return miss.EVERY if cpu_token_ns * miss.EVERY <= copy_ns else -int(-copy_ns // cpu_token_ns)
 
 
 def law_table(

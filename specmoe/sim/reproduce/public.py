@@ -26,6 +26,7 @@ from specmoe.sim.advise.setting import LIKELY, MOST_SEQUENCES, draw
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES, policy
+from specmoe.sim.reproduce import public_names
 from specmoe.sim.reproduce.public_cards import profile_of
 from specmoe.sim.reproduce.public_cpu import (
     OnCpu,
@@ -36,18 +37,6 @@ from specmoe.sim.reproduce.public_cpu import (
     with_cpu,
 )
 from specmoe.sim.reproduce.public_hosts import RowHost, host_of
-from specmoe.sim.reproduce.public_names import (
-    Held,
-    Offload,
-    batch_of,
-    context_of,
-    held_of,
-    is_unsaid,
-    policy_of,
-    samples_on_host,
-    shape_of,
-    style_of_runtime,
-)
 from specmoe.sim.reproduce.public_ranges import Rate, widened
 from specmoe.sim.reproduce.public_rows import DATA, WRONG, Row, UnpredictableError, number_of
 from specmoe.sim.resident import ResidentModel, ResidentStep
@@ -101,14 +90,14 @@ def _reproduced(row: Row, host: str | None) -> dict[str, Any]:
 
 def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
     """Prediction of a row and what it is of; raises UnpredictableError or SpecmoeError if there is none."""
-    profile, shape = profile_of(row["gpu"], host), shape_of(row["model"])
-    asked = policy_of(row["policy"], row["runtime"], shape)
-    held = held_of(row["quant"].strip() or row["model"], row["runtime"], row["model"])
-    batch, context = batch_of(row["batch"]), context_of(row["context"])
-    style, launches = style_of_runtime(row["runtime"])
+    profile, shape = profile_of(row["gpu"], host), public_names.shape_of(row["model"])
+    asked = public_names.policy_of(row["policy"], row["runtime"], shape)
+    held = public_names.held_of(row["quant"].strip() or row["model"], row["runtime"], row["model"])
+    batch, context = public_names.batch_of(row["batch"]), public_names.context_of(row["context"])
+    style, launches = public_names.style_of_runtime(row["runtime"])
     costs = Costs(profile, shape, held.experts, launches, moves=(), style=style, dense_format=held.dense)
     model, notes = ResidentModel(costs, held.head, held.mix), [held.note, _approximated(shape)]
-    if asked is None and is_unsaid(row["policy"]) and model.bytes > profile["device.vram"]:
+    if asked is None and public_names.is_unsaid(row["policy"]) and model.bytes > profile["device.vram"]:
         asked = OnCpu("last")
         notes.append("no policy is named: what does not fit into VRAM stays in RAM")
     cpu = None
@@ -118,12 +107,16 @@ def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
         profile = with_cpu(profile, cpu, held.formats)
         model = replace(model, costs=replace(costs, profile=profile))
         notes.append(cpu.note)
-    if isinstance(asked, Offload):
+    if isinstance(asked, public_names.Offload):
         name = row["model"] if row["model"].endswith(SUFFIX) else shape.name
         rate, costs, note = _offloaded(profile, name, held, asked, batch)
         kind = "loaded"
     else:
-        sampling = batch * sampling_ns(profile, shape) if samples_on_host(row["runtime"], row.get("source", "")) else 0
+        sampling = (
+            batch * sampling_ns(profile, shape)
+            if public_names.samples_on_host(row["runtime"], row.get("source", ""))
+            else 0
+        )
         if asked is None or cpu is None:
             rate, note, kind = *resident_rate(model, batch, context, sampling), "resident"
         else:
@@ -181,7 +174,7 @@ def resident_rate(model: ResidentModel, batch: int, context: int, sampling: int 
 
 
 def _offloaded(
-    profile: HardwareProfile, model: str, held: Held, offload: Offload, batch: int
+    profile: HardwareProfile, model: str, held: public_names.Held, offload: public_names.Offload, batch: int
 ) -> tuple[Rate, Costs, str]:
     """Throughput of a policy that loads experts, warm, on drawn routing; and what differs."""
     if batch > MOST_SEQUENCES:
