@@ -12,7 +12,8 @@ from random_traces import META
 
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.misses import MISSES, Rates, filled
+from specmoe.sim.decide.miss import Rates
+from specmoe.sim.decide.misses import MISSES, filled
 from specmoe.sim.decide.placement import PLACEMENTS
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.decide.table import DecisionTable

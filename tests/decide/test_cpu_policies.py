@@ -15,7 +15,8 @@ from decide_cases import RATES
 
 from specmoe.errors import InputError
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide.misses import MISSES, Rates, filled, make_miss
+from specmoe.sim.decide.miss import Rates
+from specmoe.sim.decide.misses import MISSES, filled, make_miss
 from specmoe.sim.decide.placement import Model, placed
 from specmoe.sim.decide.policy import POLICIES, policy, with_rates
 from specmoe.sim.decide.table import CPU, DecisionTable

@@ -28,19 +28,8 @@ from test_properties import Replay, assert_equal, demand_at, others, past, propo
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.misses import (
-    COMPUTE,
-    COMPUTE_AND_LOAD,
-    EVERY,
-    LOAD,
-    MISSES,
-    Misses,
-    faster_below,
-    filled,
-    freetoken_table,
-    law_table,
-    make_miss,
-)
+from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, EVERY, LOAD, Misses
+from specmoe.sim.decide.misses import MISSES, faster_below, filled, freetoken_table, law_table, make_miss
 from specmoe.sim.decide.placement import Model, placed
 from specmoe.sim.decide.policy import Prefetch, policy, with_rates
 from specmoe.sim.decide.table import CPU, DecisionTable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide.misses import Rates
+from specmoe.sim.decide.miss import Rates
 from specmoe.sim.decide.policy import POLICIES, with_rates
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import counts_of
