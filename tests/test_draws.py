@@ -14,7 +14,7 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.config import RunConfig
-from specmoe.sim.draws import Draws, machines, require_drawable
+from specmoe.sim.draws import Draws, machines, require_drawable, shares_of
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import cells_of
@@ -54,6 +54,16 @@ def test_every_draw_lies_in_the_ranges_and_its_median_is_the_value() -> None:
 def test_draws_repeat_with_their_seed() -> None:
     one, same, other = (machines(known(), 3, seed)[2].hash for seed in (5, 5, 6))
     assert one == same != other
+
+
+def test_a_number_is_drawn_alike_whatever_other_numbers_have_a_range() -> None:
+    """Golden: the generator is PCG64, seeded by 0 and the bytes of the name."""
+    name = "host_to_device.pinned.bandwidth"
+    alone, among = shares_of(narrowed(name), 3, seed=0), shares_of(known(), 5, seed=0)
+    wanted = [0.12954940916417768, 0.9861973491737103, 0.7958754774093981]
+    assert alone[name].tolist() == among[name][:3].tolist() == pytest.approx(wanted)
+    correlations = np.corrcoef(np.array(list(shares_of(known(), 400, seed=0).values())))
+    assert abs(np.triu(correlations, 1)).max() < 0.25, "names differ, so numbers are drawn independently"
 
 
 def spreads(names: list[str], draws: int = 20, seed: int = 0, **changes: Any) -> list[Row]:

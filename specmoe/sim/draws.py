@@ -1,6 +1,7 @@
 """Answers with their spread: the same decisions timed on machines drawn out of the ranges of a profile.
 
-Each quantity and each factor of a curve is drawn by itself. Half of its draws lie below its value and half above,
+Each quantity and each factor of a curve is drawn by itself, from the seed and its name, so a range more or less leaves
+the others' draws as they are. Half of its draws lie below its value and half above,
 evenly by the logarithm on either side. What has no range stays as it is.
 """
 
@@ -32,8 +33,7 @@ def shares_of(profile: HardwareProfile, draws: int, seed: int) -> Shares:
     """Shares of the distribution of each number with a range, drawn evenly, [draws]; raises InputError below 1."""
     if draws < 1:
         raise InputError(f"draws: {draws}: 1 or more expected")
-    ranges = profile.ranges
-    return dict(zip(ranges, np.random.default_rng(seed).random((draws, len(ranges))).T, strict=True))
+    return {name: np.random.default_rng([seed, *name.encode()]).random(draws) for name in profile.ranges}
 
 
 def machines(profile: HardwareProfile, draws: int = DRAWS, seed: int = 0) -> list[HardwareProfile]:
