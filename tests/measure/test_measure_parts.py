@@ -36,9 +36,9 @@ from specmoe.hwprofiles.measure.copies import SIZES, Link, pairs
 from specmoe.hwprofiles.measure.experts import ROUTERS, DenseParts, Experts, made_up
 from specmoe.hwprofiles.measure.findings import Context, Findings, Plan
 from specmoe.hwprofiles.measure.host import quiet
+from specmoe.hwprofiles.measure.job import slower_together, typical_slowdown
 from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
-from specmoe.hwprofiles.measure.slowdown import slower_together, typical_slowdown
 from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity

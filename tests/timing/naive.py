@@ -189,96 +189,128 @@ def longer_by(durations: Durations, link: Any, start: int, end: int) -> tuple[in
     return end + longer, longer
 
 
+class Walk:
+    """A run as it goes: when the host and the GPU are free, and what the columns say so far."""
+
+    def __init__(self, table: DecisionTable, durations: Durations, order: str, chunk: int) -> None:
+        self.table, self.durations = table, durations
+        self.start: dict[int, int] = {}
+        self.end: dict[int, int] = {}
+        self.link: Any = Fifo(table, durations, self.end)
+        if order != "fifo":
+            self.link = Priority(table, durations, self.end, chunk if order == "chunked" else None)
+        self.reads: dict[int, int] = {}  # the last use launched of each slot
+        self.out: dict[str, list[int]] = {name: [] for name in COLUMNS}
+        self.host = self.gpu = 0
+
+    def kernel(self, begins: int, ns: int) -> int:
+        """Run a kernel on the GPU; by how much longer it takes for copies beside it."""
+        self.gpu, longer = longer_by(self.durations, self.link, begins, begins + ns)
+        return longer
+
+    def event(self, event: int) -> None:
+        durations, costs, step = self.durations, self.durations.host, event // self.table.num_layers
+        self.out["begin"].append(self.host)
+        begins = max(self.gpu, self.host + costs.launch_dense_ns + costs.begin_ns)
+        longer = self.kernel(begins, durations.before[event])
+        if durations.runs_ahead:
+            self.out["ready"].append(self.gpu)
+            self.host = ready = self.host + costs.launch_dense_ns
+        else:
+            ready = self.gpu + costs.sync_ns
+            self.out["ready"].append(ready)
+            self.host = ready + costs.bookkeeping_ns
+        uses = self.table.uses
+        on_cpu = [use for use in range(len(uses.event)) if uses.event[use] == event and uses.where[use]]
+        self.host += durations.cpu.start_ns if on_cpu else 0
+        computes = max(self.host, ready + durations.to_host[step]) if on_cpu else 0
+        launched = self.launches(event)
+        work = costs.launch_dense_ns + self.host - ready
+        computed = self.link.compute(computes, [durations.expert[use] for use in on_cpu]) if on_cpu else [0]
+        longer += self.experts(launched)
+        self.out["cpu"].append(computed[-1] - computes)
+        self.out["cpu_stall"].append(0)
+        if on_cpu:
+            self.start |= dict(zip(on_cpu, [computes, *computed], strict=False))
+            self.end |= dict(zip(on_cpu, computed, strict=True))
+            longer += self.join(computed[-1], step)
+            work += durations.cpu.join_ns
+        self.out["slowed"].append(longer)
+        self.out["end"].append(self.gpu)
+        self.out["host"].append(work)
+        if durations.sync_each_layer:
+            self.host = max(self.host, self.gpu + costs.sync_ns)
+        if event % self.table.num_layers == self.table.num_layers - 1:
+            self.end_step(step)
+
+    def launches(self, event: int) -> list[tuple[list[int], int]]:
+        """Have the host issue copies and launch experts; each launch with the time of its call's end."""
+        launched = []
+        for loads, launches, behind in rounds(self.table, event, self.durations.launching):
+            self.issue(loads, event)
+            for launch in launches:
+                self.host += self.durations.host.launch_ns
+                launched.append((launch, self.host))
+                for use in launch:
+                    self.reads[int(self.table.uses.slot[use])] = use
+            self.issue(behind, event)
+        return launched
+
+    def issue(self, loads: list[int], event: int) -> None:
+        costs = self.durations.host
+        for load in loads:
+            if load == PREDICT:
+                self.host += self.durations.predict[event] if self.durations.predict else 0
+                continue
+            self.host += costs.issue_ns
+            reader = self.reads.pop(int(self.table.loads.slot[load]), -1)
+            self.link.request(load, self.host + costs.begin_copy_ns, reader)
+
+    def experts(self, launched: list[tuple[list[int], int]]) -> int:
+        """Run the experts on the GPU as they land; by how much longer they take for copies beside them."""
+        costs, stall, longer = self.durations.host, 0, 0
+        for launch, at in launched:
+            free = begins = max(self.gpu, at + costs.begin_ns)
+            for load in (int(self.table.uses.load[use]) for use in launch):
+                if load >= 0:
+                    self.link.until(load)
+                    begins = max(begins, self.link.landed[load] + costs.event_ns)
+            stall += begins - free
+            longer += self.kernel(begins, sum(self.durations.expert[use] for use in launch))
+            self.start |= dict.fromkeys(launch, begins)
+            self.end |= dict.fromkeys(launch, self.gpu)
+        self.out["stall"].append(stall)
+        return longer
+
+    def join(self, computed: int, step: int) -> int:
+        """Wait for the CPU and add its result; by how much longer that takes for copies beside it."""
+        costs, cpu = self.durations.host, self.durations.cpu
+        self.host = max(self.host, computed) + cpu.join_ns
+        back = self.durations.to_device[step] + costs.begin_copy_ns + costs.event_ns
+        self.out["cpu_stall"][-1] = waited = max(0, self.host + back - self.gpu)
+        return self.kernel(self.gpu + waited, cpu.add_ns)
+
+    def end_step(self, step: int) -> None:
+        costs = self.durations.host
+        self.out["host"][-1] += costs.launch_dense_ns
+        begins = max(self.gpu, self.host + costs.launch_dense_ns + costs.begin_ns)
+        self.out["slowed"][-1] += self.kernel(begins, self.durations.after[step])
+        self.host = self.gpu + costs.sync_ns
+        self.out["step_end"].append(self.host)
+
+
 def naive(table: DecisionTable, durations: Durations, order: str = "fifo", chunk: int = 1) -> dict[str, list[int]]:
     """The columns of `Timing`."""
-    end: dict[int, int] = {}
-    link: Any = Fifo(table, durations, end)
-    if order != "fifo":
-        link = Priority(table, durations, end, chunk if order == "chunked" else None)
-    host_costs, cpu = durations.host, durations.cpu
-    reads: dict[int, int] = {}  # the last use launched of each slot
-    out: dict[str, list[int]] = {name: [] for name in COLUMNS}
-    start: dict[int, int] = {}
-    host = gpu = 0
+    walk = Walk(table, durations, order, chunk)
     for event in range(table.num_steps * table.num_layers):
-        out["begin"].append(host)
-        begins = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
-        gpu, longer = longer_by(durations, link, begins, begins + durations.before[event])
-        if durations.runs_ahead:
-            out["ready"].append(gpu)
-            host = ready = host + host_costs.launch_dense_ns
-        else:
-            ready = gpu + host_costs.sync_ns
-            out["ready"].append(ready)
-            host = ready + host_costs.bookkeeping_ns
-        launched = []
-        on_cpu = [
-            use for use in range(len(table.uses.event)) if table.uses.event[use] == event and table.uses.where[use]
-        ]
-        host += cpu.start_ns if on_cpu else 0
-        computes = max(host, ready + durations.to_host[event // table.num_layers]) if on_cpu else 0
-
-        def issue(loads: list[int], host: int, event: int = event) -> int:
-            for load in loads:
-                if load == PREDICT:
-                    host += durations.predict[event] if durations.predict else 0
-                    continue
-                host += host_costs.issue_ns
-                link.request(load, host + host_costs.begin_copy_ns, reads.pop(int(table.loads.slot[load]), -1))
-            return host
-
-        for loads, launches, behind in rounds(table, event, durations.launching):
-            host = issue(loads, host)
-            for launch in launches:
-                host += host_costs.launch_ns
-                launched.append((launch, host))
-                for use in launch:
-                    reads[int(table.uses.slot[use])] = use
-            host = issue(behind, host)
-        work, stall = host_costs.launch_dense_ns + host - ready, 0
-        computed = link.compute(computes, [durations.expert[use] for use in on_cpu]) if on_cpu else [0]
-        for launch, at in launched:
-            free = begins = max(gpu, at + host_costs.begin_ns)
-            for load in (int(table.uses.load[use]) for use in launch):
-                if load >= 0:
-                    link.until(load)
-                    begins = max(begins, link.landed[load] + host_costs.event_ns)
-            stall += begins - free
-            gpu, more = longer_by(durations, link, begins, begins + sum(durations.expert[use] for use in launch))
-            longer += more
-            start |= dict.fromkeys(launch, begins)
-            end |= dict.fromkeys(launch, gpu)
-        waited = 0
-        if on_cpu:
-            start |= dict(zip(on_cpu, [computes, *computed], strict=False))
-            end |= dict(zip(on_cpu, computed, strict=True))
-            host = max(host, computed[-1]) + cpu.join_ns
-            back = durations.to_device[event // table.num_layers] + host_costs.begin_copy_ns + host_costs.event_ns
-            waited = max(0, host + back - gpu)
-            gpu, more = longer_by(durations, link, gpu + waited, gpu + waited + cpu.add_ns)
-            longer, work = longer + more, work + cpu.join_ns
-        out["cpu"].append(computed[-1] - computes)
-        out["cpu_stall"].append(waited)
-        out["stall"].append(stall)
-        out["slowed"].append(longer)
-        out["end"].append(gpu)
-        if durations.sync_each_layer:
-            host = max(host, gpu + host_costs.sync_ns)
-        if event % table.num_layers == table.num_layers - 1:
-            work += host_costs.launch_dense_ns
-            gpu = max(gpu, host + host_costs.launch_dense_ns + host_costs.begin_ns)
-            gpu, more = longer_by(durations, link, gpu, gpu + durations.after[event // table.num_layers])
-            out["slowed"][-1] += more
-            host = gpu + host_costs.sync_ns
-            out["step_end"].append(host)
-        out["host"].append(work)
-    link.until(None)
+        walk.event(event)
+    walk.link.until(None)
     number_of_loads, number_of_uses = len(table.loads.key), len(table.uses.key)
     for name in ("issued", "fetched", "started", "landed"):
-        out[name] = [getattr(link, name)[load] for load in range(number_of_loads)]
-    out["use_start"] = [start[use] for use in range(number_of_uses)]
-    out["use_end"] = [end[use] for use in range(number_of_uses)]
-    return out
+        walk.out[name] = [getattr(walk.link, name)[load] for load in range(number_of_loads)]
+    walk.out["use_start"] = [walk.start[use] for use in range(number_of_uses)]
+    walk.out["use_end"] = [walk.end[use] for use in range(number_of_uses)]
+    return walk.out
 
 
 def as_lists(timing: Any) -> dict[str, list[int]]:

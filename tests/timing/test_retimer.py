@@ -136,7 +136,10 @@ def test_decisions_that_overwrite_an_expert_before_its_last_use_are_refused(tabl
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "specmoe.sim.timing.retimer_kernel", raising=False)
+    for name in [
+        name for name in sys.modules if name.startswith("specmoe.") and name.endswith(("_kernel", ".kernels"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
     table = by_hand()
     with pytest.raises(MissingExtraError, match=r"numba is not installed: pip install -e '.\[fast\]'"):
         retime(table, [durations_by_hand(table)])

@@ -5,17 +5,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from specmoe.hwprofiles.measure import layers as layer_kernels
 from specmoe.hwprofiles.measure.bench import Bench, Beside, Effort, Sample, buffers, computing, computing_cold, in_turn
-from specmoe.hwprofiles.measure.layers import (
-    DTYPES,
-    SCALE,
-    WIDTH,
-    ExpertKernel,
-    PackedKernel,
-    Run,
-    Stand,
-    expand,
-)
 from specmoe.hwprofiles.shape import (
     GROUP,
     ComputeFormat,
@@ -41,15 +32,15 @@ class Experts:
 
     def __init__(self, shape: ModelShape, held: Format, bench: Bench) -> None:
         self.bench = bench
-        self.kernel = ExpertKernel(shape, held, bench.device)
+        self.kernel = layer_kernels.ExpertKernel(shape, held, bench.device)
         places = range(buffers(shape.expert_bytes(held), bench))
         self.weights = [made_up(shape.expert_parameters, held, bench.device) for _ in places]
 
-    def runs(self, tokens: int) -> list[Run]:
+    def runs(self, tokens: int) -> list[layer_kernels.Run]:
         """Run of each expert on `tokens` tokens, not captured."""
         return [self.kernel.bind(weights, tokens)[0] for weights in self.weights]
 
-    def launches(self, tokens: int) -> list[Run]:
+    def launches(self, tokens: int) -> list[layer_kernels.Run]:
         """Captured run of each expert on `tokens` tokens."""
         return [self.bench.captured(run) for run in self.runs(tokens)]
 
@@ -118,7 +109,7 @@ class PackedExperts:
     """Several experts in torch's own int4 layout (q4_0's bits: a scale and a zero for 64 weights), one launch each."""
 
     def __init__(self, shape: ModelShape, bench: Bench) -> None:
-        self.bench, self.kernel = bench, PackedKernel(shape, bench.device)
+        self.bench, self.kernel = bench, layer_kernels.PackedKernel(shape, bench.device)
         places = range(buffers(shape.expert_bytes("q4_0"), bench))
         self.weights = [made_up(shape.expert_parameters, "q4_0", bench.device) for _ in places]
 
@@ -133,28 +124,28 @@ def made_up(parameters: int, held: Format, device: torch.device, seed: int | Non
     generator = torch.Generator(device)
     generator.seed() if seed is None else generator.manual_seed(seed)
     if not is_compressed(held):
-        weights = torch.randn(parameters, device=device, generator=generator) * SCALE
-        return weights.to(DTYPES[held]).view(torch.uint8)  # type: ignore[index]  # not compressed
+        weights = torch.randn(parameters, device=device, generator=generator) * layer_kernels.SCALE
+        return weights.to(layer_kernels.DTYPES[held]).view(torch.uint8)  # type: ignore[index]  # not compressed
     bits = 8 if held == "int8" else 4
     size, data = bytes_of(parameters, held), -(-parameters * bits // 8)
     packed = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device, generator=generator)
     scales = packed[-(-data // 2) * 2 : size // 2 * 2].view(torch.float16 if is_expandable(held) else torch.bfloat16)
-    scales.fill_(SCALE / (1 << bits - 1))
+    scales.fill_(layer_kernels.SCALE / (1 << bits - 1))
     return packed
 
 
 def expansion(expanded: int, held: Format, bench: Bench, effort: Effort) -> Sample:
     """Time to expand to `expanded` bytes, from several alternating places."""
-    parameters = expanded // DTYPES["fp16"].itemsize // GROUP * GROUP
+    parameters = expanded // layer_kernels.DTYPES["fp16"].itemsize // GROUP * GROUP
     places = range(buffers(expanded, bench))
     packed = [made_up(parameters, held, bench.device) for _ in places]
     return computing(bench, [bench.captured(_expanding(part, held, parameters, expanded)) for part in packed], effort)
 
 
-def _expanding(packed: Tensor, held: Format, parameters: int, expanded: int) -> Run:
+def _expanding(packed: Tensor, held: Format, parameters: int, expanded: int) -> layer_kernels.Run:
     """Run that expands into a separate buffer, as into a slot."""
     out = torch.empty(expanded, dtype=torch.uint8, device=packed.device)
-    return lambda: expand(packed, held, parameters, out)
+    return lambda: layer_kernels.expand(packed, held, parameters, out)
 
 
 class DenseParts:
@@ -164,13 +155,13 @@ class DenseParts:
         self.shape, self.phase, self.computed, self.bench = shape, phase, computed, bench
 
     @cached_property
-    def stands(self) -> list[Stand]:
+    def stands(self) -> list[layer_kernels.Stand]:
         """Copies of the weights; the smallest part determines their number."""
         shape, phase = self.shape, self.phase
         layers = range(shape.stack(phase).moe_layers)
         least = min([shape.head_parameters, *(shape.dense_parameters(phase, layer) for layer in layers)])
-        places = buffers(least * WIDTH[self.computed], self.bench)
-        return [Stand(shape, phase, self.computed, self.bench.device) for _ in range(places)]
+        places = buffers(least * layer_kernels.WIDTH[self.computed], self.bench)
+        return [layer_kernels.Stand(shape, phase, self.computed, self.bench.device) for _ in range(places)]
 
     def before(self, layer: int, tokens: int, positions: int, effort: Effort) -> Sample:
         """Time of everything up to the router's result of a MoE layer, as a run meets it: behind a token's experts.
@@ -182,7 +173,7 @@ class DenseParts:
         return Sample(tuple(max(0.0, time - experts) for time in together.raw))
 
     @cached_property
-    def token(self) -> Run:
+    def token(self) -> layer_kernels.Run:
         """Launches of the experts of one token in the compute format."""
         turn, number = in_turn(self._experts), self.shape.experts.top_k
 
@@ -193,16 +184,16 @@ class DenseParts:
         return some
 
     @cached_property
-    def _experts(self) -> list[Run]:
+    def _experts(self) -> list[layer_kernels.Run]:
         return Experts(self.shape, self.computed, self.bench).launches(1)
 
-    def behind(self, first: Run, layer: int, tokens: int, positions: int) -> list[Run]:
+    def behind(self, first: layer_kernels.Run, layer: int, tokens: int, positions: int) -> list[layer_kernels.Run]:
         """Launches of `first`, then of everything up to a router's result.
 
         The layers of the same kind take turns, and if their weights would stay in the device's last cache, copies too.
         """
 
-        def launch(run: Run) -> Run:
+        def launch(run: layer_kernels.Run) -> layer_kernels.Run:
             def both() -> None:
                 first()
                 run()
@@ -212,13 +203,13 @@ class DenseParts:
         runs = (stand.before(other, tokens, positions)[0] for stand, other in self._places(layer))
         return [launch(self.bench.captured(run)) for run in runs]
 
-    def _places(self, layer: int) -> list[tuple[Stand, int]]:
+    def _places(self, layer: int) -> list[tuple[layer_kernels.Stand, int]]:
         """Weights of the layers of a layer's kind."""
         shape, phase = self.shape, self.phase
         size = shape.dense_parameters(phase, layer)
         layers = range(shape.stack(phase).moe_layers)
         alike = [other for other in layers if shape.dense_parameters(phase, other) == size][:MOST_LAYERS]
-        stands = -(-buffers(size * WIDTH[self.computed], self.bench) // len(alike))
+        stands = -(-buffers(size * layer_kernels.WIDTH[self.computed], self.bench) // len(alike))
         return [(stand, other) for stand in self.stands[:stands] for other in alike]
 
     def head(self, tokens: int, effort: Effort) -> Sample:
@@ -240,11 +231,11 @@ class DenseParts:
         width = self.shape.stack(self.phase).dense_d_ff or self.shape.d_model
         return self.shape.attention_parameters(self.phase) + self.shape.feed_forward_parameters(width)
 
-    def _sample(self, runs: list[Run], effort: Effort) -> Sample:
+    def _sample(self, runs: list[layer_kernels.Run], effort: Effort) -> Sample:
         return computing(self.bench, [self.bench.captured(run) for run in runs], effort)
 
 
-def _repeated(run: Run) -> Run:
+def _repeated(run: layer_kernels.Run) -> layer_kernels.Run:
     def several() -> None:
         for _ in range(ROUTERS):
             run()

@@ -13,23 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from specmoe.sim.decide import misses as rules
 from specmoe.sim.decide import proposals as proposing
 from specmoe.sim.decide.eviction import NEVER, Eviction
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
 from specmoe.sim.decide.evictions.static import Static
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss
-from specmoe.sim.decide.misses import (
-    AdmitAfter,
-    Cpu,
-    CpuAndLoad,
-    CpuBelow,
-    CpuIfFaster,
-    FreeToken,
-    Greedy,
-    LawSplit,
-    Split,
-)
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses
 from specmoe.traces.workload import Workload
 
@@ -39,11 +29,11 @@ BUILT_IN = (
 )
 CODES = {EVICTIONS[name]: code for code, name in enumerate(BUILT_IN)}  # numbers of the kernel
 RULES: dict[type[Miss] | None, int] = {  # numbers of the kernel
-    **dict.fromkeys((None, Cpu, CpuAndLoad), 0),
-    **dict.fromkeys((CpuBelow, CpuIfFaster), 1),
-    **dict.fromkeys((Split, LawSplit, FreeToken), 2),
-    AdmitAfter: 3,
-    Greedy: 4,
+    **dict.fromkeys((None, rules.Cpu, rules.CpuAndLoad), 0),
+    **dict.fromkeys((rules.CpuBelow, rules.CpuIfFaster), 1),
+    **dict.fromkeys((rules.Split, rules.LawSplit, rules.FreeToken), 2),
+    rules.AdmitAfter: 3,
+    rules.Greedy: 4,
 }
 AT_ONCE = 1 << 16  # events of a call
 KERNEL = "specmoe.sim.decide.director_kernel"
@@ -101,15 +91,14 @@ class Twin:
     """
 
     def __init__(self, start: Start, first: NDArray[np.int64] | None = None) -> None:
-        from specmoe.sim.decide import director_kernel as kernel
-        from specmoe.sim.decide import miss_kernel
+        from specmoe.sim.decide import books_kernel, director_kernel, miss_kernel
 
-        self._kernel, self._keep, self._events = kernel, start.keep, 0
-        self._books = _books(kernel, start, first)
+        self._kernel, self._columns, self._keep, self._events = director_kernel, books_kernel, start.keep, 0
+        self._books = _books(books_kernel, start, first)
         self._rule = _rule(miss_kernel, start)
         self._scratch = np.full((5, len(self._books.of)), -1)
         resident = np.array(list(start.resident), np.int64)
-        kernel.fill(self._books, resident[self._books.of[resident, kernel.FIXED] == 0], start.keep)
+        director_kernel.fill(self._books, resident[self._books.of[resident, books_kernel.FIXED] == 0], start.keep)
 
     def decided(
         self,
@@ -130,19 +119,19 @@ class Twin:
         most = workload.offsets + routing.proposed_offsets + routing.window * np.arange(workload.num_events + 1)
         parts = [carried]
         for first in range(0, workload.num_events, AT_ONCE):
-            last, before = min(first + AT_ONCE, workload.num_events), int(books.of[-1, kernel.LOADS])
+            last, before = min(first + AT_ONCE, workload.num_events), int(books.of[-1, self._columns.LOADS])
             rows = np.empty((7, most[last] - most[first]), np.int32)
             events = self._events + first, self._events + last
             kernel.walk(books, routing, self._rule, *events, self._scratch, used, rows)
             rows[0] -= self._events
-            parts.append(rows[:, : int(books.of[-1, kernel.LOADS]) - before].copy())
+            parts.append(rows[:, : int(books.of[-1, self._columns.LOADS]) - before].copy())
         used[0] -= self._events
         self._events += workload.num_events
         return _tables(used, np.concatenate(parts, axis=1))
 
     def _carried(self) -> NDArray[np.int32]:
         """Rows of the loads that nobody has used yet, which become the first; other loads lose their numbers."""
-        kernel, of = self._kernel, self._books.of
+        kernel, of = self._columns, self._books.of
         keys = of[: self._books.layers * self._books.experts]
         waiting = np.flatnonzero(keys[:, kernel.UNUSED] > 0)
         waiting = waiting[np.argsort(keys[waiting, kernel.LOADED])]
@@ -204,17 +193,17 @@ def _rule_of(miss: Miss | None) -> type[Miss] | None:
 def _rule(kernel: Any, start: Start) -> Any:
     meta, miss, numbers = start.workload.meta, start.miss, [float(LOAD)]
     code, loads = RULES[_rule_of(miss)], np.zeros(meta.num_experts + 1, np.int64)
-    if isinstance(miss, CpuAndLoad):
+    if isinstance(miss, rules.CpuAndLoad):
         numbers = [float(COMPUTE_AND_LOAD)]
-    elif isinstance(miss, Cpu):
+    elif isinstance(miss, rules.Cpu):
         numbers = [float(COMPUTE)]
-    elif isinstance(miss, CpuBelow):
+    elif isinstance(miss, rules.CpuBelow):
         numbers = [miss.tokens]
-    elif isinstance(miss, AdmitAfter):
+    elif isinstance(miss, rules.AdmitAfter):
         numbers = [miss.uses]
-    elif isinstance(miss, Greedy):
+    elif isinstance(miss, rules.Greedy):
         numbers = list(miss.times)
-    elif isinstance(miss, Split):
+    elif isinstance(miss, rules.Split):
         loads[1:] = [miss.loads_of(misses) for misses in range(1, len(loads))]
     in_ram = np.isin(np.arange(meta.num_layers), list(start.in_ram))
     return kernel.Rule(

@@ -26,16 +26,8 @@ from specmoe.sim.advise.setting import LIKELY, MOST_SEQUENCES, draw
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES, policy
-from specmoe.sim.reproduce import public_names
+from specmoe.sim.reproduce import public_cpu, public_names
 from specmoe.sim.reproduce.public_cards import profile_of
-from specmoe.sim.reproduce.public_cpu import (
-    OnCpu,
-    routed_bytes,
-    shares_in_ram,
-    step_with_cpu_ns,
-    usual_host,
-    with_cpu,
-)
 from specmoe.sim.reproduce.public_hosts import RowHost, host_of
 from specmoe.sim.reproduce.public_ranges import Rate, widened
 from specmoe.sim.reproduce.public_rows import DATA, WRONG, Row, UnpredictableError, number_of
@@ -98,13 +90,13 @@ def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
     costs = Costs(profile, shape, held.experts, launches, moves=(), style=style, dense_format=held.dense)
     model, notes = ResidentModel(costs, held.head, held.mix), [held.note, _approximated(shape)]
     if asked is None and public_names.is_unsaid(row["policy"]) and model.bytes > profile["device.vram"]:
-        asked = OnCpu("last")
+        asked = public_cpu.OnCpu("last")
         notes.append("no policy is named: what does not fit into VRAM stays in RAM")
     cpu = None
-    if isinstance(asked, OnCpu) or (asked and POLICIES[named(asked.policy)[0]].uses_cpu):
+    if isinstance(asked, public_cpu.OnCpu) or (asked and POLICIES[named(asked.policy)[0]].uses_cpu):
         cpu = None if host else host_of(row.get("host", ""), row["runtime"])
-        cpu = cpu or usual_host(profile, stated=host is not None)
-        profile = with_cpu(profile, cpu, held.formats)
+        cpu = cpu or public_cpu.usual_host(profile, stated=host is not None)
+        profile = public_cpu.with_cpu(profile, cpu, held.formats)
         model = replace(model, costs=replace(costs, profile=profile))
         notes.append(cpu.note)
     if isinstance(asked, public_names.Offload):
@@ -130,15 +122,15 @@ def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
 
 
 def cpu_rate(
-    model: ResidentModel, host: RowHost, asked: OnCpu, batch: int, context: int, sampling: int = 0
+    model: ResidentModel, host: RowHost, asked: public_cpu.OnCpu, batch: int, context: int, sampling: int = 0
 ) -> tuple[Rate, str]:
     """Throughput where some experts stay in RAM, and what is to be said of it."""
-    in_ram = shares_in_ram(asked, model)
+    in_ram = public_cpu.shares_in_ram(asked, model)
     usual, slowest, fastest = (
-        batch / (step_with_cpu_ns(model, host, in_ram, batch, context, end) + sampling) * 1e9
+        batch / (public_cpu.step_with_cpu_ns(model, host, in_ram, batch, context, end) + sampling) * 1e9
         for end in ("usual", "slowest", "fastest")
     )
-    in_vram = model.bytes - routed_bytes(model) * sum(in_ram) / len(in_ram)
+    in_vram = model.bytes - public_cpu.routed_bytes(model) * sum(in_ram) / len(in_ram)
     vram = model.costs.profile["device.vram"]
     rate = Rate(usual, slowest, fastest, "what CPU, memory, hand-off and kernels were seen to reach")
     return rate, _too_large(in_vram, vram) if in_vram > vram else ""

@@ -26,8 +26,7 @@ from specmoe.sim.timing.variants import Variants, variants_of
 HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK = range(8)
 CPU_WORK, CPU_BEGIN, CPU_FROM, CPU_END = range(8, 12)  # work and begin of an event's experts; when they were computed
 STALL, SLOWED, LATE, CPU, CPU_STALL, FREE = range(12, 18)
-# Rows of the costs; the coded ones follow. The kernel is compiled with these numbers and those of `actions`, and numba
-# checks the kernel's file only: after changing a number, change that file too.
+# Rows of the costs; the coded ones follow. The kernel is compiled with these numbers.
 DENSE, HANDOVER, SYNC, BOOKKEEPING, READ, SYNC_EACH_LAYER, LAUNCH_DENSE = range(7)
 CPU_START, CPU_JOIN, CPU_ADD, SLOWED_BY_COPY, SLOWS_COPY, RESULT = range(7, 13)
 Times = NDArray[np.int64]
