@@ -102,6 +102,8 @@ def sentence(rows: Iterable[Mapping[str, Any]]) -> str:
     real = [row for row in drawn if not row["yardstick"]]
     if not real:
         return f"only yardsticks were timed on {machines}"
+    if len(real) == 1:
+        return f"only {real[0]['policy']} was timed on {machines}"
     best = max(real, key=lambda row: float(row["fastest_share"]))
     return f"{best['policy']} is fastest on {100 * best['fastest_share']:.0f} % of {machines}"
 

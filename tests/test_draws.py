@@ -68,8 +68,7 @@ def test_a_number_is_drawn_alike_whatever_other_numbers_have_a_range() -> None:
 
 def spreads(names: list[str], draws: int = 20, seed: int = 0, **changes: Any) -> list[Row]:
     scenario, drawn = Scenario(dataclasses.replace(RUN, draws=draws, seed=seed, **changes)), Draws()
-    runs = [drawn.add_to(scenario, scenario.run(name), scenario.policy(name)) for name in names]
-    rows = [summary(run.result) for run in runs]
+    rows = [summary(drawn.run(scenario, name).result) for name in names]
     add_fastest_shares(rows)
     return rows
 
@@ -84,6 +83,23 @@ def test_the_same_decisions_are_timed_on_each_machine() -> None:
         steps = np.diff(run.timing.step_end, prepend=0)[again.warm_up() :]
         assert row["step_p50_ns"] == row["drawn_step_ns"][0] == round(steps.mean())
     assert [row["fastest_share"] for row in rows] in ([0, 1, None], [1, 0, None]), "the oracle is a yardstick"
+
+
+def test_simulate_draws_unless_it_is_told_not_to() -> None:
+    """A what-if's machine is taken as it is; a cache in bytes is timed on the drawn machines too."""
+    run = ("simulate", RUN.trace, "--policy", "on-demand-lru,lookahead", "--steps", 20)
+
+    def drawn(*more: object) -> list[int | None]:
+        result = specmoe(*run, *more, "--json")
+        assert result.exit_code == 0, result.output
+        return [row["draws"] for row in json.loads(result.stdout)]
+
+    assert drawn("--slots", 154) == [200, 200]
+    assert drawn("--cache-bytes", "500MiB") == [200, 200]
+    assert drawn("--slots", 154, "--draws", 0) == [None, None]
+    assert drawn("--slots", 154, "--set", "nvme.bandwidth=7GB/s") == [None, None]
+    assert drawn("--slots", 154, "--link", "priority") == [None, None]
+    assert " is fastest on " in specmoe(*run, "--slots", 154).stdout
 
 
 def test_a_sweep_draws_the_same_machines_as_a_single_run() -> None:
@@ -146,6 +162,7 @@ def test_the_sentence() -> None:
     row = {"profile": "mine", "draws": 200, "yardstick": False}
     rows = [row | {"policy": name, "fastest_share": won} for name, won in (("a", 0.03), ("b", 0.97))]
     assert sentence(rows) == "b is fastest on 97 % of 200 machines that fit what is known of mine"
+    assert sentence(rows[:1]) == "only a was timed on 200 machines that fit what is known of mine"
     yardstick = row | {"yardstick": True}
     assert sentence([yardstick]) == "only yardsticks were timed on 200 machines that fit what is known of mine"
     assert sentence([row | {"draws": None}]) == ""

@@ -262,7 +262,8 @@ Draws = Annotated[
     typer.Option(
         help="Time the same decisions on this number of machines that fit what is known of a machine, drawn out of its "
         "numbers' ranges: how far each policy's step varies, and on how many machines it is fastest. 0: none. "
-        "Default: 200, fewer where many machines are compared (needs the extra fast)."
+        "Default: 200, fewer where many machines are compared; none with a number of the machine set or scaled "
+        "(needs the extra fast)."
     ),
 ]
 DrawSeed = Annotated[int | None, typer.Option(help="Seed of --draws. Default: 0.")]

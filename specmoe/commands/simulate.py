@@ -59,13 +59,7 @@ def simulate(
             help="Lowest precision at which prefetching is faster than not prefetching (with --out: also a plot).",
         ),
     ] = False,
-    draws: Annotated[
-        int | None,
-        typer.Option(
-            help="Time the same decisions on this number of machines, drawn out of the ranges of the profile, and "
-            "print how far each policy's rate varies and how often it is fastest. Default: none."
-        ),
-    ] = None,
+    draws: options.Draws = None,
     seed: options.DrawSeed = None,
     override: Annotated[
         list[str] | None,
@@ -96,7 +90,7 @@ def simulate(
     from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
-    from specmoe.sim.draws import require_drawable
+    from specmoe.sim.draws import require_drawable, usual_draws
     from specmoe.sim.long_run import run_long
     from specmoe.sim.run import Scenario
 
@@ -132,6 +126,8 @@ def simulate(
         draws=draws or 0,
         seed=seed or 0,
     )
+    if draws is None and not summary_only:
+        config = config.having(draws=usual_draws(config))
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
         if summary_only:
@@ -192,7 +188,7 @@ def _in_whole(out: Path | None, timeline: "_Timeline | None") -> "Callable[[Scen
     draws = Draws()
 
     def one(scenario: "Scenario", name: str) -> dict[str, Any]:
-        run = draws.add_to(scenario, scenario.run(name), scenario.policy(name))
+        run = draws.run(scenario, name)
         row = summary(run.result)
         if out is not None:
             make_directory(out)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from specmoe import spread
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.sim import overrides
 from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
@@ -71,6 +72,15 @@ def require_drawable(scenario: Scenario) -> None:
         raise InputError(f"profile {scenario.profile.name}: no number has a range: there is nothing to draw from")
 
 
+def usual_draws(config: RunConfig) -> int:
+    """How many machines are drawn unless a number is given: none without numba, nor of a what-if.
+
+    A what-if is a machine with a number set or scaled: it is taken as it is.
+    """
+    whole = not config.scales and all(map(overrides.is_of_policy, dict(config.settings)))
+    return DRAWS if whole and compiled() else 0
+
+
 def can_draw(config: RunConfig, profile: HardwareProfile) -> bool:
     """Whether something of the machine is unknown, and the re-timer can time draws of it."""
     return config.draws > 0 and config.link == "fifo" and compiled() and bool(profile.ranges)
@@ -108,15 +118,17 @@ class Draws:
         shares = {name: values for name, values in drawn.shares.items() if name in uses}
         return own, spread.columns(steps, tokens, shares, scenario.config.seed)
 
-    def add_to(self, scenario: Scenario, run: Run, chosen: Policy) -> Run:
-        """The run with its spread in the manifest of its result."""
-        manifest = dataclasses.replace(run.result.manifest, spread=self.spread(scenario, chosen, run.decisions))
+    def run(self, scenario: Scenario, name: str) -> Run:
+        """The engine's run of a policy, with its spread in the manifest of its result."""
+        run = scenario.run(name)
+        spread_of = self.spread(scenario, scenario.policy(name), run.decisions)
+        manifest = dataclasses.replace(run.result.manifest, spread=spread_of)
         return run._replace(result=dataclasses.replace(run.result, manifest=manifest))
 
     def _machines(self, scenario: Scenario) -> _Drawn:
         """Scenarios of the drawn machines, whatever policy and slots they are timed with."""
         profile, shape = scenario.loaded, scenario.config.shape or default_shape(scenario.trace.meta)
-        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, profile=profile.hash, shape=shape)
+        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, cache_bytes=None, profile=profile.hash, shape=shape)
         if own not in self._drawn:
             if len(self._drawn) >= KEPT:
                 del self._drawn[next(iter(self._drawn))]

@@ -24,7 +24,7 @@ from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy, policy
-from specmoe.sim.draws import DRAWS, FEWEST
+from specmoe.sim.draws import DRAWS, FEWEST, usual_draws
 from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
@@ -162,7 +162,7 @@ def cells_of(question: Question) -> list[RunConfig]:
 def _draws(cells: Sequence[RunConfig], question: Question) -> list[int]:
     """Drawn machines of each cell: as many as are asked for, else `DRAWS` or what `MOST_MACHINES` leave.
 
-    By default the machine of a what-if, one with a number set or scaled, is taken as it is.
+    By default the machine of a what-if is taken as it is (see `usual_draws`).
     """
     if any(cell.pieces for cell in cells):
         if question.get("draws"):
@@ -172,9 +172,9 @@ def _draws(cells: Sequence[RunConfig], question: Question) -> list[int]:
         if asked and not compiled():
             raise MissingExtraError("numba", "fast")
         return [asked] * len(cells)
-    known = [not cell.scales and all(is_of_policy(name) for name, _ in cell.settings) for cell in cells]
+    known = [usual_draws(cell) > 0 for cell in cells]
     alike = Counter(_decisions(cell) for cell, whole in zip(cells, known, strict=True) if whole)
-    draws = min(DRAWS, MOST_MACHINES // max(alike.values(), default=1)) if compiled() else 0
+    draws = min(DRAWS, MOST_MACHINES // max(alike.values(), default=1))
     return [draws if whole and draws >= FEWEST else 0 for whole in known]
 
 

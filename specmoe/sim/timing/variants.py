@@ -67,7 +67,8 @@ def sample_of(
     `sizes_differ`: experts of some layers are larger on the link than those of others.
     """
     contexts = np.array(list(map(whole_context, context)))
-    first_step, step = _alike(workload.step_tokens, contexts)
+    prefill = np.zeros(workload.num_steps, bool) if workload.prefills is None else workload.prefills
+    first_step, step = _alike(2 * workload.step_tokens + prefill, contexts)
     layers = np.arange(table.num_layers)
     event = (step[:, None] * table.num_layers + layers).reshape(-1)
     uses, use = _uses_alike(table, launching)
@@ -77,7 +78,7 @@ def sample_of(
     codes = {"before": event, "expert": use, "after": step, "copy": found, "predict": event}
     codes |= {"to_host": step, "to_device": step}
     return Sample(
-        _steps(workload, workload.step_tokens[first_step]),
+        _steps(workload, first_step),
         _rows(table, uses, table.num_layers if sizes_differ else 1),
         contexts[first_step].tolist(),
         {name: code.astype(np.int32) for name, code in codes.items()},
@@ -141,9 +142,9 @@ def _first_of_load(table: DecisionTable) -> NDArray[np.bool_]:
     return first
 
 
-def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
-    """A workload with `tokens` tokens in each step and no demand."""
-    nothing = np.zeros(0, np.int32)
+def _steps(workload: Workload, chosen: NDArray[np.int64]) -> Workload:
+    """A workload of steps with the phases and tokens of the chosen ones, and no demand."""
+    nothing, tokens = np.zeros(0, np.int32), workload.step_tokens[chosen]
     return dataclasses.replace(
         workload,
         rows=np.arange(tokens.sum()),
@@ -151,6 +152,7 @@ def _steps(workload: Workload, tokens: NDArray[Any]) -> Workload:
         offsets=np.zeros(len(tokens) * workload.meta.num_layers + 1, np.int64),
         experts=nothing,
         tokens=nothing,
+        prefills=None if workload.prefills is None else workload.prefills[chosen],
     )
 
 
