@@ -9,6 +9,7 @@ import pandas as pd
 
 from specmoe.results import RunResult, latencies
 from specmoe.sim.run import Run, Scenario
+from specmoe.spread import add_fastest_shares
 from specmoe.summary import Row, summary
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Simulation:
     @property
     def rows(self) -> list[Row]:
         """The same as dictionaries, in the order in which policies were named: what `--json` prints."""
-        return [summary(run.result) for run in self.runs.values()]
+        rows = [summary(run.result) for run in self.runs.values()]
+        add_fastest_shares(rows)
+        return rows
 
     @cached_property
     def steps(self) -> pd.DataFrame:

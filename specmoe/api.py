@@ -27,6 +27,7 @@ from specmoe.hwprofiles.catalogue import machine_name
 from specmoe.hwprofiles.style import style_of
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.draws import Draws, require_drawable, usual_draws
 from specmoe.sim.run import Run, Scenario, each_run
 from specmoe.summary import Row
 from specmoe.traces.splitting import domains_in
@@ -94,7 +95,9 @@ def simulate(
     (of slots, instead of their number), `format`, `context`, `kv_format`, `assumed_reserve` (bytes), `threads`,
     `dense_format`, `style`, `batch`, `aligned`, `steps`, `warm_up`, `link`, `tier`, `home_format`, `compressed_slots`,
     `host_set`, `train`, `verify`, `assumed_acceptance` (one number, or one for each drafted token), `prefill` (the
-    trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from).
+    trace of the prefills), `source` and `train_source` (text domains, one or several, that run and are learnt from),
+    `draws` (machines out of the machine's ranges that the same decisions are timed on; 0: none; default: 200 unless a
+    number of the machine is set or scaled) and their `seed`.
     `table` and `rows` leave out the warm-up; `steps` has all steps. `on_policy` is called with each policy's name
     before it runs. With "all", policies that cannot run are left out and named in `failures`; a policy that was named
     and cannot run raises InputError.
@@ -106,11 +109,17 @@ def simulate(
     config = _config(trace, _machine(machine, host), model, vram, slots, settings, scales, choices)
     if out is not None and not summary_only:
         raise InputError("out: summary_only=True expected with it; a Simulation is saved by its method save")
+    if config.draws and summary_only:
+        raise InputError(f"draws {config.draws}: the whole run is needed: summary_only=False expected")
     if summary_only:
         return _summaries(config, names, policy == "all", on_policy, out)
+    if "draws" not in choices:
+        config = config.having(draws=usual_draws(config))
     scenario = Scenario(config, predictions, with_break_even=break_even)
+    if choices.get("draws"):
+        require_drawable(scenario)
     runs, failures = dict[str, Run](), dict[str, str]()
-    for name, run, error in each_run(scenario, Scenario.run, names, policy == "all", on_policy):
+    for name, run, error in each_run(scenario, Draws().run, names, policy == "all", on_policy):
         if run is None:
             failures[name] = error
         else:
@@ -233,7 +242,7 @@ def _config(
 CHOICES = (
     *("format", "batch", "aligned", "steps", "warm_up", "link", "train", "host_set", "style", "dense_format"),
     *("context", "kv_format", "assumed_reserve", "threads", "cache_bytes"),
-    *("verify", "assumed_acceptance", "prefill"),
+    *("verify", "assumed_acceptance", "prefill", "draws", "seed"),
 )
 HOME = ("tier", "home_format", "compressed_slots")
 DOMAINS = ("source", "train_source")

@@ -19,8 +19,11 @@ from specmoe.hwprofiles import load_shape
 from specmoe.hwprofiles.shape import Stack
 from specmoe.hwprofiles.shape_file import shape_toml
 from specmoe.results import RunResult, latencies
+from specmoe.sim.config import RunConfig
+from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
+from specmoe.sim.sweep.retiming import timings
 from specmoe.traces import write_trace
 from specmoe.traces.arranged import sessions
 from specmoe.traces.schema import Block
@@ -93,6 +96,16 @@ def test_prefill_and_decode_are_reported_apart(files: dict[str, str], tmp_path: 
     assert (row["phase"], row["steps"], row["tokens"]) == ("session", 5, 8)
     assert row["first_token_ns"] == round(steps[[0, 3]].mean())
     assert row["decode_tokens_per_second"] == pytest.approx(3 / (steps[[1, 2, 4]].sum() / 1e9))
+
+
+def test_the_retimer_times_sessions_as_the_engine_does(files: dict[str, str]) -> None:
+    """A prefill and a decode step of as many tokens are timed apart."""
+    pytest.importorskip("numba")
+    config = RunConfig(files["rest"], shape=files["small"], slots=20, warm_up=0, prefill=files["prompts"])
+    scenario = Scenario(config)
+    run, chosen = scenario.run("on-demand-lru"), scenario.policy("on-demand-lru")
+    (own,) = timings(run.decisions, [scenario], chosen)
+    assert own.run_ns == run.timing.step_end[-1]
 
 
 def test_one_cache_serves_both(files: dict[str, str], tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ class Draws:
     def _machines(self, scenario: Scenario) -> _Drawn:
         """Scenarios of the drawn machines, whatever policy and slots they are timed with."""
         profile, shape = scenario.loaded, scenario.config.shape or default_shape(scenario.trace.meta)
-        own = dataclasses.replace(scenario.config, policy="", slots=1, vram=None, cache_bytes=None, profile=profile.hash, shape=shape)
+        own = scenario.config.having(policy="", slots=1, vram=None, cache_bytes=None, profile=profile.hash, shape=shape)
         if own not in self._drawn:
             if len(self._drawn) >= KEPT:
                 del self._drawn[next(iter(self._drawn))]
