@@ -57,8 +57,34 @@ def _walk(version: int) -> Any:
                 _decide(clocks, costs, predicting)
             if on_cpu[event]:
                 _hand_over(clocks, costs, to_host)
-            copies = _act(actions, action, ends[event], clocks, costs, slows, any_slows, any_cpu, copies, numbers)
-            action = ends[event]
+            while action < ends[event]:
+                kind, slot, decided, progress, cost = actions[action]
+                action += 1
+                if kind == kinds.RELEASE:
+                    _release(clocks, slot)
+                    continue
+                if kind in (kinds.CPU_USE, kinds.LAST_CPU_USE):
+                    clocks[rows.CPU_WORK] += costs[cost]
+                    if kind == kinds.LAST_CPU_USE:
+                        rings.compute_on_cpu(clocks, costs, copies, numbers)
+                    continue
+                if kind == kinds.LOAD and any_cpu:
+                    copies = rings.with_room(copies, numbers)
+                    rings.load_beside(clocks, costs, copies, numbers, slot, decided, progress, cost)
+                    continue
+                if kind == kinds.LOAD:
+                    _load(clocks, costs, slot, decided, progress, cost)
+                    if any_slows:
+                        copies = rings.with_room(copies, numbers)
+                        rings.remember(clocks, costs, copies, numbers, cost)
+                    continue
+                if kind == kinds.USE:
+                    _use(clocks, costs, decided, progress, cost)
+                else:
+                    _first_use(clocks, costs, slot, decided, progress, cost, kind == kinds.FIRST_HIT)
+                if any_slows:
+                    rings.slow(clocks, slows, copies, numbers)
+                _release(clocks, slot)
             _launched(clocks, costs, launched)
             if on_cpu[event]:
                 _join(clocks, costs, to_device)
@@ -79,50 +105,6 @@ def _walk(version: int) -> Any:
 
 
 walk = _walk(version_of(SOURCES))
-
-
-@inlined
-def _act(
-    actions: Any,
-    first: int,
-    end: int,
-    clocks: Any,
-    costs: Any,
-    slows: Any,
-    any_slows: bool,
-    any_cpu: bool,
-    copies: Any,
-    numbers: Any,
-) -> Any:
-    """The loads and experts of an event; returns the rings to go on with."""
-    for action in range(first, end):
-        kind, slot, decided, progress, cost = actions[action]
-        if kind == kinds.RELEASE:
-            _release(clocks, slot)
-            continue
-        if kind in (kinds.CPU_USE, kinds.LAST_CPU_USE):
-            clocks[rows.CPU_WORK] += costs[cost]
-            if kind == kinds.LAST_CPU_USE:
-                rings.compute_on_cpu(clocks, costs, copies, numbers)
-            continue
-        if kind == kinds.LOAD and any_cpu:
-            copies = rings.with_room(copies, numbers)
-            rings.load_beside(clocks, costs, copies, numbers, slot, decided, progress, cost)
-            continue
-        if kind == kinds.LOAD:
-            _load(clocks, costs, slot, decided, progress, cost)
-            if any_slows:
-                copies = rings.with_room(copies, numbers)
-                rings.remember(clocks, costs, copies, numbers, cost)
-            continue
-        if kind == kinds.USE:
-            _use(clocks, costs, decided, progress, cost)
-        else:
-            _first_use(clocks, costs, slot, decided, progress, cost, kind == kinds.FIRST_HIT)
-        if any_slows:
-            rings.slow(clocks, slows, copies, numbers)
-        _release(clocks, slot)
-    return copies
 
 
 @inlined
