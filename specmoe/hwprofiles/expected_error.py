@@ -3,8 +3,8 @@
 `data/accuracy.json` holds the figures of docs/validation.md and is generated with it, `data/accuracy_styles.json` those
 of docs/styles.md, `data/accuracy_cpu.json` those of docs/cpu.md. An error is that of a cell's mean step, simulated /
 measured - 1, as an absolute share.
-`data/published_error.json`, if it is there, holds the errors of predictions for machines and models that others
-measured.
+Errors against figures that others published are not among them: they hold what is not known of those machines too, and
+widen the ranges of `specmoe reproduce public` only.
 
 Two policies on the same machine share most of the error of a prediction, so the ratio of their mean steps is known
 better than either. `data/ratio_error.json` holds the errors of simulated ratios against measured ones, of two held-out
@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.dense import PHASES, DenseTimes
@@ -31,7 +31,6 @@ from specmoe.hwprofiles.style import USUAL, Style, style_of
 OWN, UNCALIBRATED = "own", "microbenchmarks"  # host constants fitted on the machine, or only measured
 SHIPPED = " as shipped"  # suffix: constants of a profile, used on another machine of its kind
 MEASURED_SOURCES: tuple[Source, ...] = ("measured", "derived")
-Row = TypeVar("Row", "Accuracy", "Published")
 SAME_ERROR = 1e-6  # errors that differ by less are of the same calibration
 
 
@@ -54,16 +53,6 @@ class Accuracy(NamedTuple):
         return own.launch == style.launch and (own.multiply == style.multiply or not is_compressed(held))
 
 
-class Published(NamedTuple):
-    """Errors of predictions against figures that others published, in one style or in all."""
-
-    rows: int
-    median_abs_error: float
-    p95_abs_error: float
-    ref: str
-    style: str = ""  # empty: any
-
-
 class Expected(NamedTuple):
     """Expected error of a predicted mean step: an upper bound for most cells if `validated`, else a lower bound."""
 
@@ -79,21 +68,14 @@ class Expected(NamedTuple):
 @cache
 def accuracies() -> tuple[Accuracy, ...]:
     """All comparisons in the package; raises InputError if the file is damaged."""
-    return (*_rows("accuracy.json", Accuracy), *_rows("accuracy_styles.json", Accuracy))
+    return (*_rows("accuracy.json"), *_rows("accuracy_styles.json"))
 
 
-@cache
-def published_errors() -> tuple[Published, ...]:
-    """Errors against published figures; none if the package has no such file."""
-    there = (files("specmoe.hwprofiles") / "data" / "published_error.json").is_file()
-    return _rows("published_error.json", Published) if there else ()
-
-
-def _rows(name: str, cls: type[Row]) -> tuple[Row, ...]:
-    file, fields = files("specmoe.hwprofiles") / "data" / name, cls._fields
+def _rows(name: str) -> tuple[Accuracy, ...]:
+    file, fields = files("specmoe.hwprofiles") / "data" / name, Accuracy._fields
     try:
         rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        return tuple(cls(**{name: row[name] for name in fields if name in row}) for row in rows)
+        return tuple(Accuracy(**{name: row[name] for name in fields if name in row}) for row in rows)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{file}: rows of {', '.join(fields)} expected ({error!r})") from None
 
@@ -114,9 +96,8 @@ def expected_error(
     A bundled profile has the errors seen on another machine of its kind, else of another kind, because the user's
     machine is also another one. A user's calibrated profile has the errors of its calibration; one that was only
     measured has those of similar profiles. A profile with published, assumed or overridden numbers, without measured
-    kernels of the model, or of a style that was not replayed, is not validated: a lower bound is the largest of the
-    error seen with constants of another machine, that against published figures, and the spread of the shares from
-    which times of kernels were derived.
+    kernels of the model, or of a style that was not replayed, is not validated: a lower bound is the larger of the
+    error seen with constants of another machine and the spread of the shares from which times of kernels were derived.
     """
     expected = _on_device(profile, shape, held, accuracies() if known is None else known, style, dense_format)
     return _beside_cpu(expected, profile) if on_cpu else expected
@@ -147,7 +128,7 @@ def _beside_cpu(expected: Expected, profile: HardwareProfile) -> Expected:
     """The same, or the error of replays with the CPU if that is larger: with its costs fitted, or only measured."""
     join = profile.quantities.get("cpu.join")
     constants = OWN if join and join.source == "derived" else UNCALIBRATED
-    (row,) = (row for row in _rows("accuracy_cpu.json", Accuracy) if row.constants == constants)
+    (row,) = (row for row in _rows("accuracy_cpu.json") if row.constants == constants)
     if row.p95_abs_error <= expected.error:
         return expected
     seen = f"95% of {row.cells} cells of {row.profile} with experts on the CPU"
@@ -180,10 +161,6 @@ def _unvalidated(rows: Sequence[Accuracy], why: str, experts: ExpertTimes) -> Ex
     if not experts.curves and experts.kernel == "fused":
         spread = _spread(experts)
         bounds.append((spread, f"measured machines and sizes differ by {spread:.1%} in the time of such kernels"))
-    for row in published_errors():
-        if not row.style or style_of(row.style) == experts.style:
-            text = f"95% of {row.rows} published figures are within {row.p95_abs_error:.1%} ({row.ref})"
-            bounds.append((row.p95_abs_error, text))
     error, basis = max(bounds)
     return Expected(error, False, f"not validated, as {why}; {basis}")
 

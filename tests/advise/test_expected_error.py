@@ -12,7 +12,7 @@ import pytest
 from specmoe.errors import InputError
 from specmoe.hwprofiles import expected_error as accuracy
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
-from specmoe.hwprofiles.expected_error import Accuracy, Published, accuracies, expected_error
+from specmoe.hwprofiles.expected_error import Accuracy, accuracies, expected_error
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shares import shares_of
 from specmoe.hwprofiles.style import Style
@@ -205,16 +205,6 @@ def test_dense_weights_of_another_format_are_not_validated() -> None:
     assert expected_error(H100, SWITCH, "fp16", KNOWN, dense_format="fp16").validated
     found = expected_error(H100, SWITCH, "fp16", KNOWN, dense_format="q8_0")
     assert not found.validated and "no dense parts of switch-base-128 were measured" in found.basis
-
-
-def test_published_figures_bound_what_was_not_validated(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = (Published(30, 0.2, 0.6, "docs/public.md"), Published(9, 0.2, 0.9, "docs/public.md", "fused/grouped"))
-    monkeypatch.setattr(accuracy, "published_errors", lambda: rows)
-    profile, shape = load_profile("rtx4090"), load_shape("mixtral-8x7b")
-    assert expected_error(profile, shape, "bf16", KNOWN, FUSED).error == 0.6
-    found = expected_error(profile, shape, "bf16", KNOWN, GROUPED)
-    assert (found.error, found.validated) == (0.9, False)
-    assert found.basis.endswith("95% of 9 published figures are within 90.0% (docs/public.md)")
 
 
 def test_experts_on_the_cpu_have_at_least_the_error_of_their_replays() -> None:
