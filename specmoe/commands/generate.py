@@ -76,14 +76,12 @@ def generate(
         machine=None if profile is None else load_profile(profile),
         random_init=random_init,
     )
-    result = generation.generated(job)
+    result = generation.generated(job, None if record is None else generation.recorder(record, job))
     if trace is not None and "decode" in result.made.traces:
         meta, block = result.made.traces["decode"]
         write_trace(trace, meta, [block])
     if timeline is not None:
         generation.write_timeline(result.made, timeline)
-    if record is not None:
-        generation.write_record(record, job, result)
     if not console.printed([row._asdict() for row in result.rows]):
         console.say(result.made.text)
         console.table(list(map(_shown, result.rows)))

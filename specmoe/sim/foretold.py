@@ -26,7 +26,8 @@ class LiveCosts(NamedTuple):
     sync: int  # from a router's end until the host knows its result
     launch: int  # the host's, of an expert, with its share of the layer's sum
     expert: int  # the device's, likewise
-    issue: int  # the host's, of a load
+    issue: int  # the host's, of an event's first load
+    issue_next: int  # likewise, of each later one
     copy: int  # the link's, of a load
     event: int = 0  # from a copy's end until a kernel that waits for it begins
     expand: int = 0  # the device's, of an expert that arrives compressed
@@ -37,6 +38,14 @@ class Foretold(NamedTuple):
 
     step_ns: float
     stall_ns: float  # computing waits for loads
+    decide_ns: float  # the host's, as are the next two
+    issue_ns: float
+    launch_ns: float
+
+    @property
+    def code_ns(self) -> float:
+        """What the model's own code takes, waits for the device included."""
+        return self.step_ns - self.decide_ns - self.issue_ns - self.launch_ns
 
 
 def foretold(costs: LiveCosts, table: DecisionTable, decide_ns: int, warm_up: int) -> Foretold:
@@ -44,10 +53,22 @@ def foretold(costs: LiveCosts, table: DecisionTable, decide_ns: int, warm_up: in
 
     Raises InputError for decisions of no more steps than that.
     """
-    timing = simulate(table, durations_of(costs, table, decide_ns))
-    steps = table.num_steps - warm_up
-    stall = timing.stall[warm_up * table.num_layers :].sum() / steps
-    return Foretold(float(timing.step_end[-1] - timing.step_end[warm_up - 1]) / steps, float(stall))
+    timing, steps, first = simulate(table, durations_of(costs, table, decide_ns)), table.num_steps - warm_up, warm_up
+    first *= table.num_layers
+    uses, loads = (int((rows.event >= first).sum()) / steps for rows in (table.uses, table.loads))
+    return Foretold(
+        float(timing.step_end[-1] - timing.step_end[warm_up - 1]) / steps,
+        float(timing.stall[first:].sum() / steps),
+        float(decide_ns * table.num_layers),
+        issue_ns(costs, table) * loads,
+        costs.launch * uses,
+    )
+
+
+def issue_ns(costs: LiveCosts, table: DecisionTable) -> int:
+    """The host's mean time of a load, of which an event's first takes longer: its code has not run for a while."""
+    loads, firsts = len(table.loads.key), len(np.unique(table.loads.event))
+    return round((costs.issue * firsts + costs.issue_next * (loads - firsts)) / max(1, loads))
 
 
 def durations_of(costs: LiveCosts, table: DecisionTable, decide_ns: int) -> Durations:
@@ -67,7 +88,7 @@ def durations_of(costs: LiveCosts, table: DecisionTable, decide_ns: int) -> Dura
         host=HostCosts(
             launch_ns=costs.launch,
             launch_dense_ns=0,
-            issue_ns=costs.issue,
+            issue_ns=issue_ns(costs, table),
             event_ns=costs.event,
             sync_ns=costs.sync,
             bookkeeping_ns=decide_ns,

@@ -209,14 +209,15 @@ class CudaLink:
             self.copies.append(timed)
 
     def wait(self, slot: int) -> bool:
-        """The compute stream waits, not the host."""
+        """The compute stream waits, not the host, whose work is the same where the copy has landed."""
         landed = self._landed[slot]
-        if landed.query():  # type: ignore[no-untyped-call]
-            return False
+        late: bool = not landed.query()  # type: ignore[no-untyped-call]
         begin = _event(self._compute)
         self._compute.wait_event(landed)
-        self._waits.append((begin, _event(self._compute)))
-        return True
+        wait = begin, _event(self._compute)
+        if late:
+            self._waits.append(wait)
+        return late
 
     def hold(self, ns: int) -> None:
         """A kernel that counts clock cycles."""

@@ -62,8 +62,9 @@ class PhaseRun:
         self.decisions, self.meta, self.marks = decisions, meta, marks
         self.beside: Beside | None = None
         self.passes, self.events = array("q"), array("q")  # ns: begin; entry, routing known, decided, left
+        self.issued = array("q")  # ns, of all loads of each event
         self.steps: list[Block] = []
-        self._stack, self._slots, self._position, self._uses = stack, slots, 0, 0
+        self._stack, self._slots, self._position, self._uses, self._issued = stack, slots, 0, 0, 0
         for key, slot in decisions.resident.items():
             slots.load(stack.home, key, slot)
         self._copies = len(slots.link.copies or ())
@@ -124,11 +125,12 @@ class PhaseRun:
         if marks:
             marks.goes_on.append(self._slots.link.mark())
         self.events.extend((entered, known, done, perf_counter_ns()))
+        self.issued.append(self._issued)
         return result
 
     def _execute(self, decided: Decided, chosen: NDArray[np.int64], hidden: Tensor, weights: Tensor) -> Tensor:
         """Loads and uses, wave by wave; then the sum by rising expert."""
-        parts: dict[int, tuple[NDArray[np.int64], Tensor]] = {}
+        self._issued, parts = 0, dict[int, tuple[NDArray[np.int64], Tensor]]()
         rows = {use.key: self._uses + place for place, use in enumerate(decided.uses)}
         self._uses += len(rows)
         last = max((use.wave for use in decided.uses), default=0)
@@ -150,9 +152,11 @@ class PhaseRun:
         return result
 
     def _load(self, decided: Decided, wave: int, demand: bool) -> None:
+        begin = perf_counter_ns()
         for load in decided.loads:
             if load.demand == demand and (not demand or load.wave == wave):
                 self._slots.load(self._stack.home, load.key, load.slot)
+        self._issued += perf_counter_ns() - begin
 
     def _use(
         self, use: Use, row: int, chosen: NDArray[np.int64], hidden: Tensor, weights: Tensor

@@ -29,7 +29,7 @@ from specmoe.validate.writing import Ask
 
 WARM_UP = 3  # decode steps whose times are left out, measured and foretold
 LEAST_TOKENS = 8  # of a text whose steps are foretold
-EVERY = 4  # events between two loads that are tried
+TRIES = 4  # loads in a row, at an event
 TRIED = -1  # the slot that no expert uses
 ROUNDS, LOADS = 5, 32  # loads in a row, to measure one
 HELD_STEPS = 16
@@ -45,41 +45,51 @@ class Cell(NamedTuple):
 
 
 class Trial:
-    """Streams of decisions that are asked beside a run, each first in turn: its code is cold then, as in a live run."""
+    """Streams of decisions that are asked beside a run: one in each step as in a live run, the others at its end."""
 
     def __init__(self, model: Offloaded, cells: Sequence[Cell], depth: int) -> None:
         meta, stack = model.meta("decode", depth), model.stacks["decode"]
         sources = [source_of(meta, cell.policy, cell.slots, None) for cell in cells]
         self.streams = [source for source in sources if isinstance(source, Stream)]
-        self._times = [array("q") for _ in self.streams]  # ns, of all decisions of each
-        self._first = array("q")  # ns, of those of all streams that were asked first
-        self.issue = array("q")  # ns, of a load
-        self._home, self._loads, self._events = stack.home, meta.top_k, 0
-        self._warm_up = WARM_UP * meta.num_layers
+        self._decided = [array("q") for _ in self.streams]  # ns, of the decisions of each in its steps
+        self._issued: tuple[array[int], array[int]] = array("q"), array("q")  # ns, of first loads, and of the next
+        self._home, self._layers, self._events = stack.home, meta.num_layers, 0
+        self._blocks: list[Block] = []  # of this step's events
 
     def event(self, block: Block, slots: Slots) -> None:
-        """Ask all streams, and try loads at every fourth event."""
-        count, event = len(self.streams), self._events
+        """Ask the stream whose step it is, and try loads at every second event."""
+        step, layer = divmod(self._events, self._layers)
         self._events += 1
-        for place in range(count):
-            number = (event + place) % count
+        number = step % len(self.streams)
+        begin = perf_counter_ns()
+        self.streams[number].event(block)
+        if step >= WARM_UP:
+            self._decided[number].append(perf_counter_ns() - begin)
+        self._blocks.append(Block(*(column.copy() for column in block)))
+        if layer == self._layers - 1:
+            self._catch_up(number)
+        if (step + layer) % 2:
+            return
+        for load in range(TRIES):
             begin = perf_counter_ns()
-            self.streams[number].event(block)
-            if event >= self._warm_up:
-                self._times[number].append(perf_counter_ns() - begin)
-                if place == 0:
-                    self._first.append(self._times[number][-1])
-        if event % EVERY == 0:
-            begin = perf_counter_ns()
-            for load in range(self._loads):
-                slots.load(self._home, (event + load) % len(self._home), TRIED)
-            if event >= self._warm_up:
-                self.issue.append((perf_counter_ns() - begin) // self._loads)
+            slots.load(self._home, (self._events + load) % len(self._home), TRIED)
+            if step >= WARM_UP:
+                self._issued[load > 0].append(perf_counter_ns() - begin)
+
+    def _catch_up(self, asked: int) -> None:
+        """Ask the other streams about the step's events."""
+        for stream in (stream for number, stream in enumerate(self.streams) if number != asked):
+            for block in self._blocks:
+                stream.event(block)
+        self._blocks = []
 
     def decide_ns(self) -> list[int]:
-        """The host's mean time for a layer's decisions of each stream, as if it were always asked first."""
-        cold = mean(self._first) / mean(map(mean, self._times))
-        return [round(cold * mean(times)) for times in self._times]
+        """The host's mean time for a layer's decisions of each stream."""
+        return [round(mean(times)) for times in self._decided]
+
+    def issue_ns(self) -> list[int]:
+        """The host's mean times of a first load, and of one behind it."""
+        return [round(mean(times)) for times in self._issued]
 
 
 class Rehearsed(NamedTuple):
@@ -91,35 +101,46 @@ class Rehearsed(NamedTuple):
     foretold: list[Foretold]  # [cells]
 
 
-def rehearse(
-    model: Offloaded, ask: Ask, cells: Sequence[Cell], depth: int, machine: HardwareProfile | None = None
-) -> Rehearsed:
-    """Foretell cells whose policies need a look-ahead of `depth` layers; `machine` has the link, else it is timed.
+class Rehearsal:
+    """Foretells cells; `machine` has the link, else it is timed. A text of at least `LEAST_TOKENS` is needed."""
 
-    A text of at least `LEAST_TOKENS` is needed.
-    """
-    trial, resident = Trial(model, cells, depth), policy("gpu-only")
-    made = model.generate(ask, resident, 1, depth=depth, beside=trial)
-    parts, home = _parts(made), model.stacks["decode"].home
-    costs = LiveCosts(
-        lead=_means(parts.lead),
-        dense=(0,) * parts.lead.shape[1],
-        head=round(parts.head.mean()),
-        head_dense=0,
-        sync=0,
-        launch=round(parts.launched.mean() / made.traces["decode"][0].top_k),
-        expert=0,
-        issue=round(mean(trial.issue)),
-        copy=0,
-    )
-    if model.device.type == "cuda":
-        hold_ns = round(2 * float(parts.lead.mean() + parts.launched.mean()))
-        held = ask._replace(tokens=min(ask.tokens, HELD_STEPS), on_text=None)
-        costs = _of_device(costs, model.generate(held, resident, 1, depth=depth, traced=True, hold_ns=hold_ns))
-        costs = _of_link(costs, model, home, machine)
-    decide_ns, tables = trial.decide_ns(), [stream.table() for stream in trial.streams]
-    rows = zip(tables, decide_ns, strict=True)
-    return Rehearsed(costs, tables, decide_ns, [foretold(costs, table, ns, WARM_UP) for table, ns in rows])
+    def __init__(self, model: Offloaded, ask: Ask, machine: HardwareProfile | None = None) -> None:
+        self._model, self._ask, self._machine = model, ask, machine
+        self._of_device: dict[int, LiveCosts] = {}  # by depth
+
+    def of(self, cells: Sequence[Cell], depth: int) -> Rehearsed:
+        """Foretell cells whose policies need a look-ahead of `depth` layers from one resident run."""
+        trial, resident = Trial(self._model, cells, depth), policy("gpu-only")
+        parts = parts_of(self._model.generate(self._ask, resident, 1, depth=depth, beside=trial))
+        first, following = trial.issue_ns()
+        costs = LiveCosts(
+            lead=_means(parts.lead),
+            dense=(0,) * parts.lead.shape[1],
+            head=round(parts.head.mean()),
+            head_dense=0,
+            sync=0,
+            launch=round(parts.launched.mean() / self._model.meta("decode", depth).top_k),
+            expert=0,
+            issue=first,
+            issue_next=following,
+            copy=0,
+        )
+        if self._model.device.type == "cuda":
+            costs = self._on_device(costs, depth)
+        decide_ns, tables = trial.decide_ns(), [stream.table() for stream in trial.streams]
+        rows = zip(tables, decide_ns, strict=True)
+        return Rehearsed(costs, tables, decide_ns, [foretold(costs, table, ns, WARM_UP) for table, ns in rows])
+
+    def _on_device(self, costs: LiveCosts, depth: int) -> LiveCosts:
+        """Costs with the times of the device and the link, which are measured once."""
+        if depth not in self._of_device:
+            hold_ns = round(2 * (mean(costs.lead) + costs.launch * self._model.meta("decode", depth).top_k))
+            held = self._ask._replace(tokens=min(self._ask.tokens, HELD_STEPS), on_text=None)
+            made = self._model.generate(held, policy("gpu-only"), 1, depth=depth, traced=True, hold_ns=hold_ns)
+            found = _of_device(costs, made)
+            self._of_device[depth] = _of_link(found, self._model, self._model.stacks["decode"].home, self._machine)
+        names = ("dense", "head_dense", "sync", "expert", "copy", "event", "expand")
+        return costs._replace(**{name: getattr(self._of_device[depth], name) for name in names})
 
 
 def step_ns(made: Generated) -> float:
@@ -127,10 +148,14 @@ def step_ns(made: Generated) -> float:
     return float(np.diff(_ends(made)[WARM_UP - 1 :]).mean())
 
 
-class _Parts(NamedTuple):
-    lead: Times  # [steps, layers]
-    launched: Times  # [steps, layers]
-    head: Times  # [steps]
+class Parts(NamedTuple):
+    """The host's times of decode steps after the warm-up, ns."""
+
+    lead: Times  # [steps, layers], the model's own code, waits for the device included
+    decided: Times  # [steps, layers]
+    launched: Times  # [steps, layers], without loads
+    issued: Times  # [steps, layers], loads
+    head: Times  # [steps], the model's own code behind the last layer
 
 
 def _ends(made: Generated) -> Times:
@@ -138,13 +163,14 @@ def _ends(made: Generated) -> Times:
     return np.array(made.at[-len(made.runs["decode"].steps) :])
 
 
-def _parts(made: Generated) -> _Parts:
-    """The host's times of each (step, layer) after the warm-up."""
+def parts_of(made: Generated) -> Parts:
+    """What the host did in a text's decode steps."""
     run, ends = made.runs["decode"], _ends(made)
     events = np.array(run.events).reshape(len(ends), -1, 4)[WARM_UP:]
+    issued = np.array(run.issued).reshape(len(ends), -1)[WARM_UP:]
     _, known, done, left = events.transpose(2, 0, 1)
     before = np.concatenate([ends[WARM_UP - 1 : -1, None], left[:, :-1]], axis=1)
-    return _Parts(known - before, left - done, ends[WARM_UP:] - left[:, -1])
+    return Parts(known - before, done - known, left - done - issued, issued, ends[WARM_UP:] - left[:, -1])
 
 
 def _of_device(costs: LiveCosts, made: Generated) -> LiveCosts:

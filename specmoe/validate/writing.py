@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from specmoe.hwprofiles.measure.host import quiet
 from specmoe.traces.collect_model import Checkpoint
 
 
@@ -84,7 +85,7 @@ def write(checkpoint: Checkpoint, ask: Ask) -> Written:
         torch.cuda.reset_peak_memory_stats(device)
     begin = perf_counter_ns()
     try:
-        with torch.inference_mode(), _uncollected():
+        with torch.inference_mode(), quiet() if on_gpu else _uncollected():
             model.generate(
                 input_ids=inputs.input_ids,
                 attention_mask=inputs.attention_mask,
