@@ -13,7 +13,7 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import policy
-from specmoe.sim.foretold import LiveCosts, foretold
+from specmoe.sim.foretold import LiveCosts, foretold, issue_ns
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.timeline import LANES
@@ -105,21 +105,31 @@ def test_a_comparison_foretells_the_steps_and_the_decisions(tmp_path: Path) -> N
 
 def test_a_resident_step_is_foretold_by_hand() -> None:
     table, leads = offloaded("gpu-only", 8).tables["decode"], (100, 300)
-    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, copy=1000)
+    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
     assert not len(table.loads.key)
-    assert foretold(costs, table, decide_ns=7, warm_up=3).step_ns == sum(leads) + 50 + 2 * (7 + 10)
+    plain = foretold(costs, table, decide_ns=7, warm_up=3)
+    assert plain.step_ns == sum(leads) + 50 + 2 * (7 + 10)
+    assert (plain.code_ns, plain.decide_ns, plain.issue_ns, plain.launch_ns) == (sum(leads) + 50, 2 * 7, 0, 2 * 10)
 
 
 def test_a_step_of_long_loads_is_foretold_by_hand() -> None:
     """The compute stream has nothing to do but to wait: only the host's way to a step's first routing comes on top."""
     table, leads = offloaded("on-demand", 8).tables["decode"], (100, 300)
     assert table.demand_loads == len(table.uses.key) == 2 * table.num_steps
-    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, copy=1000)
+    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
     decided, launched, landed = 7, 7 + 5 + 10, 7 + 5 + 1000
     plain = foretold(costs, table, decided, warm_up=3)
     assert plain.step_ns == leads[0] + 2 * (landed + 4)
     assert plain.stall_ns == 2 * (landed - launched)
     assert foretold(costs._replace(expand=20), table, decided, warm_up=3).step_ns == plain.step_ns + 2 * 20
+
+
+def test_an_events_first_load_and_its_next_ones_are_issued_at_their_own_costs() -> None:
+    table = offloaded("lookahead", 8).tables["decode"]
+    loads_of = np.unique(table.loads.event, return_counts=True)[1]
+    costs = LiveCosts((0, 0), (0, 0), 0, 0, 0, launch=0, expert=0, issue=500, issue_next=20, copy=0)
+    assert loads_of.max() > 1
+    assert issue_ns(costs, table) == round(sum(500 + 20 * (count - 1) for count in loads_of) / loads_of.sum())
 
 
 def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
