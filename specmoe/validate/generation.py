@@ -14,7 +14,6 @@ from specmoe.errors import InputError
 from specmoe.files import replacing
 from specmoe.hwprofiles.measure.machine import host_facts, machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.shape import Format
 from specmoe.provenance import library_versions
 from specmoe.sim.decide.policy import policy as policy_named
 from specmoe.sim.decide.table import DecisionTable
@@ -103,15 +102,13 @@ class _Session:
     """Texts of all cells, round by round, and the resident model's."""
 
     def __init__(self, job: Job) -> None:
-        target, held = pick_device(job.device), "fp32"
-        if target.type == "cuda":
-            held = "fp16"
+        target = pick_device(job.device)
         self.job, self.ask = job, job.ask._replace(on_text=None)
         self.runs = [_Run(Cell(policy_named(name), slots), [], []) for name in job.policies for slots in job.slots]
         self.checkpoint = _loaded(job, target)
         self.resident = _resident(self.checkpoint, job.ask, target) if job.compare else None
         self.checkpoint.model.to("cpu")
-        self.model = Offloaded(self.checkpoint, str(target), held)
+        self.model = Offloaded(self.checkpoint, str(target), "fp16" if target.type == "cuda" else "fp32")
         self.costs: list[dict[str, Any]] = []  # of each rehearsal
 
     def texts(self) -> Iterator[Generated]:

@@ -22,7 +22,7 @@ from specmoe.sim.decide.policy import Policy, policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.foretold import Foretold, LiveCosts, foretold
 from specmoe.sim.stream import Stream
-from specmoe.traces.schema import Block
+from specmoe.traces.schema import Block, join
 from specmoe.validate.experts import CudaLink, Home, HostLink, Slots
 from specmoe.validate.live import Generated, Offloaded, source_of
 from specmoe.validate.writing import Ask
@@ -65,7 +65,7 @@ class Trial:
         self.streams[number].event(block)
         if step >= WARM_UP:
             self._decided[number].append(perf_counter_ns() - begin)
-        self._blocks.append(Block(*(column.copy() for column in block)))
+        self._blocks.append(join([block]))
         if layer == self._layers - 1:
             self._catch_up(number)
         if (step + layer) % 2:

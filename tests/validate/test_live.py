@@ -105,7 +105,7 @@ def test_a_comparison_foretells_the_steps_and_the_decisions(tmp_path: Path) -> N
 
 def test_a_resident_step_is_foretold_by_hand() -> None:
     table, leads = offloaded("gpu-only", 8).tables["decode"], (100, 300)
-    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
+    costs = LiveCosts(leads, (0, 0), 50, 0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
     assert not len(table.loads.key)
     plain = foretold(costs, table, decide_ns=7, warm_up=3)
     assert plain.step_ns == sum(leads) + 50 + 2 * (7 + 10)
@@ -116,7 +116,7 @@ def test_a_step_of_long_loads_is_foretold_by_hand() -> None:
     """The compute stream has nothing to do but to wait: only the host's way to a step's first routing comes on top."""
     table, leads = offloaded("on-demand", 8).tables["decode"], (100, 300)
     assert table.demand_loads == len(table.uses.key) == 2 * table.num_steps
-    costs = LiveCosts(leads, (0, 0), head=50, head_dense=0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
+    costs = LiveCosts(leads, (0, 0), 50, 0, sync=0, launch=10, expert=4, issue=5, issue_next=3, copy=1000)
     decided, launched, landed = 7, 7 + 5 + 10, 7 + 5 + 1000
     plain = foretold(costs, table, decided, warm_up=3)
     assert plain.step_ns == leads[0] + 2 * (landed + 4)
