@@ -1,5 +1,6 @@
 """Figures that others published of models whose experts are on the CPU."""
 
+import csv
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from specmoe.sim.reproduce.public_cpu import (
     step_with_cpu_ns,
     usual_host,
 )
-from specmoe.sim.reproduce.public_hosts import RowHost, host_of
+from specmoe.sim.reproduce.public_hosts import TABLE, RowHost, host_of
 from specmoe.sim.reproduce.public_names import GRAPH, policy_of
 from specmoe.sim.reproduce.public_rows import NEEDED, UnpredictableError, read_rows
 from specmoe.sim.resident import ResidentModel, ResidentStep
@@ -228,6 +229,20 @@ def test_every_card_has_a_profile_no_faster_than_its_data_sheet() -> None:
         profile: Any = card_profile(card["card"])
         assert 0.7 * float(card["memory"]) < profile["device.memory_bandwidth"] / GIGA < float(card["memory"])
         assert profile["device.vram"] == float(card["vram"]) * 2**30
+
+
+def test_every_row_has_a_source_and_what_it_does_not_give_is_assumed() -> None:
+    """A row of cards or of hosts' memory names a document, and which numbers are in it, or says that none was found."""
+    columns = {"vram", "memory", "fp32", "generation"}, {"read", "speed", "channels", "cores"}
+    hosts = csv.DictReader(TABLE.read_text().splitlines())
+    for rows, known in zip((cards(), hosts), columns, strict=True):
+        for row in rows:
+            confirmed = set(row["confirmed"].split())
+            assert row["source"] and confirmed <= known and bool(confirmed) == (row["source"] != "not confirmed"), row
+    for card in cards():
+        profile, confirmed = card_profile(card["card"]), card["confirmed"].split()
+        assert (profile.quantities["device.vram"].source == "published") == ("vram" in confirmed)
+        assert (profile.quantities["device.memory_bandwidth"].source == "published") == ("memory" in confirmed)
 
 
 def test_lists_with_other_columns_are_read(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Cards in lists of other people's figures: a shipped profile, or that of a similar card, as both data sheets say.
 
 Memory bandwidth and arithmetic are those of the similar card, times the ratio of what both specify; launches, waits and
-copies are the similar card's, and no CPU is known. data/cards.csv has the specifications.
+copies are the similar card's, and no CPU is known. data/cards.csv has the specifications, with the page or document
+that gives them (`source`) and which of them it gives (`confirmed`): all others were remembered, and are assumed.
 """
 
 import csv
@@ -18,6 +19,7 @@ from specmoe.hwprofiles.spec_sheet import from_spec_sheet
 from specmoe.sim.reproduce.public_rows import UnpredictableError
 
 TABLE = files("specmoe.hwprofiles") / "data" / "cards.csv"
+REMEMBERED = "from memory, not confirmed by a document"
 MEMORY, VRAM, GENERATION, PINNED = (
     "device.memory_bandwidth",
     "device.vram",
@@ -45,10 +47,18 @@ def card_profile(card: str) -> HardwareProfile:
         **({PINNED: base[PINNED] * slower} if PINNED in base else {}),  # else a measured curve, of as fast a link
         **{name: base[name] * arithmetic for name in base.quantities if name.startswith("gemm.") and ".rate" in name},
     }
-    ref = f"{row['ref']}, in proportion to {base.name}"
-    made = from_spec_sheet(card.lower().replace(" ", "-"), card, values, ref, base)
+    made = from_spec_sheet(
+        card.lower().replace(" ", "-"), card, values, f"{row['source']}, in proportion to {base.name}", base
+    )
     quantities = {name: one for name, one in made.quantities.items() if not name.startswith("cpu.")}
-    return replace(made, quantities=quantities)
+    remembered = {name: quantities[name] for name in values if _column(name) not in row["confirmed"].split()}
+    assumed = {name: replace(one, source="assumed", ref=REMEMBERED) for name, one in remembered.items()}
+    return replace(made, quantities=quantities | assumed)
+
+
+def _column(quantity: str) -> str:
+    """The column of the table that a quantity of a card comes from."""
+    return {VRAM: "vram", MEMORY: "memory", GENERATION: "generation", PINNED: "generation"}.get(quantity, "fp32")
 
 
 # Cards. What says nothing about the chip, or is said by the profile itself.

@@ -3,7 +3,8 @@
     host = host_of("Ryzen 7 5700X, 64GB DDR4-3000 2ch, read 42.4 GB/s")
     host.read, host.cores
 
-data/cpu_memory.csv has the rates that were measured, and the usual memory of families of CPUs. A rate in the text comes
+data/cpu_memory.csv has the rates that were measured, and the usual memory of families of CPUs. `source` is the page or
+document that gives a row's numbers and `confirmed` says which of them; all others are assumed. A rate in the text comes
 before it if it is measured (`read 42.4 GB/s`); of a nominal one (`102 GB/s`) 70 to 93 % is read, where the table has
 no measured rate of the CPU.
 """
