@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from specmoe.analysis.point import Point, visible_limit
 from specmoe.files import replacing
@@ -76,7 +76,21 @@ def legend_below(axes: Any, inches: float = 0.42) -> None:
 def save(chart: "Figure", png: Path) -> None:
     """Write a PNG of 120 dpi, whole or not at all."""
     with replacing(png) as fresh:
-        chart.savefig(fresh, format="png", dpi=120)
+        write(chart, fresh, "png", 120)
+
+
+def write(chart: "Figure", to: Any, kind: Literal["png", "svg"], dpi: int) -> None:
+    """Write a figure. Its panels are placed beforehand, since it would otherwise be drawn twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas = FigureCanvasSVG(chart) if kind == "svg" else FigureCanvasAgg(chart)
+    chart.set_dpi(dpi)
+    engine = chart.get_layout_engine()
+    assert engine is not None
+    engine.execute(chart)
+    chart.set_layout_engine(None)
+    canvas.print_figure(to, format=kind, dpi=dpi)
 
 
 KEPT = "\N{NO-BREAK SPACE}"

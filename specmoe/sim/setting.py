@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.store import Predictions
 from specmoe.sim.timing.durations import Durations, copies_ns, durations_of
+from specmoe.sim.timing.variants import Sample
 from specmoe.summary import LINES
 from specmoe.traces.store import Trace
 from specmoe.traces.workload import WarmUp
+
+KEPT = 8  # samples whose durations are kept
 
 
 class Setting:
@@ -66,6 +70,7 @@ class Setting:
         self.slots = min(self._fitting if self._asked_slots is None else self._asked_slots, self.num_keys)
         self._warm_ups: dict[int, WarmUp] = {}
         self._expected: dict[tuple[Style, bool], Expected] = {}
+        self._of_samples: dict[Hashable, Durations] = {}
         self._styled: dict[Style, Costs] = {self.costs.style: self.costs}
         if config.threads is not None:
             self.costs_on_cpu  # noqa: B018  # raises for threads that the host lacks
@@ -141,6 +146,18 @@ class Setting:
         """
         workload, home = self.routed.workload, self.config.home
         return durations_of(workload, decisions, costs or self.costs, home, self.contexts, self.config.padded)
+
+    def durations_of_sample(self, part: Sample, content: Hashable, costs: Costs) -> Durations:
+        """Durations of a sample's rows, which samples of equal content share; `costs` are the setting's in a style."""
+        key = content, costs.style, costs.cpu is None
+        if key not in self._of_samples:
+            if len(self._of_samples) >= KEPT:
+                del self._of_samples[next(iter(self._of_samples))]
+            durations = durations_of(
+                part.workload, part.table, costs, self.config.home, part.context, self.config.padded
+            )
+            self._of_samples[key] = durations
+        return self._of_samples[key]
 
     def warm_up(self, slots: int | None = None) -> int:
         """Number of first steps that figures leave out, the same for all policies on `slots` slots."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from specmoe.analysis.report.html import Html, html
+from specmoe.analysis.style import write
 from specmoe.text import visible
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _drawn(chart: "Figure", key: str) -> str:
 
     page = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
-        chart.savefig(page, format="svg")
+        write(chart, page, "svg", 72)
     return visible(page.getvalue())  # a control character in a name is no XML
 
 

@@ -7,7 +7,7 @@ afresh; without `online` nothing is learnt but from the train split.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ from specmoe.sim.speculate.predictor import WIDTH, Guess, OnEvents, Predictor, R
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import Workload
 
+AT_ONCE = 64  # rows whose best are chosen together
 Reset = Literal["never", "sequence"]
 
 
@@ -94,15 +95,27 @@ class Online(Predictor):
         """Score every step, then learn it."""
         workload, meta = routed.workload, routed.workload.meta
         made = no_guess(len(workload.rows), meta.num_layers, self.depth, min(WIDTH, meta.num_experts))
-        known = take(whole(routed), workload.rows)
+        pending: list[_Scored] = []
+        for scored in self._scored(routed):
+            pending.append(scored)
+            if sum(len(one.rows) for one in pending) >= AT_ONCE:
+                _put_best(made, pending)
+                pending = []
+        _put_best(made, pending)
+        return made
+
+    def _scored(self, routed: Routed) -> Iterator["_Scored"]:
+        """The scores of each step, which is learnt after it."""
+        workload, meta = routed.workload, routed.workload.meta
+        known, numbers = take(whole(routed), workload.rows), np.arange(len(workload.rows))
         memories = _Memories(self._start(meta.num_layers, meta.num_experts), self.reset)
         for start, end in pairwise(workload.row_offsets.tolist()):
             for place, memory in memories.of(known.sequence[start:end], start):
                 step = take(known, place)
-                made.experts[place], made.confidence[place] = best_of(memory.scores(step), made.experts.shape[3])
+                scores = memory.scores(step).astype(np.float32)
+                yield _Scored(numbers[place], np.broadcast_to(scores, (len(step.token), *scores.shape[1:])))
                 if self.online:
                     memory.learn(step)
-        return made
 
     def asked(self, meta: TraceMeta) -> OnEvents | None:
         """The loop, turned inside out."""
@@ -117,6 +130,21 @@ class Online(Predictor):
                 f"{layers} of {experts} expected"
             )
         return start
+
+
+class _Scored(NamedTuple):
+    """Scores of some rows, [T, L, D, E]."""
+
+    rows: NDArray[np.int64]  # [T]
+    scores: NDArray[np.float32]
+
+
+def _put_best(made: Guess, pending: Sequence[_Scored]) -> None:
+    """Put in the best of all scores at once: few rows take as long as one."""
+    if pending:
+        rows = np.concatenate([one.rows for one in pending])
+        best = best_of(np.concatenate([one.scores for one in pending]), made.experts.shape[3])
+        made.experts[rows], made.confidence[rows] = best
 
 
 class _Memories:

@@ -14,7 +14,7 @@ from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
-from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copies_of_uses, durations_of
+from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copies_of_uses
 from specmoe.sim.timing.retimer import Retimed, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import BOUNDS, CPU_BOUNDS, Latencies, Sums
@@ -42,7 +42,7 @@ def timings(
     for start in range(0, len(scenarios), many):
         some, theirs = scenarios[start : start + many], costs[start : start + many]
         paid = [_cost(scenario, part, chosen) for scenario in some]
-        variants = part.variants([_durations(*each, part) for each in zip(some, theirs, paid, strict=True)])
+        variants = part.variants(list(map(charged, durations_in(some, theirs, part), paid)))
         actions = actions_of(decisions, bool(variants.predict.values.any()), variants.launching)
         retimed = timed(actions, variants, first)
         for number, (scenario, cost) in enumerate(zip(some, paid, strict=True)):
@@ -54,9 +54,10 @@ def compiled() -> bool:
     return find_spec("numba") is not None
 
 
-def durations_in(scenario: Scenario, costs: Costs, part: Sample) -> Durations:
-    """Durations of the sample's rows, without predictions."""
-    return durations_of(part.workload, part.table, costs, scenario.config.home, part.context, scenario.config.padded)
+def durations_in(scenarios: Sequence[Scenario], costs: Sequence[Costs], part: Sample) -> list[Durations]:
+    """Durations of the sample's rows in each scenario, without predictions."""
+    content = part.content
+    return [one.durations_of_sample(part, content, own) for one, own in zip(scenarios, costs, strict=True)]
 
 
 def _sample(decisions: DecisionTable, scenario: Scenario, costs: Costs) -> Sample:
@@ -71,10 +72,6 @@ def _cost(scenario: Scenario, part: Sample, chosen: Policy | None) -> Charge:
         if chosen is None
         else charge(chosen, part.workload, scenario.costs, scenario.predict_ns, scenario.config.padded)
     )
-
-
-def _durations(scenario: Scenario, costs: Costs, cost: Charge, part: Sample) -> Durations:
-    return charged(durations_in(scenario, costs, part), cost)
 
 
 class _Copies(NamedTuple):
@@ -197,7 +194,7 @@ def _serial(scenarios: Sequence[Scenario], yardsticks: Yardsticks) -> list[tuple
     """The ceiling and the link's bound of each scenario, ns."""
     table, scenario = yardsticks.every_miss, scenarios[0]
     part = _sample(table, scenario, scenario.costs_of_ceiling)
-    paid = [durations_in(scenario, scenario.costs_of_ceiling, part) for scenario in scenarios]
+    paid = durations_in(scenarios, [scenario.costs_of_ceiling for scenario in scenarios], part)
     variants = part.variants(paid)
     first, warm = table.first(scenario.warm_up()), table.since(scenario.warm_up())
     compute = variants.before.since(first.event) + variants.expert.since(first.use) + variants.after.since(first.step)

@@ -12,7 +12,7 @@ Predictions are charged to the small durations in the same way, for the small wo
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -48,6 +48,13 @@ class Sample(NamedTuple):
     table: DecisionTable
     context: list[int]
     codes: dict[Timed, Codes]
+
+    @property
+    def content(self) -> Hashable:
+        """What durations on one machine depend on: samples of equal content share them."""
+        table, context = self.table, np.array(self.context, np.int64)
+        columns = (*table.uses, *table.loads, self.workload.step_tokens, context)
+        return table.num_layers, table.num_experts, table.all_resident, *(column.tobytes() for column in columns)
 
     def variants(self, durations: Sequence[Durations]) -> "Variants":
         """Variants of the whole run from the durations of the small one on each machine."""

@@ -150,8 +150,8 @@ def representatives(vectors: NDArray[np.float32], count: int, seed: int) -> NDAr
 
 def _means(vectors: NDArray[np.float32], owner: NDArray[Any], centres: NDArray[np.float32]) -> NDArray[np.float32]:
     """Direction of the mean of each centre's vectors."""
-    total = np.zeros(centres.shape)
-    np.add.at(total, owner, vectors)
-    lonely = np.bincount(owner, minlength=len(centres)) == 0
+    members = owner == np.arange(len(centres))[:, None]
+    total = members.astype(np.float64) @ vectors.astype(np.float64)  # exact, as in `likeness`
+    lonely = ~members.any(axis=1)
     total[lonely] = centres[lonely]
     return unit(total)

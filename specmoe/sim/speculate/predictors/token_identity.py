@@ -31,7 +31,7 @@ class ByToken(Memory):
     def learn(self, step: Step) -> None:
         """Count."""
         self.popular.learn(step)
-        self._make_rows(np.unique(np.concatenate([step.token, step.token_before])))
+        self._make_rows(np.concatenate([step.token, step.token_before]))
         ids = np.stack([step.token, step.token_before], axis=1)  # [T, 2]
         row = np.where(ids >= 0, self.row_of[ids] * 2 + np.arange(2), -1)
         layer = row[:, :, None, None] * self.layers + np.arange(self.layers)[:, None]
@@ -43,7 +43,7 @@ class ByToken(Memory):
         """Rows for ids that have none."""
         ids = ids[ids >= 0]
         self.row_of = grown(self.row_of, int(ids.max(initial=0)) + 1)
-        new = ids[self.row_of[ids] == 0]
+        new = np.unique(ids[self.row_of[ids] == 0])
         self.row_of[new] = np.arange(self.ids, self.ids + len(new))
         self.ids += len(new)
         self.uses = grown(self.uses, self.ids)

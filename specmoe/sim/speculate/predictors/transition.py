@@ -164,8 +164,7 @@ class PairTransitions(Transitions):
 
     def _make_rows(self, pairs: NDArray[np.int64]) -> None:
         """Rows for pairs that have none."""
-        new = np.unique(pairs[pairs >= 0])
-        new = new[self.row_of[new] == 0]
+        new = np.unique(pairs[(pairs >= 0) & (self.row_of[pairs] == 0)])
         self.row_of[new] = np.arange(self.pairs, self.pairs + len(new))
         self.pairs += len(new)
         self.after = grown(self.after, self.pairs)
