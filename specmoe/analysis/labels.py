@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from specmoe.analysis.style import lay_out
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -87,7 +89,7 @@ def name_points(
     texts = [axes.annotate(name, xy, (0, 0), **how) for name, xy in zip(names, at, strict=True)]
     for text in texts:
         text.set_in_layout(False)
-    chart.draw_without_rendering()
+    lay_out(chart)
     scale = 72 / chart.dpi  # points of a pixel
 
     def on_paper(points: Sequence[XY]) -> list[XY]:

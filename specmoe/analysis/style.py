@@ -79,6 +79,14 @@ def save(chart: "Figure", png: Path) -> None:
         write(chart, fresh, "png", 120)
 
 
+def lay_out(chart: "Figure") -> Any:
+    """Place the panels of a figure as drawing would, by its layout engine if it has one; that engine."""
+    engine = chart.get_layout_engine()
+    if engine is not None:
+        engine.execute(chart)
+    return engine
+
+
 def write(chart: "Figure", to: Any, kind: Literal["png", "svg"], dpi: int) -> None:
     """Write a figure. Its panels are placed beforehand, since it would otherwise be drawn twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -86,11 +94,10 @@ def write(chart: "Figure", to: Any, kind: Literal["png", "svg"], dpi: int) -> No
 
     canvas = FigureCanvasSVG(chart) if kind == "svg" else FigureCanvasAgg(chart)
     chart.set_dpi(dpi)
-    engine = chart.get_layout_engine()
-    assert engine is not None
-    engine.execute(chart)
+    engine = lay_out(chart)
     chart.set_layout_engine(None)
     canvas.print_figure(to, format=kind, dpi=dpi)
+    chart.set_layout_engine(engine)
 
 
 KEPT = "\N{NO-BREAK SPACE}"

@@ -62,11 +62,11 @@ def test_a_torn_plot_leaves_the_former(tmp_path: Path, monkeypatch: pytest.Monke
     chart, _ = figure(1, 1)
     (tmp_path / "a.png").write_bytes(b"former")
 
-    def torn(path: Path, **_: Any) -> None:
+    def torn(_: Any, path: Path, *__: Any) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chart, "savefig", torn)
+    monkeypatch.setattr("specmoe.analysis.style.write", torn)
     with pytest.raises(KeyboardInterrupt):
         save(chart, tmp_path / "a.png")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
