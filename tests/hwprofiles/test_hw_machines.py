@@ -230,6 +230,16 @@ def test_a_slower_slot_makes_a_slower_machine() -> None:
     assert ms(None) < ms("desktop-pcie3") < 2.5 * ms(None)
 
 
+def test_desktops_share_one_rule_of_link_and_cpu_together() -> None:
+    """What seven desktops read over the link, on the CPU and with both at once, GB/s, as others measured."""
+    names = [name for name in host_names() if name.startswith(("desktop", "laptop"))]
+    parts = [load_host(name).quantities for name in names]
+    ((slows_copy, slowed_by_copy),) = {(one["cpu.slows_copy"].value, one["cpu.slowed_by_copy"].value) for one in parts}
+    measured = ((53.2, 71.6, 77.7), (25.2, 33.5, 36.5), (24.5, 43.5, 42), (49, 60, 61), (28, 71, 70), (26, 40, 39))
+    for link, cpu, both in (*measured, (49, 51, 63)):
+        assert link / (1 + slows_copy) + cpu / (1 + slowed_by_copy) == pytest.approx(both, rel=0.11)
+
+
 def test_an_unknown_host_is_one_line() -> None:
     result = CliRunner().invoke(app, ["simulate", TRACE, "--policy", "lookahead", "--host", "graph"])
     assert result.exit_code == 1
