@@ -6,6 +6,7 @@ The host takes 2 for a dense launch, 2 to wait for a router, 4 to decide, 3 a co
 from __future__ import annotations
 
 import pytest
+from naive import as_lists, naive
 from timing_cases import durations_by_hand, table_of
 from tiny_routed import tiny_routed
 
@@ -222,6 +223,19 @@ def test_a_demand_behind_prefetches(order: str, started: list[int], landed: list
     assert timing.started.tolist() == started
     assert timing.landed.tolist() == landed
     assert timing.stall.tolist() == [62 - 28, stall]
+
+
+@pytest.mark.parametrize(("order", "landed"), [("fifo", [181, 221]), ("priority", [141, 181]), ("chunked", [131, 171])])
+def test_a_group_begins_when_its_last_load_has_landed_in_every_order(order: str, landed: list[int]) -> None:
+    """Two demands, served by one launch, behind a prefetch under way and one that waits."""
+    loads = [*BEHIND[0], (1, 7, 4, True, 0)]
+    uses = [BEHIND[1][0], (1, 7, 1, 4, 4, False, 0), (1, 8, 1, 3, 3, False, 0)]
+    table = table_of(loads, uses, steps=1, layers=2, slots=5)
+    durations = durations_by_hand(table, copy=40, expert=[5, 0, 5])._replace(launching="grouped")
+    timing = simulate(table, durations, order, chunk=15)  # type: ignore[arg-type]
+    assert timing.landed[3:].tolist() == landed
+    assert timing.use_start[1:].tolist() == [landed[-1] + 1] * 2
+    assert as_lists(timing) == naive(table, durations, order, 15)
 
 
 @pytest.mark.parametrize("order", ["priority", "chunked"])
