@@ -48,8 +48,8 @@ def advise(
     format: Annotated[  # noqa: A002  # the option's name
         list[str] | None,
         typer.Option(
-            help="Expert formats to consider (comma-separated or repeated). Default: the model's own. Lower-precision "
-            "formats are then only mentioned, since they may cost quality.",
+            help="Expert formats to consider (comma-separated or repeated), each a candidate; they differ in quality, "
+            "which is not measured. Default: the model's own; what those of fewer bits would give is mentioned.",
             autocompletion=options.formats,
         ),
     ] = None,
@@ -138,6 +138,7 @@ def _plain(advice: "Advice") -> dict[str, Any]:
     return {
         "best": _trial(best),
         "ranking": [_trial(trial) for trial in advice.found.ranking],
+        "formats": [_trial(trial) for trial in advice.found.formats],
         "expected": advice.expected._asdict() | {"low": low_high[0], "high": low_high[1]},
         "extremes": advice.extremes,
         "drawn": [{name: row[name] for name in ("policy", *SPREAD)} for row in advice.drawn],

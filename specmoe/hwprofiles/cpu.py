@@ -44,7 +44,10 @@ class CpuExperts:
     def __post_init__(self) -> None:
         name = self.profile.name
         if "cpu.threads" not in self.profile:
-            raise InputError(f"profile {name}: cpu: missing: its numbers expected where the CPU computes experts")
+            raise InputError(
+                f"profile {name}: cpu: not measured: its numbers, or a --host that has them (specmoe profile hosts), "
+                "expected where the CPU computes experts"
+            )
         most = int(self.profile["cpu.threads"])
         if self.threads is not None and not 1 <= self.threads <= most:
             raise InputError(f"--threads {self.threads}: the CPU of profile {name} has {most}: 1 to {most} expected")

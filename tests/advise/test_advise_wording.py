@@ -107,6 +107,13 @@ def test_what_is_unknown_of_the_machine_is_told_apart_from_the_error() -> None:
     )
 
 
+def test_formats_are_candidates_and_nothing_is_said_of_their_quality() -> None:
+    best = lines(advice(formats=("fp32", "fp16")))[0]
+    assert best.startswith("Best: ") and " in fp16, " in best
+    assert best.endswith(" tokens/s (lookahead); formats differ in quality, and nothing here measured it.")
+    assert "; in fp32 " in best and "quality" not in lines(advice())[0]
+
+
 def test_the_two_best_levers_with_what_they_give() -> None:
     line = told()["Next"]
     assert line.count("tokens/s") == 2

@@ -125,7 +125,7 @@ def test_a_policy_with_rates_decides_by_them() -> None:
 def test_a_run_with_experts_on_the_cpu_needs_the_numbers_of_a_cpu(name: str) -> None:
     decisions, chosen = decided(name, 4, 40), scenario(4).policy(name)
     assert decisions.cpu_uses
-    with pytest.raises(InputError, match=r"profile a100-sxm4-80gb: cpu: missing: its numbers expected"):
+    with pytest.raises(InputError, match=r"profile a100-sxm4-80gb: cpu: not measured: its numbers, or a --host"):
         scenario(4).run_decided(chosen, decisions, 40)
 
 

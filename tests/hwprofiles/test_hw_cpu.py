@@ -105,7 +105,7 @@ def test_more_tokens_than_measured_are_told(make_profile: Maker) -> None:
 
 
 def test_a_profile_without_a_cpu_is_named(profile: HardwareProfile) -> None:
-    with pytest.raises(InputError, match=r"^profile hand: cpu: missing: its numbers expected where the CPU computes"):
+    with pytest.raises(InputError, match=r"^profile hand: cpu: not measured: its numbers, or a --host that has them"):
         CpuExperts(profile, SIZE, "bf16")
 
 

@@ -144,13 +144,21 @@ def rate(value: float) -> str:
 
 def _best(advice: Advice) -> str:
     best, setting = advice.found.best, advice.setting
-    head = f"Best{_of_routing(setting)}"
     if best.config.policy == EVERYTHING:
         held = setting.held(best.config)
         whole, vram = gib(setting.whole_bytes(held)), gib(setting.budget(best.config))
-        return f"Fits: nothing to offload: the whole model in {held} takes {whole} of {vram} (gpu-only)."
+        fits = f"the whole model in {held} takes {whole} of {vram} (gpu-only)"
+        return f"Fits: nothing to offload: {fits}{_formats(advice)}."
     share = " (both stacks have as many slots for each layer)" if setting.shape.encoder else ""
-    return f"{head}: {described(best.config)}{share}: {_why(advice)}{_limits(advice)}{_in_llama_cpp(advice)}."
+    why = f"{_why(advice)}{_limits(advice)}{_in_llama_cpp(advice)}{_formats(advice)}"
+    return f"Best{_of_routing(setting)}: {described(best.config)}{share}: {why}."
+
+
+def _formats(advice: Advice) -> str:
+    """The best of each other format that was a candidate; empty where there was one format."""
+    others = (one for one in advice.found.formats if one.config.format != advice.found.best.config.format)
+    best = "".join(f"; in {one.config.format} {rate(one.rate)} tokens/s ({one.config.policy})" for one in others)
+    return best and f"{best}; formats differ in quality, and nothing here measured it"
 
 
 def _of_routing(setting: Setting) -> str:
@@ -325,7 +333,8 @@ def _routing(advice: Advice) -> str:
 
 
 def _left_out(advice: Advice) -> str:
-    names = [f"{LEARNED} ones", *advice.failures]
+    has_cpu = "cpu.threads" in advice.setting.profile
+    names = [f"{LEARNED} ones", *([] if has_cpu else ["any on the CPU (not measured)"]), *advice.failures]
     return f", not tried: {', '.join(names)}"
 
 

@@ -42,10 +42,11 @@ LEVEL = 0.01  # rates that differ by less count as equal: the error of a predict
 
 
 class Found(NamedTuple):
-    """The best trial of a search, and the best trial of each policy, the fastest first."""
+    """The best trial of a search, and the best trial of each policy and of each format, the fastest first."""
 
     best: "Trial"
     ranking: "list[Trial]"
+    formats: "Sequence[Trial]" = ()
 
     @property
     def contenders(self) -> "list[Trial]":
@@ -69,7 +70,7 @@ def search(trials: "Trials", setting: Setting) -> Found:
     """Try all policies, then tune the best; raises InputError if nothing can be simulated."""
     first = trials.run(screened(setting), SHOWN)
     every = [*first, *trials.run(tuned(first), SHOWN)]
-    return Found(best_of(every), by_policy(every))
+    return Found(best_of(every), by_policy(every), by_format(every))
 
 
 def screened(setting: Setting) -> Iterator[RunConfig]:
@@ -303,6 +304,15 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 def by_policy(trials: Sequence[Trial]) -> list[Trial]:
     """The best trial of each policy, the fastest first, equally fast ones by name."""
-    names = dict.fromkeys(trial.config.policy for trial in trials)
-    best = [best_of([trial for trial in trials if trial.config.policy == name]) for name in names]
-    return sorted(best, key=lambda trial: (-trial.rate, trial.config.policy))
+    return _best_by(trials, lambda trial: trial.config.policy)
+
+
+def by_format(trials: Sequence[Trial]) -> list[Trial]:
+    """The best trial of each format of slots, the fastest first, equally fast ones by name."""
+    return _best_by(trials, lambda trial: str(trial.config.format))
+
+
+def _best_by(trials: Sequence[Trial], name: Callable[[Trial], str]) -> list[Trial]:
+    names = dict.fromkeys(map(name, trials))
+    best = [best_of([trial for trial in trials if name(trial) == one]) for one in names]
+    return sorted(best, key=lambda trial: (-trial.rate, name(trial)))
