@@ -60,13 +60,16 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile the re-timer before several processes need it, each of which would."""
+    """Compile both kernels before several processes need them, each of which would."""
     if getattr(session.config.option, "numprocesses", None) and find_spec("numba"):
         from sweep_cases import cell
 
+        from specmoe.sim.decide import compiled
         from specmoe.sim.sweep.evaluate import evaluate
 
-        evaluate([cell(steps=1)])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "FEWEST_USES", 0)  # or so short a run is decided in Python
+            evaluate([cell(steps=1)])
 
 
 def pytest_collection_finish() -> None:
