@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +29,17 @@ def _version(package: str) -> str:
 def library_versions(*packages: str) -> dict[str, str]:
     """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
     return {package: _version(package) for package in sorted({"specmoe", *packages})}
+
+
+def commit() -> str | None:
+    """The commit of specmoe's source, `-dirty` if it was changed since; none of an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return None
 
 
 def hash_of_file(path: Path) -> str:

@@ -277,6 +277,13 @@ def say(text: str = "", *, head: str = "", err: bool = False, **style: Any) -> N
     typer.echo(emphatic + typer.style(visible(text), **style), err=err, color=colours)
 
 
+def pieces() -> Callable[[str], None] | None:
+    """What prints a text piece by piece on a terminal; none where there is no terminal, or programs read the output."""
+    if _STYLE.get() or not _on_terminal():
+        return None
+    return lambda piece: typer.echo(visible(piece), nl=False)
+
+
 def note(text: str, *, head: str = "", **style: Any) -> None:
     """`say` a paragraph; on a terminal, lines end between words."""
     head, whole = visible(head), visible(head + text)

@@ -5,17 +5,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specmoe.commands import console
+from specmoe.commands import console, options
 from specmoe.errors import InputError
 from specmoe.files import read_text
 
 if TYPE_CHECKING:
-    from specmoe.validate.generation import Row
+    from specmoe.validate.record import Comparison, Row
+
+INTERRUPTED = 130  # the status of a command that Ctrl-C ended
 
 
 def generate(
     model: Annotated[str, typer.Option(help="A MoE model: a bundled name, a checkpoint directory or a hub id.")],
-    slots: Annotated[str, typer.Option(help="Number of experts that the device holds at once, or several: 8,16.")],
+    slots: Annotated[
+        str | None, typer.Option(help="Number of experts that the device holds at once, or several: 8,16.")
+    ] = None,
+    vram: Annotated[
+        str | None,
+        typer.Option(help=f"{options.VRAM} 8GiB. Instead of --slots."),
+    ] = None,
+    assumed_reserve: options.AssumedReserve = "1GiB",
+    held: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of experts in host memory: fp16, bf16, fp32, int8 or int4, which are expanded on arrival. "
+            "Default: fp16 on a GPU, fp32 on a CPU.",
+        ),
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="Text that the model continues.")] = None,
     text: Annotated[Path | None, typer.Option(help="File with the text that the model continues.")] = None,
     policy: Annotated[
@@ -55,7 +72,9 @@ def generate(
     from specmoe.hwprofiles.catalogue import load_profile
     from specmoe.traces import write_trace
     from specmoe.traces.collect import quieten
+    from specmoe.traces.collect_model import pick_device
     from specmoe.validate import generation
+    from specmoe.validate import record as kept
     from specmoe.validate.writing import Ask
 
     if prompt is not None and text is not None:
@@ -64,11 +83,15 @@ def generate(
     if begin is None:
         raise InputError("a text to continue expected: --prompt or --text")
     quieten()
+    pieces = console.pieces()
     job = generation.Job(
         model,
-        Ask(begin, max_new_tokens, no_repeat=no_repeat),
+        Ask(begin, max_new_tokens, pieces, no_repeat),
         [name.strip() for name in policy.split(",") if name.strip()],
-        _numbers("slots", slots),
+        () if slots is None else _numbers("slots", slots),
+        None if vram is None else options.parse_bytes("vram", vram),
+        options.parse_bytes("assumed-reserve", assumed_reserve),
+        None if held is None else options.choice("format", held, generation.FORMATS),
         device,
         compare,
         timed=timeline is not None,
@@ -76,19 +99,37 @@ def generate(
         machine=None if profile is None else load_profile(profile),
         random_init=random_init,
     )
-    result = generation.generated(job, None if record is None else generation.recorder(record, job))
+    keep = None if record is None else kept.recorder(record, pick_device(device), job.options())
+
+    def after(so_far: "Comparison", line: str) -> None:
+        if keep:
+            keep(so_far)
+        console.say(line, err=True)
+
+    result = generation.generated(job, after)
+    if keep:
+        keep(result)
     if trace is not None and "decode" in result.made.traces:
         meta, block = result.made.traces["decode"]
         write_trace(trace, meta, [block])
     if timeline is not None:
-        generation.write_timeline(result.made, timeline)
-    if not console.printed([row._asdict() for row in result.rows]):
-        console.say(result.made.text)
-        console.table(list(map(_shown, result.rows)))
-        if compare:
-            console.say(result.verdict)
+        kept.write_timeline(result.made, timeline)
+    _show(result, pieces is not None)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
     if result.differs:
         raise typer.Exit(1)
+
+
+def _show(result: "Comparison", streamed: bool) -> None:
+    if console.printed([row._asdict() for row in result.rows]):
+        return
+    if not streamed:
+        console.say(result.made.text)
+    console.table(list(map(_shown, result.rows)))
+    for note in (*result.notes, result.verdict):
+        if note:
+            console.say(note)
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -71,10 +71,14 @@ class Config(NamedTuple):
 
 def of_config(path: Path) -> ModelShape:
     """Shape of a Hugging Face `config.json`, without a name of its own."""
-    table = read_json(path, "a Hugging Face config.json")
+    return of_fields(read_json(path, "a Hugging Face config.json"), str(path))
+
+
+def of_fields(table: Any, place: str) -> ModelShape:
+    """Shape of the fields of a `config.json`, whose errors begin with its place."""
     if not isinstance(table, dict) or not isinstance(table.get("model_type"), str):
-        raise InputError(f"{path}: model_type: a Hugging Face config.json with the class of a model expected")
-    config = Config(toml.Place(str(path)), table)
+        raise InputError(f"{place}: model_type: a Hugging Face config.json with the class of a model expected")
+    config = Config(toml.Place(place), table)
     kind = table["model_type"]
     if kind not in CLASSES:
         raise (config.place / "model_type").wrong(f"{kind!r}, no class that is known here: {hint(kind, CLASSES)}")

@@ -125,9 +125,9 @@ def decides_online(policy: Policy) -> bool:
     return not (eviction.peeks or eviction.reads_predictions or policy.approximate)
 
 
-def online_names() -> list[str]:
-    """Names of the policies that can be asked online."""
-    names = [name for name, row in POLICIES.items() if decides_online(row)]
+def online_names(loads_only: bool = False) -> list[str]:
+    """Names of the policies that can be asked online; with `loads_only`, of those that load every expert they use."""
+    names = [name for name, row in POLICIES.items() if decides_online(row) and not (loads_only and row.uses_cpu)]
     return [name for name in names if _answers(make_predictor(POLICIES[name].predictor))]
 
 

@@ -182,6 +182,8 @@ def _config_and_tokenizer(where: Path | str) -> tuple[Any, Any]:
 
 
 def _trained_model(where: Path | str, config: Any) -> Any:
+    if isinstance(where, Path) and not any(where.glob("*.safetensors")):
+        raise ValueError("no .safetensors file: pickled weights are not read")
     model, info = _auto_class(config).from_pretrained(
         where, config=config, dtype="auto", use_safetensors=True, output_loading_info=True
     )

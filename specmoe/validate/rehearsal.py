@@ -109,9 +109,15 @@ class Rehearsal:
         self._of_device: dict[int, LiveCosts] = {}  # by depth
 
     def of(self, cells: Sequence[Cell], depth: int) -> Rehearsed:
-        """Foretell cells whose policies need a look-ahead of `depth` layers from one resident run."""
+        """Foretell cells whose policies need a look-ahead of `depth` layers from one resident run.
+
+        Raises KeyboardInterrupt where that was interrupted.
+        """
         trial, resident = Trial(self._model, cells, depth), policy("gpu-only")
-        parts = parts_of(self._model.generate(self._ask, resident, 1, depth=depth, beside=trial))
+        beside = self._model.generate(self._ask, resident, 1, depth=depth, beside=trial)
+        if beside.interrupted:
+            raise KeyboardInterrupt
+        parts = parts_of(beside)
         first, following = trial.issue_ns()
         costs = LiveCosts(
             lead=_means(parts.lead),

@@ -14,7 +14,7 @@ from specmoe.traces.collect_model import Checkpoint
 
 
 class Ask(NamedTuple):
-    """What to generate; `on_text` is called with every piece of text.
+    """What to generate; `on_text` is called with every piece of text, and a line feed at its end.
 
     No `no_repeat` tokens in a row are written a second time (0: no such rule).
     """
@@ -100,5 +100,7 @@ def write(checkpoint: Checkpoint, ask: Ask) -> Written:
     except KeyboardInterrupt:
         interrupted = True
     seconds = (perf_counter_ns() - begin) / 1e9
+    if ask.on_text:
+        ask.on_text("\n")
     peak = torch.cuda.max_memory_allocated(device) if on_gpu else 0
     return Written(teller.ids, teller.at, seconds, peak, interrupted)

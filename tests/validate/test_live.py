@@ -1,6 +1,7 @@
 """A real model with its experts in slots writes what it writes with all of them resident, and decides as foretold."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from specmoe import traces
 from specmoe.cli import app
+from specmoe.commands import console
 from specmoe.errors import InputError
+from specmoe.sim import budget
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import policy
 from specmoe.sim.foretold import LiveCosts, foretold, issue_ns
@@ -21,9 +24,14 @@ from specmoe.traces.workload import build
 
 pytest.importorskip("transformers")
 
+import torch
+
+from specmoe.hwprofiles.measure.layers import expand
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
-from specmoe.validate.generation import verdict_of
+from specmoe.validate.experts import Home, round_experts, views_of
+from specmoe.validate.generation import fitted, room_of
 from specmoe.validate.live import Generated, Offloaded
+from specmoe.validate.record import verdict_of
 from specmoe.validate.writing import Ask, write
 
 PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
@@ -158,11 +166,67 @@ def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
         (["--prompt", "a", "--text", "b"], "either --prompt or --text"),
         (["--prompt", "a", "--max-new-tokens", "0"], "--max-new-tokens: at least one"),
         (["--prompt", "a", "--policy", ","], "--policy: at least one"),
+        (
+            ["--prompt", "a", "--policy", "belady"],
+            "--policy belady: not asked while a model runs: one of gpu",
+        ),
+        (["--prompt", "a", "--vram", "8GiB"], "either --slots or --vram"),
+        (["--prompt", "a", "--format", "q4_k"], "--format q4_k: one of bf16"),
     ],
 )
 def test_bad_input_is_one_line(options: list[str], complaint: str) -> None:
     result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", "--slots", "8", *options])
     assert result.exit_code == 1 and complaint in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_vram_holds_what_stays_a_cache_a_reserve_and_slots_with_room_for_what_arrives(tmp_path: Path) -> None:
+    """By hand: in int8 a slot is an expert in fp16, and beside it its int8 weights with a scale of 2 bytes for 64."""
+    room, expert = room_of(model(), "int8"), 2 * 64 * 192
+    slot, cache = 2 * expert + expert + 2 * expert // 64, room.shape.kv_bytes(20)
+    ask = budget.Ask(room.dense_bytes + cache + 1000 + 7 * slot, context=20, assumed_reserve=1000)
+    assert fitted(room, ask).slots == 7
+    assert fitted(room, replace(ask, vram=ask.vram - 1)).slots == 6
+    with pytest.raises(InputError, match="--vram: no slot is left beside 20 tokens"):
+        fitted(room, replace(ask, vram=ask.vram - 7 * slot + slot - 1))
+
+
+def test_a_home_in_int4_holds_what_rounding_a_models_experts_gives() -> None:
+    layer = model().model.half().get_decoder().block[1].layer[-1].mlp.experts
+    home, views = Home([layer], "int4", pinned=False), views_of(layer)[3]
+    before = torch.cat([view.reshape(-1) for view in views])
+    out = torch.empty_like(before)
+    expand(home[3], "int4", before.numel(), out.view(torch.uint8))
+    round_experts(layer, "int4")
+    assert torch.equal(torch.cat([view.reshape(-1) for view in views]), out)
+    assert not torch.equal(before, out)
+
+
+def test_texts_with_rounded_experts_in_vram_are_those_of_the_model_rounded_alike(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    options = ["--prompt", PROMPT, "--max-new-tokens", "8", "--no-repeat", "2", "--format", "int4", "--compare"]
+    options += ["--vram", "1100MiB", "--record", str(record)]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 0, result.output
+    assert "1.00 reserve (assumed)" in result.stdout and result.stdout.rstrip().endswith(
+        "The texts are the same: 8 tokens."
+    )
+    assert json.loads(record.read_text())["manifest"]["options"]["format"] == "int4"
+
+
+def test_an_interrupted_command_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces, trace, timeline = list[str](), tmp_path / "trace.parquet", tmp_path / "timeline.json"
+
+    def piece(text: str) -> None:
+        pieces.append(text)
+        if len(pieces) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "pieces", lambda: piece)
+    options = ["--prompt", PROMPT, "--slots", "4", "--trace", str(trace), "--timeline", str(timeline)]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 130 and "lookahead" in result.stdout
+    assert len(traces.open(trace)) == 6
+    assert json.loads(timeline.read_text())["traceEvents"]
 
 
 def test_a_verdict_names_the_first_token_that_differs() -> None:
