@@ -45,6 +45,12 @@ def rows_of(*models: str) -> list[Row]:
     return [row for model in models for row in record(model)["rows"] if row["slots"] is not None]
 
 
+def middle_and_worst(errors: Sequence[float]) -> tuple[float, float]:
+    """Median and worst error, without signs, as shares."""
+    sizes = list(map(abs, errors))
+    return median(sizes), max(sizes)
+
+
 def errors() -> Iterator[str]:
     """Median and worst error, of cells and of single rounds."""
     yield "| model | cells | median | worst | rounds | median | worst | cells, of medians: median | worst |"
@@ -53,7 +59,7 @@ def errors() -> Iterator[str]:
         rows = rows_of(*models)
         single = [error for row in rows for error in row["error_of"]]
         kinds = [row["error"] for row in rows], single, [row["foretold_ms"] / row["step_ms"] - 1 for row in rows]
-        cell, each, of_medians = (" | ".join(map(_percent, _median_and_worst(kind))) for kind in kinds)
+        cell, each, of_medians = (" | ".join(map(_percent, middle_and_worst(kind))) for kind in kinds)
         yield f"| {name} | {len(rows)} | {cell} | {len(single)} | {each} | {of_medians} |"
 
 
@@ -104,11 +110,6 @@ def cells() -> Iterator[str]:
             times = f"{row['step_ms']:.1f} | {min(row['step_ms_of']):.1f} to {max(row['step_ms_of']):.1f}"
             figures = f"{times} | {row['foretold_ms']:.1f} | {100 * row['error']:+.1f} % | {least} to {most} %"
             yield f"| {model} | {row['policy']} | {row['slots']} | {figures} |"
-
-
-def _median_and_worst(errors: Sequence[float]) -> tuple[float, float]:
-    sizes = list(map(abs, errors))
-    return median(sizes), max(sizes)
 
 
 def _percent(share: float) -> str:
