@@ -333,8 +333,8 @@ def _routing(advice: Advice) -> str:
 
 
 def _left_out(advice: Advice) -> str:
-    has_cpu = "cpu.threads" in advice.setting.profile
-    names = [f"{LEARNED} ones", *([] if has_cpu else ["any on the CPU (not measured)"]), *advice.failures]
+    on_cpu = [] if "cpu.threads" in advice.setting.profile else ["any on the CPU (not measured)"]
+    names = [f"{LEARNED} ones", *on_cpu, *advice.failures]
     return f", not tried: {', '.join(names)}"
 
 
