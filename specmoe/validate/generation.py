@@ -48,6 +48,11 @@ class Job(NamedTuple):
     machine: HardwareProfile | None = None
     random_init: bool = False
 
+    @property
+    def format(self) -> shapes.Format:
+        """Format of experts at home."""
+        return self.held or ("fp16" if pick_device(self.device).type == "cuda" else "fp32")
+
     def options(self) -> dict[str, Any]:
         """What a record says of it."""
         return {
@@ -56,7 +61,7 @@ class Job(NamedTuple):
             "tokens": self.ask.tokens,
             "rounds": self.rounds,
             "vram": self.vram,
-            "format": self.held,
+            "format": self.format,
             "link": self.machine.name if self.machine else "timed",
             "warm_up_steps": WARM_UP,
         }
@@ -77,18 +82,17 @@ class _Session:
 
     def __init__(self, job: Job) -> None:
         self.target = pick_device(job.device)
-        self.held = job.held or ("fp16" if self.target.type == "cuda" else "fp32")
         self.job, self.ask = job, job.ask._replace(on_text=None)
         self.checkpoint = self._loaded()
         self.resident = self._resident() if job.compare else None
         self.budget, slots = None, job.slots
         if job.vram is not None:
             self.room = budget.Ask(job.vram, self._context(), assumed_reserve=job.assumed_reserve)
-            self.budget = fitted(room_of(self.checkpoint, self.held), self.room)
+            self.budget = fitted(room_of(self.checkpoint, self.job.format), self.room)
             slots = [self.budget.slots]
         self.runs = [Run(Cell(policy_named(name), number), [], []) for name in job.policies for number in slots]
         self.checkpoint.model.to("cpu")
-        self.model = Offloaded(self.checkpoint, str(self.target), self.held)
+        self.model = Offloaded(self.checkpoint, str(self.target), self.job.format)
         self.costs: list[dict[str, Any]] = []  # of each rehearsal
 
     def texts(self) -> Iterator[tuple[int, Run]]:
@@ -157,14 +161,17 @@ class _Session:
     def _resident(self) -> Written:
         """The text of the model as it is, its experts rounded as those at home."""
         checkpoint = self.checkpoint
-        if shapes.is_expandable(self.held):
+        if shapes.is_expandable(self.job.format):
             checkpoint = self._loaded()  # homes round the weights themselves
             for phase in PHASES[not checkpoint.is_encoder_decoder :]:
                 for layer in checkpoint.adapter.layers(checkpoint.model, phase):
-                    round_experts(layer.moe.experts, self.held)
+                    round_experts(layer.moe.experts, self.job.format)
         with enough_vram():
             checkpoint.model.to(self.target)
-            return write(checkpoint, self.job.ask)
+            text = write(checkpoint, self.job.ask)
+        if text.interrupted:
+            raise KeyboardInterrupt
+        return text
 
     def _loaded(self) -> Checkpoint:
         """The checkpoint in host memory, whose experts are computed one by one, as transformers' plain code does."""
@@ -172,7 +179,7 @@ class _Session:
         checkpoint = load_checkpoint(
             self.job.model,
             device=where,
-            dtype=DTYPES[shapes.compute_format(self.held)],
+            dtype=DTYPES[shapes.compute_format(self.job.format)],
             capacity=None,
             random_init=self.job.random_init,
             seed=0,

@@ -227,6 +227,11 @@ def test_an_interrupted_command_keeps_what_there_is(tmp_path: Path, monkeypatch:
     assert result.exit_code == 130 and "lookahead" in result.stdout
     assert len(traces.open(trace)) == 6
     assert json.loads(timeline.read_text())["traceEvents"]
+    pieces.clear()
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options, "--compare"])
+    assert result.exit_code != 0 and "texts" not in result.stdout, (
+        "half of the resident text is nothing to compare with"
+    )
 
 
 def test_a_verdict_names_the_first_token_that_differs() -> None:
