@@ -12,7 +12,8 @@ megatron   router_trace_rank0.jsonl of --moe-routing-trace-path, a record per st
 llama      moe-trace.txt of llama-moe-trace, a line per layer and token of a pass: `layer token id id ...`, each id with
            `:score` or without; or CSV with the header `layer,expert`, a row per use, ordered by layer, token and rank,
            which needs --top-k. llama.cpp runs the last layer for the tokens whose logits it needs: no expert of it is
-           used by the others.
+           used by the others. Source: llama.cpp, pull request 28544; its first version read a view of the ids as if
+           it had no gaps, so experts of a prefill's tokens behind the first of each batch may be wrong there.
 """
 
 import json
