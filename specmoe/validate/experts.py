@@ -261,8 +261,10 @@ class Slots:
         size, copied = max(home.size for home in homes), max(home.copied for home in homes)
         expands = homes[0].expands
         self.size = size  # bytes
-        self.arena = Arena(count, size, 0 if expands else copied, device)
-        self._landing = Arena(count, copied, copied, device) if expands else self.arena
+        self.arena = Arena(
+            count, size, 0 if expands else copied, device, spare=0
+        )  # a live model's rest is there already
+        self._landing = Arena(count, copied, copied, device, spare=0) if expands else self.arena
         self._fresh: set[int] = set()  # slots whose expert has not been expanded
         self._bound = [{id(home): self._code(home, slot) for home in homes} for slot in range(count)]
 

@@ -147,9 +147,7 @@ class _Session:
         if self.budget:
             yield budget.words(self.budget, self.room)
         if self.budget and peak:
-            over = peak - self.budget.vram_bytes
-            verdict = f"{over / 2**20:,.0f} MiB MORE than --vram" if over > 0 else "within --vram"
-            yield f"The device gave out at most {peak / 2**30:.2f} GiB: {verdict}."
+            yield peak_line(peak, self.budget.vram_bytes)
         slots, chosen = min(run.cell.slots for run in self.runs), self.model.meta(PHASES[1], 0).top_k
         if slots < chosen:
             yield f"{slots} slots are fewer than the {chosen} experts of a token: they are computed in waves."
@@ -232,6 +230,12 @@ def fitted(room: LiveRoom, ask: budget.Ask) -> budget.Budget:
         least = -(-budget.least_vram(room, ask) * 1000 // budget.GIB) / 1000
         raise InputError(f"--vram: no slot is left beside {ask.context} tokens: at least {least:.3f}GiB expected")
     return budget.budget(room, ask)
+
+
+def peak_line(peak: int, vram: int) -> str:
+    """Whether the most bytes that the allocator gave out are within VRAM."""
+    over = f"{(peak - vram) / 2**20:,.1f} MiB more than --vram" if peak > vram else "within --vram"
+    return f"The GPU's allocator gave out at most {peak / 2**30:.2f} GiB: {over}."
 
 
 def _line(job: Job, number: int, run: Run) -> str:

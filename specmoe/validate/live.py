@@ -31,6 +31,7 @@ from specmoe.traces.collect_model import Checkpoint
 from specmoe.traces.schema import Block, Phase, TraceMeta, join
 from specmoe.validate.ears import Ears
 from specmoe.validate.experts import CudaLink, Home, HostLink, Link, Mark, Slots
+from specmoe.validate.slots import enough_vram
 from specmoe.validate.writing import Ask, write
 
 PHASES: tuple[Phase, ...] = ("encode", "decode")
@@ -297,7 +298,7 @@ class Offloaded:
                 runs[phase].beside = beside if phase == "decode" else None
             runs[phase].begin(kwargs["input_ids"])
 
-        with self._listening(depth, passes):
+        with enough_vram(), self._listening(depth, passes):
             written = write(self.checkpoint, ask)
         arena.free()
         return Generated(

@@ -19,12 +19,15 @@ SPARE_BYTES = 2 << 30  # of VRAM, for graphs, buffers and dense weights
 
 
 class Arena:
-    """Arena of `slots` slots in VRAM of `size` bytes each, plus an extra one; each can receive `copied` bytes."""
+    """Arena of `slots` slots in VRAM of `size` bytes each, plus an extra one; each can receive `copied` bytes.
 
-    def __init__(self, slots: int, size: int, copied: int, device: torch.device) -> None:
+    `spare` bytes must stay free beside it.
+    """
+
+    def __init__(self, slots: int, size: int, copied: int, device: torch.device, spare: int = SPARE_BYTES) -> None:
         self.size, self.copied = size, copied
         stride = _stride(size, copied)
-        require_vram((slots + 1) * stride, device)
+        require_vram((slots + 1) * stride, device, spare)
         self._bytes = torch.empty((slots + 1, stride), dtype=torch.uint8, device=device)
 
     def __len__(self) -> int:
@@ -130,11 +133,11 @@ def free_vram(device: torch.device) -> int:
     return int(free)
 
 
-def require_vram(wanted: int, device: torch.device) -> None:
-    """Raise InputError unless `wanted` bytes are free in VRAM beside everything else of a replay."""
+def require_vram(wanted: int, device: torch.device, spare: int = SPARE_BYTES) -> None:
+    """Raise InputError unless `wanted` bytes are free in VRAM beside `spare`, which is the rest of a replay."""
     if device.type != "cuda":
         return
     free = free_vram(device)
-    if wanted + SPARE_BYTES > free:
-        slots, rest, there = (f"{amount / 2**30:.1f} GiB" for amount in (wanted, SPARE_BYTES, free))
+    if wanted + spare > free:
+        slots, rest, there = (f"{amount / 2**30:.1f} GiB" for amount in (wanted, spare, free))
         raise InputError(f"the slots need {slots} of VRAM and the rest {rest}: {there} are free")

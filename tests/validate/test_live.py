@@ -29,7 +29,7 @@ import torch
 from specmoe.hwprofiles.measure.layers import expand
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
 from specmoe.validate.experts import Home, round_experts, views_of
-from specmoe.validate.generation import fitted, room_of
+from specmoe.validate.generation import fitted, peak_line, room_of
 from specmoe.validate.live import Generated, Offloaded
 from specmoe.validate.record import verdict_of
 from specmoe.validate.writing import Ask, write
@@ -188,6 +188,11 @@ def test_vram_holds_what_stays_a_cache_a_reserve_and_slots_with_room_for_what_ar
     assert fitted(room, replace(ask, vram=ask.vram - 1)).slots == 6
     with pytest.raises(InputError, match="--vram: no slot is left beside 20 tokens"):
         fitted(room, replace(ask, vram=ask.vram - 7 * slot + slot - 1))
+
+
+def test_memory_beyond_the_budget_is_said() -> None:
+    assert peak_line(3 << 30, 3 << 30) == "The GPU's allocator gave out at most 3.00 GiB: within --vram."
+    assert peak_line((3 << 30) + (1 << 19), 3 << 30).endswith("3.00 GiB: 0.5 MiB more than --vram.")
 
 
 def test_a_home_in_int4_holds_what_rounding_a_models_experts_gives() -> None:
