@@ -35,7 +35,7 @@ reference: .venv/ready ## pages made from the code: docs/api.md, cli.md, policie
 
 fuzz: .venv/ready ## mutated inputs for FUZZ_SECONDS (300), then random examples of every property
 	PYTHONPATH=.:tests:tests/collect $(BIN)/python tests/fuzz/fuzzer.py
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m "not gpu" -k "$$(grep -rlE '@given' tests | xargs -n1 basename | sed 's/\.py//' | paste -sd' ' | sed 's/ / or /g')"
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m "not gpu" -k "$$(grep -rlE '@given|in_turn' tests | xargs -n1 basename | sed 's/\.py//' | paste -sd' ' | sed 's/ / or /g')"
 
 docs: .venv/ready ## pages in out/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/docs

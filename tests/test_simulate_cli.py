@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import in_turn
 from test_results import PINNED, RUNNABLE, types_of
 from typer.testing import CliRunner, Result
 
@@ -49,7 +50,7 @@ def complaint(*arguments: str, trace: str = TRACE) -> str:
     return result.stderr
 
 
-LRU = ("--policy", "on-demand-lru", "--steps", "5")
+LRU = ("--policy", "on-demand-lru", "--steps", "5", "--draws", "0")
 SMALL = (*LRU, "--slots", "40")
 
 
@@ -162,10 +163,10 @@ def test_every_shape(shape: str) -> None:
     assert any("switch-mini-128" in warning and shape in warning for warning in found["warnings"])
 
 
-@pytest.mark.parametrize("shape", shape_names())
-def test_every_shape_on_every_machine(shape: str, make_trace: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(("number", "shape"), list(enumerate(shape_names())))
+def test_every_shape_and_every_machine(number: int, shape: str, make_trace: Callable[..., Path]) -> None:
     trace, routing = str(make_trace(4)), None
-    for profile in profile_names():
+    for profile in in_turn(profile_names(), number):
         scenario = Scenario(RunConfig(trace, profile=profile, shape=shape, slots=8), routing=routing)
         routing = scenario.routing
         mean = summary(scenario.run("lookahead").result)["latency_mean_ns"]
@@ -178,6 +179,7 @@ def test_every_shape_on_every_machine(shape: str, make_trace: Callable[..., Path
 def test_every_format_tier_and_host(held: str, tier: str, host_set: str, make_trace: Callable[..., Path]) -> None:
     found = answer(
         *("--policy", "lookahead", "--slots", "8", "--format", held, "--tier", tier, "--host-set", host_set),
+        *("--draws", "0"),
         trace=str(make_trace(20)),
     )
     assert (found["format"], found["parameters"]["tier"], found["parameters"]["host_set"]) == (held, tier, host_set)
@@ -203,10 +205,11 @@ def test_every_link_order(link: str) -> None:
 
 
 def test_one_policy_is_an_object_and_several_are_a_list() -> None:
+    drawn = ("--policy", "on-demand-lru", "--steps", "5", "--slots", "40")
     assert isinstance(answer(*SMALL), dict)
-    found = answer(*SMALL, "--policy", "lookahead")
+    found = answer(*drawn, "--policy", "lookahead")
     assert [row["policy"] for row in found] == ["on-demand-lru", "lookahead"]
-    assert found[0] | {"fastest_share": 1} == answer(*SMALL), "alone, it is the fastest on each drawn machine"
+    assert found[0] | {"fastest_share": 1} == answer(*drawn), "alone, it is the fastest on each drawn machine"
     assert found == answer("--steps", "5", "--slots", "40", "--policy", "on-demand-lru,lookahead")
 
 
@@ -266,12 +269,11 @@ def test_a_batch() -> None:
     assert found["demands"] <= 40 * 6
 
 
-@pytest.mark.parametrize("slots", ["1", "3"])
-@pytest.mark.parametrize("link", ["fifo", "priority", "chunked"])
+@pytest.mark.parametrize(("slots", "link"), [("1", "fifo"), ("3", "fifo"), ("3", "priority"), ("1", "chunked")])
 def test_fewer_slots_than_a_layer_demands_are_served_in_waves(slots: str, link: str) -> None:
     names = [name for name in RUNNABLE if POLICIES[name].sharing != "per-layer"]
     chosen = [argument for name in names for argument in ("--policy", name)]
-    rows = answer(*chosen, "--steps", "4", "--batch", "16", "--slots", slots, "--link", link)
+    rows = answer(*chosen, "--steps", "4", "--batch", "16", "--slots", slots, "--link", link, "--draws", "0")
     assert [row["policy"] for row in rows] == names
     for found in rows:
         assert found["floor_ns"] <= found["latency_mean_ns"]
