@@ -72,6 +72,7 @@ BITS: dict[Format, float] = {
 }  # per weight; scales included except those of int8 and int4
 GROUP = 64  # weights of int8 and int4 that share a scale
 SCALE_BYTES = 2
+ENDLESS = 1 << 62  # positions, more than any window has
 
 
 def compute_format(held: Format) -> ComputeFormat:
@@ -318,6 +319,16 @@ class ModelShape:
             return context
         at = stack.first_moe + range(stack.moe_layers)[layer] * stack.moe_every
         return min(context, cache.window) if (at + 1) % cache.full_every else context
+
+    def layers_alike(self, phase: Phase, layers: int) -> list[int]:
+        """For each of the first `layers` MoE layers, the first one before which the same is computed.
+
+        Layers beyond the model's are as its last one.
+        """
+        last = self.stack(phase).moe_layers - 1
+        own = [min(layer, last) for layer in range(layers)]
+        kinds = [(min(layer, 1), self.attended(phase, ENDLESS, layer)) for layer in own]
+        return [own[kinds.index(kind)] for kind in kinds]
 
     def expert_bytes(self, held: Format | None = None, layer: int | None = None) -> int:
         """Bytes of one routed expert in format `held` (default: the model's own), of a MoE layer or the mean of all.

@@ -171,20 +171,32 @@ def to_arrow(block: Block, meta: TraceMeta) -> pa.RecordBatch:
     schema = arrow_schema(meta)
 
     def lists(name: str, values: NDArray[Any]) -> pa.Array:
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, type=schema.field(name).type)
+        kind = schema.field(name).type
+        return pa.FixedSizeListArray.from_arrays(_numbers(values, kind.value_type), type=kind)
 
-    source = pa.DictionaryArray.from_arrays(pa.array(block.source, pa.int16()), pa.array(meta.sources, pa.string()))
+    source = pa.DictionaryArray.from_arrays(_numbers(block.source, pa.int16()), _texts(meta.sources))
     arrays = [
-        pa.array(block.sequence, pa.int32()),
-        pa.array(block.position, pa.int32()),
+        _numbers(block.sequence, pa.int32()),
+        _numbers(block.position, pa.int32()),
         source,
-        pa.array(block.token, pa.int32()),
+        _numbers(block.token, pa.int32()),
         lists("experts", block.experts),
         lists("probs", block.probs),
         lists("lookahead", block.lookahead),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _numbers(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """The values in one row, not copied if they are contiguous; `pa.array` would import pandas."""
+    flat = np.ascontiguousarray(values, kind.to_pandas_dtype()).reshape(-1)
+    return pa.Array.from_buffers(kind, len(flat), [None, pa.py_buffer(flat)])
+
+
+def _texts(values: Sequence[str]) -> pa.Array:
+    texts = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
 
 
 def select(block: Block, rows: slice | NDArray[Any]) -> Block:

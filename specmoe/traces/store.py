@@ -180,8 +180,7 @@ class Trace:
         if name == "source":
             return self._source_codes(values)
         flat = values.flatten() if name in _LISTS else values
-        array: NDArray[Any] = flat.to_numpy(zero_copy_only=True)
-        return array.reshape(-1, *self._row_shape(name))
+        return _numbers(flat).reshape(-1, *self._row_shape(name))
 
     def _source_codes(self, values: pa.DictionaryArray) -> NDArray[np.int16]:
         names = values.dictionary.to_pylist()
@@ -189,8 +188,7 @@ class Trace:
         if unknown:
             raise TraceError(f"{self.path}: source: {unknown[0]!r} is not among the metadata's sources")
         codes = np.array([self.meta.sources.index(name) for name in names], np.int16)
-        indices: NDArray[np.int32] = values.indices.to_numpy(zero_copy_only=True)
-        return codes[indices]
+        return codes[_numbers(values.indices)]
 
     def _read_column(self, name: str) -> NDArray[Any]:
         with parsing(self.path, "a whole trace", TraceError):
@@ -202,6 +200,15 @@ class Trace:
                 out[start:end] = part
         out.flags.writeable = False
         return out
+
+
+def _numbers(values: pa.Array) -> NDArray[Any]:
+    """A view of the values, for which `to_numpy` would import pandas; raises ValueError for missing ones."""
+    if values.null_count:
+        raise ValueError(f"{values.null_count} values are missing")
+    kind = np.dtype(values.type.to_pandas_dtype())
+    data = values.buffers()[1] if len(values) else b""
+    return np.frombuffer(data, kind)[values.offset : values.offset + len(values)]
 
 
 class TraceWriter:

@@ -221,7 +221,9 @@ def warm_up_of(workload: Workload, slots: int, steps: int | None = None) -> Warm
 
 def first_demands(workload: Workload) -> Ints:
     """The step that demands each expert first, rising, of all that are demanded."""
-    first = np.sort(np.unique(workload.keys, return_index=True)[1])  # use that is the first of its expert
+    uses = np.full(workload.meta.num_layers * workload.meta.num_experts, -1)
+    uses[workload.keys[::-1]] = np.arange(len(workload.keys))[::-1]  # of several, the first one stays
+    first = np.sort(uses[uses >= 0])
     return np.searchsorted(workload.offsets[:: workload.meta.num_layers], first, side="right") - 1
 
 

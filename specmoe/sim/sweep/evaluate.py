@@ -18,11 +18,11 @@ from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.draws import Draws
+from specmoe.sim.draws import Draws, can_draw
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.sweep.grid import Contents
-from specmoe.sim.sweep.retiming import bounds_of, compiled, timings
+from specmoe.sim.sweep.retiming import Timed, bounds_of, compiled, timings
 from specmoe.sim.timing.durations import Charge
 from specmoe.spread import EMPTY
 from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, figures, row_of, summary
@@ -283,13 +283,20 @@ def _retimed(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Row
     scenario = jobs[0].scenario
     warm = decisions.since(scenario.warm_up())
     counts = counts_of(scenario.routed.workload, warm)
-    runs = timings(decisions, [job.scenario for job in jobs], jobs[0].chosen)
-    for job, run in zip(jobs, runs, strict=True):
+    for job, (run, spread) in zip(jobs, _spread(jobs, decisions, draws), strict=True):
         scenario = job.scenario
         warnings = scenario.warnings(job.chosen, warm.counted, scenario.slots, run.prefetching_ns, run.run_ns)
-        told = figures(counts, run.sums) | draws.spread(scenario, job.chosen, decisions)
+        told = figures(counts, run.sums) | spread
         outcome = Outcome(told, run.cost, warnings, "re-timer")
         yield job.number, good_row(job, warm, scenario.bounds(scenario.slots), outcome)
+
+
+def _spread(jobs: Sequence[Job], decisions: DecisionTable, draws: Draws) -> Iterator[tuple[Timed, Row]]:
+    """The run of each job, and its `spread` where machines are drawn, which are timed together with it."""
+    if any(can_draw(job.cell, job.scenario.loaded) for job in jobs):
+        yield from (draws.timed(job.scenario, job.chosen, decisions) for job in jobs)
+    else:
+        yield from ((run, EMPTY) for run in timings(decisions, [job.scenario for job in jobs], jobs[0].chosen))
 
 
 def summed(scenario: Scenario, name: str, draws: Draws) -> tuple[Manifest, Row]:

@@ -70,11 +70,8 @@ def durations_of(
     grouped, a kernel finds the experts itself, and the host does not wait for the router.
     """
     layers = workload.meta.num_layers
-    last = costs.shape.stack(workload.meta.phase).moe_layers - 1
-
-    @cache
-    def before(phase: Phase, tokens: int, positions: int, layer: int) -> int:
-        return costs.before_ns(phase, tokens, positions, min(layer, last))
+    alike = {phase: costs.shape.layers_alike(phase, layers) for phase in set(workload.phases)}
+    before = cache(costs.before_ns)
 
     @cache
     def head(phase: Phase, tokens: int) -> int:
@@ -91,7 +88,7 @@ def durations_of(
     if home.format not in (None, costs.format):
         np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
-        before=[before(*step, layer) for step in steps for layer in range(layers)],
+        before=[before(*step, layer) for step in steps for layer in alike[step[0]]],
         expert=packed(used),
         after=[head(phase, count) for phase, count in zip(workload.phases, asked, strict=True)],
         copy=packed(np.where(in_vram, 0, copies_ns(costs, home, layers)[table.loads.key // table.num_experts])),
