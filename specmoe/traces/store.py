@@ -188,7 +188,8 @@ class Trace:
         if unknown:
             raise TraceError(f"{self.path}: source: {unknown[0]!r} is not among the metadata's sources")
         codes = np.array([self.meta.sources.index(name) for name in names], np.int16)
-        return codes[_numbers(values.indices)]
+        picked: NDArray[np.int16] = codes[_numbers(values.indices)]
+        return picked
 
     def _read_column(self, name: str) -> NDArray[Any]:
         with parsing(self.path, "a whole trace", TraceError):

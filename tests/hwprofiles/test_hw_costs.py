@@ -287,3 +287,15 @@ def test_a_slower_machine_is_never_faster(name: str, parts: list[int]) -> None:
     assert slow.load_ns() >= fast.load_ns()
     assert slow.experts_ns(parts) >= fast.experts_ns(parts)
     assert slow.dense_ns("decode", len(parts), 100) >= fast.dense_ns("decode", len(parts), 100)
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "switch-base-128", "deepseek-v2-lite"])
+def test_the_same_is_computed_before_layers_that_are_alike(name: str) -> None:
+    model = load_shape(name)
+    costs, layers = Costs(TILED, model, "fp16"), model.decoder.moe_layers
+    alike = model.layers_alike("decode", layers + 1)
+    assert len(set(alike)) < layers
+    assert alike[-1] == alike[layers - 1]  # beyond the model's layers
+    for context in (1, 100, 10_000):
+        times = [costs.before_ns("decode", 2, context, layer) for layer in range(layers)]
+        assert [times[layer] for layer in alike[:layers]] == times

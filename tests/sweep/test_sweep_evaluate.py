@@ -11,6 +11,7 @@ from sweep_cases import BASE, LINK, cell, expected
 
 from specmoe.analysis.point import point
 from specmoe.hwprofiles.style import Style
+from specmoe.sim import setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
@@ -225,7 +226,7 @@ def test_what_fails_is_a_row_that_says_why_and_spoils_no_other() -> None:
 
 
 def test_a_machine_that_cannot_be_timed_does_not_spoil_its_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = retiming.durations_of
+    honest = setting.durations_of
 
     def broken(workload: Any, table: Any, costs: Any, *more: Any) -> Any:
         if costs.profile["host_to_device.pinned.bandwidth"] == 4e9:
@@ -234,7 +235,7 @@ def test_a_machine_that_cannot_be_timed_does_not_spoil_its_pass(monkeypatch: pyt
 
     cells = [cell(name, {LINK: rate}) for name in TRIED[4:6] for rate in (3e9, 4e9, 5e9)]
     alone = evaluate(cells)
-    monkeypatch.setattr(retiming, "durations_of", broken)
+    monkeypatch.setattr(setting, "durations_of", broken)
     rows = evaluate(cells)
     assert [row["error"] for row in rows] == ["", "ZeroDivisionError: by", ""] * 2
     assert [row for row in rows if not row["error"]] == [row for row in alone if row[f"set.{LINK}"] != 4e9]
