@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import textbook
 from decide_cases import hits_of, workload_of
-from examples import examples
+from examples import examples, for_each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,9 +42,9 @@ def long_run(length: int, keys: int, seed: int) -> list[int]:
     return accesses
 
 
-@pytest.mark.parametrize("eviction", REFERENCES)
 @examples(150)
 @given(accesses=ACCESSES, slots=st.integers(1, 9))
+@for_each(REFERENCES)
 def test_small_caches_hit_when_the_reference_does(eviction: str, accesses: list[int], slots: int) -> None:
     assert hits_of(accesses, slots, eviction) == REFERENCES[eviction](accesses, slots)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from decide_cases import certain, decisions, hits_of, loads_of, predictions_of, workload_of
-from examples import examples
+from examples import examples, for_each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,9 +85,9 @@ def choices(eviction: Eviction, calls: list[Call], capacity: int, look: bool = F
             used[key] = False
 
 
-@every_eviction
 @examples(60)
 @given(calls=CALLS, capacity=st.integers(1, 5))
+@for_each(EVICTIONS)
 def test_a_victim_is_resident_and_not_pinned_and_asking_for_it_changes_nothing(
     eviction: str, calls: list[Call], capacity: int
 ) -> None:

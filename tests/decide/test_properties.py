@@ -7,16 +7,13 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pytest
 from decide_cases import Case, cases, loads_of, uses_of
-from examples import examples
+from examples import examples, for_each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.table import DecisionTable
-
-every_eviction = pytest.mark.parametrize("eviction", EVICTIONS)
 
 
 class Replay:
@@ -86,9 +83,9 @@ def demand_at(case: Case, event: int) -> Counter[int]:
     return Counter(layer * case.experts + expert for expert in case.demand[event // layers][layer])
 
 
-@every_eviction
 @examples(60)
 @given(case=cases())
+@for_each(EVICTIONS)
 def test_a_machine_can_do_what_is_decided_counts_agree_and_all_comes_again(eviction: str, case: Case) -> None:
     table = case.decide(eviction=eviction)
     check_on_a_machine(case, table)
@@ -145,9 +142,9 @@ def past(table: DecisionTable, event: int) -> tuple[list[Any], list[Any]]:
     )
 
 
-@pytest.mark.parametrize("eviction", [name for name, kind in EVICTIONS.items() if not kind.peeks])
 @examples(50)
 @given(case=cases(), step=st.integers(0, 8), shift=st.integers(1, 4))
+@for_each(name for name, kind in EVICTIONS.items() if not kind.peeks)
 def test_the_future_does_not_change_the_past(eviction: str, case: Case, step: int, shift: int) -> None:
     """From a step on, demand and guesses are of other experts."""
     case = dataclasses.replace(case, fields={**case.fields, "predictor": "none"})
@@ -164,9 +161,9 @@ def others(case: Case, wanted: list[int], shift: int) -> list[int]:
     return sorted((expert + shift) % case.experts for expert in wanted)
 
 
-@pytest.mark.parametrize("eviction", [name for name in EVICTIONS if name != "belady"])
 @examples(60)
 @given(case=cases(prefetch=False), sharing=st.sampled_from(["shared", "per-layer"]), keep=st.booleans())
+@for_each(name for name in EVICTIONS if name != "belady")
 def test_belady_misses_least_without_prefetching(eviction: str, case: Case, sharing: str, keep: bool) -> None:
     demand = [[wanted[:1] for wanted in step] for step in case.demand]
     layers = len(demand[0])
@@ -175,9 +172,9 @@ def test_belady_misses_least_without_prefetching(eviction: str, case: Case, shar
     assert best.demand_loads <= alone.decide(eviction=eviction, sharing=sharing, keep=keep).demand_loads
 
 
-@every_eviction
 @examples(30)
 @given(case=cases())
+@for_each(EVICTIONS)
 def test_a_prefetch_rule_without_predictions_does_nothing(eviction: str, case: Case) -> None:
     unguided = dataclasses.replace(case, guesses={}, fields={**case.fields, "predictor": "none"})
     assert_equal(unguided.decide(eviction=eviction), unguided.decide(eviction=eviction, prefetch=None))
