@@ -26,7 +26,7 @@ from specmoe.traces.validation import validate
 
 MakeTrace = Callable[..., Path]
 TRACE, TRAIN = "switch-mini-128/decode/test", "switch-mini-128/decode/train"
-SMALL = ("--policy", "static", "--slots", "40", "--steps", "30")
+SMALL = ("--policy", "static", "--slots", "40", "--steps", "30", "--draws", "0")
 
 
 def assert_equal(one: Block, other: Block) -> None:
