@@ -1,6 +1,8 @@
 """Tables of docs/styles.md, and the package's errors by style: `python docs/build_styles.py`.
 
-They are made of the validations in validation/styles: a machine's microbenchmarks against its own replays.
+They are made of the validations in validation/styles: a machine's microbenchmarks against its own replays. Those in
+validation/styles/shipped judge the same replays with the shipped profile, which was measured on another machine of the
+kind; the package's errors are these, since users have the shipped profile.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from specmoe.validation_table import CellFidelity, Validation, read_validation
 
 DOCS = Path(__file__).parent
 HOME, PAGE = DOCS.parent / "validation" / "styles", DOCS / "styles.md"
+SHIPPED = HOME / "shipped"
 ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy_styles.json"
 MACHINES = ("h100-sxm5-80gb", "h200-sxm-141gb")
 SHAPES = ("gpt-oss-20b", "qwen3-30b-a3b", "mixtral-8x7b", "switch-base-128")
@@ -25,24 +28,24 @@ SHAPES = ("gpt-oss-20b", "qwen3-30b-a3b", "mixtral-8x7b", "switch-base-128")
 
 def main() -> None:
     """Write the page's tables and the file of errors."""
-    fill(PAGE, {"summary": summary(), "cells": cells(), "kernels": kernels()})
+    fill(PAGE, {"summary": summary(), "shipped": shipped(), "cells": cells(), "kernels": kernels()})
     write(ACCURACY, json.dumps({"rows": accuracies()}, indent=1) + "\n")
 
 
-def validations(machine: str) -> list[Validation]:
+def validations(machine: str, home: Path = HOME) -> list[Validation]:
     """The validations of a machine."""
-    return [read_validation(path) for path in sorted(HOME.glob(f"{machine}*.json"))]
+    return [read_validation(path) for path in sorted(home.glob(f"{machine}*.json"))]
 
 
-def held_out(machine: str) -> list[CellFidelity]:
+def held_out(machine: str, home: Path = HOME) -> list[CellFidelity]:
     """Cells of a machine whose kernels are the fused one or torch's int4 product."""
-    return [cell for one in validations(machine) for cell in one.cells if cell.cell.held_out and cell.cell.style]
+    return [cell for one in validations(machine, home) for cell in one.cells if cell.cell.held_out and cell.cell.style]
 
 
-def by_style(machine: str) -> dict[str, list[CellFidelity]]:
+def by_style(machine: str, home: Path = HOME) -> dict[str, list[CellFidelity]]:
     """Held-out cells of a machine by style."""
     found: dict[str, list[CellFidelity]] = {}
-    for cell in held_out(machine):
+    for cell in held_out(machine, home):
         found.setdefault(cell.cell.style, []).append(cell)
     return dict(sorted(found.items()))
 
@@ -51,7 +54,7 @@ def accuracies() -> list[dict[str, Any]]:
     """Errors by machine and style, as the package keeps them."""
     rows = []
     for machine in MACHINES:
-        for style, some in by_style(machine).items():
+        for style, some in (by_style(machine, SHIPPED) or by_style(machine)).items():
             figures = overall(some)
             known = {"profile": machine, "constants": "microbenchmarks", "held_out": True, "cells": figures.cells}
             errors = {name: getattr(figures, name) for name in ("median_abs_error", "p95_abs_error", "worst_abs_error")}
@@ -66,12 +69,27 @@ def summary() -> Iterator[str]:
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
     for machine in MACHINES:
         for style, some in by_style(machine).items():
-            frozen, seen = overall(some), overall([cell.by_its_host for cell in some])
-            errors = [frozen.median_abs_error, frozen.p95_abs_error, frozen.worst_abs_error]
-            if any(cell.with_host for cell in some):
-                errors += [seen.median_abs_error, seen.worst_abs_error]
-            shown = [f"{100 * error:.1f} %" for error in errors]
-            yield f"| {machine} | {style} | {len(some)} | {' | '.join(shown + [''] * (5 - len(shown)))} |"
+            yield f"| {machine} | {style} | {errors_of(some)} |"
+        yield f"| {machine} | all | {errors_of(held_out(machine))} |"
+
+
+def shipped() -> Iterator[str]:
+    """A row for each machine whose replays are judged with the shipped profile too."""
+    yield "| machine | cells | median | 95 % | worst | with the host's calls: median | worst |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for machine in MACHINES:
+        if some := held_out(machine, SHIPPED):
+            yield f"| {machine} | {errors_of(some)} |"
+
+
+def errors_of(some: Sequence[CellFidelity]) -> str:
+    """Number of cells and their errors, as the cells of a row."""
+    frozen, seen = overall(some), overall([cell.by_its_host for cell in some])
+    errors = [frozen.median_abs_error, frozen.p95_abs_error, frozen.worst_abs_error]
+    if any(cell.with_host for cell in some):
+        errors += [seen.median_abs_error, seen.worst_abs_error]
+    shown = [f"{100 * error:.1f} %" for error in errors]
+    return " | ".join([str(len(some)), *shown, *[""] * (5 - len(shown))])
 
 
 def cells() -> Iterator[str]:

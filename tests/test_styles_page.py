@@ -23,7 +23,7 @@ def builder() -> ModuleType:
 
 def test_the_tables_are_those_of_the_replays(builder: ModuleType) -> None:
     text = builder.PAGE.read_text()
-    for lines in (builder.summary(), builder.cells(), builder.kernels()):
+    for lines in (builder.summary(), builder.shipped(), builder.cells(), builder.kernels()):
         assert "\n".join(lines) in text
 
 
@@ -42,4 +42,4 @@ def test_a_measured_style_has_the_error_of_its_replays() -> None:
     found = expected_error(
         load_profile("h200-sxm-141gb"), load_shape("gpt-oss-20b"), "int4", style=style_of("fused/grouped")
     )
-    assert found.validated and 0.03 < found.error < 0.06
+    assert found.validated and 0.02 < found.error < 0.06
