@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, note, settings
 
 PROFILES = {"ci": 1, "fuzz": 10}  # how many times the examples of a test
@@ -37,20 +38,25 @@ def load_profile() -> None:
 def for_each(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A property of each name, its first argument, on the same examples; a failure says of which.
 
-    Examples are drawn once for all names, which takes longer than most properties do.
+    Examples are drawn once for all shipped names, which takes longer than most properties do. A plug-in's name has a
+    test of its own, so that `pytest -k NAME` finds it.
     """
+    from specmoe.sim.decide.evictions import EVICTIONS
+
     known = list(names)
+    plugged = [name for name in known if name in EVICTIONS and not EVICTIONS[name].__module__.startswith("specmoe.")]
+    groups = {"shipped": [name for name in known if name not in plugged]} | {name: [name] for name in plugged}
 
     def of(check: Callable[..., None]) -> Callable[..., None]:
         @wraps(check)
-        def of_all(*drawn: Any) -> None:
-            for name in known:
+        def of_all(group: str, *drawn: Any, **named: Any) -> None:
+            for name in groups[group]:
                 note(f"of {name}")
-                check(name, *drawn)
+                check(name, *drawn, **named)
 
         del of_all.__wrapped__  # type: ignore[attr-defined]  # or pytest looks for a fixture for the first argument
-        _, *others = inspect.signature(check).parameters.values()
-        of_all.__signature__ = inspect.Signature(others, return_annotation=None)  # type: ignore[attr-defined]
-        return of_all
+        first, *others = inspect.signature(check).parameters.values()
+        of_all.__signature__ = inspect.Signature([first.replace(name="group"), *others], return_annotation=None)  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("group", groups)(of_all)
 
     return of
