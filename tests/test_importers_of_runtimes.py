@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,29 @@ def test_vllm_arrays_of_prompt_and_rest_are_one_request(tmp_path: Path) -> None:
     np.savez(path, **parts)
     assert rows(imported(tmp_path, path, "vllm", "encode")) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)]
     assert rows(imported(tmp_path, path, "vllm", "decode"))[:4] == [(0, 3), (0, 4), (0, 5), (1, 4)]
+
+
+def test_a_server_s_answer_is_a_request_per_choice_without_dense_layers(tmp_path: Path) -> None:
+    """vLLM's documentation: .npy in base64, all layers of the model, here a dense one and two of experts."""
+    path = RECORDINGS / "vllm-answer.json"
+    encoded = [choice["routed_experts"] for choice in json.loads(path.read_text())["choices"]]
+    first, second = (np.load(io.BytesIO(base64.b64decode(text))) for text in encoded)
+    assert (first.dtype, first.shape, first[:, 0].any()) == (np.uint8, (5, 3, 2), False)
+    decode = imported(tmp_path, path, "vllm", prompt_tokens=(3,))
+    assert rows(decode) == [(0, 3), (0, 4), (1, 3)]
+    assert decode.experts.tolist() == [*first[3:, 1:].tolist(), *second[3:, 1:].tolist()]
+    assert "layers in the file: 1 2" in decode.meta.notes
+
+
+@pytest.mark.parametrize(
+    "text", ['{"choices": [{"routed_experts": null}]}', '{"choices": [{"routed_experts": "AA=="}]}', "[]", "{"]
+)
+def test_broken_answers_are_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "answer.json"
+    path.write_text(text)
+    assert "answer.json: not a" in refused(path, "vllm")
+    path.write_text('{"choices": []}')
+    assert refused(path, "vllm").endswith("choices is empty: one choice per sequence expected")
 
 
 def test_vllm_prompts_must_fit(tmp_path: Path) -> None:

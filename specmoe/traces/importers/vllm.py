@@ -1,13 +1,17 @@
 """Importer of routed experts that vLLM returns (`enable_return_routed_experts`): integers [tokens, layers, k].
 
-A .npy file is one request; so is each array of a .npz file, in the file's order. An array has a row for each token that
-was run: those of the prompt, and all that were generated but the last. `options.prompt_tokens` is the length of the
-prompt, one number for all requests or one for each; with it, rows before it are `encode` and the others `decode`. vLLM
-0.21 returned both apart: the arrays `prompt_routed_experts` and `routed_experts` of a .npz file, each with the same
-suffix or none, are the prompt and the rest of one request. There are no probabilities and no tokens.
-Sources: docs.vllm.ai, "Routed Experts Return" (latest) and "Routed Experts Replay" (0.21).
+A .npy file is one request; so is each array of a .npz file, in the file's order, and each choice of a server's answer
+saved as .json, whose `routed_experts` is a .npy file in base64. An array has a row for each token that was run: those
+of the prompt, and all that were generated but the last. `options.prompt_tokens` is the length of the prompt, one number
+for all requests or one for each; with it, rows before it are `encode` and the others `decode`. vLLM 0.21 returned both
+apart: the arrays `prompt_routed_experts` and `routed_experts` of a .npz file, each with the same suffix or none, are
+the prompt and the rest of one request. Arrays have all layers of the model, and every id of a dense one is 0: layers
+without any other id are left out. There are no probabilities and no tokens.
+Sources: docs.vllm.ai, "Routed Experts Return" and "Routed Experts Capture" (latest), "Routed Experts Replay" (0.21).
 """
 
+import base64
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import MIB, parsing
+from specmoe.files import MIB, parsing, read_json
 from specmoe.traces.importers.common import Imported, Options
 
 PROMPT, REST = "prompt_routed_experts", "routed_experts"
@@ -24,7 +28,7 @@ LARGEST = 2048 * MIB  # of arrays that were compressed
 
 
 def read(path: Path, options: Options) -> Imported:
-    """Read a .npy or .npz file; `options` must give the number of experts."""
+    """Read a .npy, .npz or .json file; `options` must give the number of experts."""
     arrays = _load(path)
     first, *others = arrays
     for name, array in arrays.items():
@@ -38,8 +42,15 @@ def read(path: Path, options: Options) -> Imported:
             raise InputError(
                 f"{path}: {name} is {actual}: [tokens, {expected[0]}, {expected[1]}] expected, as in {first}"
             )
+    routes = np.any([array.any(axis=(0, 2)) for array in arrays.values()], axis=0)
+    if not routes.any():
+        raise InputError(f"{path}: every id is 0, as in a dense layer: a layer with others expected")
     requests, prompts = _requests(path, arrays, options.prompt_tokens)
-    return _of_phase(path, requests, prompts, options)
+    found = _of_phase(path, requests, prompts, options)
+    if routes.all():
+        return found
+    layers = " ".join(map(str, np.flatnonzero(routes)))
+    return found._replace(experts=found.experts[:, routes], notes=(f"layers in the file: {layers}",))
 
 
 def _of_phase(path: Path, requests: list[NDArray[Any]], prompts: list[int] | None, options: Options) -> Imported:
@@ -87,6 +98,8 @@ def _is_apart(name: str, arrays: dict[str, NDArray[Any]]) -> bool:
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix == ".json":
+        return _answer(path)
     with parsing(path, "a whole .npy or .npz file of plain integers"):
         if not zipfile.is_zipfile(path):
             return {"array": np.load(path, allow_pickle=False, mmap_mode="r")}
@@ -99,3 +112,14 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not arrays:
         raise InputError(f"{path}: holds no array: one array per sequence expected")
     return arrays
+
+
+def _answer(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a server's answer, a choice each."""
+    answer = read_json(path, "a server's answer")
+    with parsing(path, "an answer whose choices have routed_experts, a .npy file in base64"):
+        files = [choice["routed_experts"] for choice in answer["choices"]]
+        loaded = [np.load(io.BytesIO(base64.b64decode(file, validate=True)), allow_pickle=False) for file in files]
+    if not loaded:
+        raise InputError(f"{path}: choices is empty: one choice per sequence expected")
+    return {f"choice {number}": array for number, array in enumerate(loaded)}
