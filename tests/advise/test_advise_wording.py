@@ -114,6 +114,13 @@ def test_formats_are_candidates_and_nothing_is_said_of_their_quality() -> None:
     assert "; in fp32 " in best and "quality" not in lines(advice())[0]
 
 
+def test_quality_is_spoken_of_where_one_of_two_formats_could_be_simulated() -> None:
+    both = advice(formats=("fp32", "fp16"))
+    one = dataclasses.replace(both, found=both.found._replace(formats=[both.found.best]))
+    words = "; in fp32 no policy could be simulated; formats differ in quality, and nothing here measured it."
+    assert lines(one)[0].endswith(words)
+
+
 def test_the_two_best_levers_with_what_they_give() -> None:
     line = told()["Next"]
     assert line.count("tokens/s") == 2

@@ -156,9 +156,14 @@ def _best(advice: Advice) -> str:
 
 def _formats(advice: Advice) -> str:
     """The best of each other format that was a candidate; empty where there was one format."""
-    others = (one for one in advice.found.formats if one.config.format != advice.found.best.config.format)
-    best = "".join(f"; in {one.config.format} {rate(one.rate)} tokens/s ({one.config.policy})" for one in others)
-    return best and f"{best}; formats differ in quality, and nothing here measured it"
+    asked = dict.fromkeys(advice.setting.formats)
+    if len(asked) == 1:
+        return ""
+    of = {one.config.format: f"{rate(one.rate)} tokens/s ({one.config.policy})" for one in advice.found.formats}
+    others = [*of, *(held for held in asked if held not in of)]
+    others.remove(advice.found.best.config.format)
+    best = "".join(f"; in {held} {of.get(held, 'no policy could be simulated')}" for held in others)
+    return f"{best}; formats differ in quality, and nothing here measured it"
 
 
 def _of_routing(setting: Setting) -> str:
