@@ -80,16 +80,16 @@ class CopyStream:
     """
 
     def __init__(self, device: torch.device, compute: Stream) -> None:
-        self._stream, self._compute = Stream(device), compute  # type: ignore[no-untyped-call]  # torch's own gap
+        self.stream, self._compute = Stream(device), compute  # type: ignore[no-untyped-call]  # torch's own gap
 
     def issue(self, reader: Event, target: Tensor, source: Tensor, start: Event | None, end: Event) -> None:
         """Issue a copy between two events; current is then the stream that computes."""
-        torch.cuda.set_stream(self._stream)
-        self._stream.wait_event(reader)
+        torch.cuda.set_stream(self.stream)
+        self.stream.wait_event(reader)
         if start is not None:
-            start.record(self._stream)
+            start.record(self.stream)
         target.copy_(source, non_blocking=True)
-        end.record(self._stream)
+        end.record(self.stream)
         torch.cuda.set_stream(self._compute)
 
 

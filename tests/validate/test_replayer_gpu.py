@@ -179,7 +179,7 @@ class SlowCopies(CheckedCudaDevice):
     """The copy stream is far behind the kernels."""
 
     def issue(self, load: int) -> None:
-        with torch.cuda.stream(self.copy):
+        with torch.cuda.stream(self.copy.stream):
             torch.cuda._sleep(CYCLES)  # type: ignore[no-untyped-call]  # torch's own gap
         super().issue(load)
 
