@@ -12,10 +12,17 @@ from specmoe.errors import InputError
 
 KvFormat = Literal["f16", "q8_0", "q4_0"]
 KV_FORMATS: tuple[KvFormat, ...] = get_args(KvFormat)
-KV_SIXTEENTHS: dict[KvFormat, int] = {"f16": 32, "q8_0": 17, "q4_0": 9}  # of a byte per number, scales included
+CacheFormat = KvFormat | Literal["bf16", "f32"]  # those of live models, too
+KV_SIXTEENTHS: dict[CacheFormat, int] = {
+    "f16": 32,
+    "q8_0": 17,
+    "q4_0": 9,
+    "bf16": 32,
+    "f32": 64,
+}  # of a byte per number
 
 
-def bytes_of_numbers(numbers: int, held: KvFormat) -> int:
+def bytes_of_numbers(numbers: int, held: CacheFormat) -> int:
     """Bytes of `numbers` cached numbers, rounded up."""
     return -(-numbers * KV_SIXTEENTHS[held] // 16)
 
@@ -303,7 +310,7 @@ class ModelShape:
         """Weights of the whole model."""
         return self.resident_parameters + self.routed_experts * self.expert_parameters
 
-    def kv_bytes(self, context: int, held: KvFormat = "f16") -> int:
+    def kv_bytes(self, context: int, held: CacheFormat = "f16") -> int:
         """Bytes of the key-value cache of one sequence of `context` tokens.
 
         With cross-attention, the cache of a text of as many tokens counts, too.

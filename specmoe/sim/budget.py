@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.shape import Format, KvFormat, ModelShape, Phase, bytes_of, compute_format
+from specmoe.hwprofiles.shape import CacheFormat, Format, ModelShape, Phase, bytes_of, compute_format
 from specmoe.sim.config import ASSUMED_RESERVE, Home
 from specmoe.sim.decide.sizes import Sizes
-from specmoe.units import whole
+from specmoe.units import shown, whole
 
 GIB = 1 << 30
 LONGEST = 10**8  # tokens of a context
@@ -64,7 +64,7 @@ class Ask:
     vram: int
     context: int
     batch: int = 1
-    kv_format: KvFormat = "f16"
+    kv_format: CacheFormat = "f16"
     assumed_reserve: int = ASSUMED_RESERVE
 
 
@@ -152,7 +152,7 @@ def longest_context(shape: ModelShape, phase: Phase, longest: int) -> int:
 
 
 def words(found: Budget, ask: Ask) -> str:
-    """The lines of a budget, in GiB, in words."""
+    """The lines of a budget in words."""
     each = f"{ask.batch} x " if ask.batch > 1 else ""
     parts = {
         "weights that stay": found.dense_bytes,
@@ -161,9 +161,8 @@ def words(found: Budget, ask: Ask) -> str:
         f"in {found.slots:,} slots": found.slot_bytes,
         "unused": found.free_bytes,
     }
-    return f"VRAM {found.vram_bytes / GIB:.2f} GiB: " + ", ".join(
-        f"{size / GIB:.2f} {what}" for what, size in parts.items()
-    )
+    each_line = ", ".join(f"{' '.join(shown(size, 'B'))} {what}" for what, size in parts.items())
+    return f"VRAM {' '.join(shown(found.vram_bytes, 'B'))}: {each_line}"
 
 
 def slots_of_layers(shape: ModelShape, slots: int, layers: int) -> int:

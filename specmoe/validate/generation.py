@@ -14,6 +14,7 @@ from specmoe.sim.decide.policy import policy as policy_named
 from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.stream import online_names
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
+from specmoe.units import shown
 from specmoe.validate.experts import round_experts
 from specmoe.validate.live import PHASES, Offloaded
 from specmoe.validate.record import Comparison, Row, Run, row_of, speed, verdict_of
@@ -23,6 +24,7 @@ from specmoe.validate.writing import Ask, Written, write
 
 FORMATS: tuple[shapes.Format, ...] = ("fp16", "bf16", "fp32", "int8", "int4")  # of experts at home
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+KV: dict[shapes.ComputeFormat, shapes.CacheFormat] = {"fp16": "f16", "bf16": "bf16", "fp32": "f32"}  # of the same cache
 
 
 class Job(NamedTuple):
@@ -87,7 +89,8 @@ class _Session:
         self.resident = self._resident() if job.compare else None
         self.budget, slots = None, job.slots
         if job.vram is not None:
-            self.room = budget.Ask(job.vram, self._context(), assumed_reserve=job.assumed_reserve)
+            held = KV[shapes.compute_format(job.format)]
+            self.room = budget.Ask(job.vram, self._context(), kv_format=held, assumed_reserve=job.assumed_reserve)
             self.budget = fitted(room_of(self.checkpoint, self.job.format), self.room)
             slots = [self.budget.slots]
         self.runs = [Run(Cell(policy_named(name), number), [], []) for name in job.policies for number in slots]
@@ -235,7 +238,7 @@ def fitted(room: LiveRoom, ask: budget.Ask) -> budget.Budget:
 def peak_line(peak: int, vram: int) -> str:
     """Whether the most bytes that the allocator gave out are within VRAM."""
     over = f"{(peak - vram) / 2**20:,.1f} MiB more than --vram" if peak > vram else "within --vram"
-    return f"The GPU's allocator gave out at most {peak / 2**30:.2f} GiB: {over}."
+    return f"The GPU's allocator gave out at most {' '.join(shown(peak, 'B'))}: {over}."
 
 
 def _line(job: Job, number: int, run: Run) -> str:

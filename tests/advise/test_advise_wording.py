@@ -160,7 +160,7 @@ def test_evidence_names_what_all_rests_on() -> None:
         "assumed for rtx3090 (assumed: host.graph.issue)",
         "routing: switch-mini-128/decode/test (trained-here; 2 text domains)",
         "event-atomic, 10 steps of 3 sequences: fewer than the 256 steps of 2 sequences that an answer should rest on",
-        "KV cache of 1 tokens in f16, 0.00 reserve (assumed), ",
+        "KV cache of 1 tokens in f16, 0 B reserve (assumed), ",
         "29 policies in fp32, ",
         "not tried: learned ones, mixtral-offloading",
         "mind the gap",

@@ -190,9 +190,18 @@ def test_vram_holds_what_stays_a_cache_a_reserve_and_slots_with_room_for_what_ar
         fitted(room, replace(ask, vram=ask.vram - 7 * slot + slot - 1))
 
 
+def test_the_cache_counts_in_the_format_in_which_a_model_computes() -> None:
+    """By hand: 4 layers of 2 attentions keep a key and a value of 96 numbers of each of 6 tokens, 4 bytes in fp32."""
+    options = ["--model", "switch-mini-16", "--prompt", "The law", "--max-new-tokens", "4", "--vram", "1100MiB"]
+    result = CliRunner().invoke(app, ["generate", *options, "--format", "fp32"])
+    assert result.exit_code == 0 and 6 * 4 * 2 * 2 * 96 * 4 == 36 << 10
+    printed = " ".join(result.stdout.split())
+    assert "MiB weights that stay, 36 KiB KV cache of 6 tokens in f32, 1 GiB reserve (assumed), " in printed
+
+
 def test_memory_beyond_the_budget_is_said() -> None:
-    assert peak_line(3 << 30, 3 << 30) == "The GPU's allocator gave out at most 3.00 GiB: within --vram."
-    assert peak_line((3 << 30) + (1 << 19), 3 << 30).endswith("3.00 GiB: 0.5 MiB more than --vram.")
+    assert peak_line(3 << 30, 3 << 30) == "The GPU's allocator gave out at most 3 GiB: within --vram."
+    assert peak_line((3 << 30) + (1 << 19), 3 << 30).endswith("3.0005 GiB: 0.5 MiB more than --vram.")
 
 
 def test_a_home_in_int4_holds_what_rounding_a_models_experts_gives() -> None:
@@ -212,7 +221,7 @@ def test_texts_with_rounded_experts_in_vram_are_those_of_the_model_rounded_alike
     options += ["--vram", "1100MiB", "--record", str(record)]
     result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
     assert result.exit_code == 0, result.output
-    assert "1.00 reserve (assumed)" in result.stdout and result.stdout.rstrip().endswith(
+    assert "1 GiB reserve (assumed)" in result.stdout and result.stdout.rstrip().endswith(
         "The texts are the same: 8 tokens."
     )
     assert json.loads(record.read_text())["manifest"]["options"]["format"] == "int4"

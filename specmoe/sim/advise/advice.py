@@ -12,16 +12,7 @@ from specmoe.hwprofiles.expected_error import Expected, expected_error
 from specmoe.level import is_level, routing_of, timed
 from specmoe.sim.advise.borrowed import Judged, drawn_words, judged_of, rate_with, words_of
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
-from specmoe.sim.advise.search import (
-    EVERYTHING,
-    LEVEL,
-    LLAMA_CPP,
-    Found,
-    Trial,
-    Trials,
-    chosen,
-    search,
-)
+from specmoe.sim.advise.search import EVERYTHING, LEVEL, LLAMA_CPP, Found, Trial, Trials, chosen, search
 from specmoe.sim.advise.setting import (
     FEWEST_SEQUENCES,
     Question,
@@ -304,7 +295,7 @@ def _evidence(advice: Advice) -> str:
 
 
 def _budget(setting: Setting, best: Trial) -> str:
-    """The lines of the budget, in GiB."""
+    """The lines of the budget."""
     vram, batch = setting.budget(best.config), best.config.batch
     room, ask = setting.room(setting.held(best.config)), setting.ask(vram, batch)
     return words(lines_of(room, ask, min(fitting(room, ask), setting.shape.routed_experts)), ask)
