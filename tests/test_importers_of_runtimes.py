@@ -125,6 +125,38 @@ def test_llama_columns_need_the_number_of_experts_of_a_token(tmp_path: Path) -> 
     assert "4 experts of layer 0: a multiple of --top-k 3 expected" in refused_copy(tmp_path, path.read_text(), top_k=3)
 
 
+def test_llama_columns_with_phases_and_ranks_say_where_all_belongs(tmp_path: Path) -> None:
+    path = RECORDINGS / "moe-trace-ranked.csv"
+    prefill, decode = (imported(tmp_path, path, "llama", phase) for phase in ("encode", "decode"))
+    assert rows(prefill) == [(0, 0), (0, 1), (0, 2)] and rows(decode) == [(0, 3), (0, 4)]
+    uses = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    for trace in (prefill, decode):
+        for row, position in enumerate(trace.position):
+            for layer in range(3):
+                named = [int(use[4]) for use in uses if use[1:3] == [str(position), str(layer + 1)]]
+                assert trace.experts[row, layer].tolist() == (named or [-1, -1])
+    assert (prefill.meta.dropless, decode.meta.dropless) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("decode,0,1,0,3\ndecode,0,1,2,4\n", "row 0: rank: each of 0..2 once expected in every layer of a token"),
+        ("decode,0,1,0,3\ndecode,0,1,0,4\n", "row 0: rank: each of 0..0 once expected in every layer of a token"),
+        ("decode,0,1,0,3\ndecode,1,1,1,4\n", "row 0: rank: each of 0..1 once expected in every layer of a token"),
+        ("decode,0,1,0,3\ndecode,0,2,0,4\ndecode,1,2,0,4\n", "layer 1: 1 tokens: 2 expected"),
+        ("decode,0,1,0,x\n", "row 0: expert: an integer expected"),
+        ("decode,0,1,0,9\n", "layer 0: experts is [9]: ids 0..7 expected"),
+        ("prefill,0,1,0,3\n", "phase: no row of decode: choose the other with --phase"),
+        ("decode,0,1,0\n", "not a whole .csv file ("),
+    ],
+)
+def test_broken_ranks_are_refused_in_a_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("phase,token,layer,rank,expert\n" + text)
+    assert message in refused(path, "llama")
+
+
 def refused_copy(tmp_path: Path, text: str, **options: Any) -> str:
     path = tmp_path / "copy.txt"
     path.write_text(text)

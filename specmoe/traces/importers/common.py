@@ -106,7 +106,7 @@ def pack(path: Path, table: pa.Table, num_experts: int, phase: Phase) -> Importe
     experts = _experts(path, table, num_experts)
     weights = _weights(path, table, experts.shape) if "weights" in table.column_names else None
     keys = _Keys(_sequence(path, table), integers(path, table, "position"), integers(path, table, "layer"))
-    rows, layers = _token_rows(path, keys, _of_phase(path, table, phase))
+    rows, layers = _token_rows(path, keys, rows_of_phase(path, table, phase))
     source, sources = codes(table, "source") if "source" in table.column_names else (None, ("unknown",))
     token = integers(path, table, "token", least=-1) if "token" in table.column_names else None
     return Imported(
@@ -151,7 +151,7 @@ def _sequence(path: Path, table: pa.Table) -> NDArray[np.int64]:
     return codes(table, "sequence")[0]
 
 
-def _of_phase(path: Path, table: pa.Table, phase: Phase) -> NDArray[np.int64]:
+def rows_of_phase(path: Path, table: pa.Table, phase: Phase) -> NDArray[np.int64]:
     """Rows of one phase; all rows if there is no column `phase`."""
     if "phase" not in table.column_names:
         return np.arange(table.num_rows)

@@ -13,7 +13,8 @@ llama      moe-trace.txt of llama-moe-trace, a line per layer and token of a pas
            `:score` or without; or CSV with the header `layer,expert`, a row per use, ordered by layer, token and rank,
            which needs --top-k. llama.cpp runs the last layer for the tokens whose logits it needs: no expert of it is
            used by the others. Source: llama.cpp, pull request 28544; its first version read a view of the ids as if
-           it had no gaps, so experts of a prefill's tokens behind the first of each batch may be wrong there.
+           it had no gaps, so experts of a prefill's tokens behind the first of each batch may be wrong there. CSV of a
+           fork, `phase,token,layer,rank,expert`, names phase and position of each use of one request.
 """
 
 import json
@@ -26,10 +27,13 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.files import MIB, parsing, require_shallow
-from specmoe.traces.importers.common import Imported, Options
+from specmoe.traces.importers.columns import integers, required
+from specmoe.traces.importers.common import Imported, Options, rows_of_phase
+from specmoe.traces.importers.long import read_table
 from specmoe.traces.schema import Phase
 
 Ints = NDArray[np.int32]
+RANKED = ["phase", "token", "layer", "rank", "expert"]
 LONGEST_LINE = 256 * MIB
 LARGEST_ID = 1 << 20  # more than any model's experts, layers and tokens of a pass; keeps numbers within their type
 
@@ -84,12 +88,46 @@ def read_llama(path: Path, options: Options) -> Imported:
     names = first[1].decode(errors="replace").strip().replace(" ", "").lower().split(",")
     if "layer" not in names:
         return _imported(path, list(_passes(path, _tokens(path, first, lines))), options)
+    if names == RANKED:
+        return _ranked(path, options)
     if names != ["layer", "expert"]:
         what = "counts of experts, which have no order" if "count" in names else f"columns {', '.join(names)}"
         raise InputError(f"{path}: {what}: layer,expert expected, a row per use")
     if options.top_k is None:
         raise InputError(f"{path}: layer,expert: rows do not say where a token ends: --top-k expected")
     return _imported(path, list(_passes(path, _uses(path, lines, options.top_k))), options)
+
+
+def _ranked(path: Path, options: Options) -> Imported:
+    """The request of a table with a row per use, in any order."""
+    table = read_table(path)
+    required(path, table, *RANKED)
+    rows = rows_of_phase(path, table, options.phase)
+    position, layer, rank, expert = (integers(path, table, name)[rows] for name in RANKED[1:])
+    (positions, token), (layers, place) = (np.unique(one, return_inverse=True) for one in (position, layer))
+    order, k = np.lexsort((rank, place, token)), int(rank.max()) + 1
+    place_of_use = (token * len(layers) + place)[order]
+    begin, end = (np.searchsorted(place_of_use, place_of_use, side) for side in ("left", "right"))
+    wrong = (rank[order] != np.arange(len(rows)) - begin) | (end - begin != k)
+    if wrong.any():
+        first = rows[order[int(wrong.argmax())]]
+        raise InputError(f"{path}: row {first}: rank: each of 0..{k - 1} once expected in every layer of a token")
+    token, place = token[order[::k]], place[order[::k]]
+    counts = np.bincount(place)
+    if (counts[:-1] != len(positions)).any():
+        short = int((counts != len(positions)).argmax())
+        raise InputError(f"{path}: layer {layers[short]}: {counts[short]} tokens: {len(positions)} expected")
+    experts = np.full((len(positions), len(layers), k), -1, np.int64)
+    experts[token, place] = expert[order].reshape(-1, k)
+    return Imported(
+        num_experts=options.experts_of(path),
+        sequence=np.zeros(len(positions), np.int32),
+        position=positions,
+        experts=experts,
+        corpus=path.name,
+        dropless=not (experts == -1).any(),
+        notes=(f"layers in the file: {' '.join(map(str, layers))}",),
+    )
 
 
 def _tokens(path: Path, first: tuple[int, bytes], lines: Iterator[tuple[int, bytes]]) -> Iterator[Row]:
