@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,28 +215,39 @@ def test_only_the_console_prints() -> None:
 # Colours
 
 
-def on_terminal(arguments: list[str], environment: dict[str, str]) -> str:
-    """What a command writes to a terminal."""
-    parent, child = pty.openpty()
-    command = [sys.executable, "-c", "from specmoe.cli import app; app()", *arguments]
-    with subprocess.Popen(command, stdout=child, stderr=child, env=os.environ | environment) as running:
-        os.close(child)
-        parts = []
-        try:
-            while part := os.read(parent, 1 << 16):
-                parts.append(part)
-        except OSError:  # closed
-            pass
-        running.wait()
-    os.close(parent)
+def shown_by(terminal: int) -> str:
+    """What a terminal is told until nobody writes to it."""
+    parts = []
+    try:
+        while part := os.read(terminal, 1 << 16):
+            parts.append(part)
+    except OSError:  # closed
+        pass
     return b"".join(parts).decode()
 
 
+def on_terminal(arguments: list[str]) -> str:
+    """What a command writes to a terminal."""
+    parent, child = pty.openpty()
+    with ThreadPoolExecutor(1) as reader, pytest.MonkeyPatch.context() as patch:
+        shown = reader.submit(shown_by, parent)
+        with os.fdopen(child, "w") as screen:
+            patch.setattr(sys, "stdout", screen)
+            patch.setattr(sys, "stderr", screen)
+            with pytest.raises(SystemExit):
+                app(arguments)
+    os.close(parent)
+    return shown.result()
+
+
 @pytest.mark.parametrize("arguments", [["traces", "info", "absent"], ["status", "."]])
-def test_no_colour_where_none_is_wanted(arguments: list[str]) -> None:
+def test_no_colour_where_none_is_wanted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-7]")
-    assert colour.search(on_terminal(arguments, {"NO_COLOR": "", "TERM": "xterm"}))
-    assert not colour.search(on_terminal(arguments, {"NO_COLOR": "1", "TERM": "xterm"}))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "")
+    assert colour.search(on_terminal(arguments))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.search(on_terminal(arguments))
 
 
 # Output that takes no more
