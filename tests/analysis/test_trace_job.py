@@ -253,6 +253,14 @@ def test_a_row_without_its_place_in_a_figure_is_an_error(table: str, column: str
         load_analysis(tmp_path)
 
 
+def test_an_analysis_without_sequences_is_an_error(tmp_path: Path) -> None:
+    made = analysis_of(tmp_path, 20)
+    tables = {**made.tables, "sequences": made.tables["sequences"][:0]}
+    save_analysis(dataclasses.replace(made, tables=tables), tmp_path)
+    with pytest.raises(InputError, match="table sequences: the length of a sequence expected"):
+        load_analysis(tmp_path)
+
+
 def test_another_versions_analysis(tmp_path: Path) -> None:
     made = analysis_of(tmp_path, 20)
     save_analysis(dataclasses.replace(made, facts={**made.facts, "schema": 99}), tmp_path)

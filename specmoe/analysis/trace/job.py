@@ -112,6 +112,9 @@ def load_analysis(directory: Path) -> Analysis:
             for column in {*PLACES} & {*table.column_names}:
                 if table[column].null_count:
                     raise ValueError(f"table {name}: {column}: an empty place")
+        tokens = checked["sequences"]["tokens"]
+        if facts["uses"] and tokens.null_count == len(tokens):
+            raise ValueError("table sequences: the length of a sequence expected")
         return Analysis(facts, {name: table.to_pandas() for name, table in checked.items()})
 
 
