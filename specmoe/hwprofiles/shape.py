@@ -5,7 +5,6 @@ Shapes are TOML files (hwprofiles/shapes), which `shape_file` reads and writes.
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, get_args
 
 from specmoe.errors import InputError
@@ -83,7 +82,6 @@ SCALE_BYTES = 2
 ENDLESS = 1 << 62  # positions, more than any window has
 
 
-@cache
 def compute_format(held: Format) -> ComputeFormat:
     """Format in which kernels compute: the format itself, or fp16 if the weights are compressed."""
     return held if held in get_args(ComputeFormat) else "fp16"  # type: ignore[return-value]  # narrowed by the test
@@ -122,7 +120,6 @@ def require_can_fill(home: Format | None, held: Format) -> None:
         raise InputError(f"{home} at home is {what}: --format {expanded} expected, not {held}")
 
 
-@cache
 def bytes_of(parameters: int, held: Format) -> int:
     """Bytes of `parameters` weights, scales included."""
     weights = math.ceil(parameters * BITS[held] / 8)
