@@ -12,13 +12,8 @@ from specmoe.errors import InputError
 KvFormat = Literal["f16", "q8_0", "q4_0"]
 KV_FORMATS: tuple[KvFormat, ...] = get_args(KvFormat)
 CacheFormat = KvFormat | Literal["bf16", "f32"]  # those of live models, too
-KV_SIXTEENTHS: dict[CacheFormat, int] = {
-    "f16": 32,
-    "q8_0": 17,
-    "q4_0": 9,
-    "bf16": 32,
-    "f32": 64,
-}  # of a byte per number
+# of a byte per number, scales included
+KV_SIXTEENTHS: dict[CacheFormat, int] = {"f16": 32, "q8_0": 17, "q4_0": 9, "bf16": 32, "f32": 64}
 
 
 def bytes_of_numbers(numbers: int, held: CacheFormat) -> int:
