@@ -106,7 +106,7 @@ class _Session:
         foretells, first = self.resident is not None and len(self.resident.ids) >= LEAST_TOKENS, self.runs[0]
         rehearsal = Rehearsal(self.model, self.ask, self.job.machine)
         if self.resident:  # a process's first texts take longer, and neither foretell nor count
-            self.model.generate(self.ask._replace(tokens=min(self.ask.tokens, LEAST_TOKENS)), *first.cell)
+            self.model.generate(self._short(), *first.cell)
         for number in range(self.job.rounds):
             for pair in _pairs(self.runs, number):
                 for place, run in enumerate(pair):
@@ -159,6 +159,10 @@ class _Session:
         """Tokens of the prompt and of the text."""
         return len(self.checkpoint.tokenizer(self.ask.prompt).input_ids) + self.ask.tokens
 
+    def _short(self) -> Ask:
+        """A text of few tokens, which nobody sees."""
+        return self.ask._replace(tokens=min(self.ask.tokens, LEAST_TOKENS))
+
     def _resident(self) -> Written:
         """The text of the model as it is, its experts rounded as those at home."""
         checkpoint = self.checkpoint
@@ -169,7 +173,8 @@ class _Session:
                     round_experts(layer.moe.experts, self.job.format)
         with enough_vram():
             checkpoint.model.to(self.target)
-            text = write(checkpoint, self.job.ask)
+            first = write(checkpoint, self._short())  # a process's first text takes longer, so it does not count
+            text = first if first.interrupted else write(checkpoint, self.job.ask)
         if text.interrupted:
             raise KeyboardInterrupt
         return text

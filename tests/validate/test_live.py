@@ -28,6 +28,7 @@ import torch
 
 from specmoe.hwprofiles.measure.layers import expand
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint
+from specmoe.validate import generation
 from specmoe.validate.experts import Home, round_experts, views_of
 from specmoe.validate.generation import fitted, peak_line, room_of
 from specmoe.validate.live import Generated, Offloaded
@@ -109,6 +110,20 @@ def test_a_comparison_foretells_the_steps_and_the_decisions(tmp_path: Path) -> N
     for row in rows[:-1]:
         assert row["same_text"] and row["as_foretold"]
         assert row["error"] == pytest.approx(row["foretold_ms"] / row["step_ms"] - 1)
+
+
+def test_the_resident_models_speed_is_not_that_of_a_processs_first_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def counted(checkpoint: Checkpoint, ask: Ask) -> object:
+        lengths.append(ask.tokens)
+        return write(checkpoint, ask)
+
+    monkeypatch.setattr(generation, "write", counted)
+    options = ["--prompt", PROMPT, "--slots", "8", "--max-new-tokens", "12", "--device", "cpu", "--compare"]
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", *options])
+    assert result.exit_code == 0, result.output
+    assert lengths == [generation.LEAST_TOKENS, 12]
 
 
 def test_a_resident_step_is_foretold_by_hand() -> None:
