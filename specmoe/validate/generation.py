@@ -60,7 +60,9 @@ class Job(NamedTuple):
         return {
             "model": self.model,
             "weights": "random" if self.random_init else "the checkpoint's",
+            "prompt": self.ask.prompt,
             "tokens": self.ask.tokens,
+            "no_repeat": self.ask.no_repeat,
             "rounds": self.rounds,
             "vram": self.vram,
             "format": self.format,
