@@ -11,8 +11,8 @@ from typing import Any
 
 from specmoe.files import replacing
 from specmoe.hwprofiles.catalogue import load_profile, profile_names
+from specmoe.hwprofiles.kernels import CLASSES, PARTS, FormatClass, Shares, class_of
 from specmoe.hwprofiles.share_fit import fit_shares, measured_launches
-from specmoe.hwprofiles.shares import CLASSES, PARTS, FormatClass, Shares, class_of
 
 OUT = Path(__file__).parents[1] / "specmoe" / "hwprofiles" / "data" / "kernel_shares.json"
 

@@ -24,7 +24,7 @@ from specmoe.answers import Advice, Simulation, Summaries, Sweep
 from specmoe.catalogues import evictions, hosts, misses, policies, predictors, profiles, shapes
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import machine_name
-from specmoe.hwprofiles.style import style_of
+from specmoe.hwprofiles.kernels import style_of
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.draws import Draws, require_drawable, usual_draws

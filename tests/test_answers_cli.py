@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.expected_error import expected_error
-from specmoe.hwprofiles.style import RESIDENT, Style
+from specmoe.hwprofiles.kernels import RESIDENT, Style
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES

@@ -15,8 +15,8 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_names
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.shape import KV_FORMATS, KvFormat
-from specmoe.hwprofiles.style import Style
 from specmoe.sim.budget import GIB, Ask, Room, budget
 from specmoe.sim.config import AT_HOME
 

@@ -11,7 +11,7 @@ from doc_pages import builder_of
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.expected_error import accuracies, expected_error
-from specmoe.hwprofiles.style import style_of
+from specmoe.hwprofiles.kernels import style_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 

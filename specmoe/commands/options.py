@@ -10,7 +10,7 @@ import typer
 from specmoe.errors import InputError, hint
 
 if TYPE_CHECKING:
-    from specmoe.hwprofiles.style import Style as KernelStyle
+    from specmoe.hwprofiles.kernels import Style as KernelStyle
     from specmoe.sim.config import Home
 
 LINKS, TIERS, HOST_SETS = ("fifo", "priority", "chunked"), ("host-pinned", "host-pageable", "nvme"), ("graph", "eager")
@@ -163,14 +163,14 @@ def _kv_formats() -> Iterable[str]:
 
 
 def _styles() -> Iterable[str]:
-    from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY
+    from specmoe.hwprofiles.kernels import LAUNCHING, MULTIPLY
 
     return (*MULTIPLY, *LAUNCHING, *(f"{multiply}/{launch}" for multiply in MULTIPLY for launch in LAUNCHING))
 
 
 def style_named(name: str | None) -> "KernelStyle | None":
     """A style by its name, and none of none; raises InputError."""
-    from specmoe.hwprofiles.style import style_of
+    from specmoe.hwprofiles.kernels import style_of
 
     return None if name is None else style_of(name)
 

@@ -12,7 +12,7 @@ from specmoe.commands.measure import joined, measure, range_of, require_place, s
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile
-    from specmoe.hwprofiles.machines import Host
+    from specmoe.hwprofiles.profile import Host
 
 
 app = console.group("Show, compare and measure hardware profiles.")
@@ -82,7 +82,7 @@ def new(
     """Write a profile from a spec sheet: numbers that are given, and those of a similar machine for all others."""
     from specmoe.hwprofiles.catalogue import load_profile, machine_name
     from specmoe.hwprofiles.profile_file import write_profile
-    from specmoe.hwprofiles.spec_sheet import from_spec_sheet
+    from specmoe.hwprofiles.what_if import from_spec_sheet
 
     require_place(out)
     values = dict(map(_number, given or []))
@@ -212,7 +212,7 @@ def _calibration(profile: "HardwareProfile") -> dict[str, Any] | None:
 
 def _share_rows() -> list[dict[str, Any]]:
     """Shares of each class of formats with their spread between measured machines and sizes."""
-    from specmoe.hwprofiles.shares import PARTS, kernel_shares
+    from specmoe.hwprofiles.kernels import PARTS, kernel_shares
 
     return [
         {"name": f"{kind}.{part}", **getattr(shares, part)._asdict(), "source": "derived", "ref": shares.ref}

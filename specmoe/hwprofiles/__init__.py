@@ -5,7 +5,7 @@
 
 Start with these three files: `quantity.py` (a number with unit, source and reference, and the schema of a profile),
 `profile.py` (a machine: quantities, measured curves, calibration) and `costs.py` (the interface of the timing stage).
-Then `launches.py`, `dense.py`, `kernels.py`, `shares.py` and `curves.py` (where a duration comes from),
+Then `launches.py`, `dense.py`, `kernels.py` and `curves.py` (where a duration comes from),
 `profile_file.py` and `shape_file.py` (TOML), `model_config.py` and `gguf_file.py` (shapes from models' own files),
 `what_if.py` (changed machines), `fit.py` and `expected_error.py` (how good a profile is), and `measure/`
 (measuring one).

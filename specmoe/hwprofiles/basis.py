@@ -7,10 +7,11 @@ from typing import Literal, get_args
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.cpu import CpuExperts
-from specmoe.hwprofiles.curves import Curve, Points, extrapolation
+from specmoe.hwprofiles.curves import Curve, DenseCurve, Points, extrapolation
 from specmoe.hwprofiles.dense import DenseTimes
+from specmoe.hwprofiles.kernels import LAUNCHING, MULTIPLY, USUAL, Style
 from specmoe.hwprofiles.launches import ExpertTimes
-from specmoe.hwprofiles.profile import DenseCurve, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import CONTENTION, HOST_SETS, INTERFERENCE, TILES, Evidence, weakest
 from specmoe.hwprofiles.shape import (
     FORMATS,
@@ -25,7 +26,6 @@ from specmoe.hwprofiles.shape import (
     is_compressed,
     is_expandable,
 )
-from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY, USUAL, Style
 
 Move = Literal["host-pinned", "host-pageable", "nvme", "device-copy", "device-to-host", "allocation"]
 HostSet = Literal["graph", "eager"]

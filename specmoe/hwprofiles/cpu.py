@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.curves import Interpolated, extrapolation
-from specmoe.hwprofiles.profile import CpuCurve, HardwareProfile
+from specmoe.hwprofiles.curves import CpuCurve, Interpolated, extrapolation
+from specmoe.hwprofiles.kernels import Size
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import SLOWED_BY_COPY, SLOWS_COPY, Evidence, weakest
 from specmoe.hwprofiles.shape import FORMATS, Format, bytes_of
-from specmoe.hwprofiles.shares import Size
 
 PER_THREADS = 10**9  # bytes that the points `by_threads` read
 

@@ -4,14 +4,21 @@ A copy of n bytes takes latency + n / bandwidth: bandwidth is the plateau of lar
 latency * bandwidth bytes. If the measured bandwidth falls with size no such line fits; then straight lines join the
 points, starting at (0, latency), and the last segment continues beyond them unless it falls. Times of copies never fall
 as sizes grow; times of kernels may fall from one number of tokens to the next, where a library switches kernels.
+
+Measured curves of whole parts say what they are curves of; a file has them as tables [[expert_curve]], [[dense_curve]]
+and [[cpu_curve]].
 """
 
+import dataclasses
+import json
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
+from specmoe.errors import hint
 from specmoe.hwprofiles import quantity
+from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Format, Phase
 from specmoe.toml import Place, require_names
 from specmoe.units import Dimension, shown
 
@@ -158,3 +165,173 @@ def _pair(place: Place, pair: object, unit: Dimension, scales: tuple[float, floa
         raise place.wrong(f"{pair!r}: [amount, time] expected")
     amount = quantity.in_base(place, quantity.read_number(place, pair[0], unit), scales[0], unit)
     return round(amount), round(quantity.in_base(place, quantity.read_number(place, pair[1], "ns"), scales[1], "ns"))
+
+
+DensePart = Literal["before", "head", "router"]
+Kernel = Literal["library", "fused"]  # that a curve was measured with: torch's product, or the one that reads slots
+Fact = str | int | float
+
+
+@dataclass(frozen=True)
+class ExpertCurve:
+    """Measured (tokens of each expert, ns) of one launch of experts of a given shape and format, alone on the device.
+
+    `kernel` is torch's product (`library`), after an expansion if the format is compressed, or the one that multiplies
+    with the slots' bytes as it reads them (`fused`).
+    """
+
+    d_model: int
+    d_ff: int
+    gated: bool
+    format: Format
+    points: Points
+    kernel: Kernel = "library"
+    experts: int = 1  # in the launch
+
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field; `kernel` and `experts` only if they differ from their defaults."""
+        return _named(self)
+
+
+@dataclass(frozen=True)
+class DenseCurve:
+    """Measured (tokens, ns) of a dense part, captured as one graph, at one context.
+
+    `before` is everything from the previous experts up to the router's result, `router` one more router, and `head`
+    everything after the last MoE layer.
+    """
+
+    part: DensePart
+    phase: Phase
+    d_model: int
+    parameters: int  # `ModelShape.dense_parameters` or `.head_parameters`
+    format: ComputeFormat
+    context: int  # positions that each token attends to; 0 for a head
+    points: Points
+
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field."""
+        return _named(self)
+
+
+@dataclass(frozen=True)
+class CpuCurve:
+    """Measured (tokens, ns) of an expert that a number of the CPU's threads compute, between waits for the device."""
+
+    d_model: int
+    d_ff: int
+    gated: bool
+    format: Format
+    threads: int
+    points: Points
+
+    @property
+    def named(self) -> dict[str, Fact | bool]:
+        """What it is a curve of, by field."""
+        return _named(self)
+
+
+AnyCurve = ExpertCurve | DenseCurve | CpuCurve
+Timed = TypeVar("Timed", ExpertCurve, DenseCurve, CpuCurve)
+CURVE_TABLES = {ExpertCurve: "expert_curve", DenseCurve: "dense_curve", CpuCurve: "cpu_curve"}  # in a file
+
+
+def _named(curve: ExpertCurve | DenseCurve | CpuCurve) -> dict[str, Fact | bool]:
+    usual = {field.name: field.default for field in dataclasses.fields(curve)}
+    return {name: value for name, value in vars(curve).items() if name != "points" and value != usual[name]}
+
+
+def curve_name(curve: AnyCurve) -> str:
+    """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
+    facts = (value for name, value in curve.named.items() if name != "gated")
+    return " ".join([CURVE_TABLES[type(curve)], *map(str, facts)])
+
+
+def identity_of(curve: DenseCurve | CpuCurve) -> str:
+    """Text that is the same for equal curves, for hashes."""
+    points = curve.points
+    return json.dumps(dataclasses.asdict(curve) | {"points": [points.amounts, points.times_ns, points.source]})
+
+
+Kind = Literal["size", "size or 0", "switch"]
+
+_EXPECTED: dict[Kind, str] = {
+    "size": "a whole number above 0",
+    "size or 0": "a whole number, 0 or more,",
+    "switch": "true or false",
+}
+_EXPERT: dict[str, Kind | tuple[str, ...]] = {
+    "d_model": "size",
+    "d_ff": "size",
+    "gated": "switch",
+    "format": FORMATS,
+}
+_LAUNCH: dict[str, Kind | tuple[str, ...]] = {"kernel": get_args(Kernel), "experts": "size"}  # optional
+_CPU: dict[str, Kind | tuple[str, ...]] = {**_EXPERT, "threads": "size"}
+_DENSE: dict[str, Kind | tuple[str, ...]] = {
+    "part": get_args(DensePart),
+    "phase": get_args(Phase),
+    "d_model": "size",
+    "parameters": "size",
+    "format": get_args(ComputeFormat),
+    "context": "size or 0",
+}
+
+
+def read_expert_curves(place: Place, tables: object) -> tuple[ExpertCurve, ...]:
+    """Read all [[expert_curve]] tables; raises InputError with place and expected value."""
+    return _read_curves(ExpertCurve, _EXPERT, place, tables)
+
+
+def read_dense_curves(place: Place, tables: object) -> tuple[DenseCurve, ...]:
+    """Read all [[dense_curve]] tables; raises InputError with place and expected value."""
+    curves = _read_curves(DenseCurve, _DENSE, place, tables)
+    for at, curve in enumerate(curves):
+        if (curve.part == "before") != (curve.context > 0):
+            expected = "more than 0 of what is before a router" if curve.part == "before" else f"0 of a {curve.part}"
+            raise (place / f"{at}.context").wrong(f"{curve.context}: {expected} expected")
+    return curves
+
+
+def read_cpu_curves(place: Place, tables: object) -> tuple[CpuCurve, ...]:
+    """Read all [[cpu_curve]] tables; raises InputError with place and expected value."""
+    return _read_curves(CpuCurve, _CPU, place, tables)
+
+
+def _read_curves(
+    cls: type[Timed], fields: dict[str, Kind | tuple[str, ...]], place: Place, tables: object
+) -> tuple[Timed, ...]:
+    if not isinstance(tables, list):
+        raise place.wrong(f"an array of tables, [[{place.field}]], expected")
+    curves = [_read_curve(cls, fields, place / str(at), table) for at, table in enumerate(tables)]
+    for at, curve in enumerate(curves):
+        if any(_same(curve, other) for other in curves[:at]):
+            raise (place / str(at)).wrong("a second curve of this kind: one of each expected")
+    return tuple(curves)
+
+
+def _read_curve(cls: type[Timed], fields: dict[str, Kind | tuple[str, ...]], place: Place, table: object) -> Timed:
+    optional = _LAUNCH if cls is ExpertCurve else {}
+    found = require_names(place, table, (*fields, "points"), optional)
+    for name, wanted in {**fields, **optional}.items():
+        if name in found:
+            _require_value(place / name, found[name], wanted)
+    return cls(**{**found, "points": _token_points(place / "points", found["points"])})
+
+
+def _token_points(place: Place, table: object) -> Points:
+    return require_distinct(place, read_points(place, table, "token"))
+
+
+def _require_value(place: Place, value: Any, wanted: Kind | tuple[str, ...]) -> None:
+    if isinstance(wanted, tuple):
+        if value not in wanted:
+            raise place.wrong(f"{value!r}: {hint(str(value), wanted)}")
+    elif type(value) is not (bool if wanted == "switch" else int) or value < (wanted == "size"):
+        raise place.wrong(f"{value!r}: {_EXPECTED[wanted]} expected")
+
+
+def _same(one: Timed, other: Timed) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in vars(one) if name != "points")

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from specmoe.hwprofiles import kernels
 from specmoe.hwprofiles.catalogue import load_shape, shape_names
+from specmoe.hwprofiles.curves import DenseCurve, DensePart
+from specmoe.hwprofiles.kernels import reading_ns, shares_of
 from specmoe.hwprofiles.launches import Anchor, anchored, distance
-from specmoe.hwprofiles.profile import DenseCurve, DensePart, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import ComputeFormat, Format, ModelShape, Phase, bytes_of, is_compressed
-from specmoe.hwprofiles.shares import reading_ns, shares_of
 
 Sizes = dict[tuple[int, int], list[DenseCurve]]
 """Curves by d_model and weights."""

@@ -21,12 +21,11 @@ from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.dense import PHASES, DenseTimes
+from specmoe.hwprofiles.kernels import USUAL, Style, shares_of, style_of
 from specmoe.hwprofiles.launches import ExpertTimes
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Source
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, is_compressed
-from specmoe.hwprofiles.shares import shares_of
-from specmoe.hwprofiles.style import USUAL, Style, style_of
 
 OWN, UNCALIBRATED = "own", "microbenchmarks"  # host constants fitted on the machine, or only measured
 SHIPPED = " as shipped"  # suffix: constants of a profile, used on another machine of its kind

@@ -3,7 +3,7 @@
     kernel    multiplies                              roofline
     library   weights in the compute format           two products at the profile's rates (`kernels`)
     library   compressed weights, expanded before     the expansion, then as above
-    fused     the bytes of the slots                  two kernels at shares of the profile's rates (`shares`)
+    fused     the bytes of the slots                  two kernels at shares of the profile's rates (`kernels`)
 
 A curve belongs to a size, a format, a kernel and a number of experts in the launch. If a profile has curves of other
 sizes, the roofline is anchored to them: it is multiplied by measured time / roofline at those sizes, averaged by the
@@ -20,12 +20,11 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specmoe.hwprofiles import kernels
-from specmoe.hwprofiles.curves import Interpolated, Points
+from specmoe.hwprofiles.curves import Interpolated, Kernel, Points
+from specmoe.hwprofiles.kernels import Launch, Shares, Size, Style, class_of, shares_of
+from specmoe.hwprofiles.kernels import launch_ns as fused_ns
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, bytes_of, compute_format, is_compressed
-from specmoe.hwprofiles.shares import Launch, Shares, Size, class_of, shares_of
-from specmoe.hwprofiles.shares import launch_ns as fused_ns
-from specmoe.hwprofiles.style import Kernel, Style
 
 if TYPE_CHECKING:
     import numpy as np

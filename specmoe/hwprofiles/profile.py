@@ -10,10 +10,23 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
 
 from specmoe.errors import InputError, hint
-from specmoe.hwprofiles.curves import Curve, Interpolated, Line, Points, Range
+from specmoe.hwprofiles.curves import (
+    AnyCurve,
+    CpuCurve,
+    Curve,
+    DenseCurve,
+    ExpertCurve,
+    Fact,
+    Interpolated,
+    Line,
+    Points,
+    Range,
+    Timed,
+    curve_name,
+    identity_of,
+)
 from specmoe.hwprofiles.quantity import (
     CALIBRATED,
     CONTENTION,
@@ -28,13 +41,9 @@ from specmoe.hwprofiles.quantity import (
     Quantity,
     weakest,
 )
-from specmoe.hwprofiles.shape import ComputeFormat, Format, Phase
-from specmoe.hwprofiles.style import Kernel
 
 TARGET_WORST_ERROR = 0.04  # of a held-out cell's mean step
 TARGET_MEDIAN_ERROR = 0.01  # median over held-out cells
-DensePart = Literal["before", "head", "router"]
-Fact = str | int | float
 
 
 @dataclass(frozen=True)
@@ -60,72 +69,6 @@ class Calibration:
         else:
             missed = self.ref
         return f"its calibration missed its target: {missed}"
-
-
-@dataclass(frozen=True)
-class ExpertCurve:
-    """Measured (tokens of each expert, ns) of one launch of experts of a given shape and format, alone on the device.
-
-    `kernel` is torch's product (`library`), after an expansion if the format is compressed, or the one that multiplies
-    with the slots' bytes as it reads them (`fused`).
-    """
-
-    d_model: int
-    d_ff: int
-    gated: bool
-    format: Format
-    points: Points
-    kernel: Kernel = "library"
-    experts: int = 1  # in the launch
-
-    @property
-    def named(self) -> dict[str, Fact | bool]:
-        """What it is a curve of, by field; `kernel` and `experts` only if they differ from their defaults."""
-        return _named(self)
-
-
-@dataclass(frozen=True)
-class DenseCurve:
-    """Measured (tokens, ns) of a dense part, captured as one graph, at one context.
-
-    `before` is everything from the previous experts up to the router's result, `router` one more router, and `head`
-    everything after the last MoE layer.
-    """
-
-    part: DensePart
-    phase: Phase
-    d_model: int
-    parameters: int  # `ModelShape.dense_parameters` or `.head_parameters`
-    format: ComputeFormat
-    context: int  # positions that each token attends to; 0 for a head
-    points: Points
-
-    @property
-    def named(self) -> dict[str, Fact | bool]:
-        """What it is a curve of, by field."""
-        return _named(self)
-
-
-@dataclass(frozen=True)
-class CpuCurve:
-    """Measured (tokens, ns) of an expert that a number of the CPU's threads compute, between waits for the device."""
-
-    d_model: int
-    d_ff: int
-    gated: bool
-    format: Format
-    threads: int
-    points: Points
-
-    @property
-    def named(self) -> dict[str, Fact | bool]:
-        """What it is a curve of, by field."""
-        return _named(self)
-
-
-AnyCurve = ExpertCurve | DenseCurve | CpuCurve
-Timed = TypeVar("Timed", ExpertCurve, DenseCurve, CpuCurve)
-CURVE_TABLES = {ExpertCurve: "expert_curve", DenseCurve: "dense_curve", CpuCurve: "cpu_curve"}  # in a file
 
 
 @dataclass(frozen=True)
@@ -312,7 +255,7 @@ class HardwareProfile:
         curves = sorted(json.dumps(curve.named | {"points": None}) for curve in self.expert_curves)
         timed = sorted((c.points.amounts, c.points.times_ns, c.points.source) for c in self.expert_curves)
         # Hash other curves and ranges only if present, so that hashes of older profiles stay the same.
-        dense = [sorted(map(_identity, curves)) for curves in (self.dense_curves, self.cpu_curves) if curves]
+        dense = [sorted(map(identity_of, curves)) for curves in (self.dense_curves, self.cpu_curves) if curves]
         speeds = [self.expert_speed, self.dense_speed] if (self.expert_speed, self.dense_speed) != (1, 1) else []
         text = json.dumps([self.name, numbers, points, curves, timed, *dense, *speeds, *ranges], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -330,17 +273,14 @@ def _beyond(what: str, error: float, most: float) -> str:
     return f"{what} held-out error {error:.1%}, at most {most:.0%} expected".replace("%", " %")
 
 
-def _named(curve: ExpertCurve | DenseCurve | CpuCurve) -> dict[str, Fact | bool]:
-    usual = {field.name: field.default for field in dataclasses.fields(curve)}
-    return {name: value for name, value in vars(curve).items() if name != "points" and value != usual[name]}
+@dataclass(frozen=True)
+class Host:
+    """Everything of a machine except its device: link, memory, CPU, launches and waits, disk."""
 
-
-def curve_name(curve: AnyCurve) -> str:
-    """Name of a curve from its fields, e.g. `expert_curve 768 3072 fp16`."""
-    facts = (value for name, value in curve.named.items() if name != "gated")
-    return " ".join([CURVE_TABLES[type(curve)], *map(str, facts)])
-
-
-def _identity(curve: DenseCurve | CpuCurve) -> str:
-    points = curve.points
-    return json.dumps(dataclasses.asdict(curve) | {"points": [points.amounts, points.times_ns, points.source]})
+    name: str
+    title: str
+    quantities: Mapping[str, Quantity]
+    points: Mapping[str, Points]
+    cpu_curves: tuple[CpuCurve, ...] = ()
+    machine: Mapping[str, Fact] = field(default_factory=dict)
+    measured_with: str | None = None  # the device that its numbers were measured or fitted with

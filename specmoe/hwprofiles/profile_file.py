@@ -13,10 +13,18 @@ from typing import Any, Literal, get_args
 
 from specmoe.errors import hint
 from specmoe.files import read_toml, replacing
-from specmoe.hwprofiles.curve_tables import read_cpu_curves, read_dense_curves, read_expert_curves
-from specmoe.hwprofiles.curves import Points, read_points, require_distinct, require_rising
-from specmoe.hwprofiles.machines import Host
-from specmoe.hwprofiles.profile import AnyCurve, Calibration, Fact, HardwareProfile
+from specmoe.hwprofiles.curves import (
+    AnyCurve,
+    Fact,
+    Points,
+    read_cpu_curves,
+    read_dense_curves,
+    read_expert_curves,
+    read_points,
+    require_distinct,
+    require_rising,
+)
+from specmoe.hwprofiles.profile import Calibration, HardwareProfile, Host
 from specmoe.hwprofiles.quantity import (
     BOUNDS,
     COPIES,

@@ -58,7 +58,7 @@ repeated measurements leave open. Points and curves may have them as factors of 
 
 What belongs to a device and what to its host says the table `OWNERS`. A file of a device has `usual_host`, the name of
 the host whose numbers complete it; a file of a host may have `measured_with`, the device that its numbers were measured
-or fitted with; a file of a whole machine, as `specmoe profile measure` writes it, has neither (see `machines`).
+or fitted with; a file of a whole machine, as `specmoe profile measure` writes it, has neither (see `catalogue`).
 
 A profile also has `name` and `title`, and optionally
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import Launch, Share, Shares, Size, work_of
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import compute_format
-from specmoe.hwprofiles.shares import Launch, Share, Shares, Size, work_of
 
 _COARSE, _ROUNDS = 41, 4  # values of a share that are tried, and how often around the best
 _SAME = 1e-9  # errors that differ by less are equal

@@ -1,5 +1,7 @@
 """What-if changes of a profile: numbers set or multiplied, measured curves included; and differences of two profiles.
 
+`from_spec_sheet` makes a profile of a few published numbers, with those of a similar machine for all others.
+
 Besides a profile's quantities these names are accepted:
 
 <copy>.bandwidth     bandwidth of large copies, if the copy is a measured curve (`HardwareProfile.with_plateau`)
@@ -13,17 +15,18 @@ times above the latency. The floor of kernels changes no curve of experts or den
 number becomes `assumed`. `DESCRIPTIVE` names change no time and are refused.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.curves import Points
-from specmoe.hwprofiles.profile import DenseCurve, ExpertCurve, HardwareProfile
-from specmoe.hwprofiles.quantity import COPIES, EXPANSIONS, GEMMS, SHARES, TILES
-from specmoe.units import Dimension
+from specmoe.hwprofiles.curves import DenseCurve, ExpertCurve, Points
+from specmoe.hwprofiles.profile import HardwareProfile
+from specmoe.hwprofiles.profile_file import missing_fields
+from specmoe.hwprofiles.quantity import COPIES, EXPANSIONS, GEMMS, POINTS, QUANTITIES, SHARES, TILES, Quantity
+from specmoe.units import WHOLE, Dimension
 
 EXPERT_SPEED, DENSE_SPEED = "expert.speed", "dense.speed"
 SPEEDS = (EXPERT_SPEED, DENSE_SPEED)
@@ -128,7 +131,7 @@ def _shifted(profile: HardwareProfile, curve: str, more_ns: int) -> HardwareProf
         return profile
     points, least = profile.points[curve], profile.ns(_latency_of(curve))
     times = (max(least, time + more_ns) for time in points.times_ns)
-    return dataclasses.replace(profile, points={**profile.points, curve: _assumed(points, times)})
+    return replace(profile, points={**profile.points, curve: _assumed(points, times)})
 
 
 def _with_rate(profile: HardwareProfile, name: str, rate: float) -> HardwareProfile:
@@ -142,7 +145,7 @@ def _with_rate(profile: HardwareProfile, name: str, rate: float) -> HardwareProf
         return profile.with_plateau(name.removesuffix(".bandwidth"), rate)
     longer = (points.amounts[-1] / rate * 1e9 - latency) / max(1, points.times_ns[-1] - latency)
     times = (max(latency, latency + (time - latency) * longer) for time in points.times_ns)
-    return dataclasses.replace(profile, points={**profile.points, curve: _assumed(points, times)})
+    return replace(profile, points={**profile.points, curve: _assumed(points, times)})
 
 
 def _faster(profile: HardwareProfile, speed: str, factor: float) -> HardwareProfile:
@@ -152,21 +155,21 @@ def _faster(profile: HardwareProfile, speed: str, factor: float) -> HardwareProf
     changed = profile.with_overrides({name: profile[name] for name in ROOFLINE})  # marks them as assumed
     if speed == EXPERT_SPEED:
         curves = _all_faster(profile.expert_curves, factor)
-        return dataclasses.replace(changed, expert_curves=curves, expert_speed=profile.expert_speed * factor)
+        return replace(changed, expert_curves=curves, expert_speed=profile.expert_speed * factor)
     parts = _all_faster(profile.dense_curves, factor)
-    return dataclasses.replace(changed, dense_curves=parts, dense_speed=profile.dense_speed * factor)
+    return replace(changed, dense_curves=parts, dense_speed=profile.dense_speed * factor)
 
 
 def _all_faster(curves: tuple[Timed, ...], factor: float) -> tuple[Timed, ...]:
     return tuple(
-        dataclasses.replace(curve, points=_assumed(curve.points, (time / factor for time in curve.points.times_ns)))
+        replace(curve, points=_assumed(curve.points, (time / factor for time in curve.points.times_ns)))
         for curve in curves
     )
 
 
 def _assumed(points: Points, times: Iterable[float]) -> Points:
     rounded = tuple(max(1, round(time)) for time in times)
-    return dataclasses.replace(points, times_ns=rounded, source="assumed", ref="set by the user")
+    return replace(points, times_ns=rounded, source="assumed", ref="set by the user")
 
 
 class Difference(NamedTuple):
@@ -194,3 +197,52 @@ def _difference(first: HardwareProfile, second: HardwareProfile, name: str) -> D
     both = [profile.quantities.get(name) for profile in (first, second)]
     unit = next(quantity.unit for quantity in both if quantity)
     return Difference(name, unit, *(quantity.value if quantity else None for quantity in both))
+
+
+Number = TypeVar("Number", Quantity, Points)
+UNREFERENCED = "given without a reference"
+
+
+def from_spec_sheet(
+    name: str, title: str, values: Mapping[str, float], ref: str | None = None, base: HardwareProfile | None = None
+) -> HardwareProfile:
+    """Profile of values in base units, published as `ref` says, else assumed; all others are the base's, and assumed.
+
+    Measured curves of whole experts and dense parts are not taken over. Raises InputError for an unknown name, and, in
+    one line, for all names that are missing if there is no base.
+    """
+    for one in values:
+        if one not in QUANTITIES:
+            raise InputError(f"--set {one}: no such quantity: {hint(one, QUANTITIES)}")
+    given = {one: _given(one, value, ref) for one, value in values.items()}
+    taken = {} if base is None else {one: _taken(quantity, base) for one, quantity in base.quantities.items()}
+    points = {} if base is None else {one: _taken(curve, base) for one, curve in base.points.items() if _acts(one)}
+    replaced = {f"{one.rpartition('.')[0]}.points" for one in values if one.endswith((".bandwidth", ".rate"))}
+    both = {**taken, **given}
+    profile = HardwareProfile(
+        name,
+        title,
+        {one: both[one] for one in QUANTITIES if one in both},
+        {one: curve for one, curve in points.items() if one not in replaced},
+    )
+    missing = missing_fields(profile.quantities, profile.points)
+    if missing:
+        raise InputError(f"{len(missing)} fields missing: {', '.join(missing)}: --set each, or name a --base")
+    return profile
+
+
+def _given(name: str, value: float, ref: str | None) -> Quantity:
+    unit = QUANTITIES[name]
+    if name.endswith(SHARES) and value > 1:
+        raise InputError(f"--set {name}={value}: a share, at most 1, expected")
+    whole = round(value) if unit in WHOLE else value
+    return Quantity(whole, unit, "assumed" if ref is None else "published", ref or UNREFERENCED)
+
+
+def _taken(number: Number, base: HardwareProfile) -> Number:
+    return replace(number, source="assumed", ref=f"not given: that of {base.name}: {number.ref}")
+
+
+def _acts(name: str) -> bool:
+    """Whether points replace a rate, instead of being there for comparison."""
+    return name in POINTS and name.endswith((".points", ".by_threads"))

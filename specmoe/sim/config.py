@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from specmoe.hwprofiles.kernels import RESIDENT, USUAL, Style
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, KvFormat
-from specmoe.hwprofiles.style import RESIDENT, USUAL, Style
 
 Order = Literal["fifo", "priority", "chunked"]  # how the link orders copies
 Pairs = tuple[tuple[str, Any], ...]  # dotted names and their values

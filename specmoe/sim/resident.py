@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from specmoe.hwprofiles.costs import Costs, HostCosts
+from specmoe.hwprofiles.kernels import Shares, reading_ns, shares_of
 from specmoe.hwprofiles.launches import ExpertTimes
 from specmoe.hwprofiles.shape import Format, bytes_of, is_compressed
-from specmoe.hwprofiles.shares import Shares, reading_ns, shares_of
 
 
 class Mix(NamedTuple):

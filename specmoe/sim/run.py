@@ -10,7 +10,7 @@ import numpy as np
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.style import words_of
+from specmoe.hwprofiles.kernels import words_of
 from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim import claims

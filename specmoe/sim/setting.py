@@ -15,12 +15,10 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.curves import Range
 from specmoe.hwprofiles.expected_error import Expected, expected_error, ratio_error
-from specmoe.hwprofiles.kernels import Steps
+from specmoe.hwprofiles.kernels import RESIDENT, Size, Steps, Style, require_expandable
 from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
-from specmoe.hwprofiles.shares import Size
-from specmoe.hwprofiles.style import RESIDENT, Style, require_expandable
 from specmoe.hwprofiles.what_if import scaled, with_values
 from specmoe.provenance import hash_of_bytes, hash_of_file
 from specmoe.sim.budget import CROSS_CONTEXT, Ask, Budget, Room, budget, lines, longest_context, slots_of_layers

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.cuda import CUDAGraph, Event, Stream
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.measure.cuda import captured
 from specmoe.hwprofiles.measure.layers import ExpertKernel, PackedKernel, Run, Stand, expand
 from specmoe.hwprofiles.shape import PACKED, Format, ModelShape, Phase, compute_format, is_expandable
-from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.table import GPU, uses_on_cpu
 from specmoe.validate.on_cpu import CpuLane
 from specmoe.validate.replayer import Dense, Work

@@ -3,11 +3,11 @@
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import USUAL
 from specmoe.hwprofiles.measure.cpu import counts
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
-from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.run import Scenario
 from specmoe.validate.cuda import CheckedCudaDevice, CudaDevice
 from specmoe.validate.graphs import Model

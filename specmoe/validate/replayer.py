@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import USUAL
 from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.shape import PACKED, is_compressed, require_kernels
-from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import Program, program_of
 from specmoe.sim.decide.table import DecisionTable, column, unpacked, uses_on_cpu

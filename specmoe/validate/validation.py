@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import specmoe.traces
 from specmoe.errors import InputError
-from specmoe.hwprofiles.curves import Curve
+from specmoe.hwprofiles.curves import Curve, Fact
 from specmoe.hwprofiles.measure.host import quiet
-from specmoe.hwprofiles.profile import Fact, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import EVIDENCE
 from specmoe.hwprofiles.shape import Phase
 from specmoe.results import RunResult

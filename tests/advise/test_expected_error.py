@@ -13,9 +13,8 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles import expected_error as accuracy
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, profile_names, shape_names
 from specmoe.hwprofiles.expected_error import Accuracy, accuracies, expected_error
+from specmoe.hwprofiles.kernels import Style, shares_of
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.shares import shares_of
-from specmoe.hwprofiles.style import Style
 
 H100, SWITCH = load_profile("h100-sxm5-80gb"), load_shape("switch-base-128")
 MEASURED = dataclasses.replace(H100, calibration=None)

@@ -7,7 +7,7 @@ import pytest
 from doc_pages import builder_of
 
 from specmoe.hwprofiles.expected_error import RatioError, ratio_error, ratio_errors
-from specmoe.hwprofiles.style import USUAL, style_of
+from specmoe.hwprofiles.kernels import USUAL, style_of
 from specmoe.validate.fidelity import ratio_errors as errors_of
 from specmoe.validation_table import CellFidelity, CellKey, Side
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from decide_cases import workload_of
 
-from specmoe.hwprofiles.style import Launching
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.sim.decide.program import groups_of, program_of
 from specmoe.sim.decide.table import CPU, GPU, DecisionTable, Recorder
 from specmoe.sim.event_table import byte_columns, decision_columns

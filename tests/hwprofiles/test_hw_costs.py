@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, HostSet, ModelShape, Move, load_profile, load_shape
-from specmoe.hwprofiles.kernels import Gemm, Rates, Tiles, grouped_gemm_ns
+from specmoe.hwprofiles.kernels import Gemm, Rates, Style, Tiles, grouped_gemm_ns
 from specmoe.hwprofiles.shape import FORMATS
-from specmoe.hwprofiles.style import Style
 
 Maker = Callable[..., HardwareProfile]
 MOVES: tuple[Move, ...] = get_args(Move)

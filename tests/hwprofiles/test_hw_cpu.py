@@ -10,8 +10,8 @@ from hw_tables import points, profile_table, put, quantity, write
 from specmoe.errors import InputError
 from specmoe.hwprofiles import HardwareProfile, load_profile
 from specmoe.hwprofiles.cpu import CpuExperts
+from specmoe.hwprofiles.kernels import Size
 from specmoe.hwprofiles.profile_file import to_toml
-from specmoe.hwprofiles.shares import Size
 
 Maker = Callable[..., HardwareProfile]
 SIZE = Size(8, 16, False)  # 256 weights, 512 bytes in bf16

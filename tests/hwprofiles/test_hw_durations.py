@@ -8,7 +8,7 @@ from hw_tables import points
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES

@@ -25,22 +25,25 @@ from specmoe.hwprofiles import (
     profile_names,
 )
 from specmoe.hwprofiles.curves import Range
-from specmoe.hwprofiles.launches import Anchor, anchored, apart, size_of
-from specmoe.hwprofiles.shape import FORMATS, bytes_of
-from specmoe.hwprofiles.share_fit import Timed, fit_shares
-from specmoe.hwprofiles.shares import (
+from specmoe.hwprofiles.kernels import (
     CLASSES,
+    LAUNCHING,
+    MULTIPLY,
     PARTS,
     Launch,
     Share,
     Shares,
     Size,
+    Style,
     class_of,
     kernel_shares,
     launch_ns,
     shares_of,
+    style_of,
 )
-from specmoe.hwprofiles.style import LAUNCHING, MULTIPLY, Style, style_of
+from specmoe.hwprofiles.launches import Anchor, anchored, apart, size_of
+from specmoe.hwprofiles.shape import FORMATS, bytes_of
+from specmoe.hwprofiles.share_fit import Timed, fit_shares
 from specmoe.hwprofiles.what_if import scalable, scaled
 
 Maker = Callable[..., HardwareProfile]

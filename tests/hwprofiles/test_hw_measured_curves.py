@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Steps
-from specmoe.hwprofiles.curves import Points, Range
-from specmoe.hwprofiles.kernels import measured_ns
-from specmoe.hwprofiles.profile import Calibration, DenseCurve
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.curves import DenseCurve, Points, Range
+from specmoe.hwprofiles.kernels import Style, measured_ns
+from specmoe.hwprofiles.profile import Calibration
 
 Maker = Callable[..., HardwareProfile]
 EXPAND = Style("expand", "separate")

@@ -10,7 +10,7 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles import load_profile
 from specmoe.hwprofiles.quantity import REQUIRED
-from specmoe.hwprofiles.spec_sheet import from_spec_sheet
+from specmoe.hwprofiles.what_if import from_spec_sheet
 
 
 def new(*arguments: object) -> Any:

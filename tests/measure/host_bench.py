@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from specmoe.hwprofiles.curves import Fact
 from specmoe.hwprofiles.measure.bench import Beside, Effort
 from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.profile import Fact
 from specmoe.hwprofiles.shape import Attention, Experts, ModelShape, Stack
 
 FACTS: dict[str, Fact] = {

@@ -9,12 +9,12 @@ from host_bench import QUICK, HostBench, decoder_only
 from specmoe.errors import InputError
 from specmoe.hwprofiles import HardwareProfile
 from specmoe.hwprofiles.cpu import CpuExperts
+from specmoe.hwprofiles.kernels import Size
 from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.measure import cpu, cpu_tasks
 from specmoe.hwprofiles.measure.bench import Effort, Records, Sample
 from specmoe.hwprofiles.measure.findings import Context, Findings
 from specmoe.hwprofiles.shape import Experts
-from specmoe.hwprofiles.shares import Size
 
 EFFORT = Effort(10_000, 3)
 WIDE = replace(decoder_only(), d_model=64, experts=Experts(4, 2, 64, True))

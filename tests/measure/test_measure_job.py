@@ -13,6 +13,7 @@ from host_bench import FACTS, QUICK, HostBench, decoder_only, encoder_decoder
 from specmoe.errors import InputError
 from specmoe.hwprofiles import Costs, Format, HardwareProfile, Steps
 from specmoe.hwprofiles.curves import Range
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.copies import DISK_SIZES
 from specmoe.hwprofiles.measure.cpu import counts
@@ -22,7 +23,6 @@ from specmoe.hwprofiles.measure.job import Progress, measure, tasks
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, POINTS, REQUIRED
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, Attention, ModelShape, is_compressed
-from specmoe.hwprofiles.style import Style
 
 SHAPES = (encoder_decoder(), decoder_only())
 

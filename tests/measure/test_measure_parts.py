@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.curves import require_rising
+from specmoe.hwprofiles.curves import ExpertCurve, require_rising
 from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure import host, tasks
 from specmoe.hwprofiles.measure.bench import (
@@ -40,7 +40,7 @@ from specmoe.hwprofiles.measure.job import slower_together, typical_slowdown
 from specmoe.hwprofiles.measure.layers import DTYPES, Run, Stand, expand
 from specmoe.hwprofiles.measure.machine import cpu_name, driver_facts, fact, host_facts, link, slug
 from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
-from specmoe.hwprofiles.profile import ExpertCurve, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, bytes_of
 from specmoe.toml import Place

@@ -9,8 +9,8 @@ import pytest
 
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.kernels import Share
 from specmoe.hwprofiles.shape import bytes_of
-from specmoe.hwprofiles.shares import Share
 from specmoe.sim.reproduce.public import reproduce
 from specmoe.sim.reproduce.public_cards import card_profile, cards
 from specmoe.sim.reproduce.public_cpu import (

@@ -10,9 +10,9 @@ import pytest
 
 from specmoe.hwprofiles import Costs, load_profile, load_shape
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.launches import whole_context
 from specmoe.hwprofiles.shape import Format
-from specmoe.hwprofiles.style import Style
 from specmoe.sim.advise.setting import draw
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES

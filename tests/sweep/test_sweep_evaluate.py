@@ -10,7 +10,7 @@ import pytest
 from sweep_cases import BASE, LINK, cell, expected
 
 from specmoe.analysis.point import point
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.sim import setting
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import Home, RunConfig

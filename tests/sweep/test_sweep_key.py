@@ -13,7 +13,7 @@ import pytest
 from sweep_cases import BASE, LINK, cell
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.sim.config import Home
 from specmoe.sim.sweep import grid as contents
 from specmoe.sim.sweep.grid import Contents

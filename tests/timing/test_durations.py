@@ -12,7 +12,7 @@ from tiny_routed import tiny_routed
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.what_if import with_values
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, machines
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.style import LAUNCHING, Launching
+from specmoe.hwprofiles.kernels import LAUNCHING, Launching
 from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.program import groups_of

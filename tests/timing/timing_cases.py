@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
-from specmoe.hwprofiles.style import LAUNCHING, Launching
+from specmoe.hwprofiles.kernels import LAUNCHING, Launching
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.policy import POLICIES

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
+from specmoe.hwprofiles.kernels import USUAL, Style, style_of
 from specmoe.hwprofiles.measure.experts import made_up
 from specmoe.hwprofiles.measure.packing import expert_output, fill
-from specmoe.hwprofiles.style import USUAL, Style, style_of
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.checksums import check_policies

@@ -14,8 +14,8 @@ from fake_machine import TRACES, prices
 from timing_cases import table_of
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import USUAL
 from specmoe.hwprofiles.launches import padded, whole_context
-from specmoe.hwprofiles.style import USUAL
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.validate.replayer import Work, first_uses, work_of

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specmoe.hwprofiles.curves import Points
+from specmoe.hwprofiles.curves import Fact, Points
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.profile import Fact, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
 from specmoe.units import Dimension, shown
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.kernels import Size
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, sampled
 from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, Run
 from specmoe.hwprofiles.shape import GROUP, Format, bytes_of, is_compressed
-from specmoe.hwprofiles.shares import Size
 
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "q4_0")  # q4_0's bits are those of torch's own int4
 INNER_TILES = 2

@@ -2,6 +2,8 @@
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.cpu import PER_THREADS
+from specmoe.hwprofiles.curves import CpuCurve
+from specmoe.hwprofiles.kernels import Size
 from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.measure import cpu
 from specmoe.hwprofiles.measure.bench import Sample
@@ -10,10 +12,8 @@ from specmoe.hwprofiles.measure.experts import DenseParts
 from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import Run
-from specmoe.hwprofiles.profile import CpuCurve
 from specmoe.hwprofiles.quantity import CPU_TIMES
 from specmoe.hwprofiles.shape import Format, ModelShape, bytes_of, compute_format
-from specmoe.hwprofiles.shares import Size
 
 CONTEXT = 256
 SMALL = Size(64, 64, False)  # an expert whose time is that of its calls

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.cuda import CUDAGraph, Event, Stream
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.curves import Fact
 from specmoe.hwprofiles.measure.bench import Beside
 from specmoe.hwprofiles.measure.layers import Run
 from specmoe.hwprofiles.measure.machine import machine_facts
-from specmoe.hwprofiles.profile import Fact
 
 WARM_UPS = 3  # before a capture, so that libraries have chosen kernels and allocated workspaces
 MAX_DEVICE_BYTES = 40 << 30  # used for measuring

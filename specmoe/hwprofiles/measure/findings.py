@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specmoe.hwprofiles.curves import Points
+from specmoe.hwprofiles.curves import CpuCurve, DenseCurve, ExpertCurve, Fact, Points, Timed, curve_name
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Records, Sample, rounded
 from specmoe.hwprofiles.measure.copies import DISK_SIZES, SIZES
-from specmoe.hwprofiles.profile import CpuCurve, DenseCurve, ExpertCurve, Fact, HardwareProfile, Timed, curve_name
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import POINTS, QUANTITIES, Quantity
 from specmoe.hwprofiles.shape import Phase
 from specmoe.units import WHOLE

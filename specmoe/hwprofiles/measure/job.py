@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.curves import Fact
 from specmoe.hwprofiles.measure import cpu_tasks as cpu_work
 from specmoe.hwprofiles.measure import tasks as work
 from specmoe.hwprofiles.measure.bench import Bench, Beside, Records, computing, copying, in_turn, percent, rounded
@@ -21,7 +22,7 @@ from specmoe.hwprofiles.measure.layers import WIDTH
 from specmoe.hwprofiles.measure.machine import link, slug
 from specmoe.hwprofiles.measure.packing import KINDS
 from specmoe.hwprofiles.measure.tasks import full_precision
-from specmoe.hwprofiles.profile import Fact, HardwareProfile
+from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import CONTENTION, INTERFERENCE
 from specmoe.hwprofiles.shape import (
     KERNEL_FORMATS,

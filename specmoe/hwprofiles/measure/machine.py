@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from specmoe.hwprofiles.profile import Fact
+from specmoe.hwprofiles.curves import Fact
 
 QUERIES = {
     "driver": "driver_version",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from specmoe.errors import InputError
+from specmoe.hwprofiles.curves import DenseCurve, DensePart, ExpertCurve, Fact
 from specmoe.hwprofiles.kernels import Rates, roofline_ns
 from specmoe.hwprofiles.measure import host
 from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, computing
@@ -22,7 +23,6 @@ from specmoe.hwprofiles.measure.findings import Context
 from specmoe.hwprofiles.measure.host import quiet
 from specmoe.hwprofiles.measure.layers import DTYPES, WIDTH
 from specmoe.hwprofiles.measure.machine import link as link_fact
-from specmoe.hwprofiles.profile import DenseCurve, DensePart, ExpertCurve, Fact
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.shape import ComputeFormat, Format, ModelShape, Phase, compute_format
 

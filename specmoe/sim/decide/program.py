@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.hwprofiles.style import Launching
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.sim.decide.table import CPU, DecisionTable, Use, packed_rows
 
 Rows = NDArray[np.signedinteger[Any]]

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError, hint
 from specmoe.hwprofiles import Costs, HardwareProfile, ModelShape, Phase, load_profile, load_shape, shape_names
 from specmoe.hwprofiles.fit import CONTEXT
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.sim.config import Home
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.policy import POLICIES

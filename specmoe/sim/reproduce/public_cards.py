@@ -12,10 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from specmoe.hwprofiles.catalogue import SUFFIX, load_host, load_profile, machine_name, profile_names
-from specmoe.hwprofiles.machines import paired
+from specmoe.hwprofiles.catalogue import SUFFIX, load_host, load_profile, machine_name, paired, profile_names
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.spec_sheet import from_spec_sheet
+from specmoe.hwprofiles.what_if import from_spec_sheet
 from specmoe.sim.reproduce.public_rows import UnpredictableError
 
 TABLE = files("specmoe.hwprofiles") / "data" / "cards.csv"

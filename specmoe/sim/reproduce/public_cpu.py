@@ -20,11 +20,11 @@ from typing import NamedTuple
 from specmoe.hwprofiles.catalogue import load_host
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.cpu import PER_THREADS, CpuExperts
+from specmoe.hwprofiles.kernels import Share
 from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import QUANTITIES, SLOWED_BY_COPY, SLOWS_COPY, Quantity
 from specmoe.hwprofiles.shape import Format
-from specmoe.hwprofiles.shares import Share
 from specmoe.sim.reproduce.public_hosts import CORES, RowHost
 from specmoe.sim.resident import ResidentModel, ResidentStep
 

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from specmoe.hwprofiles.shares import Share
+from specmoe.hwprofiles.kernels import Share
 
 TABLE = files("specmoe.hwprofiles") / "data" / "cpu_memory.csv"
 NOMINAL = Share(0.82, 0.7, 0.93)  # read, of what memory does nominally: 7 to 30 % less

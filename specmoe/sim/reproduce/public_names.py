@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from specmoe.hwprofiles.basis import HostSet
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape, shape_names
+from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.shape import Format, ModelShape, is_compressed
-from specmoe.hwprofiles.style import Style
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.reproduce.public_cpu import ALL_ON_CPU, OnCpu

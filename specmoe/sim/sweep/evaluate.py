@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from specmoe.errors import SpecmoeError
-from specmoe.hwprofiles.style import words_of
+from specmoe.hwprofiles.kernels import words_of
 from specmoe.results import OF_MISSES, Manifest
 from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RoutingKey, RunConfig

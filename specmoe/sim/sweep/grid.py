@@ -18,8 +18,8 @@ from specmoe import __version__
 from specmoe.errors import InputError, MissingExtraError, SpecmoeError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, machine_name
 from specmoe.hwprofiles.costs import Costs
+from specmoe.hwprofiles.kernels import style_of
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.hwprofiles.style import style_of
 from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME, Home, RoutingKey, RunConfig

@@ -34,9 +34,9 @@ import numpy as np
 
 from specmoe.errors import InputError, hint
 from specmoe.files import read_toml
+from specmoe.hwprofiles.kernels import style_of
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.shape import FORMATS, KV_FORMATS
-from specmoe.hwprofiles.style import style_of
 from specmoe.sim.budget import tokens_of
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from specmoe.hwprofiles.costs import Costs
-from specmoe.hwprofiles.style import RESIDENT
+from specmoe.hwprofiles.kernels import RESIDENT
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, First

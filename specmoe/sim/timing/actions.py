@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.hwprofiles.style import Launching
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.sim.decide.program import first_rows, numbered, program_of
 from specmoe.sim.decide.table import CPU, DecisionTable
 

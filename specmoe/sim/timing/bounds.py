@@ -9,7 +9,7 @@ All are over the steps after the warm-up, as the figures that they stand beside.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from specmoe.hwprofiles.style import Style
+from specmoe.hwprofiles.kernels import Style
 from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Times, simulate

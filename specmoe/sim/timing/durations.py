@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import Costs, HostCosts
 from specmoe.hwprofiles.cpu import CpuExperts
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.shape import Phase
-from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.miss import Rates
 from specmoe.sim.decide.policy import Policy

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.hwprofiles.launches import whole_context
-from specmoe.hwprofiles.style import Launching
 from specmoe.sim.config import Home
 from specmoe.sim.decide.program import Groups, first_rows, groups_of, numbered
 from specmoe.sim.decide.table import CPU, DecisionTable, Loads, Uses, found_compressed
