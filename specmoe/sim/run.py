@@ -95,6 +95,7 @@ class Scenario(Setting):
     def run(self, name: str, slots: int | None = None) -> Run:
         """Simulate one policy by its name. `slots` default to the configuration's."""
         chosen = self.policy(name)
+        self.costs_of(chosen)  # raises for a CPU that was not measured before a rule asks for its rates
         slots = self.slots if slots is None else slots
         return self.run_decided(chosen, self.decide(chosen, slots), slots)
 

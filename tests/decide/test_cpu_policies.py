@@ -123,10 +123,12 @@ def test_a_policy_with_rates_decides_by_them() -> None:
 
 @every_policy
 def test_a_run_with_experts_on_the_cpu_needs_the_numbers_of_a_cpu(name: str) -> None:
-    decisions, chosen = decided(name, 4, 40), scenario(4).policy(name)
+    decisions, told = decided(name, 4, 40), r"profile a100-sxm4-80gb: cpu: not measured: its numbers, or a --host"
     assert decisions.cpu_uses
-    with pytest.raises(InputError, match=r"profile a100-sxm4-80gb: cpu: not measured: its numbers, or a --host"):
-        scenario(4).run_decided(chosen, decisions, 40)
+    with pytest.raises(InputError, match=told):
+        scenario(4).run(name, 40)
+    with pytest.raises(InputError, match=told):
+        scenario(4).run_decided(scenario(4).policy(name), decisions, 40)
 
 
 def test_policies_of_the_cpu_are_named_among_those_that_cannot_run() -> None:
