@@ -28,8 +28,7 @@ from specmoe.sim.speculate.running_time import (
     measure,
     read,
 )
-from specmoe.traces.splitting import open_train, train_beside
-from specmoe.traces.store import Trace
+from specmoe.traces.store import Trace, open_train, train_beside
 from specmoe.traces.workload import build
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read when numpy loads

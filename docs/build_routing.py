@@ -26,7 +26,7 @@ from specmoe.analysis.trace.routing import confidence, lookahead_accuracy
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.routing import Routing
 from specmoe.traces.schema import Block, join, limit_lookahead
-from specmoe.traces.splitting import ALL_DOMAINS
+from specmoe.traces.store import ALL_DOMAINS
 from specmoe.traces.summary import expert_counts
 from specmoe.traces.workload import warm_up_of
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from specmoe.results import RunResult, latencies
 from specmoe.sim.run import Run, Scenario
-from specmoe.spread import add_fastest_shares
 from specmoe.summary import Row, summary
+from specmoe.uncertainty import add_fastest_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -30,7 +30,7 @@ from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.draws import Draws, require_drawable, usual_draws
 from specmoe.sim.run import Run, Scenario, each_run
 from specmoe.summary import Row
-from specmoe.traces.splitting import domains_in
+from specmoe.traces.store import domains_in
 from specmoe.units import quantity
 from specmoe.vram import VramBudget, budget
 

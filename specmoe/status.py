@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from specmoe import __version__
-from specmoe.errors import SpecmoeError
+from specmoe.errors import SpecmoeError, install
 from specmoe.hwprofiles.catalogue import load_profile, profile_names, shape_names
 from specmoe.hwprofiles.expected_error import Accuracy, accuracies
 from specmoe.hwprofiles.measure.usable import Usable, usable_devices
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.speculate.running_time import METRICS
-from specmoe.text import install
 from specmoe.traces import store
 from specmoe.traces.store import Trace
 

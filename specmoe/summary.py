@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
 from specmoe.results import OF_CPU, OF_MISSES, Manifest, RunResult, cliff_slots, latencies
-from specmoe.spread import EMPTY
+from specmoe.uncertainty import EMPTY
 from specmoe.units import quantity
 
 Row = dict[str, Any]

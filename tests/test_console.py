@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from specmoe.cli import app
 from specmoe.commands import console
 from specmoe.commands.options import several
-from specmoe.text import install, one_line, visible
+from specmoe.errors import install, one_line, visible
 from specmoe.traces import store
 
 POLICIES = ("mixtral-offloading", "on-demand-lru")
@@ -334,4 +334,4 @@ def test_a_quick_command_has_no_lines_of_progress(capsys: pytest.CaptureFixture[
 def test_one_sentence_for_every_extra() -> None:
     assert install(["torch", "hub"]) == "pip install -e '.[torch,hub]'"
     for path in sorted(Path(console.__file__).parents[1].rglob("*.py")):
-        assert path.name == "text.py" or "pip install" not in path.read_text(), path
+        assert path.name == "errors.py" or "pip install" not in path.read_text(), path

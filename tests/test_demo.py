@@ -11,12 +11,11 @@ from typer.testing import CliRunner
 
 from specmoe.cli import app
 from specmoe.commands.summaries import table_rows
-from specmoe.level import real_lead
 from specmoe.sim import demo
 from specmoe.sim.config import RunConfig
 from specmoe.sim.run import Scenario
-from specmoe.spread import EMPTY
 from specmoe.summary import summary
+from specmoe.uncertainty import EMPTY, real_lead
 
 README = Path(__file__).parents[1] / "README.md"
 

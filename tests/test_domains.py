@@ -21,7 +21,7 @@ from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.scoring.evaluate import Examination
 from specmoe.traces import Block, Trace, TraceMeta, write_trace
 from specmoe.traces.schema import select
-from specmoe.traces.splitting import ALL_DOMAINS, domains_in, learnt_domains
+from specmoe.traces.store import ALL_DOMAINS, domains_in, learnt_domains
 from specmoe.traces.validation import validate
 
 MakeTrace = Callable[..., Path]

@@ -18,8 +18,8 @@ from specmoe.sim.draws import Draws, machines, require_drawable, shares_of
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import cells_of
-from specmoe.spread import add_fastest_shares, effects, fastest_shares, first_to_measure, sentence, two_errors
 from specmoe.summary import SPREAD, Row, summary
+from specmoe.uncertainty import add_fastest_shares, effects, fastest_on, fastest_shares, first_to_measure, two_errors
 
 pytest.importorskip("numba")
 NAMES = ["on-demand-lru", "lookahead", "oracle"]
@@ -161,11 +161,11 @@ def test_what_is_not_unknown_is_not_drawn() -> None:
 def test_the_sentence() -> None:
     row = {"profile": "mine", "draws": 200, "yardstick": False}
     rows = [row | {"policy": name, "fastest_share": won} for name, won in (("a", 0.03), ("b", 0.97))]
-    assert sentence(rows) == "b is fastest on 97 % of 200 machines that fit what is known of mine"
-    assert sentence(rows[:1]) == "only a was timed on 200 machines that fit what is known of mine"
+    assert fastest_on(rows) == "b is fastest on 97 % of 200 machines that fit what is known of mine"
+    assert fastest_on(rows[:1]) == "only a was timed on 200 machines that fit what is known of mine"
     yardstick = row | {"yardstick": True}
-    assert sentence([yardstick]) == "only yardsticks were timed on 200 machines that fit what is known of mine"
-    assert sentence([row | {"draws": None}]) == ""
+    assert fastest_on([yardstick]) == "only yardsticks were timed on 200 machines that fit what is known of mine"
+    assert fastest_on([row | {"draws": None}]) == ""
 
 
 def test_the_models_own_error_is_told_apart_from_what_is_unknown() -> None:

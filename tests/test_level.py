@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from specmoe.level import Timed, band, fits, is_level, lead_of, listed, real_lead, sentence, timed
+from specmoe.uncertainty import Timed, band, fits, is_level, lead_of, listed, real_lead, sentence, timed
 
 
 def lead_words(*each: Timed) -> str:

@@ -34,7 +34,7 @@ from specmoe.sim.sweep.question import read_question
 from specmoe.sweep_table import FIGURES, KEYS, ORIGIN, load_sweep, to_arrow
 from specmoe.traces import Trace, TraceMeta, write_trace
 from specmoe.traces.importers import FORMATS, Options, import_trace
-from specmoe.traces.splitting import open_train
+from specmoe.traces.store import open_train
 from specmoe.traces.synthesize import load_counts
 from specmoe.traces.text import read_documents
 from specmoe.validate import store as evidence

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from specmoe import spread
+from specmoe import uncertainty
 from specmoe.analysis.figures.link import link_column
 from specmoe.analysis.figures.setting import NO_POLICY, Setting, ms, percent, settings_of, times, told
 from specmoe.analysis.point import GIB, Point, bounds_of, lead, shown, three_digits, unit_of, winner
-from specmoe.level import Lead, listed
 from specmoe.summary import SCALE, SET
 from specmoe.sweep_table import SweepTable
+from specmoe.uncertainty import Lead, listed
 
 MOST = 3  # crossings that are told one by one
 
@@ -271,7 +271,7 @@ def _of(setting: Setting) -> SettingAnswer | None:
     bounds = bounds_of(points)
     levers = tuple(levers_of(setting, best))
     ratios = [best.latency_ns / bounds[name] for name in ("oracle", "floor")]
-    rows = spread.compared(point.drawn for point in points)
+    rows = uncertainty.compared(point.drawn for point in points)
     drawn: Mapping[str, Any] = next((row for row in rows if row["policy"] == best.about.policy), {})
     return SettingAnswer(
         where=setting.told(),
@@ -313,8 +313,8 @@ def _unknown(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> list
     """What is unknown of the machine: who is fastest on how many, both errors of the best, what to measure first."""
     if not best:
         return []
-    who = f"unknown of the machine: {spread.sentence(rows)}; {best['policy']}: {spread.rates(best)}"
-    texts = (who, spread.two_errors(best), spread.first_to_measure(best))
+    who = f"unknown of the machine: {uncertainty.fastest_on(rows)}; {best['policy']}: {uncertainty.rates(best)}"
+    texts = (who, uncertainty.two_errors(best), uncertainty.first_to_measure(best))
     return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 

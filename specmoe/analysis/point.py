@@ -11,10 +11,9 @@ from typing import Any
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.quantity import OPTIONAL, REQUIRED
-from specmoe.level import Lead, Timed, band, fits, lead_of, timed
 from specmoe.results import RunResult
-from specmoe.spread import is_drawn, machines_of
 from specmoe.summary import BOUNDS, CHOICES, SCALE, SET, SPREAD, summary
+from specmoe.uncertainty import Lead, Timed, band, fits, is_drawn, lead_of, machines_of, timed
 
 DIMENSIONS = REQUIRED | OPTIONAL
 UNITS = {"B/s": ("GB/s", 1e9), "B": ("GiB", 2**30), "ns": ("us", 1e3), "flop/s": ("TFLOP/s", 1e12)}

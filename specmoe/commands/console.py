@@ -20,9 +20,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from specmoe.errors import InputError, SpecmoeError
+from specmoe.errors import InputError, SpecmoeError, install, one_line, visible
 from specmoe.files import ended_by_signals
-from specmoe.text import install, one_line, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress

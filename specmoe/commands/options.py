@@ -92,7 +92,7 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> Any:
 
 def sources(texts: list[str] | None) -> tuple[str, ...]:
     """Text domains that an option names."""
-    from specmoe.traces.splitting import domains_in
+    from specmoe.traces.store import domains_in
 
     return domains_in(",".join(texts or ()))
 

@@ -171,7 +171,7 @@ def _summaries(
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """A row for each policy that `one` makes, and why others could not run."""
     from specmoe.sim.run import each_run
-    from specmoe.spread import add_fastest_shares
+    from specmoe.uncertainty import add_fastest_shares
 
     found = list(each_run(scenario, one, names, lenient, on_policy))
     summaries = [row for _, row, _ in found if row is not None]

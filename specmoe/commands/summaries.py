@@ -11,7 +11,7 @@ GIB = 1 << 30  # bytes
 
 def lead_told(summaries: list[dict[str, Any]]) -> str:
     """Who is fastest or level; nothing of fewer than two policies that a runtime could follow."""
-    from specmoe.level import real_lead, sentence
+    from specmoe.uncertainty import real_lead, sentence
 
     lead = real_lead(summaries)
     return "" if lead is None or not (lead.level or lead.behind) else sentence(lead)
@@ -19,8 +19,8 @@ def lead_told(summaries: list[dict[str, Any]]) -> str:
 
 def show(summaries: list[dict[str, Any]]) -> None:
     """Whether everything fits, a table, the bounds, and what to know before believing it."""
-    from specmoe.level import fits, routing_of
     from specmoe.summary import BOUNDS
+    from specmoe.uncertainty import fits, routing_of
 
     first = summaries[0]
     if everything := fits(first):
@@ -49,13 +49,13 @@ def show(summaries: list[dict[str, Any]]) -> None:
 
 def show_spread(rows: list[dict[str, Any]]) -> None:
     """What is unknown of the machine: who is fastest on how many, how far the fastest varies, what to measure first."""
-    from specmoe.spread import first_to_measure, is_drawn, rates, sentence, two_errors
+    from specmoe.uncertainty import fastest_on, first_to_measure, is_drawn, rates, two_errors
 
     real = [row for row in rows if is_drawn(row) and not row["yardstick"]]
     if not real:
         return
     best = min(real, key=lambda row: float(row["latency_mean_ns"]))
-    console.note(f"unknown of the machine: {sentence(rows)}; {best['policy']}: {rates(best)}")
+    console.note(f"unknown of the machine: {fastest_on(rows)}; {best['policy']}: {rates(best)}")
     for text in (two_errors(best), first_to_measure(best)):
         if text:
             console.note(text)
@@ -96,7 +96,7 @@ def _styles(summaries: list[dict[str, Any]]) -> str:
 
 def _bands(summaries: list[dict[str, Any]]) -> list[str]:
     """The expected error of most policies, and those of the others with their names."""
-    from specmoe.level import band
+    from specmoe.uncertainty import band
 
     policies: dict[str, list[str]] = {}
     for row in summaries:

@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from specmoe.errors import hint
+from specmoe.files import Place, require_names
 from specmoe.hwprofiles import quantity
 from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Format, Phase
-from specmoe.toml import Place, require_names
 from specmoe.units import Dimension, shown
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from specmoe.errors import hint
-from specmoe.files import read_toml, replacing
+from specmoe.files import Place, read_record, read_toml, replacing
 from specmoe.hwprofiles.curves import (
     AnyCurve,
     Fact,
@@ -42,7 +42,6 @@ from specmoe.hwprofiles.quantity import (
     read_quantity,
 )
 from specmoe.hwprofiles.shape import FORMATS
-from specmoe.toml import Place, read_record
 from specmoe.units import SHOWN, UNITS, Dimension
 
 Part = Literal["device", "host"]

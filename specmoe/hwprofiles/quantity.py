@@ -84,8 +84,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from specmoe.errors import hint
+from specmoe.files import Place, require_names
 from specmoe.hwprofiles.shape import FORMATS
-from specmoe.toml import Place, require_names
 from specmoe.units import KIND, UNITS, WHOLE, Dimension
 
 Source = Literal["measured", "published", "derived", "assumed"]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import specmoe.traces
 from specmoe import results
 from specmoe.hwprofiles.shape import Format
-from specmoe.level import Lead, real_lead, sentence
 from specmoe.results import Manifest
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide import compiled
@@ -20,8 +19,8 @@ from specmoe.sim.routing import Routing
 from specmoe.sim.run import Run, Scenario
 from specmoe.sim.sweep.evaluate import summed
 from specmoe.sim.sweep.retiming import bounds_of
-from specmoe.spread import add_fastest_shares
 from specmoe.summary import Row
+from specmoe.uncertainty import Lead, add_fastest_shares, real_lead, sentence
 
 MACHINE = "rtx3090"
 TRACE = "switch-mini-128/decode/test"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe import spread
+from specmoe import uncertainty
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim import overrides
@@ -98,16 +98,16 @@ class Draws:
         self._drawn: dict[RunConfig, _Drawn] = {}
 
     def spread(self, scenario: Scenario, chosen: Policy, decisions: DecisionTable) -> Row:
-        """`spread.columns` of a policy's decisions; `spread.EMPTY` where nothing is drawn."""
+        """`uncertainty.columns` of a policy's decisions; `uncertainty.EMPTY` where nothing is drawn."""
         if not can_draw(scenario.config, scenario.loaded):
-            return spread.EMPTY
+            return uncertainty.EMPTY
         return self.timed(scenario, chosen, decisions)[1]
 
     def timed(self, scenario: Scenario, chosen: Policy, decisions: DecisionTable) -> tuple[Timed, Row]:
         """A policy's decisions on the scenario's own machine, and their `spread` on drawn ones, timed together."""
         if not can_draw(scenario.config, scenario.loaded):
             (own,) = timings(decisions, [scenario], chosen)
-            return own, spread.EMPTY
+            return own, uncertainty.EMPTY
         drawn, first = self._machines(scenario), scenario.warm_up()
         own, *others = timings(decisions, [scenario, *drawn.scenarios], chosen)  # the first says what the warm-up is
         counted = decisions.num_steps - first
@@ -116,7 +116,7 @@ class Draws:
         known = dict(scenario.config.settings)
         uses = {name for name in scenario.costs_of(chosen).uses if name not in known}
         shares = {name: values for name, values in drawn.shares.items() if name in uses}
-        return own, spread.columns(steps, tokens, shares, scenario.config.seed)
+        return own, uncertainty.columns(steps, tokens, shares, scenario.config.seed)
 
     def run(self, scenario: Scenario, name: str) -> Run:
         """The engine's run of a policy, with its spread in the manifest of its result."""

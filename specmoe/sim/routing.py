@@ -31,8 +31,7 @@ from specmoe.sim.speculate.store import Predictions
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces import arranged
 from specmoe.traces.arranged import repeated
-from specmoe.traces.splitting import learnt_domains, open_train, train_beside
-from specmoe.traces.store import Trace
+from specmoe.traces.store import Trace, learnt_domains, open_train, train_beside
 from specmoe.traces.validation import read_used, read_valid
 from specmoe.traces.workload import WarmUp, build, warm_up_of
 from specmoe.units import whole

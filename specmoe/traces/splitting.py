@@ -3,18 +3,15 @@
 Sequences are shuffled within their domain and assigned one by one to the split that is furthest behind its share, so a
 split is off by at most about one sequence, overall and within each domain. The two phases of a run share their sequence
 numbers: split with equal seeds, both assign the same sequences to the same split.
-
-`train_beside` and `open_train` find the train split of a trace, on which predictors and popularity are trained.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-import specmoe.traces
 from specmoe.errors import InputError
 from specmoe.files import make_directory
 from specmoe.traces.schema import Block, TraceMeta, limit_lookahead, regroup, round_probs, select
@@ -97,37 +94,3 @@ def _require_all(trace: Trace, split: NDArray[np.int8]) -> None:
             raise InputError(
                 f"{trace.path}: {len(split)} sequences are too few, {name} would be empty: more sequences expected"
             )
-
-
-def train_beside(trace: str) -> str | None:
-    """Name of the train split of a bundled trace; None for a file, whose train split is unknown."""
-    parts = trace.split("/")
-    return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
-
-
-ALL_DOMAINS = ("all",)  # of a train split
-
-
-def domains_in(text: str) -> tuple[str, ...]:
-    """Text domains of `fiction,legal`, each once."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def learnt_domains(source: Sequence[str], train_source: Sequence[str]) -> Sequence[str]:
-    """Text domains of the train split (none: all of them) that is learnt from when those of `source` run.
-
-    By default the same; `train_source` names others, or is `ALL_DOMAINS`.
-    """
-    return () if tuple(train_source) == ALL_DOMAINS else train_source or source
-
-
-def open_train(name: str, meta: TraceMeta, domains: Sequence[str] = ()) -> Trace:
-    """Open a train split, or some text domains of it, for a trace with this metadata.
-
-    Raises InputError if phase or model size differ, and for a domain that it does not have.
-    """
-    train = specmoe.traces.open(name, domains)
-    for what in ("phase", "num_layers", "num_experts", "top_k"):
-        if getattr(train.meta, what) != getattr(meta, what):
-            raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
-    return train

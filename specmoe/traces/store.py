@@ -3,7 +3,8 @@
 Parquet stores each list column as one flat column of values, so a reshape turns a row group into a numpy array
 [n, L, M], or [n, L, D, M]. Ids and probabilities are stored byte by byte (BYTE_STREAM_SPLIT) before zstd, which then
 codes ids by their frequencies: 24,209 tokens of gpt-oss-20b take 4.2 MB, against 5.1 MB with dictionaries, at equal
-reading speed. Bundled traces are `specmoe/bundled/<model>/<phase>/<split>.parquet`.
+reading speed. Bundled traces are `specmoe/bundled/<model>/<phase>/<split>.parquet`. `train_beside` and `open_train`
+find the train split of a trace, on which predictors and popularity are trained.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from specmoe.files import parsing, replacing, require_regular
 from specmoe.traces.schema import METADATA_KEY, ROW_GROUP, Block, TraceMeta, arrow_schema, to_arrow
 
 SUFFIX = ".parquet"
+ALL_DOMAINS = ("all",)  # of a train split
 _LISTS = ("experts", "probs", "lookahead")
 _DTYPES: Mapping[str, DTypeLike] = dict(zip(Block._fields, ("i4", "i4", "i2", "i4", "i2", "f2", "i2"), strict=True))
 
@@ -292,3 +294,34 @@ def _check_columns(path: Path, actual: pa.Schema, expected: pa.Schema) -> None:
         if other.type != field.type or other.nullable:
             nulls = " with nulls" if other.nullable else ""
             raise TraceError(f"{path}: column {field.name} is {other.type}{nulls}: {field.type} without nulls expected")
+
+
+def train_beside(trace: str) -> str | None:
+    """Name of the train split of a bundled trace; None for a file, whose train split is unknown."""
+    parts = trace.split("/")
+    return "/".join([*parts[:-1], "train"]) if len(parts) == 3 and not Path(trace).exists() else None
+
+
+def domains_in(text: str) -> tuple[str, ...]:
+    """Text domains of `fiction,legal`, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def learnt_domains(source: Sequence[str], train_source: Sequence[str]) -> Sequence[str]:
+    """Text domains of the train split (none: all of them) that is learnt from when those of `source` run.
+
+    By default the same; `train_source` names others, or is `ALL_DOMAINS`.
+    """
+    return () if tuple(train_source) == ALL_DOMAINS else train_source or source
+
+
+def open_train(name: str, meta: TraceMeta, domains: Sequence[str] = ()) -> Trace:
+    """Open a train split, or some text domains of it, for a trace with this metadata.
+
+    Raises InputError if phase or model size differ, and for a domain that it does not have.
+    """
+    train = open(name, domains)
+    for what in ("phase", "num_layers", "num_experts", "top_k"):
+        if getattr(train.meta, what) != getattr(meta, what):
+            raise InputError(f"{name}: {what} {getattr(train.meta, what)}: {getattr(meta, what)} expected")
+    return train

@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from specmoe.errors import InputError, hint
-from specmoe.files import read_toml
+from specmoe.files import Place, read_toml, require_names
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.kernels import Style, require_expandable, style_of
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, PACKED, Format, Phase, can_fill, is_compressed
 from specmoe.sim.config import AT_HOME, RunConfig
 from specmoe.sim.decide.misses import named
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.toml import Place, require_names
 from specmoe.validation_table import CellKey, Role
 
 _NEEDED = ("shape", "phase", "format", "batch", "steps", "cells")

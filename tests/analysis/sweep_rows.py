@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from specmoe.spread import EMPTY
 from specmoe.summary import FIGURES, KEYS, ORIGIN, SCALE, SET
 from specmoe.sweep_table import SweepTable, load_sweep, save_sweep
+from specmoe.uncertainty import EMPTY
 
 STEPS = 100
 MS = 10**6

@@ -16,8 +16,8 @@ from specmoe.analysis.figures.memory import draw_memory
 from specmoe.analysis.figures.setting import settings_of
 from specmoe.analysis.figures.tornado import swings_of_draws
 from specmoe.analysis.report.inputs import table_of
-from specmoe.spread import EMPTY
 from specmoe.sweep_table import SweepTable
+from specmoe.uncertainty import EMPTY
 
 UNKNOWN = {"unknown": ["cpu.call", "host.graph.sync"], "unknown_effect": [0.44, 0.001]}
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
+from specmoe.files import Place
 from specmoe.hwprofiles.curves import (
     Interpolated,
     Line,
@@ -21,7 +22,6 @@ from specmoe.hwprofiles.curves import (
     require_distinct,
     require_rising,
 )
-from specmoe.toml import Place
 
 PLACE = Place("p.toml", "copy.points")
 MEASURED = Points((100, 200, 400), (1000, 1500, 3500), "B", "measured", "by hand")

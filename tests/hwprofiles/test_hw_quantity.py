@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
+from specmoe.files import Place
 from specmoe.hwprofiles.quantity import EVIDENCE, read_quantity, weakest
-from specmoe.toml import Place
 from specmoe.units import UNITS, Dimension, shown
 
 PLACE = Place("p.toml", "some.number")

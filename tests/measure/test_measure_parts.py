@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specmoe.errors import InputError
+from specmoe.files import Place
 from specmoe.hwprofiles.curves import ExpertCurve, require_rising
 from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure import host, tasks
@@ -43,7 +44,6 @@ from specmoe.hwprofiles.measure.tasks import full_precision, kernel_floor
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.quantity import Quantity
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, Format, bytes_of
-from specmoe.toml import Place
 
 EFFORT = Effort(1000, 3)
 RECORDS = Records("A card", "2026-01-02")

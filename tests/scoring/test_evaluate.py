@@ -25,7 +25,7 @@ from specmoe.sim.speculate.scoring.evaluate import (
     milliseconds_gpu,
     sample,
 )
-from specmoe.traces.splitting import train_beside
+from specmoe.traces.store import train_beside
 
 BUNDLED = "switch-mini-128/decode/test"
 MakeTrace = Callable[..., Path]

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from specmoe.cli import app
 from specmoe.commands import console
-from specmoe.level import band
 from specmoe.sweep_table import load_sweep
+from specmoe.uncertainty import band
 
 SMALL = f"--trace {TRACE} --slots 60 --steps 10 --format fp16 --workers 1"
 

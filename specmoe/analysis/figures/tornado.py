@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from specmoe.analysis.figures.setting import Drawn, Setting, percent, titled
 from specmoe.analysis.point import Point, caption, ranked
 from specmoe.analysis.style import COLOURS, baseline, figure, finish, panel
-from specmoe.spread import LEAST_EFFECT, ends, first_to_measure, machines_of
 from specmoe.summary import SCALE
+from specmoe.uncertainty import LEAST_EFFECT, ends, first_to_measure, machines_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from specmoe.analysis.point import known, shown, unit_of
+from specmoe.errors import visible
 from specmoe.summary import KEYS, SCALE, SET
 from specmoe.sweep_table import SweepTable
-from specmoe.text import visible
 
 VOID = frozenset(("col", "input", "link", "meta", "br", "wbr"))
 

@@ -22,9 +22,9 @@ from specmoe.analysis.trace.tables import Analysis
 from specmoe.errors import InputError
 from specmoe.files import parsing, read_json, require_regular
 from specmoe.results import METADATA_KEY, Manifest, RunResult, latencies
-from specmoe.spread import add_fastest_shares, is_drawn
 from specmoe.summary import BOUNDS, CHOICES, KEYS, SCALE, SET, Row, summary
 from specmoe.sweep_table import MANIFEST, TABLE, SweepTable, load_sweep
+from specmoe.uncertainty import add_fastest_shares, is_drawn
 from specmoe.validation_table import Validation, is_validation, read_validation
 
 OPTIONS = ("profile", "shape", "format", "batch")  # of `specmoe simulate`: fields of the manifest

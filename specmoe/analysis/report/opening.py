@@ -9,8 +9,8 @@ from specmoe.analysis.figures.setting import NO_POLICY, ms, percent, settings_of
 from specmoe.analysis.point import Point, bounds_of, ranked, three_digits, winner
 from specmoe.analysis.report.html import Html, breakable, join, tag
 from specmoe.analysis.report.inputs import Inputs, Study
-from specmoe.spread import ends, machines_of
 from specmoe.sweep_table import SweepTable
+from specmoe.uncertainty import ends, machines_of
 
 MADE_UP = {
     "random": "the trace's model was never trained, so nothing follows for real routing",

@@ -17,7 +17,7 @@ from specmoe.analysis.report.svg import inline_svg
 from specmoe.analysis.trace.job import figures
 from specmoe.analysis.trace.tables import Analysis
 from specmoe.files import replacing
-from specmoe.level import band
+from specmoe.uncertainty import band
 from specmoe.validation_table import Validation
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from specmoe.analysis.report.html import Html, html
 from specmoe.analysis.style import write
-from specmoe.text import visible
+from specmoe.errors import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from specmoe.text import install
+from specmoe.errors import install
 
 
 class Device(NamedTuple):

@@ -9,7 +9,6 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
-from specmoe.level import is_level, routing_of, timed
 from specmoe.sim.advise.borrowed import Judged, drawn_words, judged_of, rate_with, words_of
 from specmoe.sim.advise.levers import Lever, Reach, levers, reach
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, LLAMA_CPP, Found, Trial, Trials, chosen, search
@@ -24,8 +23,8 @@ from specmoe.sim.budget import fitting, words
 from specmoe.sim.budget import lines as lines_of
 from specmoe.sim.claims import LEARNED
 from specmoe.sim.config import RunConfig
-from specmoe.spread import ends, first_to_measure, rates, sentence
 from specmoe.summary import Row
+from specmoe.uncertainty import ends, fastest_on, first_to_measure, is_level, rates, routing_of, timed
 
 PARTS = {"vram": "VRAM", "link": "the link", "memory": "host memory (DRAM)"}  # by the kind of a lever
 LEVERS_NAMED = 2  # levers that the answer names
@@ -230,7 +229,7 @@ def _unknown(advice: Advice) -> str:
         return ""
     best = advice.drawn[0]
     apart = f"apart from that, what is unknown of {best['profile']} changes a step by {ends(best)}"
-    parts = (apart, sentence(advice.drawn), f"{best['policy']}: {rates(best)}", first_to_measure(best))
+    parts = (apart, fastest_on(advice.drawn), f"{best['policy']}: {rates(best)}", first_to_measure(best))
     return "".join(f"; {part}" for part in parts if part)
 
 

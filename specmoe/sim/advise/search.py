@@ -25,9 +25,9 @@ from specmoe.sim.draws import DRAWS, can_draw
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.sweep.evaluate import evaluate
-from specmoe.spread import add_fastest_shares, is_drawn
 from specmoe.summary import Row
 from specmoe.traces.workload import Workload, warm_up_of
+from specmoe.uncertainty import add_fastest_shares, is_drawn
 
 EVERYTHING, BASE = "gpu-only", "on-demand-lru"
 PER_LAYER = ("sharing", "per-layer")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from specmoe.errors import InputError
-from specmoe.files import parsing, read_json, read_toml
+from specmoe.files import Place, parsing, read_json, read_toml, require_names
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
 from specmoe.sim.speculate.predictor import Predictor, Routed
-from specmoe.toml import Place, require_names
 
 Device = Literal["cpu", "cuda"]
 FILE = Path(__file__).with_name("running_time.toml")

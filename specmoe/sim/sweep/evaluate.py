@@ -24,9 +24,9 @@ from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.sweep.grid import Contents
 from specmoe.sim.sweep.retiming import Timed, bounds_of, compiled, timings
 from specmoe.sim.timing.durations import Charge
-from specmoe.spread import EMPTY
 from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, figures, row_of, summary
 from specmoe.traces.workload import Workload
+from specmoe.uncertainty import EMPTY
 
 
 class Job(NamedTuple):

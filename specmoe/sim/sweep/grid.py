@@ -30,9 +30,8 @@ from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
 from specmoe.sim.sweep.retiming import compiled
-from specmoe.traces.splitting import train_beside
 from specmoe.traces.store import open as open_trace
-from specmoe.traces.store import path_of
+from specmoe.traces.store import path_of, train_beside
 
 CHECKPOINT = "predictor.checkpoint"  # the only setting that names files
 

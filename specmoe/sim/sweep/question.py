@@ -41,7 +41,7 @@ from specmoe.sim.budget import tokens_of
 from specmoe.sim.config import Order
 from specmoe.sim.decide.policy import chosen_names
 from specmoe.sim.overrides import dimension_of
-from specmoe.traces.splitting import domains_in
+from specmoe.traces.store import domains_in
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 
 RANGE = re.compile(r"(?P<from>[^,:]+?)\.\.(?P<to>[^,:]+?):(?P<count>\d{1,18})(?P<log>log)?")

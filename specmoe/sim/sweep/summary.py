@@ -7,12 +7,11 @@ import pandas as pd
 import pyarrow as pa
 
 from specmoe.hwprofiles.quantity import EVIDENCE
-from specmoe.level import band, lead_of, timed
 from specmoe.sim.overrides import is_of_policy
-from specmoe.spread import fastest_shares
 from specmoe.summary import FIGURES as COLUMNS
 from specmoe.summary import KEYS, SET
 from specmoe.sweep_table import SweepTable
+from specmoe.uncertainty import band, fastest_shares, lead_of, timed
 
 TYPES = KEYS | COLUMNS
 SPREAD = ("draws", "step_p5_ns", "step_p95_ns", "tokens_per_second_p5", "tokens_per_second_p95", "fastest_share")
@@ -36,7 +35,7 @@ def digest(table: SweepTable) -> dict[str, Any]:
 
 
 def best(table: SweepTable) -> list[dict[str, Any]]:
-    """For each setting, the fastest policy that is no yardstick, and who is level with it (see `specmoe.level`).
+    """For each setting, the fastest policy that is no yardstick, and who is level with it (see `specmoe.uncertainty`).
 
     A row has the varied columns, the policy, its figures, and `level`: names of the policies that are level, the
     fastest first. Policies are compared with the same values of whatever is no policy's own.

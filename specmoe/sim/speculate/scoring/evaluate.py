@@ -18,8 +18,7 @@ from specmoe.sim.speculate.running_time import is_extrapolated, running_time
 from specmoe.sim.speculate.scoring import ceilings as bounds
 from specmoe.sim.speculate.scoring.accuracy import Tally, accuracy, calibration, interval, tally
 from specmoe.traces.schema import Block, TraceMeta
-from specmoe.traces.splitting import learnt_domains, open_train, train_beside
-from specmoe.traces.store import Trace
+from specmoe.traces.store import Trace, learnt_domains, open_train, train_beside
 from specmoe.traces.validation import read_valid
 from specmoe.traces.workload import Workload, build
 
