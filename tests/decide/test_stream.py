@@ -1,6 +1,7 @@
 """Contract of every policy that can be asked online: a stream's decisions equal the table of its recorded trace."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,10 +30,23 @@ def arranged(name: str) -> dict[str, object]:
     return {f"miss.{rate}": RATES[rate] for rate in needs.get(name, ())}
 
 
-def fitted(name: str, meta: TraceMeta) -> Predictor:
+def drawn_network(architecture: str, meta: TraceMeta, home: Path) -> Path:
+    """An untrained network: its weights are small, so that many experts are nearly as likely."""
+    pytest.importorskip("torch")
+    from specmoe.sim.speculate.learned import checkpoint, config, networks
+
+    shape = replace(config.config_for(meta, architecture, 2, None, {"width": 8, "hidden": 16}), words=5)
+    card = {"config": shape.to_json(), "temperatures": [1.25, 1.25]}
+    checkpoint.save_checkpoint(home, networks.network(shape), np.arange(0, 5000, 1000, dtype=np.int32), card)
+    return home
+
+
+def fitted(name: str, meta: TraceMeta, home: Path) -> Predictor:
     """The predictor of a policy, which learnt another trace."""
     chosen = POLICIES[name]
-    keywords = {"depth": chosen.prefetch.depth} if chosen.prefetch else {}
+    keywords: dict[str, object] = {"depth": chosen.prefetch.depth} if chosen.prefetch else {}
+    if chosen.predictor.startswith("learned-"):
+        keywords["checkpoint"] = str(drawn_network(chosen.predictor.removeprefix("learned-"), meta, home))
     predictor = make_predictor(chosen.predictor, keywords)
     block = random_block(50, meta, seed=9)
     predictor.fit(Routed(build(block, meta), block))
@@ -67,12 +81,12 @@ def same(online: DecisionTable, offline: DecisionTable, depth: int) -> bool:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("phase", ["decode", "encode"])
 @pytest.mark.parametrize("name", online_names())
-def test_online_decisions_are_those_of_the_recorded_trace(name: str, phase: Phase, batch: int) -> None:
+def test_online_decisions_are_those_of_the_recorded_trace(name: str, phase: Phase, batch: int, tmp_path: Path) -> None:
     meta = replace(META, phase=phase)
-    block = random_block(60, meta, seed=1)
+    block = random_block(24 if name.startswith("learned-") else 60, meta, seed=1)
     workload, chosen = build(block, meta, batch), policy(name, arranged(name))
     slots = SLOTS if name not in ("n-cpu-moe", "llama-fit") else 20
-    predictor = fitted(name, meta)
+    predictor = fitted(name, meta, tmp_path)
     context = Context(slots, workload, lambda: POPULARITY)
     offline = decide(workload, predictor.predict(Routed(workload, block)), chosen, slots, context)
     online = streamed(Stream(meta, chosen, predictor, slots, POPULARITY), workload, block)

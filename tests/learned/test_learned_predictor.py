@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from learned_cases import learnable, routed
 from predictor_contract import check_no_peeking, check_well_formed
@@ -40,6 +41,18 @@ def test_no_peeking(architecture: str, phase: str, batch: int, trained: Trained)
 def test_well_formed(architecture: str, phase: str, trained: Trained) -> None:
     known = routed(*learnable(40, seed=3, phase=phase, has_lookahead=True), 2)
     check_well_formed(lambda: Learned(3, architecture, str(trained(architecture, phase))), known)
+
+
+@every_architecture
+@pytest.mark.parametrize("phase", ["decode", "encode"])
+def test_a_row_alone_is_guessed_as_in_a_block_to_the_last_bit(architecture: str, phase: str, trained: Trained) -> None:
+    """Sums of another length are rounded otherwise in float32: a live run, row by row, would choose other experts."""
+    block, meta = learnable(40, seed=3, phase=phase, has_lookahead=True)
+    predictor = Learned(3, architecture, str(trained(architecture, phase)))
+    together = predictor.of_rows(block, np.arange(40), meta)
+    for row in range(40):
+        for one, all_rows in zip(predictor.of_rows(block, np.array([row]), meta), together, strict=True):
+            np.testing.assert_array_equal(one[0], all_rows[row])
 
 
 @every_architecture

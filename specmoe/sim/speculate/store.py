@@ -26,7 +26,7 @@ from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.speculate.running_time import FREE
 
 METADATA_KEY = b"specmoe-predictions"
-FORMAT = 1  # to be raised when what predictors say of the same input changes, or how it is kept
+FORMAT = 2  # to be raised when what predictors say of the same input changes, or how it is kept
 COLUMNS = {"experts": np.int16, "confidence": np.float32}
 
 

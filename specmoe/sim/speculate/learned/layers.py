@@ -106,6 +106,11 @@ def target_layers(config: NetConfig) -> Tensor:
     return (layers[:, None] + ahead) % config.layers
 
 
+def precise(scores: Tensor) -> Tensor:
+    """Scores in float32 at least: autocast would round them, and a network in float64 keeps its own."""
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
 def trunk(config: NetConfig, inputs: int) -> nn.Sequential:
     """Two hidden layers."""
     return nn.Sequential(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.sim.speculate.learned.inputs import Counts, Inputs, Tables, inputs_at, targets_at
-from specmoe.sim.speculate.learned.layers import Embeddings, Heads, Recent, target_layers, trunk
+from specmoe.sim.speculate.learned.layers import Embeddings, Heads, Recent, precise, target_layers, trunk
 
 ROUNDS = 20  # of k-means
 
@@ -61,12 +61,12 @@ class Hierarchical(nn.Module):
         shown = self.recent(seen)
         state = torch.cat([self.trunk(shown), self.dropped(shown)], -1)
         cluster = self.cluster.long()[self.target].expand(len(state), -1, -1, -1)
-        within = self.within(state).float()
+        within = precise(self.within(state))
         most = within.detach().amax(-1, keepdim=True)
         mass = within.new_full((*within.shape[:-1], self.config.clusters), 1e-30)
         mass = mass.scatter_add(-1, cluster, (within - most).exp())
         share = within - most - mass.log().gather(-1, cluster)
-        which: Tensor = self.which(state).float().log_softmax(-1)
+        which: Tensor = precise(self.which(state)).log_softmax(-1)
         likely: Tensor = which.gather(-1, cluster) + share
         return likely
 
@@ -222,7 +222,7 @@ class Fusion(nn.Module):
     def forward(self, seen: Inputs, own: Tensor | None = None) -> Tensor:
         """Logits [B, L, D, E]; `own` are the targets [B, L, D, k] of rows that were counted."""
         state = self.reader(seen)
-        logits: Tensor = self.heads(torch.cat([state, self._expected(seen)], -1)).float()
+        logits = precise(self.heads(torch.cat([state, self._expected(seen)], -1)))
         for name, key in self._keys(seen).items():
             logits = self._add_counts(logits, name, key, own)
         return self._add_lookahead(logits, state, seen) if "lookahead" in self.config.features else logits
@@ -238,14 +238,14 @@ class Fusion(nn.Module):
 
     def _add_counts(self, logits: Tensor, name: str, key: Tensor, own: Tensor | None) -> Tensor:
         expert, count, total = self.tables[name](key, own)
-        size = (total + 1).log2().long().clamp_max(SIZES - 1)
-        trust = self.trust[name].float().expand(len(key), -1, -1, -1).gather(-1, size[..., None])
-        opinion = (1 + self.config.experts * count / (total + KAPPA)[..., None]).log()
+        size = (torch.frexp(total + 1).exponent.long() - 1).clamp_max(SIZES - 1)
+        trust = precise(self.trust[name]).expand(len(key), -1, -1, -1).gather(-1, size[..., None])
+        opinion = (1 + self.config.experts * count.to(logits.dtype) / (total + KAPPA)[..., None]).log()
         return logits.scatter_add(-1, expert, trust * opinion)
 
     def _add_lookahead(self, logits: Tensor, state: Tensor, seen: Inputs) -> Tensor:
         """Of depth 1 only; place E takes what is no candidate."""
-        weight = self.ahead(state).float() + self.rank
+        weight = precise(self.ahead(state)) + self.rank
         bonus = logits.new_zeros((*logits.shape[:2], self.config.experts + 1)).scatter(-1, seen.lookahead, weight)
         return torch.cat([logits[:, :, :1] + bonus[:, :, None, :-1], logits[:, :, 1:]], 2)
 

@@ -1,5 +1,10 @@
-"""A trained network as a predictor. Needs torch only once it is asked."""
+"""A trained network as a predictor, of a whole trace or event by event. Needs torch only once it is asked.
 
+Rows are computed in blocks of a trace, and one step at a time while a model runs; sums of another length are rounded
+otherwise. So both compute in float64 and round probabilities to 16 binary digits, and choose the same experts.
+"""
+
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError, MissingExtraError, hint
-from specmoe.sim.speculate.learned.config import ARCHITECTURES, require_features, require_same_shape
-from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, best_of, no_guess
+from specmoe.sim.speculate.learned.config import ARCHITECTURES, AROUND, require_features, require_same_shape
+from specmoe.sim.speculate.predictor import Guess, OnEvents, Predictor, Routed, best_of, no_guess
 from specmoe.traces import store
+from specmoe.traces.schema import Block, TraceMeta, join, select
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from specmoe.sim.speculate.learned.checkpoint import Checkpoint
     from specmoe.sim.speculate.learned.inputs import Tables
 
 AT_ONCE = 2048  # rows
+DIGITS = 16  # binary, that probabilities keep
 
 
 class Learned(Predictor):
@@ -37,7 +46,7 @@ class Learned(Predictor):
         if architecture not in ARCHITECTURES:
             raise InputError(f"architecture {architecture!r}: {hint(architecture, ARCHITECTURES)}")
         self.architecture, self.checkpoint, self.device = architecture, checkpoint, device
-        self._loaded: tuple[Path, Checkpoint] | None = None
+        self._loaded: tuple[Path, Checkpoint, Module] | None = None  # and the network in float64
 
     @property
     def state_bytes(self) -> int:
@@ -46,23 +55,37 @@ class Learned(Predictor):
 
     def guess(self, routed: Routed) -> Guess:
         """The network's best experts with their probabilities, times top_k where tokens use several."""
-        trained, meta, rows = self._load(routed), routed.workload.meta, routed.workload.rows
-        tables = self._tables(routed, trained)
+        if routed.workload.window > 1 or routed.workload.prefills is not None:
+            raise InputError("networks were trained on steps of one token: neither --verify nor --prefill expected")
+        return self.of_rows(routed.block, routed.workload.rows, routed.workload.meta)
+
+    def of_rows(self, block: Block, rows: NDArray[np.int64], meta: TraceMeta) -> Guess:
+        """Guesses for some rows of a block, which is ordered by sequence and position."""
+        trained, exact = self._load(meta)
+        tables = _tables(block, trained)
+        tables = tables._replace(probs=tables.probs.double())
         guess = no_guess(len(rows), meta.num_layers, self.depth, min(8, meta.num_experts))
         for start in range(0, len(rows), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            likely = self._probabilities(trained, tables, rows[part])
-            guess.experts[part], guess.confidence[part] = best_of(np.minimum(1, likely * meta.top_k))
+            likely = self._probabilities(exact, trained.card["temperatures"], tables, rows[part])
+            guess.experts[part], guess.confidence[part] = best_of(_rounded(np.minimum(1, likely * meta.top_k)))
         return guess if meta.phase == "decode" else _within_step(guess)
+
+    def asked(self, meta: TraceMeta) -> OnEvents | None:
+        """The network, with the last tokens of every sequence that runs."""
+        self._load(meta)
+        return OfNetwork(self, meta)
 
     def event_seconds(self, routed: Routed) -> float:
         """Seconds of a pass of the network for the tokens of one step."""
-        trained = self._load(routed)
+        trained, _ = self._load(routed.workload.meta)
         from specmoe.sim.speculate.learned.timing import event_seconds
 
-        return event_seconds(trained.net, self._tables(routed, trained), routed.workload)
+        return event_seconds(trained.net, _tables(routed.block, trained), routed.workload)
 
-    def _probabilities(self, trained: "Checkpoint", tables: "Tables", rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _probabilities(
+        self, net: "Module", temperatures: list[float], tables: "Tables", rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """[B, L, D, E], of the depths asked for."""
         import torch
 
@@ -71,26 +94,17 @@ class Learned(Predictor):
 
         with torch.inference_mode():
             seen = inputs_at(tables, torch.from_numpy(rows).to(tables.token.device))
-            logits = calibrated(trained.net(seen), trained.card["temperatures"])[:, :, : self.depth]
-            likely: NDArray[np.float32] = logits.softmax(-1).cpu().numpy()
+            logits = calibrated(net(seen), temperatures)[:, :, : self.depth]
+            likely: NDArray[np.float64] = logits.softmax(-1).cpu().numpy()
         return likely
 
-    def _tables(self, routed: Routed, trained: "Checkpoint") -> "Tables":
-        from specmoe.sim.speculate.learned.data import columns_of
-        from specmoe.sim.speculate.learned.inputs import Tables
-
-        device = next(trained.net.parameters()).device
-        return Tables.of(columns_of(routed.block, trained.config, trained.vocabulary), device)
-
-    def _load(self, routed: Routed) -> "Checkpoint":
-        """The network, which must fit the trace."""
-        meta = routed.workload.meta
-        if routed.workload.window > 1 or routed.workload.prefills is not None:
-            raise InputError("networks were trained on steps of one token: neither --verify nor --prefill expected")
+    def _load(self, meta: TraceMeta) -> tuple["Checkpoint", "Module"]:
+        """The network, which must fit the trace, and the same in float64."""
         directory = self.directory(meta.model, meta.phase)
         if self._loaded is None or self._loaded[0] != directory:
-            self._loaded = directory, _load(directory, self.device)
-        trained = self._loaded[1]
+            loaded = _load(directory, self.device)
+            self._loaded = directory, loaded, deepcopy(loaded.net).double()
+        _, trained, exact = self._loaded
         if trained.config.architecture != self.architecture:
             raise InputError(f"{directory}: trained as {trained.config.architecture}, not as {self.architecture}")
         require_same_shape(trained.config, meta, directory)
@@ -99,7 +113,7 @@ class Learned(Predictor):
             raise InputError(
                 f"{directory}: trained {trained.config.depth} layers ahead: no depth {self.depth} expected"
             )
-        return trained
+        return trained, exact
 
     def directory(self, model: str, phase: str) -> Path:
         """Where the network for a model and phase is; raises InputError if none is bundled."""
@@ -112,6 +126,47 @@ class Learned(Predictor):
             f"no bundled {self.architecture} predictor for {phase} of {model}: train one with `specmoe train TRACE "
             f"--architecture {self.architecture} --out DIR` and name it by --set predictor.checkpoint=DIR"
         )
+
+
+class OfNetwork:
+    """Asks a network about a step as far as it has come; it sees a few tokens before it, all of whose layers routed."""
+
+    def __init__(self, predictor: Learned, meta: TraceMeta) -> None:
+        self._predictor, self._meta = predictor, meta
+        self._past: dict[int, Block] = {}  # the last rows of each sequence that runs, while decoding
+
+    def at(self, layer: int, block: Block) -> Guess:
+        """The guesses of one layer."""
+        known = self._with_past(block)
+        order = np.argsort(known.sequence, kind="stable")
+        rows = np.argsort(order)[len(order) - len(block.sequence) :]
+        guess = self._predictor.of_rows(select(known, order), rows, self._meta)
+        return Guess(guess.experts[:, layer], guess.confidence[:, layer])
+
+    def end_step(self, block: Block) -> None:
+        """Keep the last tokens of the sequences that run."""
+        if self._meta.phase == "decode":
+            known, kept = self._with_past(block), -min(AROUND["decode"])
+            rows = {one: np.flatnonzero(known.sequence == one)[-kept:] for one in np.unique(block.sequence).tolist()}
+            self._past = {one: select(known, last) for one, last in rows.items()}
+
+    def _with_past(self, block: Block) -> Block:
+        return join([*self._past.values(), block])
+
+
+def _tables(block: Block, trained: "Checkpoint") -> "Tables":
+    from specmoe.sim.speculate.learned.data import columns_of
+    from specmoe.sim.speculate.learned.inputs import Tables
+
+    device = next(trained.net.parameters()).device
+    return Tables.of(columns_of(block, trained.config, trained.vocabulary), device)
+
+
+def _rounded(likely: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities to `DIGITS` binary digits."""
+    share, exponent = np.frexp(likely)
+    rounded: NDArray[np.float64] = np.ldexp(np.rint(np.ldexp(share, DIGITS)), exponent - DIGITS)
+    return rounded
 
 
 def _load(directory: Path, device: str) -> "Checkpoint":

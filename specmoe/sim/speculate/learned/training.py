@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from specmoe.sim.speculate.learned.config import NetConfig
 from specmoe.sim.speculate.learned.data import Spans, rows_of, take
 from specmoe.sim.speculate.learned.inputs import Inputs, Tables, inputs_at, targets_at
+from specmoe.sim.speculate.learned.layers import precise
 from specmoe.sim.speculate.learned.networks import Fusion
 
 TOPS = (1, 2, 4, 8)
@@ -201,7 +202,7 @@ def best_temperatures(net: nn.Module, tables: Tables, rows: Tensor, config: NetC
 
 def calibrated(logits: Tensor, temperatures: list[float]) -> Tensor:
     """Logits [B, L, D, E], each depth divided by its temperature."""
-    return logits.float() / torch.tensor(temperatures, device=logits.device)[:, None]
+    return precise(logits) / torch.tensor(temperatures, device=logits.device)[:, None]
 
 
 def _summary(hits: Tensor, nats: Tensor, tokens: Tensor) -> dict[str, Any]:
