@@ -60,7 +60,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile both kernels before several processes need them, each of which would."""
+    """Compile the kernels before several processes need them, each of which would."""
     if getattr(session.config.option, "numprocesses", None) and find_spec("numba"):
         from sweep_cases import cell
 
