@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 DOCS = Path(__file__).parent
 PAGE, RUNS = DOCS / "live.md", DOCS / "runs" / "generate"
-MODELS = ("switch-base-128", "olmoe-8-layers", "switch-mini-16")
+MODELS = ("switch-base-128", "olmoe-8-layers", "switch-mini-128", "switch-mini-16")
 TIMELINE = RUNS / "h200-switch-base-128.timeline.json"
 PARTS = {"code": "code of the model", "launch": "launching experts", "decide": "director", "issue": "issuing loads"}
 
