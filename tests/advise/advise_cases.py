@@ -15,7 +15,7 @@ import specmoe.traces
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.shape import BITS
 from specmoe.sim.advise.search import LINK, Trial, Trials
-from specmoe.sim.advise.setting import Question, Routings, Setting
+from specmoe.sim.advise.setting import RANGE, Question, Routings, Setting
 from specmoe.sim.config import RunConfig
 
 GIB = 1 << 30
@@ -27,7 +27,7 @@ RATIO_ERROR = 0.051
 
 def setting(vram: int = 8 * GIB, drawn: bool = False, **changes: Any) -> Setting:
     question = Question("switch-base-128", "rtx3090", vram, assumed_reserve=0, **changes)
-    routings = Routings(TRACE, specmoe.traces.open(TRACE).meta, ("low", "high") if drawn else ())
+    routings = Routings(TRACE, specmoe.traces.open(TRACE).meta, RANGE if drawn else ())
     return Setting(question, load_shape(question.shape), load_profile(question.profile), routings)
 
 
@@ -83,9 +83,8 @@ class FormulaTrials(Trials):
     def sequences(self, trial: Trial) -> int:
         return 3
 
-    def elsewhere(self, trace: str, configuration: RunConfig) -> float:
-        rate = Trial(configuration, row(configuration)).rate
-        return rate * {"low": 0.5, "high": 2.0}[trace]
+    def drawn_with(self, stickiness: float, trial: Trial) -> float:
+        return Trial(trial.config, row(trial.config)).rate * dict(zip(RANGE, (0.5, 2.0), strict=True))[stickiness]
 
 
 def configuration(policy: str = "on-demand-lru", **changes: Any) -> RunConfig:

@@ -28,7 +28,7 @@ def advice(expected: Expected = SURE, target: float | None = None, drawn: bool =
         expected=expected,
         levers=tuple(levers(trials, here, found)),
         reach=None if target is None else reach(trials, here, found, target),
-        extremes=tuple(trials.elsewhere(name, found.best.config) for name in here.routings.extremes),
+        extremes=tuple(trials.drawn_with(chance, found.best) for chance in here.routings.extremes),
         sequences=trials.sequences(found.best),
         runs=trials.runs,
         failures=trials.failures,

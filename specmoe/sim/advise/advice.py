@@ -92,7 +92,7 @@ def _extremes(trials: Trials, setting: Setting, best: Trial, found: Judged | Non
     """Least and largest rate as routing may be; empty for the model's own, and where every expert is resident."""
     if found is None:
         return ()
-    elsewhere = [trials.elsewhere(trace, best.config) for trace in setting.routings.extremes]
+    elsewhere = [trials.drawn_with(stickiness, best) for stickiness in setting.routings.extremes]
     rates = sorted([best.rate, *elsewhere, rate_with(best, found.ratio)])
     return (rates[0], rates[-1])
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import can_fill
-from specmoe.sim.advise.setting import Setting
+from specmoe.sim.advise.setting import Setting, draw
 from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
@@ -221,6 +221,14 @@ class Trials:
         if row["error"]:
             raise InputError(str(row["error"]))
         return Trial(config, row).rate
+
+    def drawn_with(self, stickiness: float, trial: Trial) -> float:
+        """Throughput of a trial's configuration on routing that is drawn with another probability, tokens/s."""
+        steps = self._batch(trial.config, self._setting.routings.trace).steps
+        batch = self._setting.question.batch
+        return self.elsewhere(
+            str(draw(self._setting.shape, stickiness, batch, self._directory, 2 * steps)), trial.config
+        )
 
     def drawn(self, found: Found) -> list[Row]:
         """Rows of the contenders with their spread over machines; empty where nothing of the machine is unknown.

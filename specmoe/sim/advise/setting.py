@@ -196,14 +196,14 @@ class Setting(NamedTuple):
 
 
 class Routings(NamedTuple):
-    """The trace that is simulated and, if it is drawn, two more (`extremes`) that bracket the expected rate.
+    """The trace that is simulated and, if it is drawn, the `extremes` of the probability that it is drawn with.
 
     `longest` is the number of tokens of its longest context.
     """
 
     trace: str
     meta: TraceMeta
-    extremes: tuple[str, ...] = ()
+    extremes: tuple[float, ...] = ()
     longest: int = 1
     borrowed: str = ""  # what differs, if the routing is that of another model
 
@@ -229,8 +229,8 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
     for name, opened in bundled.items():
         if stands_in(opened.meta, shape) and batch <= count_sequences(opened):
             return _borrowed(name, opened.meta, shape)
-    likely, *extremes = (draw(shape, stickiness, batch, directory) for stickiness in (LIKELY, *RANGE))
-    return Routings(str(likely), traces.open(likely).meta, tuple(map(str, extremes)), longest_of(str(likely), shape))
+    likely = str(draw(shape, LIKELY, batch, directory))
+    return Routings(likely, traces.open(likely).meta, RANGE, longest_of(likely, shape))
 
 
 def longest_of(trace: str, shape: ModelShape) -> int:
@@ -261,14 +261,18 @@ def _require_fit(name: str, meta: TraceMeta, shape: ModelShape) -> None:
         )
 
 
-def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Path) -> Path:
-    """Draw a `decode` trace with enough sequences for a batch and return its path; its notes name the assumption."""
+def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Path, steps: int | None = None) -> Path:
+    """Draw a `decode` trace with enough sequences for a batch and return its path; its notes name the assumption.
+
+    With `steps`, sequences that this many steps of the batch do not reach are left out.
+    """
     layers, experts = shape.decoder.moe_layers, shape.experts
     sequences = max(SEQUENCES, min(MOST_SEQUENCES, 16 * batch), batch)
     least, most = LENGTHS
     length = max(least, min(most, DRAWS // (sequences * layers * experts.number)))
     size = (length, sequences, layers, experts.number)
-    used = routed(size, experts.top_k, assumed_stickiness, np.random.default_rng(SEED))
+    first = sequences if steps is None else min(sequences, batch * (2 + steps // length))
+    used = routed(size, experts.top_k, assumed_stickiness, np.random.PCG64(SEED), first)
     meta = TraceMeta(
         phase="decode",
         kind="synthetic",
@@ -293,19 +297,30 @@ def draw(shape: ModelShape, assumed_stickiness: float, batch: int, directory: Pa
 
 
 def routed(
-    size: tuple[int, int, int, int], top_k: int, stickiness: float, rng: np.random.Generator
+    size: tuple[int, int, int, int], top_k: int, stickiness: float, bits: np.random.PCG64, first: int | None = None
 ) -> NDArray[np.int16]:
-    """Draw experts, [sequences, tokens, layers, top_k]; `size` is (tokens, sequences, layers, experts)."""
-    tokens, *rest = size
-    used = np.empty((tokens, *rest[:2], top_k), np.int16)
+    """Draw experts, [sequences, tokens, layers, top_k]; `size` is (tokens, sequences, layers, experts).
+
+    With `first`, only so many sequences are returned; they are those that begin the whole.
+    """
+    tokens, sequences, layers, experts = size
+    drawn = sequences if first is None or sequences % 2 else min(sequences, first + first % 2)
+    used = np.empty((tokens, drawn, layers, top_k), np.int16)
     for token in range(tokens):
-        scores = rng.random(rest, np.float32)
+        scores = _first(bits, sequences, (drawn, layers, experts))
         if token:
-            kept = rng.random(used[0].shape, np.float32) < stickiness
+            kept = _first(bits, sequences, (drawn, layers, top_k)) < stickiness
             before = np.where(kept, 2.0, 0.0) + np.take_along_axis(scores, used[token - 1].astype(np.intp), -1)
             np.put_along_axis(scores, used[token - 1].astype(np.intp), before.astype(np.float32), -1)
         used[token] = np.argpartition(-scores, top_k - 1, -1)[..., :top_k]
-    return used.swapaxes(0, 1)
+    return used[:, :first].swapaxes(0, 1)
+
+
+def _first(bits: np.random.PCG64, rows: int, wanted: tuple[int, int, int]) -> NDArray[np.float32]:
+    """The first of `rows` rows of random numbers; the others are passed over: two are made at a time."""
+    drawn = np.random.Generator(bits).random(wanted, np.float32)
+    bits.advance((rows - wanted[0]) * wanted[1] * wanted[2] // 2)
+    return drawn
 
 
 def _block(used: NDArray[np.int16]) -> Block:
