@@ -209,6 +209,12 @@ def test_a_host_that_is_not_named_has_a_wider_range() -> None:
     assert "names no CPU" in str(reproduce([ROW | {"host": ""}])[0]["reason"])
 
 
+def test_a_row_that_leaves_no_expert_in_ram_is_a_resident_one() -> None:
+    none, resident = (reproduce([ROW | {"policy": policy}])[0] for policy in ("n-cpu-moe 0", "resident"))
+    assert none.pop("policy") != resident.pop("policy")
+    assert none == resident
+
+
 def test_faster_memory_and_fewer_layers_are_faster() -> None:
     assert rate(host="DDR4-2133") < rate(host="DDR4-3200") < rate(host="DDR5-6000")
     assert rate(policy="n-cpu-moe 48") < rate() < rate(policy="n-cpu-moe 0")

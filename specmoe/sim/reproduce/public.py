@@ -92,6 +92,8 @@ def _predicted(row: Row, host: str | None) -> tuple[Rate, dict[str, Any]]:
     if asked is None and public_names.is_unsaid(row["policy"]) and model.bytes > profile["device.vram"]:
         asked = public_cpu.OnCpu("last")
         notes.append("no policy is named: what does not fit into VRAM stays in RAM")
+    if isinstance(asked, public_cpu.OnCpu) and not any(public_cpu.shares_in_ram(asked, model)):
+        asked = None  # as with n-cpu-moe 0
     cpu = None
     if isinstance(asked, public_cpu.OnCpu) or (asked and POLICIES[named(asked.policy)[0]].uses_cpu):
         cpu = None if host else host_of(row.get("host", ""), row["runtime"])
