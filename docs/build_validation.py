@@ -5,7 +5,8 @@ validation/NAME.measured.toml       the microbenchmarks alone, before anything w
 validation/NAME.toml                the calibrated profile, of a machine whose profile is not shipped
 
 NAME is a shipped profile's, one of `REPLICATIONS` (the whole grid once more, on another machine, after the model was
-done) or `EMULATED` (another machine's link, on that of the first replication).
+done), one of `UNMEASURED` (the same without microbenchmarks, so only the shipped profile foretells it) or `EMULATED`
+(another machine's link, on that of the first replication).
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ PAGE = DOCS / "validation.md"
 IMAGES = DOCS / "img"
 PROFILES = ("h100-sxm5-80gb", "h200-sxm-141gb")
 REPLICATIONS = {"h100-sxm5-80gb-2": "h100-sxm5-80gb", "h200-sxm-141gb-2": "h200-sxm-141gb"}  # and the shipped profile
+UNMEASURED = {"h200-sxm-141gb-3": "h200-sxm-141gb"}  # and the shipped profile
 EMULATING = "h100-sxm5-80gb-2"
 EMULATED, SLOWER = "rtx3090-on-h100-sxm5-80gb", "rtx3090"
-GROUPED = (*PROFILES, *REPLICATIONS, EMULATED)
+GROUPED = (*PROFILES, *REPLICATIONS, *UNMEASURED, EMULATED)
 TRACES = ("switch-mini-128/decode/test", "switch-mini-128/encode/test")
 PLOTS = {"predicted": plot_prediction, "errors": plot_errors, "parts": plot_parts}
 SUMMARY = DOCS / "runs" / "validation" / "summary.json"
@@ -43,6 +45,7 @@ ACCURACY = DOCS.parent / "specmoe" / "hwprofiles" / "data" / "accuracy.json"  # 
 RATIOS = ACCURACY.with_name("ratio_error.json")
 OWN, ALONE = "calibrated on its `fit` cells", "microbenchmarks alone"
 SAID = {OWN: "own", ALONE: "microbenchmarks"}  # there
+CALIBRATED = "the profile calibrated on its cells of role `fit`"
 SEEN = ", calls of the host as each replay saw them"
 
 
@@ -50,6 +53,7 @@ def main() -> None:
     """Judge, draw, and fill in the page."""
     rows = [row for name in PROFILES for row in judged(name)]
     rows += [row for name in REPLICATIONS for row in replicated(name)]
+    rows += [row for name in UNMEASURED for row in unmeasured(name)]
     rows.append(emulation())
     SUMMARY.write_text(json.dumps(rows, indent=1) + "\n")
     ACCURACY.write_text(json.dumps({"rows": kept(rows)}, indent=1) + "\n")
@@ -79,7 +83,7 @@ def ratios() -> list[dict[str, Any]]:
 def judged(name: str) -> list[dict[str, Any]]:
     """A profile three ways: calibrated (which is saved and drawn), microbenchmarks alone, and carried from another."""
     calibrated, alone = load_profile(name), measured(name)
-    save_calibrated(name, calibrated)
+    save_judged(name, calibrated, CALIBRATED)
     rows = [_row(name, OWN, "held out", held_out(judge(name, calibrated)))]
     rows.append(_row(name, ALONE, "all", judge(name, alone)))
     for other in PROFILES:
@@ -96,18 +100,20 @@ def replicated(name: str) -> list[dict[str, Any]]:
     If its replays say what the host's calls took, each way with these as well.
     """
     calibrated, alone = load_profile(str(HOME / f"{name}.toml")), measured(name)
-    save_calibrated(name, calibrated)
+    save_judged(name, calibrated, CALIBRATED)
     ways = {
         (OWN, "held out"): held_out(judge(name, calibrated)),
         (ALONE, "all"): judge(name, alone),
         (f"{REPLICATIONS[name]} as shipped", "all"): judge(name, load_profile(REPLICATIONS[name])),
     }
-    rows = []
-    for (how, which), cells in ways.items():
-        rows.append(_row(name, how, which, cells))
-        if any(cell.with_host for cell in cells):
-            rows.append(_row(name, f"{how}{SEEN}", which, [cell.by_its_host for cell in cells]))
-    return rows
+    return [row for (how, which), cells in ways.items() for row in _seen(name, how, which, cells)]
+
+
+def unmeasured(name: str) -> list[dict[str, Any]]:
+    """Another machine of a known kind, foretold by the profile that is shipped for its kind alone."""
+    shipped = load_profile(UNMEASURED[name])
+    save_judged(name, shipped, "the shipped profile, measured and calibrated on other machines")
+    return _seen(name, f"{UNMEASURED[name]} as shipped", "all", judge(name, shipped))
 
 
 def emulation() -> dict[str, Any]:
@@ -152,11 +158,11 @@ def held_out(cells: Sequence[CellFidelity]) -> list[CellFidelity]:
     return [cell for cell in cells if cell.cell.role == "held_out"]
 
 
-def save_calibrated(name: str, profile: HardwareProfile) -> None:
+def save_judged(name: str, profile: HardwareProfile, judged_with: str) -> None:
     """The files of a validation, and its figures."""
     former, steps = load(HOME / f"{name}.json").circumstances, read_steps(HOME / f"{name}.steps.parquet")
     planned = plan(tuple(steps), traces_by_phase(TRACES), profile)
-    note = f"replayed on {former.date}; judged with the profile calibrated on its cells of role `fit`"
+    note = f"replayed on {former.date}; judged with {judged_with}"
     planned = dataclasses.replace(planned, notes=(note,))
     told = circumstances(planned, name, former.device, former.seconds, former.date, former.versions)
     cells = rejudged(steps, planned)
@@ -181,6 +187,14 @@ def _row(name: str, how: str, which: str, cells: Sequence[CellFidelity]) -> dict
     return {"device": name, "profile": how, "which": which, **dataclasses.asdict(overall(cells))}
 
 
+def _seen(name: str, how: str, which: str, cells: Sequence[CellFidelity]) -> list[dict[str, Any]]:
+    """Rows of a way to judge, and of the same with the calls of the host, if the replays saw them."""
+    rows = [_row(name, how, which, cells)]
+    if any(cell.with_host for cell in cells):
+        rows.append(_row(name, f"{how}{SEEN}", which, [cell.by_its_host for cell in cells]))
+    return rows
+
+
 def _overall_table() -> str:
     rows: list[dict[str, Any]] = json.loads(SUMMARY.read_text())
     head = "| replayed on | profile | cells | median | p95 | worst | steps' correlation | Kendall tau (pairs) |"
@@ -198,7 +212,7 @@ def _halves_table() -> str:
     """Held-out cells beside cells that constants were fitted on, and those of groups that were held out whole."""
     head = "| replayed on | held-out cells in fitted groups: median, worst | whole groups held out: median, worst |"
     lines = [head, "| --- | --- | --- |"]
-    for name in (*PROFILES, *REPLICATIONS):
+    for name in (*PROFILES, *REPLICATIONS, *UNMEASURED):
         fitted, whole = (overall(half) for half in halves(load(HOME / f"{name}.json").cells))
         errors = [
             f"{percent(half.median_abs_error)}, {percent(half.worst_abs_error)} ({half.cells} cells)"

@@ -96,6 +96,13 @@ def test_the_newest_replication_is_of_the_whole_grid_and_saw_its_host() -> None:
     assert raw["held_out_by_its_host"]["median_abs_error"] < raw["held_out"]["median_abs_error"]
 
 
+def test_the_shipped_profile_foretells_a_machine_on_which_nothing_was_measured() -> None:
+    cells = load(HOME / "h200-sxm-141gb-3.json").cells
+    assert {cell.cell for cell in cells} == set(grid("full"))
+    assert np.median([abs(cell.error) for cell in cells]) <= 0.015
+    assert json.loads((HOME / "h200-sxm-141gb-3.json").read_text())["profile_hash"] == load_profile("h200-sxm-141gb").hash
+
+
 def test_the_emulation_is_judged_again_as_it_was(builder: ModuleType) -> None:
     raw = json.loads((HOME / f"{builder.EMULATED}.json").read_text())
     assert (
