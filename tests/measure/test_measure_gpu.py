@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from specmoe.hwprofiles.measure.findings import Plan
 from specmoe.hwprofiles.measure.job import Progress, measure
 from specmoe.hwprofiles.profile_file import read_profile, write_profile
 from specmoe.hwprofiles.quantity import COPIES, REQUIRED
-from specmoe.hwprofiles.shape import KERNEL_FORMATS
+from specmoe.hwprofiles.shape import KERNEL_FORMATS, Experts
 
 pytestmark = [
     pytest.mark.gpu,
@@ -46,7 +47,7 @@ def test_a_whole_profile_is_plausible(bench: CudaBench, tmp_path: Path) -> None:
     write_profile(profile, tmp_path / "m.toml")
     assert read_profile(tmp_path / "m.toml") == profile
     assert set(REQUIRED) <= set(profile.quantities)
-    assert [at.what for at in seen if at.skipped] == []
+    assert [at.what for at in seen if at.skipped and "in q4_0" not in at.what] == [], "q4_0 needs widths of 64"
     for copy in ("host_to_device.pinned", "host_to_device.pageable", "device_to_host"):
         assert 1e9 < profile.plateau(copy) < 200e9, copy
     assert profile.plateau("device_copy") > profile.plateau("host_to_device.pinned")
@@ -60,6 +61,18 @@ def test_a_whole_profile_is_plausible(bench: CudaBench, tmp_path: Path) -> None:
     assert profile.ns("host.eager.launch_dense") > profile.ns("host.graph.launch_dense") > 0
     for curve in (*profile.expert_curves, *profile.dense_curves):
         assert all(1000 < time < 1e8 for time in curve.points.times_ns)
+
+
+def test_what_one_model_needed_is_given_back_before_the_next(bench: CudaBench) -> None:
+    experts = Experts(4, 2, 128, True)
+
+    def peak(*names: str) -> int:
+        torch.cuda.reset_peak_memory_stats()
+        shapes = [dataclasses.replace(decoder_only(name), d_model=128, experts=experts) for name in names]
+        assert measure(shapes, ["int4"], lambda _: None, bench, plan=PLAN).expert_curves
+        return torch.cuda.max_memory_allocated()
+
+    assert peak("one", "another", "a third") < 1.2 * peak("one")
 
 
 def test_device_time_does_not_depend_on_how_slowly_the_host_launches(bench: CudaBench) -> None:

@@ -194,8 +194,9 @@ class Forgetful(SlowKernels):
 class Hasty(SlowCopies):
     """Runs an expert whether its load has landed or not."""
 
-    def _prepare_uses(self, work: Work, ends: list[Any]) -> list[Launch]:
-        return [launch._replace(wait=self._past) for launch in super()._prepare_uses(work, ends)]
+    def _prepare_uses(self, work: Work, ends: list[Any]) -> dict[int, Launch]:
+        uses = super()._prepare_uses(work, ends)
+        return {use: launch._replace(wait=self._past) for use, launch in uses.items()}
 
 
 def wrong(kind: type[CheckedCudaDevice], of: Scenario, *names: str) -> list[int]:
