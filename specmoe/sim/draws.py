@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from specmoe import uncertainty
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim import overrides
 from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.overrides import PREDICT_NS, is_of_policy
 from specmoe.sim.run import Run, Scenario
 from specmoe.sim.sweep.retiming import Timed, compiled, timings
 from specmoe.summary import Row
@@ -77,7 +77,7 @@ def usual_draws(config: RunConfig) -> int:
 
     A what-if is a machine with a number set or scaled: it is taken as it is.
     """
-    whole = not config.scales and all(map(overrides.is_of_policy, dict(config.settings)))
+    whole = not config.scales and all(map(is_of_policy, dict(config.settings)))
     return DRAWS if whole and compiled() else 0
 
 
@@ -129,6 +129,8 @@ class Draws:
         """Scenarios of the drawn machines, whatever policy and slots they are timed with."""
         profile, shape = scenario.loaded, scenario.config.shape or default_shape(scenario.trace.meta)
         own = scenario.config.having(policy="", slots=1, vram=None, cache_bytes=None, profile=profile.hash, shape=shape)
+        of_run = tuple(pair for pair in own.settings if pair[0] == PREDICT_NS or not is_of_policy(pair[0]))
+        own = dataclasses.replace(own, settings=of_run)
         if own not in self._drawn:
             if len(self._drawn) >= KEPT:
                 del self._drawn[next(iter(self._drawn))]

@@ -14,7 +14,7 @@ from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.shape import Format
 from specmoe.sim import routing
 from specmoe.sim.advise.search import SHOWN, Trials
-from specmoe.sim.advise.setting import Question, Routings, Setting
+from specmoe.sim.advise.setting import LIKELY, Question, Routings, Setting, draw, routings_of
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.routing import Routing
@@ -132,3 +132,16 @@ def test_a_setting_that_makes_no_sense_is_no_row_of_figures(here: Setting, tmp_p
     assert [trial.config for trial in trials.run([bad, BASE])] == [BASE]
     assert trials.failures.keys() == {"lookahead"}
     assert trials.runs == 1
+
+
+def test_drawn_routing_grows_where_a_batch_needs_more_of_it_and_nothing_else_changes(tmp_path: Path) -> None:
+    shape, question = load_shape("switch-base-8"), Question("switch-base-8", "h100-sxm5-80gb", 2 << 30)
+    (tmp_path / "whole").mkdir()
+    few = Setting(question, shape, H100, routings_of(shape, None, 1, tmp_path))
+    whole = draw(shape, LIKELY, 1, tmp_path / "whole")
+    every = few._replace(routings=few.routings._replace(trace=str(whole)))
+    configs = [dataclasses.replace(BASE, batch=batch, slots=10) for batch in (1, 2, 8)]
+    rows = [[trial.row for trial in Trials(here, tmp_path).run(configs)] for here in (few, every)]
+    figures = [[(row["steps"], row["latency_mean_ns"], row["hit_rate"]) for row in own] for own in rows]
+    assert figures[0] == figures[1]
+    assert Path(few.routings.trace).read_bytes() == whole.read_bytes()

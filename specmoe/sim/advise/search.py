@@ -15,7 +15,7 @@ import numpy as np
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import can_fill
-from specmoe.sim.advise.setting import Setting, draw
+from specmoe.sim.advise.setting import LIKELY, Setting, draw
 from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
@@ -202,6 +202,7 @@ class Trials:
         self._known: dict[RunConfig, Row] = {}
         self._batched: dict[tuple[str, int], Batched] = {}
         self._routings: dict[RoutingKey, Remembered] = {}
+        self._is_whole = not setting.routings.drawn
 
     def run(self, configs: Iterable[RunConfig], bounds: Sequence[str] = ("floor_ns",)) -> list[Trial]:
         """Trials of the configurations that can be simulated, in order; raises InputError if none can.
@@ -277,10 +278,27 @@ class Trials:
     def _batch(self, one: RunConfig, trace: str) -> Batched:
         """All cells of a batch have the same steps, so that they share decisions and predictions."""
         if (trace, one.batch) not in self._batched:
-            routed = Routing(trace, one.batch, shape=one.shape, source=one.source).routed
-            steps = self._steps(routed.workload, self._setting.steps_of(one.batch))
-            self._batched[trace, one.batch] = Batched(routed, min(steps, routed.workload.num_steps))
+            may_grow = trace == self._setting.routings.trace
+            if may_grow and one.batch > 2 * self._setting.question.batch:
+                self._draw_all()
+            batched = self._stepped(one, trace)
+            if may_grow and 2 * batched.steps > batched.routed.workload.num_steps and self._draw_all():
+                batched = self._stepped(one, trace)
+            self._batched[trace, one.batch] = batched
         return self._batched[trace, one.batch]
+
+    def _stepped(self, one: RunConfig, trace: str) -> Batched:
+        routed = Routing(trace, one.batch, shape=one.shape, source=one.source).routed
+        steps = self._steps(routed.workload, self._setting.steps_of(one.batch))
+        return Batched(routed, min(steps, routed.workload.num_steps))
+
+    def _draw_all(self) -> bool:
+        """Draw all sequences, those that were drawn the same again; False if they are all there."""
+        if self._is_whole:
+            return False
+        draw(self._setting.shape, LIKELY, self._setting.question.batch, self._directory)
+        self._is_whole = True
+        return True
 
     def _steps(self, workload: Workload, warm: int) -> int:
         """Number of steps with the warm-up before `warm` steps: that of the question, else until slots are filled."""

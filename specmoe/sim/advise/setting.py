@@ -229,7 +229,8 @@ def routings_of(shape: ModelShape, trace: str | None, batch: int, directory: Pat
     for name, opened in bundled.items():
         if stands_in(opened.meta, shape) and batch <= count_sequences(opened):
             return _borrowed(name, opened.meta, shape)
-    likely = str(draw(shape, LIKELY, batch, directory))
+    mostly = 3 * max(FEWEST_WARM_STEPS // batch, FEWEST_BATCHED_STEPS)  # steps; where more are needed, all are drawn
+    likely = str(draw(shape, LIKELY, batch, directory, mostly))
     return Routings(likely, traces.open(likely).meta, RANGE, longest_of(likely, shape))
 
 
