@@ -58,6 +58,13 @@ def generate(
     random_init: Annotated[
         bool, typer.Option("--random-init", help="Draw random weights instead of reading the checkpoint's.")
     ] = False,
+    networks: Annotated[
+        Path | None,
+        typer.Option(
+            help="With learned policies: directory with their trained networks in encode/ and decode/. "
+            "Default: those that are bundled with the model."
+        ),
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write the routing of the generated tokens, a trace for `specmoe simulate`.")
     ] = None,
@@ -98,6 +105,7 @@ def generate(
         rounds=rounds,
         machine=None if profile is None else load_profile(profile),
         random_init=random_init,
+        networks=networks,
     )
     keep = None if record is None else kept.recorder(record, pick_device(device), job.options())
 

@@ -4,6 +4,7 @@ Fed with a stream, they decide as `decide` does with the trace recorded from it.
 stream nobody knows that it ends, so the last events may prefetch for a step that never comes.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,14 @@ from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.proposals import proposed_at
 from specmoe.sim.decide.table import GPU, DecisionTable, Load, Use
+from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor, no_predictions, pool_event
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.traces.schema import Block, TraceMeta
+from specmoe.sim.speculate.running_time import ON_THE_DEVICE
+from specmoe.traces.schema import Block, Phase, TraceMeta
 from specmoe.traces.workload import no_steps
+
+LOOK_AHEAD = {"learned-fusion": 1}  # layers that predictors see which are not the model's own routers
 
 
 class Decided(NamedTuple):
@@ -129,6 +134,39 @@ def online_names(loads_only: bool = False) -> list[str]:
     """Names of the policies that can be asked online; with `loads_only`, of those that load every expert they use."""
     names = [name for name, row in POLICIES.items() if decides_online(row) and not (loads_only and row.uses_cpu)]
     return [name for name in names if _answers(make_predictor(POLICIES[name].predictor))]
+
+
+def depth_of(policy: Policy) -> int:
+    """Layers of look-ahead that a policy's predictor asks the model for."""
+    if policy.prefetch is None:
+        return 0
+    return policy.prefetch.depth if policy.predictor in ON_THE_DEVICE else LOOK_AHEAD.get(policy.predictor, 0)
+
+
+def source_of(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | None = None) -> Stream | Plan:
+    """What decides while a model runs: a plan, or a policy that is asked."""
+    if plan is not None:
+        return Plan(meta, plan)
+    return Stream(meta, policy, predictor_of(policy, meta.phase), slots)
+
+
+def predictor_of(policy: Policy, phase: Phase) -> Predictor:
+    """A policy's predictor for a phase; `checkpoint` has a network for each, in directories named like them."""
+    parameters = {"depth": policy.prefetch.depth if policy.prefetch else 1, **policy.predictor_parameters}
+    if networks := parameters.get("checkpoint"):
+        parameters["checkpoint"] = str(Path(networks) / phase)
+    return make_predictor(policy.predictor, parameters)
+
+
+def require_network(policy: Policy, model: str, phase: Phase) -> None:
+    """Raise InputError if a policy needs a trained network for a phase of a model, and there is none."""
+    predictor = predictor_of(policy, phase)
+    if isinstance(predictor, Learned) and not predictor.is_trained(model, phase):
+        raise InputError(
+            f"policy {policy.name}: no network for {phase} of {model}: record its routing with `specmoe collect "
+            f"--model {model} --text TEXT --phase both --out DIR`, train one with `specmoe train DIR/{phase}.parquet "
+            f"--architecture {predictor.architecture} --out NETWORKS/{phase}`, and name it by --networks NETWORKS"
+        )
 
 
 def _answers(predictor: Predictor) -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from specmoe.errors import InputError
@@ -10,9 +12,10 @@ from specmoe.hwprofiles.model_config import of_fields
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim import budget
 from specmoe.sim.config import ASSUMED_RESERVE, Home
+from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.policy import policy as policy_named
 from specmoe.sim.decide.sizes import Sizes
-from specmoe.sim.stream import online_names
+from specmoe.sim.stream import online_names, require_network
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
 from specmoe.units import shown
 from specmoe.validate.experts import round_experts
@@ -33,7 +36,8 @@ class Job(NamedTuple):
     `vram` instead of slots is all of the VRAM, in bytes. `held` is the format of experts at home; default: fp16 on a
     GPU and fp32 on a CPU. `compare` also generates with every expert resident and foretells the steps; `machine` is the
     profile that has the link (None: it is timed). `timed` keeps when each thing happened, for `write_timeline`. With
-    `random_init` weights are drawn.
+    `random_init` weights are drawn. `networks` has those of learned policies, one in `encode/` and one in `decode/`;
+    default: those that are bundled with the model.
     """
 
     model: str
@@ -49,6 +53,14 @@ class Job(NamedTuple):
     rounds: int = 1
     machine: HardwareProfile | None = None
     random_init: bool = False
+    networks: Path | None = None
+
+    @property
+    def chosen(self) -> list[Policy]:
+        """The policies, those with a trained network with the one that is asked for."""
+        plain = list(map(policy_named, self.policies))
+        where = {} if self.networks is None else {"predictor.checkpoint": str(self.networks)}
+        return [policy_named(one.name, where) if one.predictor.startswith("learned-") else one for one in plain]
 
     @property
     def format(self) -> shapes.Format:
@@ -88,6 +100,9 @@ class _Session:
         self.target = pick_device(job.device)
         self.job, self.ask = job, job.ask._replace(on_text=None)
         self.checkpoint = self._loaded()
+        policies = job.chosen
+        for policy, phase in product(policies, PHASES):
+            require_network(policy, self.checkpoint.name, phase)
         self.resident = self._resident() if job.compare else None
         self.budget, slots = None, job.slots
         if job.vram is not None:
@@ -95,7 +110,7 @@ class _Session:
             self.room = budget.Ask(job.vram, self._context(), kv_format=held, assumed_reserve=job.assumed_reserve)
             self.budget = fitted(room_of(self.checkpoint, self.job.format), self.room)
             slots = [self.budget.slots]
-        self.runs = [Run(Cell(policy_named(name), number), [], []) for name in job.policies for number in slots]
+        self.runs = [Run(Cell(policy, number), [], []) for policy in policies for number in slots]
         self.checkpoint.model.to("cpu")
         self.model = Offloaded(self.checkpoint, str(self.target), self.job.format)
         self.costs: list[dict[str, Any]] = []  # of each rehearsal

@@ -24,9 +24,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import launch_order
 from specmoe.sim.decide.table import DecisionTable, Use
 from specmoe.sim.event_table import Happened
-from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.running_time import ON_THE_DEVICE
-from specmoe.sim.stream import Decided, Plan, Stream
+from specmoe.sim.stream import Decided, Plan, Stream, depth_of, source_of
 from specmoe.traces.collect_model import Checkpoint
 from specmoe.traces.schema import Block, Phase, TraceMeta, join
 from specmoe.validate.ears import Ears
@@ -328,20 +326,6 @@ class Offloaded:
                 )
                 hooks.callback(hook.remove)
             yield
-
-
-def depth_of(policy: Policy) -> int:
-    """Layers of look-ahead that a policy's predictor asks the model for."""
-    return policy.prefetch.depth if policy.prefetch and policy.predictor in ON_THE_DEVICE else 0
-
-
-def source_of(meta: TraceMeta, policy: Policy, slots: int, plan: DecisionTable | None) -> Stream | Plan:
-    """What decides: a plan, or a policy that is asked."""
-    if plan is not None:
-        return Plan(meta, plan)
-    depth = policy.prefetch.depth if policy.prefetch else 1
-    predictor = make_predictor(policy.predictor, {"depth": depth, **policy.predictor_parameters})
-    return Stream(meta, policy, predictor, slots)
 
 
 def _has_two(model: Any) -> bool:

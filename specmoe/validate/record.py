@@ -16,8 +16,9 @@ from specmoe.hwprofiles.measure import machine
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import spans
 from specmoe.sim.foretold import Foretold
+from specmoe.sim.stream import depth_of
 from specmoe.timeline import Span, write_spans
-from specmoe.validate.live import Generated, depth_of
+from specmoe.validate.live import Generated
 from specmoe.validate.rehearsal import Cell, Rehearsed, parts_of, step_ns
 from specmoe.validate.writing import Written
 

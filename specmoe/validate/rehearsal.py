@@ -21,10 +21,10 @@ from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.decide.policy import Policy, policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.foretold import Foretold, LiveCosts, foretold
-from specmoe.sim.stream import Stream
+from specmoe.sim.stream import Stream, source_of
 from specmoe.traces.schema import Block, join
 from specmoe.validate.experts import CudaLink, Home, HostLink, Slots
-from specmoe.validate.live import Generated, Offloaded, source_of
+from specmoe.validate.live import Generated, Offloaded
 from specmoe.validate.writing import Ask
 
 WARM_UP = 3  # decode steps whose times are left out, measured and foretold
@@ -49,7 +49,7 @@ class Trial:
 
     def __init__(self, model: Offloaded, cells: Sequence[Cell], depth: int) -> None:
         meta, stack = model.meta("decode", depth), model.stacks["decode"]
-        sources = [source_of(meta, cell.policy, cell.slots, None) for cell in cells]
+        sources = [source_of(meta, cell.policy, cell.slots) for cell in cells]
         self.streams = [source for source in sources if isinstance(source, Stream)]
         self._decided = [array("q") for _ in self.streams]  # ns, of the decisions of each in its steps
         self._issued: tuple[array[int], array[int]] = array("q"), array("q")  # ns, of first loads, and of the next

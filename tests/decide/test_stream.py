@@ -16,6 +16,7 @@ from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.stream import Stream, online_names
 from specmoe.traces.schema import Block, Phase, TraceMeta, select
 from specmoe.traces.workload import Workload, build
+from tests.learned.learned_cases import drawn_network
 from tests.random_traces import META, random_block
 
 SLOTS = 18  # six for each layer, more than a step of three tokens needs
@@ -30,22 +31,12 @@ def arranged(name: str) -> dict[str, object]:
     return {f"miss.{rate}": RATES[rate] for rate in needs.get(name, ())}
 
 
-def drawn_network(architecture: str, meta: TraceMeta, home: Path) -> Path:
-    """An untrained network: its weights are small, so that many experts are nearly as likely."""
-    pytest.importorskip("torch")
-    from specmoe.sim.speculate.learned import checkpoint, config, networks
-
-    shape = replace(config.config_for(meta, architecture, 2, None, {"width": 8, "hidden": 16}), words=5)
-    card = {"config": shape.to_json(), "temperatures": [1.25, 1.25]}
-    checkpoint.save_checkpoint(home, networks.network(shape), np.arange(0, 5000, 1000, dtype=np.int32), card)
-    return home
-
-
 def fitted(name: str, meta: TraceMeta, home: Path) -> Predictor:
     """The predictor of a policy, which learnt another trace."""
     chosen = POLICIES[name]
     keywords: dict[str, object] = {"depth": chosen.prefetch.depth} if chosen.prefetch else {}
     if chosen.predictor.startswith("learned-"):
+        pytest.importorskip("torch")
         keywords["checkpoint"] = str(drawn_network(chosen.predictor.removeprefix("learned-"), meta, home))
     predictor = make_predictor(chosen.predictor, keywords)
     block = random_block(50, meta, seed=9)

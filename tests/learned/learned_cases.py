@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from random_traces import META, random_block
 
 import specmoe.traces
@@ -37,3 +38,14 @@ def write_learnable(path: Path, n: int = 1000, seed: int = 0, **changes: Any) ->
 
 def routed(block: Block, meta: TraceMeta, batch: int = 1) -> Routed:
     return Routed(build(block, meta, batch), block)
+
+
+def drawn_network(architecture: str, meta: TraceMeta, home: Path) -> Path:
+    """An untrained network: its weights are small, so that many experts are nearly as likely."""
+    from specmoe.sim.speculate.learned import checkpoint, config, networks
+
+    shape = dataclasses.replace(config.config_for(meta, architecture, 2, None, {"width": 8, "hidden": 16}), words=5)
+    card = {"config": shape.to_json(), "temperatures": [1.25, 1.25]}
+    home.mkdir(exist_ok=True)
+    checkpoint.save_checkpoint(home, networks.network(shape), np.arange(0, 5000, 1000, dtype=np.int32), card)
+    return home

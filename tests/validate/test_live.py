@@ -31,9 +31,10 @@ from specmoe.traces.collect_model import Checkpoint, load_checkpoint
 from specmoe.validate import generation
 from specmoe.validate.experts import Home, round_experts, views_of
 from specmoe.validate.generation import fitted, peak_line, room_of
-from specmoe.validate.live import Generated, Offloaded
+from specmoe.validate.live import PHASES, Generated, Offloaded
 from specmoe.validate.record import verdict_of
 from specmoe.validate.writing import Ask, write
+from tests.learned.learned_cases import drawn_network
 
 PROMPT = "It is a truth universally acknowledged, that a single man in possession of a good fortune"
 TOKENS = 12
@@ -61,13 +62,13 @@ def offloaded(name: str, slots: int) -> Generated:
 
 
 @pytest.mark.parametrize("slots", [2, 8])
-@pytest.mark.parametrize("name", ["on-demand", "on-demand-lru", "lookahead", "adaptive", "gpu-only"])
+@pytest.mark.parametrize("name", ["on-demand", "on-demand-lru", "lookahead", "adaptive", "learned", "gpu-only"])
 def test_text_is_that_of_the_resident_model(name: str, slots: int) -> None:
     assert offloaded(name, slots).ids == resident()
     assert len(resident()) > 4
 
 
-@pytest.mark.parametrize("name", ["on-demand-lru", "lookahead", "adaptive"])
+@pytest.mark.parametrize("name", ["on-demand-lru", "lookahead", "adaptive", "learned"])
 def test_decisions_are_those_of_the_simulator_on_the_recorded_routing(name: str) -> None:
     made = offloaded(name, 8)
     for phase, (meta, block) in made.traces.items():
@@ -76,6 +77,18 @@ def test_decisions_are_those_of_the_simulator_on_the_recorded_routing(name: str)
         offline = decide(workload, predictor.predict(Routed(workload, block)), chosen, 8)
         for online, other in zip(made.tables[phase].uses, offline.uses, strict=True):
             assert np.array_equal(online, other)
+
+
+def test_a_network_that_sees_the_look_ahead_is_given_it(tmp_path: Path) -> None:
+    for phase in PHASES:
+        drawn_network("fusion", without_experts().meta(phase, depth=1), tmp_path / phase)
+    made = without_experts().generate(ASK, policy("learned-fusion", {"predictor.checkpoint": str(tmp_path)}), 8)
+    meta, block = made.traces["decode"]
+    offline = make_predictor("learned-fusion", {"checkpoint": str(tmp_path / "decode")})
+    workload = build(block, meta)
+    table = decide(workload, offline.predict(Routed(workload, block)), policy("learned-fusion"), 8)
+    assert np.array_equal(made.tables["decode"].uses.load, table.uses.load) and meta.has_lookahead
+    assert made.ids == resident()
 
 
 def test_experts_on_the_cpu_are_refused() -> None:
@@ -185,6 +198,8 @@ def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
             ["--prompt", "a", "--policy", "belady"],
             "--policy belady: not asked while a model runs: one of gpu",
         ),
+        (["--prompt", "a", "--policy", "learned-fusion"], "learned-fusion: no network for encode of switch-mini-16"),
+        (["--prompt", "a", "--policy", "learned", "--networks", "n"], "and name it by --networks NETWORKS"),
         (["--prompt", "a", "--vram", "8GiB"], "either --slots or --vram"),
         (["--prompt", "a", "--format", "q4_k"], "--format q4_k: one of bf16"),
     ],

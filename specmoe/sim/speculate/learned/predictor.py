@@ -117,15 +117,21 @@ class Learned(Predictor):
 
     def directory(self, model: str, phase: str) -> Path:
         """Where the network for a model and phase is; raises InputError if none is bundled."""
-        if self.checkpoint is not None:
-            return Path(self.checkpoint)
-        shipped = store.root() / model / "predictors" / phase / self.architecture
-        if shipped.is_dir():
-            return shipped
+        place = self._place(model, phase)
+        if self.checkpoint is not None or place.is_dir():
+            return place
         raise InputError(
             f"no bundled {self.architecture} predictor for {phase} of {model}: train one with `specmoe train TRACE "
             f"--architecture {self.architecture} --out DIR` and name it by --set predictor.checkpoint=DIR"
         )
+
+    def is_trained(self, model: str, phase: str) -> bool:
+        """Whether there is a network for a model and phase."""
+        return self._place(model, phase).is_dir()
+
+    def _place(self, model: str, phase: str) -> Path:
+        bundled = store.root() / model / "predictors" / phase / self.architecture
+        return bundled if self.checkpoint is None else Path(self.checkpoint)
 
 
 class OfNetwork:
