@@ -16,9 +16,9 @@ import pytest
 from specmoe.errors import InputError
 from specmoe.results import COLUMNS, DECISIONS, METADATA_KEY, OF_MISSES, Manifest, RunResult, latencies, same_decisions
 from specmoe.sim.config import Home, RunConfig
-from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.run import Scenario
+from specmoe.sim.timing.bounds import fewest_loads
 from specmoe.summary import LINES, summary
 
 RUNNABLE = [  # no network was trained, and neither uses on the CPU nor changed ones are timed

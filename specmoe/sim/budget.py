@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from specmoe.errors import InputError
 from specmoe.hwprofiles.shape import CacheFormat, Format, ModelShape, Phase, bytes_of, compute_format
 from specmoe.sim.config import ASSUMED_RESERVE, Home
-from specmoe.sim.decide.sizes import Sizes
+from specmoe.sim.decide.placement import Sizes
 from specmoe.units import shown, whole
 
 GIB = 1 << 30

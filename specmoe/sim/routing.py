@@ -19,15 +19,14 @@ from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.provenance import hash_of_file
 from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.fewest import fewest_loads
-from specmoe.sim.decide.gate import Gate, gate_of
+from specmoe.sim.decide.eviction import Context, Gate, gate_of
+from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import POLICIES, Policy
-from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.predictors import PREDICTORS
 from specmoe.sim.speculate.store import Predictions
+from specmoe.sim.timing.bounds import fewest_loads
 from specmoe.sim.timing.durations import contexts
 from specmoe.traces import arranged
 from specmoe.traces.arranged import repeated

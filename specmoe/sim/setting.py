@@ -24,8 +24,8 @@ from specmoe.provenance import hash_of_bytes, hash_of_file
 from specmoe.sim.budget import CROSS_CONTEXT, Ask, Budget, Room, budget, lines, longest_context, slots_of_layers
 from specmoe.sim.claims import default_shape
 from specmoe.sim.config import RunConfig
+from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import Column
 from specmoe.sim.overrides import pair_of, sorted_overrides

@@ -12,9 +12,9 @@ from specmoe.hwprofiles.model_config import of_fields
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim import budget
 from specmoe.sim.config import ASSUMED_RESERVE, Home
+from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.policy import policy as policy_named
-from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.stream import online_names, require_network
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint, pick_device
 from specmoe.units import shown

@@ -15,8 +15,7 @@ from specmoe.errors import InputError
 from specmoe.sim.claims import about_changes
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.director import decide
-from specmoe.sim.decide.eviction import Context
-from specmoe.sim.decide.gate import MILLION, gate_of
+from specmoe.sim.decide.eviction import MILLION, Context, gate_of
 from specmoe.sim.decide.policy import POLICIES, policy
 from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, EXACT, LOW, NOWHERE, DecisionTable
 from specmoe.sim.event_table import decision_columns

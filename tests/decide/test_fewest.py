@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.fewest import fewest_loads
+from specmoe.sim.timing.bounds import fewest_loads
 
 
 @examples(200)

@@ -16,7 +16,7 @@ from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.shape import InFile
 from specmoe.hwprofiles.shape_file import shape_toml
 from specmoe.sim.config import Home, RunConfig
-from specmoe.sim.decide.sizes import Sizes
+from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.retiming import bounds_of, timings

@@ -215,7 +215,7 @@ def test_what_rests_on_a_plug_in_is_known_by_its_version(site: Path, monkeypatch
 
 PEEKING = """
 from functools import partial
-from specmoe.sim.decide.evictions.belady import Belady
+from specmoe.sim.decide.evictions.next_use import Belady
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.speculate.predictors.frequency import Frequency

@@ -14,12 +14,11 @@ from timing_cases import RUNNABLE, Case, cases, machines
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.kernels import LAUNCHING, Launching
-from specmoe.sim.decide.fewest import fewest_loads
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import event_table
-from specmoe.sim.timing.bounds import ceiling_ns, link_bound_ns, mean_step_ns
+from specmoe.sim.timing.bounds import ceiling_ns, fewest_loads, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
 from specmoe.sim.timing.timeline import uninterrupted

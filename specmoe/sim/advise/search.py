@@ -18,8 +18,8 @@ from specmoe.hwprofiles.shape import can_fill
 from specmoe.sim.advise.setting import LIKELY, Setting, draw
 from specmoe.sim.claims import LEARNED, is_yardstick
 from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
+from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
-from specmoe.sim.decide.sizes import Sizes
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.draws import DRAWS, can_draw
 from specmoe.sim.routing import Routing

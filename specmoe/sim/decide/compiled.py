@@ -17,8 +17,7 @@ from specmoe.sim.decide import misses as rules
 from specmoe.sim.decide import proposals as proposing
 from specmoe.sim.decide.eviction import NEVER, Eviction
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
-from specmoe.sim.decide.evictions.static import Static
+from specmoe.sim.decide.evictions.counts import LfuDecayed, Static
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss
 from specmoe.sim.decide.table import DecisionTable, Loads, Uses
 from specmoe.traces.workload import Workload

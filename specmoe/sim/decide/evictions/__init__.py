@@ -1,4 +1,4 @@
-"""The eviction policies by name, including those of plug-ins; one file each."""
+"""The eviction policies by name, including those of plug-ins, in files by what they rank by."""
 
 import inspect
 from functools import cache
@@ -7,20 +7,11 @@ from typing import Any
 from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.decide.eviction import Context, Eviction
-from specmoe.sim.decide.evictions.arc import Arc
-from specmoe.sim.decide.evictions.belady import Belady, BeladyBypass
-from specmoe.sim.decide.evictions.fifo import Fifo
+from specmoe.sim.decide.evictions.counts import Lfru, Lfu, LfuDecayed, LfuPerfect, Static
 from specmoe.sim.decide.evictions.least_stale import LeastStale
-from specmoe.sim.decide.evictions.lfru import Lfru
-from specmoe.sim.decide.evictions.lfu import Lfu
-from specmoe.sim.decide.evictions.lfu_decayed import LfuDecayed
-from specmoe.sim.decide.evictions.lfu_perfect import LfuPerfect
 from specmoe.sim.decide.evictions.lru import Lru
-from specmoe.sim.decide.evictions.predicted import Predicted
-from specmoe.sim.decide.evictions.s3fifo import S3Fifo
-from specmoe.sim.decide.evictions.sieve import Sieve
-from specmoe.sim.decide.evictions.slru import Slru
-from specmoe.sim.decide.evictions.static import Static
+from specmoe.sim.decide.evictions.next_use import Belady, BeladyBypass, Predicted
+from specmoe.sim.decide.evictions.queues import Arc, Fifo, S3Fifo, Sieve, Slru
 
 _BUILT_IN: dict[str, type[Eviction]] = {
     "lru": Lru,
