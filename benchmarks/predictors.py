@@ -17,16 +17,17 @@ import specmoe.traces
 from specmoe.errors import SpecmoeError
 from specmoe.files import replacing
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
-from specmoe.sim.speculate.running_time import (
-    FILE,
+from specmoe.sim.speculate.predictors import (
     FREE,
     MOST_TOKENS,
     ON_THE_DEVICE,
+    PREDICTORS,
+    RUNNING_TIMES,
     Device,
     RunningTime,
-    measure,
-    read,
+    make_predictor,
+    measured_time,
+    read_times,
 )
 from specmoe.traces.store import Trace, open_train, train_beside
 from specmoe.traces.workload import build
@@ -52,11 +53,11 @@ def main() -> None:
     names = [name for name in args.only or PREDICTORS if name not in (*FREE, *ON_THE_DEVICE)]
     if args.device == "cuda":
         names = [name for name in names if name.startswith("learned-")]
-    known = read(FILE) if FILE.exists() else {}
+    known = read_times(RUNNING_TIMES) if RUNNING_TIMES.exists() else {}
     for key, time in measured(names, args.device).items():
         known[key] = time
     if args.write:
-        with replacing(FILE) as fresh:
+        with replacing(RUNNING_TIMES) as fresh:
             fresh.write_text(toml_of(known))
 
 
@@ -70,7 +71,7 @@ def measured(names: list[str], device: Device) -> dict[Key, RunningTime]:
         try:
             predictor = make_predictor(name, {"device": device} if name.startswith("learned-") else {})
             predictor.fit(train)
-            time = measure(predictor, one, many)
+            time = measured_time(predictor, one, many)
         except SpecmoeError as error:
             sys.stdout.write(f"{name:<22} not measured: {error}\n")
             continue
@@ -103,7 +104,7 @@ def cpu_model() -> str:
 
 
 def toml_of(times: dict[Key, RunningTime]) -> str:
-    """The file that `running_time.read` reads."""
+    """The file that `predictors.read_times` reads."""
     parts = [HEADER]
     for (name, device), time in sorted(times.items()):
         title = f"{name}.{device}" if name.startswith("learned-") else name

@@ -17,7 +17,7 @@ from specmoe.hwprofiles.catalogue import load_profile, profile_names, shape_name
 from specmoe.hwprofiles.expected_error import Accuracy, accuracies
 from specmoe.hwprofiles.measure.usable import Usable, usable_devices
 from specmoe.hwprofiles.profile import HardwareProfile
-from specmoe.sim.speculate.running_time import METRICS
+from specmoe.sim.speculate.predictors import METRICS
 from specmoe.traces import store
 from specmoe.traces.store import Trace
 

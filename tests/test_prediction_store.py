@@ -20,7 +20,7 @@ from specmoe.errors import InputError
 from specmoe.sim.config import RunConfig
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import PredictionTable, no_predictions
-from specmoe.sim.speculate.predictors.transition import Transition
+from specmoe.sim.speculate.predictors.counted import Transition
 from specmoe.sim.speculate.store import METADATA_KEY, cached, load, save
 from specmoe.summary import summary
 

@@ -27,7 +27,7 @@ from specmoe.hwprofiles import load_profile, load_shape
 from specmoe.provenance import library_versions
 from specmoe.results import RunResult
 from specmoe.sim.routing import Routing
-from specmoe.sim.speculate import running_time
+from specmoe.sim.speculate import predictors
 from specmoe.sim.speculate.scoring.evaluate import Examination, asked_for
 from specmoe.sim.speculate.store import load as load_predictions
 from specmoe.sim.sweep.question import read_question
@@ -56,7 +56,7 @@ READERS: dict[str, Reader] = {
     "shape.toml": lambda path: load_shape(str(path)),
     "question.toml": read_question,
     "grid.toml": read_grid,
-    "times.toml": running_time.read,
+    "times.toml": predictors.read_times,
     "validation.json": evidence.load,
     "history.json": lambda path: plot_training(path, path.with_name("x.png"), 1.0),
     "counts.json": load_counts,

@@ -17,8 +17,16 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES, Policy, Prefetch
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictor import Guess, Predictor, Routed, no_guess
-from specmoe.sim.speculate.predictors import PREDICTORS
-from specmoe.sim.speculate.running_time import FREE, ON_THE_DEVICE, RunningTime, measure, read, running_time, shipped
+from specmoe.sim.speculate.predictors import (
+    FREE,
+    ON_THE_DEVICE,
+    PREDICTORS,
+    RunningTime,
+    measured_time,
+    read_times,
+    running_time,
+    shipped_times,
+)
 from specmoe.sim.timing.durations import charge
 from specmoe.summary import BOUNDS, summary
 
@@ -47,16 +55,16 @@ def costs() -> Costs:
 
 def test_measured_at_two_batch_sizes_is_a_fixed_time_and_one_a_token() -> None:
     one, many = tiny_routed(32), tiny_routed(32, batch=16, mean_length=1)
-    assert measure(Clockwork(), one, many)[:2] == (100, 7)
+    assert measured_time(Clockwork(), one, many)[:2] == (100, 7)
     with pytest.raises(InputError, match="more than 1 expected"):
-        measure(Clockwork(), one, one)
+        measured_time(Clockwork(), one, one)
 
 
 def test_every_predictor_costs_something_or_is_free_by_definition() -> None:
     learned = {name for name in PREDICTORS if name.startswith("learned-")}
-    known = {name for name, _ in shipped()}
+    known = {name for name, _ in shipped_times()}
     assert set(PREDICTORS) - learned <= known | {*FREE, *ON_THE_DEVICE}
-    for (name, _), time in shipped().items():
+    for (name, _), time in shipped_times().items():
         assert 0 < time.ns(1) < 10_000_000, name
         assert "measured: " in time.ref
         assert not {name} & {*FREE, *ON_THE_DEVICE}
@@ -114,7 +122,7 @@ def test_a_checkpoint_knows_its_own_time(tmp_path: Path) -> None:
 def test_a_file_has_a_table_for_each_predictor_or_for_each_of_its_devices(tmp_path: Path) -> None:
     path, pair = tmp_path / "t.toml", f"fixed = {VALUE.format(2)}\nper_token = {VALUE.format(0.5)}\n"
     path.write_text(f"[a]\n{pair}[b.cpu]\n{pair}[b.cuda]\n{pair}")
-    assert read(path) == {
+    assert read_times(path) == {
         key: RunningTime(2000, 500, "measured: here") for key in (("a", "cpu"), ("b", "cpu"), ("b", "cuda"))
     }
 
@@ -133,10 +141,10 @@ def test_a_file_has_a_table_for_each_predictor_or_for_each_of_its_devices(tmp_pa
 def test_files_of_no_sense_are_one_line(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(text)
     if told == "a":
-        assert read(tmp_path / "t.toml") == {}  # no device, no time
+        assert read_times(tmp_path / "t.toml") == {}  # no device, no time
         return
     with pytest.raises(InputError, match=told) as caught:
-        read(tmp_path / "t.toml")
+        read_times(tmp_path / "t.toml")
     assert "\n" not in str(caught.value)
 
 
@@ -152,7 +160,7 @@ def run(name: str, **overrides: Any) -> Any:
 
 def test_a_run_says_what_predicting_took_and_where() -> None:
     host, gpu, none = (run(name) for name in ("transition", "lookahead", "on-demand-lru"))
-    time = shipped()["transition", "cpu"]
+    time = shipped_times()["transition", "cpu"]
     assert host["predict_ns"] == time.ns(1)
     assert (host["parameters"]["predict_on"], host["parameters"]["predict_ref"]) == ("host", time.ref)
     assert gpu["parameters"]["predict_on"] == "gpu"

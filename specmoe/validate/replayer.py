@@ -26,7 +26,7 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import Program, program_of
 from specmoe.sim.decide.table import DecisionTable, column, unpacked, uses_on_cpu
 from specmoe.sim.run import Scenario
-from specmoe.sim.speculate.running_time import ON_THE_DEVICE
+from specmoe.sim.speculate.predictors import ON_THE_DEVICE
 
 Times = NDArray[np.int64]
 

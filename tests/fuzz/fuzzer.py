@@ -38,7 +38,7 @@ from specmoe.errors import SpecmoeError
 from specmoe.hwprofiles.catalogue import _find, load_profile, load_shape
 from specmoe.hwprofiles.gguf_file import shape_from
 from specmoe.results import RunResult
-from specmoe.sim.speculate import running_time
+from specmoe.sim.speculate import predictors
 from specmoe.sim.sweep.question import read_question
 from specmoe.sweep_table import load_sweep
 from specmoe.traces import Trace, write_trace
@@ -251,7 +251,7 @@ class World:
     def _texts(self) -> None:
         shutil.copy(_find("profiles", "profile", "rtx3090"), self.directory / "profile.toml")
         shutil.copy(_find("profiles", "profile", "h100-sxm5-80gb"), self.directory / "curves.toml")
-        shutil.copy(running_time.FILE, self.directory / "times.toml")
+        shutil.copy(predictors.FILE, self.directory / "times.toml")
         (self.directory / "grid.toml").write_text(
             '[[group]]\nshape = "switch-base-128"\nphase = "decode"\nformat = "fp16"\nbatch = 1\nsteps = 150\n'
             "cells.lookahead = [77, 154]\nfit.lookahead = [154]\n"
@@ -325,7 +325,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "shape.toml": lambda path: load_shape(str(path)),
     "question.toml": read_question,
     "grid.toml": read_grid,
-    "times.toml": running_time.read,
+    "times.toml": predictors.read_times,
     "counts.json": load_counts,
     "trace.parquet": lambda path: validate(Trace(path)),
     "run/oracle.parquet": RunResult.load,

@@ -24,8 +24,7 @@ from specmoe.sim.speculate.learned.data import columns_of
 from specmoe.sim.speculate.learned.inputs import Tables
 from specmoe.sim.speculate.learned.training import evaluate
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.running_time import shipped
+from specmoe.sim.speculate.predictors import make_predictor, shipped_times
 from specmoe.sim.speculate.scoring.accuracy import accuracy, tally
 from specmoe.summary import summary
 from specmoe.traces import store
@@ -105,7 +104,7 @@ def run(trace: str = f"{MODEL}/decode/test", name: str = "learned-fusion", steps
 
 def test_a_network_drives_a_run_and_the_run_says_whose_time_it_was_charged() -> None:
     found, without = run(), run(name="on-demand-lru")
-    time = shipped()["learned-fusion", "cpu"]
+    time = shipped_times()["learned-fusion", "cpu"]
     assert found["prefetch_loads"] > 0
     assert found["demand_loads"] < without["demand_loads"]
     assert found["predict_ns"] == time.ns(1)
@@ -115,7 +114,7 @@ def test_a_network_drives_a_run_and_the_run_says_whose_time_it_was_charged() -> 
 
 def test_on_the_gpu_its_time_is_the_compute_streams() -> None:
     free, slow = (run(**{"predictor.device": "cuda"}, **extra) for extra in ({"assumed_predict_ns": 0}, {}))
-    time = shipped()["learned-fusion", "cuda"]
+    time = shipped_times()["learned-fusion", "cuda"]
     assert (slow["parameters"]["predict_on"], slow["parameters"]["predict_ref"]) == ("gpu", time.ref)
     assert slow["compute_ns"] - free["compute_ns"] == slow["steps"] * 6 * time.ns(1)
     assert slow["host_ns"] == free["host_ns"]

@@ -17,7 +17,7 @@ import torch
 from specmoe.sim.speculate.learned import timing
 from specmoe.sim.speculate.learned.config import ARCHITECTURES
 from specmoe.sim.speculate.learned.timing import LENGTH, REPEATS, ROWS, one_thread, running_times, sample
-from specmoe.sim.speculate.running_time import running_time
+from specmoe.sim.speculate.predictors import running_time
 
 Trained = Callable[..., Path]
 PHASES = ("decode", "encode")

@@ -27,7 +27,7 @@ import dataclasses
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.policy import Policy, Prefetch
-from specmoe.sim.speculate.predictors.frequency import Frequency
+from specmoe.sim.speculate.predictors.counted import Frequency
 
 class Mine(Lru):
     """An LRU."""
@@ -218,7 +218,7 @@ from functools import partial
 from specmoe.sim.decide.evictions.next_use import Belady
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.policy import Policy, Prefetch
-from specmoe.sim.speculate.predictors.frequency import Frequency
+from specmoe.sim.speculate.predictors.counted import Frequency
 
 class Clairvoyant(Belady):
     pass

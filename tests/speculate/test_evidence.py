@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tiny_routed import tiny_routed
 
 from specmoe.sim.speculate.online import whole
-from specmoe.sim.speculate.predictors.transition import NEVER, Transition, adding_up, combined, log_odds
+from specmoe.sim.speculate.predictors.counted import NEVER, Transition, adding_up, combined, log_odds
 
 SEEDS = st.integers(0, 2**32 - 1)
 

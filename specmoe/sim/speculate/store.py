@@ -22,8 +22,7 @@ from specmoe.files import make_directory, parsing, replacing, require_regular
 from specmoe.provenance import hash_of_bytes, hash_of_file, library_versions
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
-from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
-from specmoe.sim.speculate.running_time import FREE
+from specmoe.sim.speculate.predictors import FREE, PREDICTORS, make_predictor
 
 METADATA_KEY = b"specmoe-predictions"
 FORMAT = 2  # to be raised when what predictors say of the same input changes, or how it is kept

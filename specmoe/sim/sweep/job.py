@@ -30,7 +30,7 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.long_run import long_scenario, row_of_run, tally_of
 from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.routing import Routing
-from specmoe.sim.speculate.running_time import FREE
+from specmoe.sim.speculate.predictors import FREE
 from specmoe.sim.sweep.evaluate import evaluate, failed_row, grouped, varied
 from specmoe.sim.sweep.grid import Contents, policy_of
 from specmoe.sim.sweep.retiming import compiled

@@ -24,7 +24,7 @@ from specmoe.sim.decide.miss import Rates
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import Groups, groups_of
 from specmoe.sim.decide.table import CPU, DecisionTable, First, found_compressed, packed
-from specmoe.sim.speculate.running_time import (
+from specmoe.sim.speculate.predictors import (
     FREE,
     MOST_TOKENS,
     ON_THE_DEVICE,

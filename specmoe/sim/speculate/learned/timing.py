@@ -19,7 +19,7 @@ from specmoe.errors import InputError
 from specmoe.sim.speculate.learned.inputs import Inputs, Tables, inputs_at
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Routed
-from specmoe.sim.speculate.running_time import measure
+from specmoe.sim.speculate.predictors import measured_time
 from specmoe.traces.collect_model import pick_device
 from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import Workload, build
@@ -44,7 +44,7 @@ def running_times(
     found = {}
     for kind in sorted({"cpu", device.type}):
         with one_thread():
-            time = measure(Learned(1, architecture, str(checkpoint), kind), one, many, REPEATS)
+            time = measured_time(Learned(1, architecture, str(checkpoint), kind), one, many, REPEATS)
         found[kind] = {"fixed_ns": time.fixed_ns, "per_token_ns": time.per_token_ns}
     return found
 

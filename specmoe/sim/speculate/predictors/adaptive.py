@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from specmoe.errors import InputError
 from specmoe.sim.speculate.online import Memory, Online, Reset, Step
 from specmoe.sim.speculate.predictor import Guess, best_of
-from specmoe.sim.speculate.predictors.transition import Transitions
+from specmoe.sim.speculate.predictors.counted import Transitions
 
 UNTRIED = 0.5  # precision of a guess never made, as in the original
 

@@ -13,8 +13,7 @@ from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import parsing, read_json
 from specmoe.sim.decide.policy import POLICIES, Prefetch
 from specmoe.sim.speculate.predictor import Guess, PredictionTable, Predictor, Routed, pool
-from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
-from specmoe.sim.speculate.running_time import is_extrapolated, running_time
+from specmoe.sim.speculate.predictors import PREDICTORS, is_extrapolated, keywords, make_predictor, running_time
 from specmoe.sim.speculate.scoring import ceilings as bounds
 from specmoe.sim.speculate.scoring.accuracy import Tally, accuracy, calibration, interval, tally
 from specmoe.traces.schema import Block, TraceMeta

@@ -1,4 +1,4 @@
-"""Transitions between the experts of successive layers, of first and second order, learnt as they are seen.
+"""Predictors that count: popularity, transitions between layers of first and second order, and uses by a token's id.
 
 Counts of rare contexts are smoothed by those of wider contexts (Witten & Bell 1991). Opinions of the several experts
 that a token uses are combined into one.
@@ -10,8 +10,66 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.sim.speculate.online import Memory, Online, Step
-from specmoe.sim.speculate.predictors.frequency import Counts
+from specmoe.errors import InputError
+from specmoe.sim.speculate.online import Memory, Online, Reset, Step
+
+
+class Counts(Memory):
+    """Uses of every expert, [L, E], and tokens seen; both fade by half within `half_life` tokens."""
+
+    def __init__(self, layers: int, experts: int, depth: int, half_life: float = float("inf")) -> None:
+        super().__init__(layers, experts, depth)
+        self.uses = np.zeros((layers, experts))
+        self.tokens = 0.0
+        self.fade = 0.5 ** (1 / half_life)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Share of tokens that used each expert, [L, E]."""
+        return self.uses / max(self.tokens, 1e-9)
+
+    def scores(self, step: Step) -> NDArray[np.floating[Any]]:
+        """The share of tokens that used it, at whatever layer comes then."""
+        return self.share[self.target][np.newaxis]
+
+    def learn(self, step: Step) -> None:
+        """Count; of tokens in one step the later ones are the fresher ones."""
+        count = len(step.token)
+        fresh = self.fade ** np.arange(count - 1, -1, -1)
+        there = step.experts >= 0
+        key = np.arange(self.layers)[:, None] * self.experts + step.experts
+        weight = np.broadcast_to(fresh[:, None, None], key.shape)
+        self.uses *= self.fade**count
+        np.add.at(self.uses.reshape(-1), key[there], weight[there])
+        self.tokens = self.tokens * self.fade**count + float(fresh.sum())
+
+
+class Frequency(Online):
+    """Predicts the experts used most so far.
+
+    With `reset="sequence"` and a cold start, within the sequence (HOBBIT, Tang et al. 2024); with a `half_life` in
+    tokens, of late.
+    """
+
+    source = "popularity, e.g. MoE-Infinity (Xue et al. 2024)"
+
+    def __init__(
+        self,
+        depth: int = 1,
+        half_life: float = float("inf"),
+        online: bool = True,
+        warm: bool = True,
+        reset: Reset = "never",
+    ) -> None:
+        super().__init__(depth, online, warm, reset)
+        if not half_life > 0:
+            raise InputError(f"half_life {half_life}: more than 0 tokens expected")
+        self.half_life = half_life
+
+    def memory(self, layers: int, experts: int) -> Memory:
+        """No uses yet."""
+        return Counts(layers, experts, self.depth, self.half_life)
+
 
 NEVER = 1e-4  # least and, from 1, most probability of an opinion: counts are too few to rule anything out
 ROUNDS = 3
@@ -178,3 +236,52 @@ class Transition2(Online):
     def memory(self, layers: int, experts: int) -> Memory:
         """No pairs yet."""
         return PairTransitions(layers, experts, self.depth)
+
+
+class ByToken(Memory):
+    """Uses by token id: of the token itself and of the token after it, [ids, 2, L, E]; row 0 is of unseen ids."""
+
+    def __init__(self, layers: int, experts: int, depth: int) -> None:
+        super().__init__(layers, experts, depth)
+        self.popular = Counts(layers, experts, depth)
+        self.row_of = np.zeros(1, np.int32)
+        self.uses = np.zeros((1, 2, layers, experts), np.float32)
+        self.ids = 1
+
+    def scores(self, step: Step) -> NDArray[np.floating[Any]]:
+        """What the id says of this token's later layers and of the next token's (steps after that are taken for it)."""
+        known = np.where(step.token < len(self.row_of), step.token, -1)
+        row = np.where(known >= 0, self.row_of[known], 0)
+        wider = self.popular.share.astype(np.float32)
+        chances = interpolate(self.uses[row], wider, step.experts.shape[2])
+        return chances[:, np.minimum(self.wraps, 1), self.target]
+
+    def learn(self, step: Step) -> None:
+        """Count."""
+        self.popular.learn(step)
+        self._make_rows(np.concatenate([step.token, step.token_before]))
+        ids = np.stack([step.token, step.token_before], axis=1)  # [T, 2]
+        row = np.where(ids >= 0, self.row_of[ids] * 2 + np.arange(2), -1)
+        layer = row[:, :, None, None] * self.layers + np.arange(self.layers)[:, None]
+        cells = layer * self.experts + step.experts[:, None]  # [T, 2, L, k]
+        there = (row >= 0)[:, :, None, None] & (step.experts >= 0)[:, None]
+        np.add.at(self.uses.reshape(-1), cells[there], np.float32(1))  # of another type: forty times as slow
+
+    def _make_rows(self, ids: NDArray[np.int32]) -> None:
+        """Rows for ids that have none."""
+        ids = ids[ids >= 0]
+        self.row_of = grown(self.row_of, int(ids.max(initial=0)) + 1)
+        new = np.unique(ids[self.row_of[ids] == 0])
+        self.row_of[new] = np.arange(self.ids, self.ids + len(new))
+        self.ids += len(new)
+        self.uses = grown(self.uses, self.ids)
+
+
+class TokenIdentity(Online):
+    """Predicts the expert that the token's id used most often; rare ids fall back to popularity."""
+
+    source = "SiDA (Du et al. 2024)"
+
+    def memory(self, layers: int, experts: int) -> Memory:
+        """No ids yet."""
+        return ByToken(layers, experts, self.depth)
