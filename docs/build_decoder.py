@@ -21,7 +21,7 @@ import numpy as np
 import specmoe.traces
 from specmoe.analysis.trace import domains, layers, reuse, routing
 from specmoe.hwprofiles.catalogue import load_shape
-from specmoe.sim.advise.borrowed import JUDGE, judged, rate_with
+from specmoe.sim.advise.levers import JUDGE, judged, rate_with
 from specmoe.sim.advise.search import Trial, searched
 from specmoe.sim.advise.setting import LIKELY, draw
 from specmoe.sim.config import RunConfig

@@ -27,8 +27,8 @@ from specmoe.hwprofiles.catalogue import machine_name
 from specmoe.hwprofiles.kernels import style_of
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
-from specmoe.sim.draws import Draws, require_drawable, usual_draws
 from specmoe.sim.run import Run, Scenario, each_run
+from specmoe.sim.sweep.retiming import Draws, require_drawable, usual_draws
 from specmoe.summary import Row
 from specmoe.traces.store import domains_in
 from specmoe.units import quantity

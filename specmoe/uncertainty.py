@@ -6,9 +6,9 @@ A policy is level with the fastest if its mean step is longer by no more than th
   step: policies on one machine share most of the error of a mean step;
 - `NOISE` standard errors of the difference of the two means, that of routing as the steps show it.
 
-A lead that predictions or the trace cannot tell from nothing is not called one. `specmoe.sim.draws` times a policy's
-decisions on machines drawn from the profile's ranges; a row of `specmoe.summary` keeps the steps and what follows from
-them (`SPREAD`). The timing model's own error (`expected_error`) is another thing and is not part of it.
+A lead that predictions or the trace cannot tell from nothing is not called one. `specmoe.sim.sweep.retiming` times a
+policy's decisions on machines drawn from the profile's ranges; a row of `specmoe.summary` keeps the steps and what
+follows from them (`SPREAD`). The timing model's own error (`expected_error`) is another thing and is not part of it.
 """
 
 import math

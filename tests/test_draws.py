@@ -14,10 +14,10 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.config import RunConfig
-from specmoe.sim.draws import Draws, machines, require_drawable, shares_of
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.sweep.grid import cells_of
+from specmoe.sim.sweep.retiming import Draws, machines, require_drawable, shares_of
 from specmoe.summary import SPREAD, Row, summary
 from specmoe.uncertainty import add_fastest_shares, effects, fastest_on, fastest_shares, first_to_measure, two_errors
 

@@ -90,9 +90,9 @@ def simulate(
     from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim.config import RunConfig
     from specmoe.sim.decide.policy import chosen_names
-    from specmoe.sim.draws import require_drawable, usual_draws
     from specmoe.sim.long_run import run_long
     from specmoe.sim.run import Scenario
+    from specmoe.sim.sweep.retiming import require_drawable, usual_draws
 
     asked = options.several(policy)
     names = chosen_names(asked)
@@ -182,7 +182,7 @@ def _summaries(
 def _in_whole(out: Path | None, timeline: "_Timeline | None") -> "Callable[[Scenario, str], dict[str, Any]]":
     """How a policy is simulated, and what is wanted of it written."""
     from specmoe.files import make_directory
-    from specmoe.sim.draws import Draws
+    from specmoe.sim.sweep.retiming import Draws
     from specmoe.summary import summary
 
     draws = Draws()

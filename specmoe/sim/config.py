@@ -72,7 +72,7 @@ class RunConfig:
     sequence, through the same slots (see `traces.arranged.sessions`).
     The trace's sequences may run in `pieces` that are simulated apart and added up (see `sim.sweep.job`; 0: as one).
     `draws` machines are drawn from the ranges of the profile by `seed`, and the decisions are timed on each (see
-    `sim.draws`).
+    `sim.sweep.retiming`).
     """
 
     trace: str

@@ -14,11 +14,10 @@ from specmoe.hwprofiles.shape import Format
 from specmoe.results import Manifest
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide import compiled
-from specmoe.sim.draws import DRAWS, Draws
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Run, Scenario
 from specmoe.sim.sweep.evaluate import summed
-from specmoe.sim.sweep.retiming import bounds_of
+from specmoe.sim.sweep.retiming import DRAWS, Draws, bounds_of
 from specmoe.summary import Row
 from specmoe.uncertainty import Lead, add_fastest_shares, real_lead, sentence
 

@@ -6,7 +6,7 @@ import pytest
 from advise_cases import setting
 from doc_pages import builder_of
 
-from specmoe.sim.advise.borrowed import judged, judged_of, rate_with
+from specmoe.sim.advise.levers import judged, judged_of, rate_with
 from specmoe.sim.advise.search import Trial, searched
 from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES

@@ -251,7 +251,7 @@ class World:
     def _texts(self) -> None:
         shutil.copy(_find("profiles", "profile", "rtx3090"), self.directory / "profile.toml")
         shutil.copy(_find("profiles", "profile", "h100-sxm5-80gb"), self.directory / "curves.toml")
-        shutil.copy(predictors.FILE, self.directory / "times.toml")
+        shutil.copy(predictors.RUNNING_TIMES, self.directory / "times.toml")
         (self.directory / "grid.toml").write_text(
             '[[group]]\nshape = "switch-base-128"\nphase = "decode"\nformat = "fp16"\nbatch = 1\nsteps = 150\n'
             "cells.lookahead = [77, 154]\nfit.lookahead = [154]\n"

@@ -1,7 +1,7 @@
 """Sensitivity to the machine: what its numbers are worth.
 
 `of_tornado` changes one number of the profile at a time, all by the same factors. `of_unknown` shows what is unknown
-of the machine: each number from its low to its high end, by the draws of `specmoe.sim.draws`.
+of the machine: each number from its low to its high end, by the draws of `specmoe.sim.sweep.retiming`.
 """
 
 import math

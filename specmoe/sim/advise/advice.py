@@ -9,8 +9,7 @@ from specmoe import traces
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_profile, load_shape, shape_of_model
 from specmoe.hwprofiles.expected_error import Expected, expected_error
-from specmoe.sim.advise.borrowed import Judged, drawn_words, judged_of, rate_with, words_of
-from specmoe.sim.advise.levers import Lever, Reach, levers, reach
+from specmoe.sim.advise.levers import Judged, Lever, Reach, drawn_words, judged_of, levers, rate_with, reach, words_of
 from specmoe.sim.advise.search import EVERYTHING, LEVEL, LLAMA_CPP, Found, Trial, Trials, chosen, search
 from specmoe.sim.advise.setting import (
     FEWEST_SEQUENCES,

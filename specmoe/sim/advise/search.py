@@ -21,10 +21,10 @@ from specmoe.sim.config import AT_HOME, Home, Pairs, RoutingKey, RunConfig
 from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import POLICIES, Policy, policy
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.draws import DRAWS, can_draw
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.sweep.evaluate import evaluate
+from specmoe.sim.sweep.retiming import DRAWS, can_draw
 from specmoe.summary import Row
 from specmoe.traces.workload import Workload, warm_up_of
 from specmoe.uncertainty import add_fastest_shares, is_drawn

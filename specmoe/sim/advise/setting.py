@@ -7,7 +7,7 @@ routing is drawn. In drawn routing a token uses each
 expert of the token before again with an assumed probability, and otherwise experts drawn uniformly without replacement.
 Real models differ: beyond chance, tokens of gpt-oss-20b use 36 % of the last token's experts again, those of
 switch-mini-128 4 %. So the answer is computed for `LIKELY` and its rate also for both ends of `RANGE`, and for what
-routing that is not the model's own was found to cost gpt-oss-20b (`borrowed`). Layers are drawn independently, so no
+routing that is not the model's own was found to cost gpt-oss-20b (`levers`). Layers are drawn independently, so no
 predictor can be judged on drawn routing.
 """
 

@@ -18,11 +18,10 @@ from specmoe.sim.claims import is_yardstick
 from specmoe.sim.config import RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.draws import Draws, can_draw
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import SEMANTICS, Scenario
 from specmoe.sim.sweep.grid import Contents
-from specmoe.sim.sweep.retiming import Timed, bounds_of, compiled, timings
+from specmoe.sim.sweep.retiming import Draws, Timed, bounds_of, can_draw, compiled, timings
 from specmoe.sim.timing.durations import Charge
 from specmoe.summary import BOUNDS, FIGURES, KEYS, ORIGIN, SCALE, SET, Counts, Row, figures, row_of, summary
 from specmoe.traces.workload import Workload

@@ -24,12 +24,11 @@ from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
 from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME, Home, RoutingKey, RunConfig
 from specmoe.sim.decide.policy import Policy, policy
-from specmoe.sim.draws import DRAWS, FEWEST, usual_draws
 from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged
-from specmoe.sim.sweep.retiming import compiled
+from specmoe.sim.sweep.retiming import DRAWS, FEWEST, compiled, usual_draws
 from specmoe.traces.store import open as open_trace
 from specmoe.traces.store import path_of, train_beside
 
