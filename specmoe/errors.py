@@ -10,6 +10,7 @@ SpecmoeError            anything a user can put right; the CLI prints it in one 
 import difflib
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 UNSEEN = re.compile(  # controls (C0, C1), invisible and bidirectional formatting, lone surrogates, tags
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -75,3 +76,20 @@ def hint(word: object, names: Iterable[str]) -> str:
     within = [name for name in known if text and text.lower() in name.lower()]
     alike = within or [folded[name] for name in difflib.get_close_matches(text.lower(), folded, n=SHOWN, cutoff=0)]
     return f"the nearest of {len(known)} names are {', '.join(alike[:SHOWN])}"
+
+
+class Place(NamedTuple):
+    """Where in which file something stands; what every complaint begins with."""
+
+    file: str
+    field: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
+
+    def __truediv__(self, name: str) -> "Place":
+        return Place(self.file, f"{self.field}.{name}" if self.field else name)
+
+    def wrong(self, complaint: str) -> InputError:
+        """The error to raise."""
+        return InputError(f"{self}: {complaint}")

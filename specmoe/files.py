@@ -3,25 +3,31 @@
 Every reader goes through `parsing`, which makes one InputError of all that a parser raises, or through what is built on
 it. Only regular files are read: a FIFO or a device would be waited for without end.
 
-TOML is read strictly: every complaint is one line naming file, field and what would be right.
+TOML is read strictly: every complaint is one line naming file, field and what would be right. What is written says
+where it comes from: versions of the libraries that made it, the date, and hashes of files.
 """
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import math
 import os
 import re
 import signal
 import stat
+import subprocess
 import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
-from specmoe.errors import InputError, SpecmoeError, hint
+from specmoe import __version__
+from specmoe.errors import InputError, Place, SpecmoeError, hint
 
 MIB = 1 << 20
 LARGEST_TOML, LARGEST_JSON, LARGEST_TABLE = MIB, 256 * MIB, 8192 * MIB  # bytes of a file that is read whole
@@ -254,23 +260,6 @@ def ended_by_signals() -> Iterator[None]:
 Record = TypeVar("Record")
 
 
-class Place(NamedTuple):
-    """Where in which file something stands; what every complaint begins with."""
-
-    file: str
-    field: str = ""
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in self if part)
-
-    def __truediv__(self, name: str) -> "Place":
-        return Place(self.file, f"{self.field}.{name}" if self.field else name)
-
-    def wrong(self, complaint: str) -> InputError:
-        """The error to raise."""
-        return InputError(f"{self}: {complaint}")
-
-
 def require_names(place: Place, table: object, needed: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
     """A table that has all needed names and no unknown one; raises InputError for any other thing."""
     needed, known = list(needed), [*needed, *optional]
@@ -308,3 +297,45 @@ def read_record(cls: type[Record], place: Place, table: object, parts: Mapping[s
 
 def _article(kind: type) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+
+
+def today() -> str:
+    """The UTC day as YYYY-MM-DD, or that of SOURCE_DATE_EPOCH where a reproducible build sets it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
+def _version(package: str) -> str:
+    """Of specmoe itself, that of the source, which may be on the path without being installed."""
+    try:
+        return __version__ if package == "specmoe" else version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """Installed versions of specmoe and of the packages named, for `TraceMeta.versions`."""
+    return {package: _version(package) for package in sorted({"specmoe", *packages})}
+
+
+def commit() -> str | None:
+    """The commit of specmoe's source, `-dirty` if it was changed since; none of an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return None
+
+
+def hash_of_file(path: Path) -> str:
+    """`hash_of_bytes` of a file, which is never whole in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def hash_of_bytes(content: bytes) -> str:
+    """The first 16 hexadecimal digits of the SHA-256, for names and manifests."""
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -157,15 +157,6 @@ def same_decisions(one: RunResult, other: RunResult) -> None:
             raise InputError(f"decisions differ in {name}: such results cannot be compared")
 
 
-def cliff_slots(demands: int, steps: int, layers: int) -> int:
-    """The most slots with which an LRU over all layers hits nothing: a mean step's demand but one layer's, floored.
-
-    Between two demands of a layer lie those of all the others: (L - 1) * k experts where every event demands k.
-    Where events demand unequally much, an LRU hits hardly anything up to there.
-    """
-    return demands * (layers - 1) // (max(1, steps) * layers)
-
-
 def latencies(result: RunResult) -> NDArray[np.int64]:
     """Time of every step, ns, [steps]."""
     layers = result.manifest.num_layers

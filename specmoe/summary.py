@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from specmoe.hwprofiles.quantity import QUANTITIES
-from specmoe.results import OF_CPU, OF_MISSES, Manifest, RunResult, cliff_slots, latencies
+from specmoe.results import OF_CPU, OF_MISSES, Manifest, RunResult, latencies
 from specmoe.uncertainty import EMPTY
 from specmoe.units import quantity
 
@@ -289,3 +289,12 @@ def _number(name: str, text: str) -> float | str:
     except ValueError:
         dimension = QUANTITIES.get(name)
         return text if dimension is None else quantity(f"{name}={text}", name, text, dimension)
+
+
+def cliff_slots(demands: int, steps: int, layers: int) -> int:
+    """The most slots with which an LRU over all layers hits nothing: a mean step's demand but one layer's, floored.
+
+    Between two demands of a layer lie those of all the others: (L - 1) * k experts where every event demands k.
+    Where events demand unequally much, an LRU hits hardly anything up to there.
+    """
+    return demands * (layers - 1) // (max(1, steps) * layers)

@@ -22,9 +22,17 @@ from specmoe.analysis.figures.predictors import plot_training
 from specmoe.analysis.report.inputs import read_inputs
 from specmoe.analysis.trace.job import load_analysis
 from specmoe.errors import InputError, SpecmoeError, TraceError
-from specmoe.files import DEEPEST, parsing, read_json, read_text, read_toml, require_regular, require_shallow
+from specmoe.files import (
+    DEEPEST,
+    library_versions,
+    parsing,
+    read_json,
+    read_text,
+    read_toml,
+    require_regular,
+    require_shallow,
+)
 from specmoe.hwprofiles import load_profile, load_shape
-from specmoe.provenance import library_versions
 from specmoe.results import RunResult
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate import predictors
@@ -261,12 +269,12 @@ def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.M
     from importlib.metadata import PackageNotFoundError
 
     import specmoe
-    from specmoe import provenance
+    from specmoe import files
 
     def absent(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(provenance, "version", absent)
+    monkeypatch.setattr(files, "version", absent)
     assert library_versions("numpy") == {"numpy": "unknown", "specmoe": specmoe.__version__}
 
 

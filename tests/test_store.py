@@ -24,8 +24,7 @@ from random_traces import META, random_block
 
 from specmoe import traces
 from specmoe.errors import InputError, SpecmoeError, TraceError
-from specmoe.files import ended_by_signals, replacing
-from specmoe.provenance import library_versions, today
+from specmoe.files import ended_by_signals, library_versions, replacing, today
 from specmoe.traces import Block, Trace, TraceWriter, store, write_trace
 from specmoe.traces.schema import join, limit_lookahead, regroup, select
 from specmoe.traces.splitting import SPLITS, deal, split_trace

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from specmoe.commands import console
+from specmoe.uncertainty import spread_cells
 
 NAMED = 6  # values that are named; of more, the number
 GIB = 1 << 30  # bytes
@@ -126,15 +127,6 @@ def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
         }
         for row in sorted(summaries, key=lambda row: float(row["latency_mean_ns"]))
     ]
-
-
-def spread_cells(row: dict[str, Any]) -> dict[str, str]:
-    """Tokens per second of 90 % of the drawn machines, and on how many of them the policy is fastest."""
-    low, high, share = (row[name] for name in ("tokens_per_second_p5", "tokens_per_second_p95", "fastest_share"))
-    if not row["draws"]:
-        return {"90 % of machines": "", "fastest on": ""}
-    won = "-" if share is None else f"{100 * share:.0f} %"
-    return {"90 % of machines": f"{low:.1f} .. {high:.1f}", "fastest on": won}
 
 
 def _cpu_cells(row: dict[str, Any]) -> dict[str, str]:

@@ -14,8 +14,8 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import Several, several
-from specmoe.commands.summaries import spread_cells
 from specmoe.errors import InputError
+from specmoe.uncertainty import spread_cells
 
 if TYPE_CHECKING:
     from specmoe.sim.sweep.job import Asked, Done

@@ -233,7 +233,7 @@ def _judge_again(
 
 
 def _circumstances(plan: "Plan", name: str, device: Facts, seconds: float) -> "Circumstances":
-    from specmoe.provenance import library_versions
+    from specmoe.files import library_versions
     from specmoe.validate.validation import circumstances
 
     libraries = ["numpy", "simpy", *(["torch"] if find_spec("torch") else [])]  # replays are judged without it, too

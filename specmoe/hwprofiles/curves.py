@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
-from specmoe.errors import hint
-from specmoe.files import Place, require_names
+from specmoe.errors import Place, hint
+from specmoe.files import require_names
 from specmoe.hwprofiles import quantity
 from specmoe.hwprofiles.shape import FORMATS, ComputeFormat, Format, Phase
 from specmoe.units import Dimension, shown

@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from specmoe import files
-from specmoe.errors import InputError, hint
+from specmoe.errors import InputError, Place, hint
 from specmoe.files import parsing, require_regular
 from specmoe.hwprofiles.model_config import MOST, MOST_LAYERS, Linear, mixed_attention, of_config, spaced
 from specmoe.hwprofiles.shape import Attention, Cache, Experts, Format, InFile, ModelShape
@@ -31,7 +30,7 @@ def shape_from(path: Path, name: str | None = None) -> ModelShape:
     own = path.resolve().parent.name if path.name == "config.json" else path.stem
     shape = of_gguf(path) if path.suffix == ".gguf" else of_config(path)
     shape = replace(shape, name=name or own)
-    check_shape(files.Place(str(path)), shape)
+    check_shape(Place(str(path)), shape)
     return shape
 
 
@@ -224,7 +223,7 @@ def of_gguf(path: Path) -> ModelShape:
     d_model, vocab = header.matrix("token_embd.weight").sizes[:2]
     attention, cache = _attention(header, d_model)
     dense = next((tensor.sizes[0] for name, tensor in header.tensors.items() if name.endswith(".ffn_down.weight")), 0)
-    place = files.Place(str(path), "tensors of experts")
+    place = Place(str(path), "tensors of experts")
     return ModelShape(
         name="",
         source=f"GGUF header of {path.name}, architecture {kind}",

@@ -7,8 +7,7 @@ that a shape cannot express, is named in one line. Source: transformers 5.23, `c
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from specmoe import files
-from specmoe.errors import InputError, hint
+from specmoe.errors import InputError, Place, hint
 from specmoe.files import read_json
 from specmoe.hwprofiles.shape import Attention, Cache, Experts, Format, ModelShape, Stack
 
@@ -47,7 +46,7 @@ QUANTS: dict[str, tuple[Format, str]] = {
 class Config(NamedTuple):
     """Fields of a `config.json`; a field that is null counts as missing."""
 
-    place: files.Place
+    place: Place
     table: dict[str, Any]
 
     def get(self, name: str, kind: type, default: Any) -> Any:
@@ -78,7 +77,7 @@ def of_fields(table: Any, place: str) -> ModelShape:
     """Shape of the fields of a `config.json`, whose errors begin with its place."""
     if not isinstance(table, dict) or not isinstance(table.get("model_type"), str):
         raise InputError(f"{place}: model_type: a Hugging Face config.json with the class of a model expected")
-    config = Config(files.Place(place), table)
+    config = Config(Place(place), table)
     kind = table["model_type"]
     if kind not in CLASSES:
         raise (config.place / "model_type").wrong(f"{kind!r}, no class that is known here: {hint(kind, CLASSES)}")
@@ -139,7 +138,7 @@ def _stack(config: Config, layers: int) -> Stack:
     return spaced(config.place / names, sparse, layers, config.whole("intermediate_size"))
 
 
-def spaced(place: files.Place, sparse: list[int], layers: int, dense_d_ff: int) -> Stack:
+def spaced(place: Place, sparse: list[int], layers: int, dense_d_ff: int) -> Stack:
     """A stack whose sparse layers are given; raises InputError if they are not evenly spaced up to the last layer."""
     every = sparse[1] - sparse[0] if len(sparse) > 1 else 1
     if not sparse or sparse != list(range(sparse[0], layers, every)) or sparse[-1] != layers - 1:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from specmoe.errors import hint
-from specmoe.files import Place, read_record, read_toml, replacing
+from specmoe.errors import Place, hint
+from specmoe.files import read_record, read_toml, replacing
 from specmoe.hwprofiles.curves import (
     AnyCurve,
     Fact,

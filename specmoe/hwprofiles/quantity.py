@@ -83,8 +83,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from specmoe.errors import hint
-from specmoe.files import Place, require_names
+from specmoe.errors import Place, hint
+from specmoe.files import require_names
 from specmoe.hwprofiles.shape import FORMATS
 from specmoe.units import KIND, UNITS, WHOLE, Dimension
 

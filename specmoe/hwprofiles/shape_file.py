@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from specmoe import files
-from specmoe.errors import hint
-from specmoe.files import read_toml
+from specmoe.errors import Place, hint
+from specmoe.files import read_record, read_toml, require_names
 from specmoe.hwprofiles.shape import FORMATS, Attention, Cache, Experts, InFile, ModelShape, Stack
 
 DEEPEST = 10_000  # layers
@@ -20,24 +19,24 @@ _OPTIONAL: dict[str, type[Any]] = {"encoder": Stack, "cache": Cache}
 
 def read_shape(path: Path) -> ModelShape:
     """Read a model shape; raises InputError with file, field and expected value."""
-    place, table = files.Place(str(path)), read_toml(path)
-    files.require_names(place, table, (*_OWN, *_PARTS), (*_OPTIONAL, "in_file"))
+    place, table = Place(str(path)), read_toml(path)
+    require_names(place, table, (*_OWN, *_PARTS), (*_OPTIONAL, "in_file"))
     kinds = _PARTS | {name: cls for name, cls in _OPTIONAL.items() if name in table}
     parts = dict.fromkeys(_OPTIONAL) | {
-        name: files.read_record(cls, place / name, table[name]) for name, cls in kinds.items()
+        name: read_record(cls, place / name, table[name]) for name, cls in kinds.items()
     }
     parts["in_file"] = _in_file(place / "in_file", table["in_file"]) if "in_file" in table else None
-    shape = files.read_record(ModelShape, place, {name: table[name] for name in _OWN}, parts)
+    shape = read_record(ModelShape, place, {name: table[name] for name in _OWN}, parts)
     check_shape(place, shape)
     return shape
 
 
-def _in_file(place: files.Place, table: Any) -> InFile:
-    sizes = files.require_names(place, table, ("source", "expert_bytes"), ("dense_format",))["expert_bytes"]
+def _in_file(place: Place, table: Any) -> InFile:
+    sizes = require_names(place, table, ("source", "expert_bytes"), ("dense_format",))["expert_bytes"]
     if not isinstance(sizes, list) or not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
         raise (place / "expert_bytes").wrong(f"a list of whole numbers from 1 to {LARGEST} expected, one a MoE layer")
     texts = {name: text for name, text in table.items() if name != "expert_bytes"}
-    return files.read_record(InFile, place, texts, {"expert_bytes": tuple(sizes)})
+    return read_record(InFile, place, texts, {"expert_bytes": tuple(sizes)})
 
 
 def shape_toml(shape: ModelShape) -> str:
@@ -56,7 +55,7 @@ def _value(value: Any) -> str:
     return str(list(value)) if isinstance(value, tuple) else json.dumps(value)
 
 
-def check_shape(place: files.Place, shape: ModelShape) -> None:
+def check_shape(place: Place, shape: ModelShape) -> None:
     """Raise InputError for sizes that contradict each other."""
     if shape.format not in FORMATS:
         raise (place / "format").wrong(f"{shape.format!r}: {hint(shape.format, FORMATS)}")
@@ -85,7 +84,7 @@ def check_shape(place: files.Place, shape: ModelShape) -> None:
         raise (place / "in_file.expert_bytes").wrong(f"{count} numbers: {shape.decoder.moe_layers} MoE layers expected")
 
 
-def _check_stack(place: files.Place, stack: Stack) -> None:
+def _check_stack(place: Place, stack: Stack) -> None:
     if stack.layers > DEEPEST:
         raise (place / "layers").wrong(f"{stack.layers}: at most {DEEPEST} expected")
     if not stack.moe_every:

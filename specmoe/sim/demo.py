@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import specmoe.traces
-from specmoe import results
+from specmoe import summary
 from specmoe.hwprofiles.shape import Format
 from specmoe.results import Manifest
 from specmoe.sim.config import RunConfig
@@ -122,7 +122,7 @@ class Demo:
 def cliff_slots() -> int:
     """Number of slots up to which an LRU has no hits on the demo's trace at batch 1."""
     meta = specmoe.traces.open(TRACE).meta
-    return results.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
+    return summary.cliff_slots(meta.num_layers * meta.top_k, 1, meta.num_layers)
 
 
 def scenario_of(config: RunConfig, expert_bytes: int, routing: Routing | None = None) -> Scenario:

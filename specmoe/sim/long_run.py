@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 import specmoe.traces
 from specmoe.errors import InputError, MissingExtraError
-from specmoe.results import cliff_slots
 from specmoe.sim import routing
 from specmoe.sim.config import RunConfig
-from specmoe.sim.decide import compiled, proposals
+from specmoe.sim.decide import compiled
 from specmoe.sim.decide.director import Director
-from specmoe.sim.decide.eviction import NEVER, Context
+from specmoe.sim.decide.eviction import NEVER, Context, FromPredictions, FromTheFuture, Proposals
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.placement import FIXED
 from specmoe.sim.decide.policy import POLICIES, Policy
@@ -39,7 +38,7 @@ from specmoe.sim.tally import Paid, StepsFile, Tally
 from specmoe.sim.timing import durations, retimer
 from specmoe.sim.timing.actions import Actions, actions_of
 from specmoe.sim.timing.variants import Variants, sample_of
-from specmoe.summary import Row, row_of
+from specmoe.summary import Row, cliff_slots, row_of
 from specmoe.traces.parts import Part, Parts
 from specmoe.traces.workload import Ints, WarmUp, Workload, no_steps, warm_up_from
 
@@ -222,19 +221,19 @@ class _LongRun:
             table = DecisionTable(uses, loads, *shape, after_launch, all_resident, part=True)
             yield self.tally.add(part, table, *self._timed(part, table))
 
-    def _foreseen(self, number: int, part: Part) -> tuple[proposals.Proposals, Ints | None, NDArray[np.int32] | None]:
+    def _foreseen(self, number: int, part: Part) -> tuple[Proposals, Ints | None, NDArray[np.int32] | None]:
         """What the policy proposes, the next uses of a part's demand, and the keys that are demanded behind it."""
         following = None
         if self._peeks:
             following = np.load(_indexed(self._directory, number)).astype(np.int64)
             following[following < 0] = NEVER
-        if isinstance(self._proposals, proposals.FromTheFuture):
+        if isinstance(self._proposals, FromTheFuture):
             return self._proposals, following, self._behind(number, self._proposals.window)
         if self._chosen.prefetch is None:
             return self._proposals, following, None
         predicted = self._predictor.predict(Routed(part.workload, part.block))
         goes_on = number + 1 < len(self._parts)
-        made = proposals.FromPredictions(self._chosen.prefetch, predicted, part.workload, goes_on)
+        made = FromPredictions(self._chosen.prefetch, predicted, part.workload, goes_on)
         return made, following, None
 
     @cached_property

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import specmoe.traces
 from specmoe.errors import InputError
+from specmoe.files import hash_of_file
 from specmoe.hwprofiles.catalogue import load_shape
-from specmoe.provenance import hash_of_file
 from specmoe.sim.claims import default_shape
 from specmoe.sim.decide.director import decide
 from specmoe.sim.decide.eviction import Context, Gate, gate_of

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from specmoe.errors import InputError, MissingExtraError
+from specmoe.files import library_versions
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.kernels import words_of
-from specmoe.provenance import library_versions
 from specmoe.results import Manifest, RunResult
 from specmoe.sim import claims
 from specmoe.sim.break_even import BreakEven, Sweep, break_even, sweep

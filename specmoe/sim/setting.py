@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from specmoe.errors import InputError
+from specmoe.files import hash_of_bytes, hash_of_file
 from specmoe.hwprofiles.catalogue import load_profile, load_shape
 from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.cpu import CpuExperts
@@ -20,15 +21,13 @@ from specmoe.hwprofiles.launches import padded, whole_context
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, ModelShape, compute_format, require_can_fill
 from specmoe.hwprofiles.what_if import scaled, with_values
-from specmoe.provenance import hash_of_bytes, hash_of_file
 from specmoe.sim.budget import CROSS_CONTEXT, Ask, Budget, Room, budget, lines, longest_context, slots_of_layers
 from specmoe.sim.claims import default_shape
-from specmoe.sim.config import RunConfig
+from specmoe.sim.config import RunConfig, pair_of, sorted_overrides
 from specmoe.sim.decide.placement import Sizes
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.event_table import Column
-from specmoe.sim.overrides import pair_of, sorted_overrides
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictor import Routed
 from specmoe.sim.speculate.store import Predictions

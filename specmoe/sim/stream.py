@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.sim.decide.director import Director
-from specmoe.sim.decide.eviction import Context
+from specmoe.sim.decide.eviction import Context, proposed_at
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.policy import POLICIES, Policy
-from specmoe.sim.decide.proposals import proposed_at
 from specmoe.sim.decide.table import GPU, DecisionTable, Load, Use
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor, no_predictions, pool_event

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specmoe.errors import InputError, ModelError
-from specmoe.provenance import library_versions
+from specmoe.files import library_versions
 from specmoe.traces.collect_batches import Encoding, TokenText, digest, encoding_for
 from specmoe.traces.collect_job import CollectJob, Parts, open_parts
 from specmoe.traces.collect_model import Checkpoint, load_checkpoint

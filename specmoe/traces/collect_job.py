@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specmoe.errors import InputError
-from specmoe.files import replacing
-from specmoe.provenance import today
+from specmoe.files import replacing, today
 from specmoe.traces.schema import Block, Kind, Phase, TraceMeta, regroup
 from specmoe.traces.store import Trace, write_trace
 from specmoe.traces.text import Split

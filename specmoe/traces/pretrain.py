@@ -15,8 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from specmoe.errors import InputError, ModelError
-from specmoe.files import parsing, read_json
-from specmoe.provenance import library_versions, today
+from specmoe.files import library_versions, parsing, read_json, today
 from specmoe.traces.collect_model import pick_device, require_libraries, require_switch_routing
 from specmoe.traces.pretrain_data import Batch, CausalCorpus, Corpus, Windows, unigram_loss
 from specmoe.traces.pretrain_job import STATE, DecoderPreset, PretrainJob, require_same

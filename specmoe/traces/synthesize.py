@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import parsing, read_json
-from specmoe.provenance import library_versions, today
+from specmoe.files import library_versions, parsing, read_json, today
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead, regroup
 from specmoe.traces.store import write_trace
 

@@ -23,8 +23,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from specmoe.errors import InputError, hint
-from specmoe.files import Place, read_toml, require_names
+from specmoe.errors import InputError, Place, hint
+from specmoe.files import read_toml, require_names
 from specmoe.hwprofiles.catalogue import SUFFIX, load_shape
 from specmoe.hwprofiles.kernels import Style, require_expandable, style_of
 from specmoe.hwprofiles.shape import KERNEL_FORMATS, PACKED, Format, Phase, can_fill, is_compressed

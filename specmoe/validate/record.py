@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from specmoe import provenance
+from specmoe import files
 from specmoe.files import replacing
 from specmoe.hwprofiles.measure import machine
 from specmoe.sim.decide.table import DecisionTable
@@ -81,8 +81,8 @@ def recorder(path: Path, device: torch.device, options: dict[str, Any]) -> Calla
     """What writes all figures so far with the costs that foretold them, and what they were made with, as JSON."""
     manifest = {
         "machine": machine.machine_facts(device) if device.type == "cuda" else machine.host_facts(),
-        "versions": provenance.library_versions("torch", "transformers"),
-        "commit": provenance.commit(),
+        "versions": files.library_versions("torch", "transformers"),
+        "commit": files.commit(),
     }
 
     def write(result: Comparison) -> None:

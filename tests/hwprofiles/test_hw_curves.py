@@ -10,8 +10,7 @@ from hw_tables import points
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.errors import InputError
-from specmoe.files import Place
+from specmoe.errors import InputError, Place
 from specmoe.hwprofiles.curves import (
     Interpolated,
     Line,

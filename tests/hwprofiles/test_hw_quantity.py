@@ -9,8 +9,7 @@ from hw_tables import quantity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.errors import InputError
-from specmoe.files import Place
+from specmoe.errors import InputError, Place
 from specmoe.hwprofiles.quantity import EVIDENCE, read_quantity, weakest
 from specmoe.units import UNITS, Dimension, shown
 

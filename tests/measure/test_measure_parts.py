@@ -15,8 +15,7 @@ from host_bench import QUICK, HostBench, decoder_only, encoder_decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.errors import InputError
-from specmoe.files import Place
+from specmoe.errors import InputError, Place
 from specmoe.hwprofiles.curves import ExpertCurve, require_rising
 from specmoe.hwprofiles.measure import copies as disk
 from specmoe.hwprofiles.measure import host, tasks

@@ -12,10 +12,9 @@ from plug_in import install
 from specmoe.errors import InputError
 from specmoe.plugins import Table
 from specmoe.sim.claims import is_yardstick, plugin_versions
-from specmoe.sim.config import RunConfig
+from specmoe.sim.config import RunConfig, sorted_overrides
 from specmoe.sim.decide.evictions import EVICTIONS, make_eviction
 from specmoe.sim.decide.policy import POLICIES, policy
-from specmoe.sim.overrides import sorted_overrides
 from specmoe.sim.run import Scenario
 from specmoe.sim.speculate.predictors import PREDICTORS, keywords, make_predictor
 from specmoe.sim.sweep.evaluate import evaluate

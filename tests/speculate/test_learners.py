@@ -11,8 +11,8 @@ from tiny_routed import tiny_routed
 
 from specmoe.sim.speculate.predictor import Guess, Routed, targets
 from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.predictors.activation_match import likeness, representatives, unit
 from specmoe.sim.speculate.predictors.counted import grown, interpolate
+from specmoe.sim.speculate.predictors.matched import likeness, representatives, unit
 
 
 def right(routed: Routed, guess: Guess, depth: int, rows: slice) -> list[bool]:

@@ -13,8 +13,8 @@ from fake_machine import NAME, TRACES, fake_machine, grid_file, machine_profile,
 
 import specmoe.traces
 from specmoe.errors import InputError
+from specmoe.files import hash_of_bytes
 from specmoe.hwprofiles.catalogue import load_profile
-from specmoe.provenance import hash_of_bytes
 from specmoe.results import DECISIONS
 from specmoe.sim.run import Scenario
 from specmoe.validate.fidelity import failed, overall

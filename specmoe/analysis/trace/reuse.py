@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from specmoe.analysis.style import COLOURS, MARKERS, figure
 from specmoe.analysis.trace.routing import Ints
 from specmoe.analysis.trace.tables import Analysis, cut, told
-from specmoe.results import cliff_slots
+from specmoe.summary import cliff_slots
 from specmoe.traces.workload import Workload
 
 if TYPE_CHECKING:

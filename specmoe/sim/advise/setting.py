@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from specmoe import traces
 from specmoe.errors import InputError
+from specmoe.files import library_versions, today
 from specmoe.hwprofiles.kernels import Style
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format, KvFormat, ModelShape, can_fill, require_can_fill
-from specmoe.provenance import library_versions, today
 from specmoe.sim.budget import Ask, Room, budget, fitting, least_vram, lines, longest_context, slots_of_layers
 from specmoe.sim.claims import stands_in
 from specmoe.sim.config import ASSUMED_RESERVE, Home, RunConfig

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.sim.decide import misses as rules
-from specmoe.sim.decide import proposals as proposing
-from specmoe.sim.decide.eviction import NEVER, Eviction
+from specmoe.sim.decide.eviction import NEVER, Eviction, FromPredictions, FromTheFuture, Proposals
 from specmoe.sim.decide.evictions import EVICTIONS
 from specmoe.sim.decide.evictions.counts import LfuDecayed, Static
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, LOAD, Miss
@@ -50,7 +49,7 @@ class Start(NamedTuple):
     resident: dict[int, int]  # slot of each key, oldest first
     slots: int
     keep: bool
-    proposals: proposing.Proposals
+    proposals: Proposals
     miss: Miss | None = None
     fixed: Sequence[int] = ()  # resident keys that never leave
     in_ram: Collection[int] = ()  # layers whose experts the CPU computes
@@ -102,7 +101,7 @@ class Twin:
     def decided(
         self,
         workload: Workload,
-        proposals: proposing.Proposals,
+        proposals: Proposals,
         next_use: NDArray[np.int64] | None = None,
         later: NDArray[np.int32] | None = None,
     ) -> tuple[Uses, Loads]:
@@ -246,16 +245,16 @@ def first_events(workload: Workload) -> NDArray[np.int64]:
 def _routing(
     made: Callable[..., Any],
     workload: Workload,
-    proposals: proposing.Proposals,
+    proposals: Proposals,
     next_use: NDArray[np.int64] | None,
     later: NDArray[np.int32] | None,
     begins: int,
     keep: bool,
 ) -> Any:
     window, keys, offsets = 0, np.zeros(0, np.int64), np.zeros(workload.num_events + 1, np.int64)
-    if isinstance(proposals, proposing.FromTheFuture):
+    if isinstance(proposals, FromTheFuture):
         window = proposals.window
-    elif isinstance(proposals, proposing.FromPredictions):
+    elif isinstance(proposals, FromPredictions):
         keys, offsets = (np.asarray(part).astype(np.int64) for part in (proposals.keys, proposals.offsets))
     return made(
         begins=begins,

@@ -26,13 +26,12 @@ import numpy as np
 
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.sim.decide import compiled
-from specmoe.sim.decide.eviction import Context, Eviction
+from specmoe.sim.decide.eviction import Context, Eviction, Proposals, proposals_of
 from specmoe.sim.decide.evictions import make_eviction
 from specmoe.sim.decide.miss import COMPUTE, COMPUTE_AND_LOAD, DEFER, DROP, LOAD, LOAD_LOW, Miss, Misses
 from specmoe.sim.decide.misses import make_miss
 from specmoe.sim.decide.placement import FIXED, Model, Placed, placed
 from specmoe.sim.decide.policy import Policy
-from specmoe.sim.decide.proposals import Proposals, proposals_of
 from specmoe.sim.decide.table import CPU, DEFERRED, DROPPED, LOW, NOWHERE, Changes, DecisionTable, Recorder, Uses
 from specmoe.sim.speculate.predictor import PredictionTable
 from specmoe.traces.workload import Workload

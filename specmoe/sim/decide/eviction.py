@@ -1,4 +1,7 @@
-"""The interface of an eviction policy: an ordering of resident keys. Slots, pins and counts are the director's.
+"""What the director asks of a policy: which resident key to evict, and which keys to prefetch.
+
+`Eviction` is the interface of an eviction policy: an ordering of resident keys. Slots, pins and counts are the
+director's.
 
 Each policy is a class in `evictions/` and one line in its table. A policy that knows the future or the popularity of
 experts takes them from the `Context` that it is built with. `Ranked` is the base of those that rank keys by numbers.
@@ -6,6 +9,8 @@ experts takes them from the `Context` that it is built with. `Ranked` is the bas
 `Gate` is what approximate miss rules go by: these change what a model computes. Decisions count what such a rule
 changes: uses that are dropped, deferred or computed from a copy of few bits, and the share of the routers' weights that
 these carry. What that does to the quality of a model's output is not measured here.
+
+`Proposals` are the keys that a policy's prefetch rule proposes to prefetch, from predictions or from the future.
 """
 
 from abc import ABC, abstractmethod
@@ -13,15 +18,16 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.sim.decide.placement import Sizes
+from specmoe.sim.decide.policy import Policy, Prefetch
 from specmoe.sim.speculate.predictor import PredictionTable
-from specmoe.traces.schema import Block
+from specmoe.traces.schema import Block, TraceMeta
 from specmoe.traces.workload import Workload
 
 NEVER = 1 << 60  # later than any event
@@ -183,3 +189,81 @@ def gate_of(workload: Workload, block: Block) -> Gate:
     np.maximum.at(most, place, after[used >= 0])
     mass = np.bincount(place, weights[used >= 0], minlength=len(demanded))
     return Gate(least, most, np.round(mass * MILLION).astype(np.int64))
+
+
+class Proposals(Protocol):
+    """Keys that a policy proposes to prefetch; `backlog` limits how many prefetched experts may wait unused."""
+
+    backlog: int
+
+    def at(self, event: int) -> list[int]:
+        """Keys to prefetch after an event's own demand, most urgent first."""
+        ...
+
+
+class FromPredictions:
+    """Proposals of a predictor: the best candidates of the next events, where the run has any."""
+
+    def __init__(self, rule: Prefetch, predictions: PredictionTable, workload: Workload, goes_on: bool = False) -> None:
+        self.backlog = rule.backlog
+        depth = min(rule.depth, predictions.depth)
+        experts = predictions.experts[:, :depth, : rule.limit]
+        confidence = predictions.confidence[:, :depth, : rule.limit]
+        target = np.add.outer(np.arange(workload.num_events, dtype=np.int32), np.arange(1, depth + 1, dtype=np.int32))
+        first = target % workload.meta.num_layers * workload.meta.num_experts  # key of the target layer
+        wanted = (experts >= 0) & (confidence >= rule.threshold) & (goes_on | (target < workload.num_events))[..., None]
+        self.keys = (first[..., None] + experts)[wanted].data
+        self.offsets = np.concatenate([[0], np.cumsum(wanted.sum(axis=(1, 2)))]).data
+
+    def at(self, event: int) -> list[int]:
+        """Nearest layer first, best candidate first."""
+        return self.keys[self.offsets[event] : self.offsets[event + 1]].tolist()
+
+
+def proposed_at(
+    rule: Prefetch, experts: NDArray[np.int16], confidence: NDArray[np.float32], event: int, meta: TraceMeta
+) -> list[int]:
+    """Keys that the candidates [D, C] of one event propose, as `FromPredictions` gives them before the last steps."""
+    depth = min(rule.depth, len(experts))
+    experts, confidence = experts[:depth, : rule.limit], confidence[:depth, : rule.limit]
+    first = (event + 1 + np.arange(depth, dtype=np.int32)) % meta.num_layers * meta.num_experts
+    keys: list[int] = (first[:, None] + experts)[(experts >= 0) & (confidence >= rule.threshold)].tolist()
+    return keys
+
+
+class FromTheFuture:
+    """Proposals of the oracle: the experts that are needed next (Cao et al. 1995). It peeks and needs no prediction."""
+
+    def __init__(self, rule: Prefetch, workload: Workload) -> None:
+        self.backlog = rule.backlog
+        self.window = rule.limit
+        self._keys = workload.keys.data
+        self._offsets = workload.offsets.data
+
+    def at(self, event: int) -> list[int]:
+        """The next `limit` distinct keys in the order in which they are needed."""
+        keys: dict[int, None] = {}
+        for key in self._keys[self._offsets[event + 1] :]:
+            if len(keys) == self.window:
+                break
+            keys[key] = None
+        return list(keys)
+
+
+class Nothing:
+    """Proposals of a policy that does not prefetch."""
+
+    backlog = 0
+
+    def at(self, event: int) -> list[int]:
+        """An empty list."""
+        return []
+
+
+def proposals_of(policy: Policy, predictions: PredictionTable, workload: Workload) -> Proposals:
+    """The proposals that a policy's prefetch rule makes from its predictions."""
+    if policy.prefetch is None:
+        return Nothing()
+    if policy.predictor == "oracle":
+        return FromTheFuture(policy.prefetch, workload)
+    return FromPredictions(policy.prefetch, predictions, workload)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from specmoe.results import cliff_slots
+from specmoe.summary import cliff_slots
 
 Ints = NDArray[np.int32]
 GPU, CPU, NOWHERE = range(3)  # where an expert is used

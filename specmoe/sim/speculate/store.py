@@ -18,8 +18,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specmoe.errors import InputError
-from specmoe.files import make_directory, parsing, replacing, require_regular
-from specmoe.provenance import hash_of_bytes, hash_of_file, library_versions
+from specmoe.files import (
+    hash_of_bytes,
+    hash_of_file,
+    library_versions,
+    make_directory,
+    parsing,
+    replacing,
+    require_regular,
+)
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.speculate.predictor import PredictionTable, Predictor, Routed
 from specmoe.sim.speculate.predictors import FREE, PREDICTORS, make_predictor

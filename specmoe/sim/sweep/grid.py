@@ -22,9 +22,19 @@ from specmoe.hwprofiles.kernels import style_of
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.what_if import SPEEDS, instead, scalable, settable
 from specmoe.sim.claims import default_shape, plugin_versions
-from specmoe.sim.config import ASSUMED_RESERVE, AT_HOME, Home, RoutingKey, RunConfig
+from specmoe.sim.config import (
+    ASSUMED_RESERVE,
+    AT_HOME,
+    PREDICT_NS,
+    Home,
+    RoutingKey,
+    RunConfig,
+    eviction_parameters,
+    is_of_policy,
+    miss_parameters,
+    names_of_policies,
+)
 from specmoe.sim.decide.policy import Policy, policy
-from specmoe.sim.overrides import PREDICT_NS, eviction_parameters, is_of_policy, miss_parameters, names_of_policies
 from specmoe.sim.routing import Routing
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.question import ASIDE, AXES, BY_NAME, DEFAULTS, LIST, ONCE, ROOM, Question, merged

@@ -26,9 +26,8 @@ import pyarrow.parquet as pq
 from specmoe import __version__
 from specmoe.errors import InputError, SpecmoeError
 from specmoe.files import alone_in, directory_for, replacing
-from specmoe.sim.config import RunConfig
+from specmoe.sim.config import RunConfig, is_of_policy
 from specmoe.sim.long_run import long_scenario, row_of_run, tally_of
-from specmoe.sim.overrides import is_of_policy
 from specmoe.sim.routing import Routing
 from specmoe.sim.speculate.predictors import FREE
 from specmoe.sim.sweep.evaluate import evaluate, failed_row, grouped, varied

@@ -38,9 +38,8 @@ from specmoe.hwprofiles.kernels import style_of
 from specmoe.hwprofiles.quantity import HOST_SETS
 from specmoe.hwprofiles.shape import FORMATS, KV_FORMATS
 from specmoe.sim.budget import tokens_of
-from specmoe.sim.config import Order
+from specmoe.sim.config import Order, dimension_of
 from specmoe.sim.decide.policy import chosen_names
-from specmoe.sim.overrides import dimension_of
 from specmoe.traces.store import domains_in
 from specmoe.units import COUNTS, Dimension, Value, factor, quantity, scalar, whole
 

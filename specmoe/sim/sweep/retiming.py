@@ -20,7 +20,7 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.kernels import RESIDENT
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.claims import default_shape
-from specmoe.sim.config import RunConfig
+from specmoe.sim.config import RunConfig, is_of_policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, First

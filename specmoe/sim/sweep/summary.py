@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from specmoe.hwprofiles.quantity import EVIDENCE
-from specmoe.sim.overrides import is_of_policy
+from specmoe.sim.config import is_of_policy
 from specmoe.summary import FIGURES as COLUMNS
 from specmoe.summary import KEYS, SET
 from specmoe.sweep_table import SweepTable

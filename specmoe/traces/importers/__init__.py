@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from specmoe.errors import InputError, hint
-from specmoe.files import LARGEST_TABLE, parsing, require_regular
-from specmoe.provenance import library_versions, today
+from specmoe.files import LARGEST_TABLE, library_versions, parsing, require_regular, today
 from specmoe.traces.importers import gptoss, long, passes, policylang, vllm
 from specmoe.traces.importers.common import Imported, Options
 from specmoe.traces.schema import Block, TraceMeta, join, regroup

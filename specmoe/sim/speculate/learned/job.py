@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 import specmoe.traces
 from specmoe.errors import InputError
-from specmoe.files import make_directory
-from specmoe.provenance import library_versions, today
+from specmoe.files import library_versions, make_directory, today
 from specmoe.sim.speculate.learned.checkpoint import STATE, load_state, rounded, save_checkpoint, save_state, write_json
 from specmoe.sim.speculate.learned.config import NetConfig, config_for, require_features, require_same_shape
 from specmoe.sim.speculate.learned.data import Spans, columns_of, rows_of, spans_of, split, vocabulary_of

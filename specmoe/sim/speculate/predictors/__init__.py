@@ -13,16 +13,15 @@ from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from specmoe.errors import InputError, hint
-from specmoe.files import Place, parsing, read_json, read_toml, require_names
+from specmoe.errors import InputError, Place, hint
+from specmoe.files import parsing, read_json, read_toml, require_names
 from specmoe.hwprofiles.quantity import Quantity, read_quantity
 from specmoe.plugins import Table
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor, Routed
 from specmoe.sim.speculate.predictors import heuristics
-from specmoe.sim.speculate.predictors.activation_match import ActivationMatch
-from specmoe.sim.speculate.predictors.adaptive import Adaptive
-from specmoe.sim.speculate.predictors.counted import Frequency, TokenIdentity, Transition, Transition2
+from specmoe.sim.speculate.predictors.counted import Adaptive, Frequency, Transition, Transition2
+from specmoe.sim.speculate.predictors.matched import ActivationMatch, TokenIdentity
 from specmoe.sim.speculate.predictors.noisy_oracle import NoisyOracle
 
 LARGE = 1e300  # beyond any number of sense

@@ -1,4 +1,4 @@
-"""Predictors that count: popularity, transitions between layers of first and second order, and uses by a token's id.
+"""Predictors that count: popularity, transitions between layers of first and second order, specMoE's `adaptive`.
 
 Counts of rare contexts are smoothed by those of wider contexts (Witten & Bell 1991). Opinions of the several experts
 that a token uses are combined into one.
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError
 from specmoe.sim.speculate.online import Memory, Online, Reset, Step
+from specmoe.sim.speculate.predictor import Guess, best_of
 
 
 class Counts(Memory):
@@ -238,50 +239,86 @@ class Transition2(Online):
         return PairTransitions(layers, experts, self.depth)
 
 
-class ByToken(Memory):
-    """Uses by token id: of the token itself and of the token after it, [ids, 2, L, E]; row 0 is of unseen ids."""
+UNTRIED = 0.5  # precision of a guess never made, as in the original
 
-    def __init__(self, layers: int, experts: int, depth: int) -> None:
+
+class Watched(Transitions):
+    """Transitions that remember how its best candidates fared in the last steps, [history, L, D]; NaN: no step yet."""
+
+    def __init__(self, layers: int, experts: int, depth: int, threshold: float, history: int, top: int) -> None:
         super().__init__(layers, experts, depth)
-        self.popular = Counts(layers, experts, depth)
-        self.row_of = np.zeros(1, np.int32)
-        self.uses = np.zeros((1, 2, layers, experts), np.float32)
-        self.ids = 1
+        self.threshold, self.top = threshold, top
+        self.fared = np.full((history, layers, depth), np.nan, np.float32)
+        self.first_choice: NDArray[np.int16] | None = None  # [T, L, D], of the step that is not learnt yet
+
+    @property
+    def precision(self) -> NDArray[np.float32]:
+        """Share of the best candidates of the last steps that were used, [L, D]."""
+        tries = (~np.isnan(self.fared)).sum(axis=0)
+        hits = np.nansum(self.fared, axis=0)
+        return np.where(tries > 0, hits / np.maximum(tries, 1), UNTRIED).astype(np.float32)
 
     def scores(self, step: Step) -> NDArray[np.floating[Any]]:
-        """What the id says of this token's later layers and of the next token's (steps after that are taken for it)."""
-        known = np.where(step.token < len(self.row_of), step.token, -1)
-        row = np.where(known >= 0, self.row_of[known], 0)
-        wider = self.popular.share.astype(np.float32)
-        chances = interpolate(self.uses[row], wider, step.experts.shape[2])
-        return chances[:, np.minimum(self.wraps, 1), self.target]
+        """Those of the candidates that it dares to name: `top`, one, or none; none across the end of a step."""
+        scores = super().scores(step)
+        best = best_of(scores, self.top)
+        self.first_choice = best.experts[..., 0]
+        return chosen(scores, best, np.where(self.wraps > 0, 0, self._daring()))
+
+    def _daring(self) -> NDArray[np.int64]:
+        """How many candidates, [L, D]."""
+        precision = self.precision
+        return np.where(precision >= self.threshold, self.top, np.where(precision > 0, 1, 0))
 
     def learn(self, step: Step) -> None:
-        """Count."""
-        self.popular.learn(step)
-        self._make_rows(np.concatenate([step.token, step.token_before]))
-        ids = np.stack([step.token, step.token_before], axis=1)  # [T, 2]
-        row = np.where(ids >= 0, self.row_of[ids] * 2 + np.arange(2), -1)
-        layer = row[:, :, None, None] * self.layers + np.arange(self.layers)[:, None]
-        cells = layer * self.experts + step.experts[:, None]  # [T, 2, L, k]
-        there = (row >= 0)[:, :, None, None] & (step.experts >= 0)[:, None]
-        np.add.at(self.uses.reshape(-1), cells[there], np.float32(1))  # of another type: forty times as slow
+        """How the guesses fared, then the transitions."""
+        if self.first_choice is not None:
+            self.fared = np.concatenate([self.fared[1:], self._judged(step, self.first_choice)])
+            self.first_choice = None
+        super().learn(step)
 
-    def _make_rows(self, ids: NDArray[np.int32]) -> None:
-        """Rows for ids that have none."""
-        ids = ids[ids >= 0]
-        self.row_of = grown(self.row_of, int(ids.max(initial=0)) + 1)
-        new = np.unique(ids[self.row_of[ids] == 0])
-        self.row_of[new] = np.arange(self.ids, self.ids + len(new))
-        self.ids += len(new)
-        self.uses = grown(self.uses, self.ids)
+    def _judged(self, step: Step, named: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Share of the best candidates that were used, [1, L, D]; NaN where there was none."""
+        right = (step.experts[:, self.target] == named[..., None]).any(axis=-1)
+        tries, hits = (there.sum(axis=0, keepdims=True) for there in (named >= 0, right))
+        return np.where(tries > 0, hits / np.maximum(tries, 1), np.nan).astype(np.float32)
 
 
-class TokenIdentity(Online):
-    """Predicts the expert that the token's id used most often; rare ids fall back to popularity."""
+def chosen(scores: NDArray[Any], best: Guess, count: NDArray[np.int64]) -> NDArray[Any]:
+    """Scores [T, L, D, E] with all but the best `count` [L, D] of them put to 0."""
+    kept = np.where(np.arange(best.experts.shape[-1]) < count[..., None], best.confidence, 0)
+    only = np.zeros((*scores.shape[:3], scores.shape[3] + 1), np.float32)
+    np.put_along_axis(only, best.experts.astype(np.int64), kept.astype(np.float32), axis=-1)
+    return only[..., :-1]
 
-    source = "SiDA (Du et al. 2024)"
+
+class Adaptive(Online):
+    """Predicts `top` experts while the best ones of the last `history` steps were right to `threshold`, else fewer.
+
+    Below it only the best candidate, and none once all of them were wrong; guesses not named are judged too, so that it
+    takes heart again. The original speculates or not, by router sharpness mixed with its accuracy, and mixes
+    `multi_layer`'s votes in, whose expert numbers mean nothing across layers.
+    """
+
+    source = "specMoE"
+
+    def __init__(
+        self,
+        depth: int = 1,
+        threshold: float = 0.7,
+        history: int = 4,
+        top: int = 2,
+        online: bool = True,
+        warm: bool = True,
+        reset: Reset = "never",
+    ) -> None:
+        super().__init__(depth, online, warm, reset)
+        if not 0 <= threshold <= 1 or history < 1 or top < 1:
+            raise InputError(
+                f"threshold {threshold}, history {history}, top {top}: 0 to 1, at least 1 and at least 1 expected"
+            )
+        self.threshold, self.history, self.top = threshold, history, top
 
     def memory(self, layers: int, experts: int) -> Memory:
-        """No ids yet."""
-        return ByToken(layers, experts, self.depth)
+        """No pairs and no guesses yet."""
+        return Watched(layers, experts, self.depth, self.threshold, self.history, self.top)
