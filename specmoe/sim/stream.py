@@ -18,8 +18,7 @@ from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import GPU, DecisionTable, Load, Use
 from specmoe.sim.speculate.learned.predictor import Learned
 from specmoe.sim.speculate.predictor import Predictor, no_predictions, pool_event
-from specmoe.sim.speculate.predictors import make_predictor
-from specmoe.sim.speculate.running_time import ON_THE_DEVICE
+from specmoe.sim.speculate.predictors import ON_THE_DEVICE, make_predictor
 from specmoe.traces.schema import Block, Phase, TraceMeta
 from specmoe.traces.workload import no_steps
 

@@ -20,11 +20,10 @@ from specmoe.hwprofiles.costs import Costs
 from specmoe.hwprofiles.kernels import RESIDENT
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.sim.claims import default_shape
-from specmoe.sim.config import RunConfig, is_of_policy
+from specmoe.sim.config import PREDICT_NS, RunConfig, is_of_policy
 from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, First
-from specmoe.sim.overrides import PREDICT_NS, is_of_policy
 from specmoe.sim.run import Run, Scenario, Yardsticks
 from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
