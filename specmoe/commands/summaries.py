@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Any
 
 from specmoe.commands import console
-from specmoe.uncertainty import spread_cells
 
 NAMED = 6  # values that are named; of more, the number
 GIB = 1 << 30  # bytes
@@ -109,6 +108,8 @@ def _bands(summaries: list[dict[str, Any]]) -> list[str]:
 
 def table_rows(summaries: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Cells of the table by column, the fastest policy first; those of the CPU where any policy uses it."""
+    from specmoe.uncertainty import spread_cells
+
     on_cpu, drawn = any(row["cpu_uses"] for row in summaries), any(row["draws"] for row in summaries)
     return [
         {

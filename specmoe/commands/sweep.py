@@ -15,7 +15,6 @@ import typer
 from specmoe.commands import console, options
 from specmoe.commands.options import Several, several
 from specmoe.errors import InputError
-from specmoe.uncertainty import spread_cells
 
 if TYPE_CHECKING:
     from specmoe.sim.sweep.job import Asked, Done
@@ -236,6 +235,7 @@ def _change(name: str, value: Any) -> str:
 def _line(row: dict[str, Any], drawn: bool) -> dict[str, str]:
     """A row for people: what sets it apart, the policy, and figures, of `drawn` machines too."""
     from specmoe.sim.sweep.summary import FIGURES
+    from specmoe.uncertainty import spread_cells
 
     apart = {name: _short(value) for name, value in row.items() if name not in (*FIGURES, "level")}
     return {
