@@ -302,7 +302,7 @@ def routed(
 ) -> NDArray[np.int16]:
     """Draw experts, [sequences, tokens, layers, top_k]; `size` is (tokens, sequences, layers, experts).
 
-    With `first`, only so many sequences are returned; they are those that begin the whole.
+    With `first`, only that number of sequences is returned; they are those that begin the whole.
     """
     tokens, sequences, layers, experts = size
     drawn = sequences if first is None or sequences % 2 else min(sequences, first + first % 2)
