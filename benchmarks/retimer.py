@@ -17,10 +17,9 @@ from specmoe.sim.config import RunConfig
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.table import DecisionTable
 from specmoe.sim.run import Scenario
-from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.durations import Durations, charge, charged, durations_of
 from specmoe.sim.timing.engine import simulate
-from specmoe.sim.timing.retimer import Retimed, timed
+from specmoe.sim.timing.retimer import Retimed, actions_of, timed
 from specmoe.sim.timing.variants import Sample, sample_of, variants_of
 
 SPEC = RunConfig("switch-mini-128/decode/test", slots=227, format="fp16", steps=10_000)

@@ -36,7 +36,7 @@ from specmoe.sim.speculate.predictor import Predictor, Routed, no_predictions
 from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
 from specmoe.sim.tally import Paid, StepsFile, Tally
 from specmoe.sim.timing import durations, retimer
-from specmoe.sim.timing.actions import Actions, actions_of
+from specmoe.sim.timing.retimer import Actions, actions_of
 from specmoe.sim.timing.variants import Variants, sample_of
 from specmoe.summary import Row, cliff_slots, row_of
 from specmoe.traces.parts import Part, Parts

@@ -13,9 +13,8 @@ from tiny_routed import tiny_routed
 
 from specmoe.hwprofiles.costs import HostCosts
 from specmoe.sim.decide.table import DecisionTable, packed
-from specmoe.sim.timing.actions import Actions, actions_of
 from specmoe.sim.timing.durations import Durations
-from specmoe.sim.timing.retimer import timed
+from specmoe.sim.timing.retimer import Actions, actions_of, timed
 from specmoe.sim.timing.variants import variants_of
 from specmoe.validate.fit import MILLION, Constants
 from specmoe.validate.grid import Cell, Group, group_of

@@ -25,10 +25,9 @@ from specmoe.sim.decide.policy import Policy
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable, First
 from specmoe.sim.run import Run, Scenario, Yardsticks
-from specmoe.sim.timing.actions import actions_of
 from specmoe.sim.timing.bounds import Amounts, ceiling_of, link_bound_ns, since
 from specmoe.sim.timing.durations import NO_CHARGE, Charge, Durations, charge, charged, copies_of_uses
-from specmoe.sim.timing.retimer import Retimed, timed
+from specmoe.sim.timing.retimer import Retimed, actions_of, timed
 from specmoe.sim.timing.variants import Sample, Variants, sample_of
 from specmoe.summary import BOUNDS, CPU_BOUNDS, Latencies, Row, Sums
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from specmoe.sim.decide import table as tables
 from specmoe.sim.kernels import inlined, jit, version_of
-from specmoe.sim.timing import actions as kinds
+from specmoe.sim.timing import retimer as kinds
 
 SOURCES = (tables, kinds)
 EVENT, SLOT, WAVE, HIT, TOKENS, LOAD, WHERE = range(7)  # of `uses`; of `loads` the first three and DEMAND

@@ -1,9 +1,16 @@
 """The re-timer: the same decisions timed on many machines in one pass, with integers equal to the engine's.
 
 Decisions do not depend on a clock, nor does the order of events on the compute stream and a FIFO link. So that order is
-laid down once (`actions`), written as a `Script` whose numbers are rows of clocks and costs, and walked by a compiled
-loop with arrays of clocks, a lane for each machine (`retimer_kernel`). In the other orders of copies the order of
-events depends on the machine, so the engine times them.
+laid down once (`Actions`, by `actions_kernel`), written as a `Script` whose numbers are rows of clocks and costs, and
+walked by a compiled loop with arrays of clocks, a lane for each machine (`retimer_kernel`). In the other orders of
+copies the order of events depends on the machine, so the engine times them.
+
+Actions are one stream of loads and uses. Uses come in the order in which the host launches them. A load stands right
+behind everything that it waits for: the begin of its event and the last use of what its slot held; it may slow whatever
+is computed after it. Behind the last use of a launch stands the release of each other slot that the launch has read.
+Uses on the CPU come first in their event, behind the loads that the CPU's experts and copies under way slow
+(`cpu_lane`). Within an event the host never waits once it has decided, so its clock at an action is the time of the
+decision plus what it has issued and launched since (`Progress`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +21,19 @@ from numpy.typing import NDArray
 
 from specmoe.errors import InputError, MissingExtraError
 from specmoe.hwprofiles.costs import HostCosts
+from specmoe.hwprofiles.kernels import Launching
 from specmoe.sim.config import Order
+from specmoe.sim.decide import table as tables
+from specmoe.sim.decide.program import numbered
 from specmoe.sim.decide.table import DecisionTable, First
-from specmoe.sim.timing.actions import COPY, CPU_USE, EXPERT, LAST_CPU_USE, LOAD, Actions, actions_of
 from specmoe.sim.timing.bounds import NONE
 from specmoe.sim.timing.cpu_lane import CpuCosts
 from specmoe.sim.timing.durations import Durations, require_at_hand
 from specmoe.sim.timing.variants import Variants, variants_of
 
+# Kinds of actions; a first use waits for its load, which for a hit may have landed already.
+LOAD, USE, FIRST_USE, FIRST_HIT, RELEASE, CPU_USE, LAST_CPU_USE = range(7)
+EXPERT, COPY, NOTHING = range(3)  # what begins at a point of the host's progress
 # Rows of the clocks, and from `FREE` on one for each slot: when its expert has landed or, once used, was last used.
 HOST, START, COMPUTE, READY, DECIDED, PREDICTED, LINK, DISK = range(8)
 CPU_WORK, CPU_BEGIN, CPU_FROM, CPU_END = range(8, 12)  # work and begin of an event's experts; when they were computed
@@ -33,6 +45,69 @@ Times = NDArray[np.int64]
 Rows = NDArray[np.int32]
 ROOM = 64  # initial capacity of a ring of copies; a power of two
 LANES = 64  # machines per pass: enough for vector instructions, few enough for their clocks to stay in the cache
+
+
+class Actions(NamedTuple):
+    """The actions of all events; those of event e are `ends[e - 1]:ends[e]`, from 0 on."""
+
+    kind: NDArray[np.int8]  # [actions], `LOAD` to `LAST_CPU_USE`
+    row: Rows  # [actions], of the table's loads or else uses
+    slot: Rows  # [actions], that behind the last one for uses in slots that no load takes
+    predicted: NDArray[np.uint8]  # [actions], whether the host has predicted by then
+    progress: Rows  # [actions], a row of `host`
+    ends: NDArray[np.int64]  # [events]
+    event_progress: Rows  # [events], a row of `host`: all that it does in the event
+    host: "Progress"  # [distinct] each
+    num_loads: int
+    num_uses: int
+    opens: NDArray[np.bool_]  # [uses] in their order, whether a launch begins with the use
+    on_cpu: NDArray[np.bool_]  # [events], whether the CPU computes any expert
+    layers: int
+    slots: int  # that anything is loaded into
+
+
+class Progress(NamedTuple):
+    """Progress of the host in an event: numbers of loads issued and of launches since it decided."""
+
+    issues: NDArray[np.signedinteger]
+    launches: NDArray[np.signedinteger]
+    begins: NDArray[np.signedinteger]  # `EXPERT`, `COPY` or `NOTHING`
+
+
+def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching = "separate") -> Actions:
+    """The actions of a table; `predicts` says whether predicting may take the host time.
+
+    Raises InputError for decisions that overwrite an expert before its last use, MissingExtraError without numba.
+    """
+    lay_down, _ = _kernels()
+    uses, loads, events = table.uses, table.loads, table.num_steps * table.num_layers
+    slots = table.slots if table.part else int(loads.slot.max(initial=-1)) + 1
+    many = int(np.bincount(uses.event, minlength=1).max()) + 1  # more than an event has launches
+    how = (predicts or table.after_launch, table.after_launch, launch != "separate", launch == "grouped-wait")
+    of_uses = np.array((uses.event, uses.slot, uses.wave, uses.hit, uses.tokens, uses.load, uses.where), np.int32)
+    of_loads = np.array((loads.event, loads.slot, loads.wave, loads.demand), np.int32)
+    rules = (events, slots, many, *map(int, (table.part, *how)))
+    (row, predicted, progress, kind, slot), ends, of_events, opens, late = lay_down(of_uses, of_loads, rules)
+    if late >= 0:
+        raise InputError(f"decisions: load {late} overwrites an expert before its last use")
+    every = np.append(progress, of_events)
+    first, code = numbered(every)
+    return Actions(
+        kind=kind.astype(np.int8),
+        row=row,
+        slot=slot,
+        predicted=predicted.astype(np.uint8),
+        progress=code[: len(kind)].astype(np.int32),
+        ends=ends.astype(np.int64),
+        event_progress=code[len(kind) :].astype(np.int32),
+        host=Progress(every[first] // 3 // many, every[first] // 3 % many, every[first] % 3),
+        num_loads=len(loads.key),
+        num_uses=len(uses.key),
+        opens=opens > 0,
+        on_cpu=np.isin(np.arange(events), uses.event[uses.where == tables.CPU]),
+        layers=table.num_layers,
+        slots=slots,
+    )
 
 
 class Retimed(NamedTuple):
@@ -76,7 +151,7 @@ class Clocks:
 
     def walk(self, script: "Script", costs: Times, slows: NDArray[np.float64], step_end: Times, *how: Any) -> Times:
         """Walk a script; sums of stall, slowing, late hits, the CPU and the wait for it so far, [5, lanes]."""
-        walk = _kernel()
+        _, walk = _kernels()
         self._rings = walk(*script, self._clocks, costs, slows, step_end, *how, self._rings, self._numbers)
         sums: Times = self._clocks[[STALL, SLOWED, LATE, CPU, CPU_STALL]]
         return sums
@@ -114,13 +189,14 @@ def _walk(
         sums[:, lanes] = on.walk(script, *some, warm_up, variants.runs_ahead, actions.on_cpu)
 
 
-def _kernel() -> Callable[..., Times]:
+def _kernels() -> tuple[Callable[..., Any], Callable[..., Times]]:
+    """What lays actions down, and what walks them; raises MissingExtraError without numba."""
     try:
+        from specmoe.sim.timing.actions_kernel import lay_down
         from specmoe.sim.timing.retimer_kernel import walk
     except ModuleNotFoundError:
         raise MissingExtraError("numba", "fast") from None
-    kernel: Callable[..., Times] = walk
-    return kernel
+    return lay_down, walk
 
 
 def _require_same_rows(actions: Actions, variants: Variants) -> None:

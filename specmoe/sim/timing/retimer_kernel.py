@@ -9,12 +9,11 @@ become vector instructions. Everything is compiled as one function at its first 
 from typing import Any
 
 from specmoe.sim.kernels import inlined, jit, version_of
-from specmoe.sim.timing import actions as kinds
 from specmoe.sim.timing import copies_kernel as rings
 from specmoe.sim.timing import cpu_lane
 from specmoe.sim.timing import retimer as rows
 
-SOURCES = (rings, rows, kinds, cpu_lane)
+SOURCES = (rings, rows, cpu_lane)
 
 
 def _walk(version: int) -> Any:
@@ -60,28 +59,28 @@ def _walk(version: int) -> Any:
             while action < ends[event]:
                 kind, slot, decided, progress, cost = actions[action]
                 action += 1
-                if kind == kinds.RELEASE:
+                if kind == rows.RELEASE:
                     _release(clocks, slot)
                     continue
-                if kind in (kinds.CPU_USE, kinds.LAST_CPU_USE):
+                if kind in (rows.CPU_USE, rows.LAST_CPU_USE):
                     clocks[rows.CPU_WORK] += costs[cost]
-                    if kind == kinds.LAST_CPU_USE:
+                    if kind == rows.LAST_CPU_USE:
                         rings.compute_on_cpu(clocks, costs, copies, numbers)
                     continue
-                if kind == kinds.LOAD and any_cpu:
+                if kind == rows.LOAD and any_cpu:
                     copies = rings.with_room(copies, numbers)
                     rings.load_beside(clocks, costs, copies, numbers, slot, decided, progress, cost)
                     continue
-                if kind == kinds.LOAD:
+                if kind == rows.LOAD:
                     _load(clocks, costs, slot, decided, progress, cost)
                     if any_slows:
                         copies = rings.with_room(copies, numbers)
                         rings.remember(clocks, costs, copies, numbers, cost)
                     continue
-                if kind == kinds.USE:
+                if kind == rows.USE:
                     _use(clocks, costs, decided, progress, cost)
                 else:
-                    _first_use(clocks, costs, slot, decided, progress, cost, kind == kinds.FIRST_HIT)
+                    _first_use(clocks, costs, slot, decided, progress, cost, kind == rows.FIRST_HIT)
                 if any_slows:
                     rings.slow(clocks, slows, copies, numbers)
                 _release(clocks, slot)
