@@ -69,3 +69,8 @@ def test_splits_are_whole_sequences_each_once(count: int, share: float, seed: in
     rows = [rows_of(part) for part in both]
     assert sorted(np.concatenate(rows).tolist()) == list(range(lengths.sum()))
     assert len(both[1].first) == round(share * count)
+
+
+def test_there_are_no_more_clusters_than_experts_unless_one_asks_for_them() -> None:
+    assert config_for(LEARNABLE, "hierarchical", 1, None, {}).clusters == LEARNABLE.num_experts == 8
+    assert config_for(LEARNABLE, "hierarchical", 1, None, {"clusters": 3}).clusters == 3

@@ -14,6 +14,7 @@ AROUND = {"decode": (-1, -2, -3), "encode": (-1, 1, -2, 2)}  # the other tokens 
 LEAST = {"dropout": 0, "word_dropout": 0}  # of any other size: 1
 SHARES = ("dropout", "word_dropout")
 MOST_SIZE = 2**16
+CLUSTERS = 12  # of experts, where there are as many
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class NetConfig:
     hidden: int = 192
     heads: int = 4
     blocks: int = 2
-    clusters: int = 12
+    clusters: int = CLUSTERS
     dropout: float = 0.2
     word_dropout: float = 0.1
 
@@ -86,6 +87,7 @@ def config_for(
         max(meta.top_k, min(CANDIDATES, meta.candidates)),
         depth,
         tuple(feature for feature in FEATURES if feature in seen),
+        clusters=min(CLUSTERS, meta.num_experts),
     )
     require_features(config, meta)
     return replace(config, **{name: _checked(config, name, value) for name, value in sizes.items()})
