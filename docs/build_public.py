@@ -16,8 +16,7 @@ import numpy as np
 
 from specmoe.analysis.style import COLOURS, MARKERS, describe, figure, save
 from specmoe.hwprofiles.shape import is_compressed
-from specmoe.sim.reproduce.public import reproduce
-from specmoe.sim.reproduce.public_ranges import SPREAD, covered_unseen, spreads_of
+from specmoe.sim.reproduce.public import SPREAD, covered_unseen, reproduce, spreads_of
 from specmoe.sim.reproduce.public_rows import read_rows
 
 DOCS = Path(__file__).parent

@@ -14,10 +14,9 @@ from specmoe.commands.demo import demo
 from specmoe.commands.evaluate import evaluate
 from specmoe.commands.generate import generate
 from specmoe.commands.plot import plot, report
-from specmoe.commands.policies import policies
 from specmoe.commands.pretrain import pretrain
 from specmoe.commands.simulate import simulate
-from specmoe.commands.status import status
+from specmoe.commands.status import policies, status
 from specmoe.commands.sweep import sweep
 from specmoe.commands.train import train
 from specmoe.commands.validate import calibrate, checksums, validate

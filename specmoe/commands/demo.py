@@ -25,7 +25,7 @@ def demo(
     from specmoe.files import make_directory
     from specmoe.hwprofiles.catalogue import machine_name
     from specmoe.sim import demo as demonstration
-    from specmoe.sim.timing.timeline import STEPS, write_timeline
+    from specmoe.sim.event_table import TIMELINE_STEPS, write_timeline
 
     make_directory(out)
     machine = machine_name(demonstration.MACHINE, host)
@@ -59,7 +59,7 @@ def demo(
         show(answer.summaries)
         console.say(answer.reason, fg="green")
     console.say(f"\nwritten: {', '.join(map(str, files))} (timelines open in ui.perfetto.dev)")
-    console.say(f"timeline: {winner.result.manifest.policy}, the first {min(STEPS, steps)} of {steps} steps")
+    console.say(f"timeline: {winner.result.manifest.policy}, the first {min(TIMELINE_STEPS, steps)} of {steps} steps")
     console.say(f"report on one page: {page}", bold=True)
 
 

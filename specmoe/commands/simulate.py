@@ -238,7 +238,7 @@ class _Timeline:
 
     def write(self) -> str:
         """Write it; what it holds, in words."""
-        from specmoe.sim.timing.timeline import write_timeline
+        from specmoe.sim.event_table import write_timeline
 
         run = self.run
         if run is None:
@@ -252,13 +252,13 @@ class _Timeline:
 
 def _timeline(path: Path | None, policy: str | None, steps: int | None, names: list[str]) -> _Timeline | None:
     """What the options say; raises InputError where they do not fit together."""
-    from specmoe.sim.timing.timeline import STEPS
+    from specmoe.sim.event_table import TIMELINE_STEPS
 
     if policy is not None and policy not in names:
         raise InputError(f"--timeline-policy {policy}: one of --policy expected")
     if path is None and (policy, steps) != (None, None):
         raise InputError("--timeline FILE expected with --timeline-policy and --timeline-steps")
-    return None if path is None else _Timeline(path, policy, steps or STEPS)
+    return None if path is None else _Timeline(path, policy, steps or TIMELINE_STEPS)
 
 
 def _break_even(scenario: "Scenario", summaries: list[dict[str, Any]], out: Path | None) -> str:

@@ -262,7 +262,7 @@ def _pictures(out: Path, about: "Circumstances", cells: "list[CellFidelity]", he
 def _timelines(out: Path, about: "Circumstances", held: _Held) -> list[Path]:
     """A step of one cell as a picture, and the whole run for ui.perfetto.dev."""
     from specmoe.analysis.figures.timeline import plot_timelines
-    from specmoe.sim.timing.timeline import simulated_spans
+    from specmoe.sim.event_table import simulated_spans
     from specmoe.timeline import write_spans
     from specmoe.validate.measured import measured_spans
 

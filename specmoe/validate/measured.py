@@ -1,6 +1,6 @@
 """Replays as results: step times, columns as in `specmoe.results`, and spans of a timeline.
 
-Decisions are counted from what was executed. `measured_spans` is the twin of `specmoe.sim.timing.timeline`, with the
+Decisions are counted from what was executed. `measured_spans` is the twin of `specmoe.sim.event_table`, with the
 same lanes and words.
 """
 

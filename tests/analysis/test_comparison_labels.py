@@ -7,8 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specmoe.analysis.labels import Box, name_points, place
-from specmoe.analysis.style import figure
+from specmoe.analysis.style import Box, figure, name_points, place
 
 PAGE = Box(0, 0, 1000, 1000)
 

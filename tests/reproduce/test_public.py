@@ -17,7 +17,19 @@ from specmoe.cli import app
 from specmoe.errors import InputError
 from specmoe.hwprofiles.catalogue import load_shape
 from specmoe.hwprofiles.shape import is_compressed
-from specmoe.sim.reproduce.public import PREDICTED, _reasons, reason_of, reproduce
+from specmoe.sim.reproduce.public import (
+    KINDS,
+    PREDICTED,
+    Rate,
+    _reasons,
+    covered_unseen,
+    reason_of,
+    reproduce,
+    spread_of,
+    spreads,
+    spreads_of,
+    widened,
+)
 from specmoe.sim.reproduce.public_cards import profile_of
 from specmoe.sim.reproduce.public_names import (
     Offload,
@@ -28,7 +40,6 @@ from specmoe.sim.reproduce.public_names import (
     shape_of,
     style_of_runtime,
 )
-from specmoe.sim.reproduce.public_ranges import KINDS, Rate, covered_unseen, spread_of, spreads, spreads_of, widened
 from specmoe.sim.reproduce.public_rows import NEEDED, UnpredictableError, number_of, read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"

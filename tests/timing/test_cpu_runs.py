@@ -10,10 +10,10 @@ from specmoe.errors import InputError
 from specmoe.hwprofiles.profile_file import write_profile
 from specmoe.sim.config import Home, RunConfig
 from specmoe.sim.decide.policy import POLICIES
+from specmoe.sim.event_table import simulated_spans
 from specmoe.sim.run import Scenario
 from specmoe.sim.sweep.evaluate import evaluate
 from specmoe.sim.timing.bounds import link_and_cpu_bound_ns
-from specmoe.sim.timing.timeline import simulated_spans
 from specmoe.summary import summary
 
 ON_CPU = [name for name, row in POLICIES.items() if row.uses_cpu and not row.approximate]

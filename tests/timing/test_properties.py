@@ -17,11 +17,10 @@ from specmoe.hwprofiles.kernels import LAUNCHING, Launching
 from specmoe.sim.decide.policy import POLICIES
 from specmoe.sim.decide.program import groups_of
 from specmoe.sim.decide.table import DecisionTable
-from specmoe.sim.event_table import event_table
+from specmoe.sim.event_table import event_table, uninterrupted
 from specmoe.sim.timing.bounds import ceiling_ns, fewest_loads, link_bound_ns, mean_step_ns
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.timeline import uninterrupted
 
 names = st.sampled_from(RUNNABLE)
 orders = st.sampled_from(["fifo", "priority", "chunked"])

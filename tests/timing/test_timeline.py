@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 
 from specmoe.errors import InputError
+from specmoe.sim.event_table import simulated_spans, uninterrupted, write_timeline
 from specmoe.sim.timing.engine import simulate
-from specmoe.sim.timing.timeline import simulated_spans, uninterrupted, write_timeline
 from specmoe.timeline import LANES, Span, write_spans
 
 

@@ -12,9 +12,9 @@ from timing_cases import RUNNABLE, Case, cases, durations_by_hand, table_of
 from specmoe.errors import InputError
 from specmoe.sim.decide.program import program_of
 from specmoe.sim.decide.table import DecisionTable
+from specmoe.sim.event_table import simulated_spans
 from specmoe.sim.timing.durations import Durations
 from specmoe.sim.timing.engine import Timing, simulate
-from specmoe.sim.timing.timeline import simulated_spans
 from specmoe.timeline import Span
 from specmoe.validate.measured import measured_spans
 from specmoe.validate.replayer import DeviceTimes, Recording, Work

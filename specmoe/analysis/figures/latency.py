@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis import point as measures
 from specmoe.analysis.figures.setting import NO_POLICY, Drawn, Setting, ms, percent, times, titled
-from specmoe.analysis.labels import name_points
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, save
+from specmoe.analysis.style import COLOURS, figure, finish, legend_below, name_points, panel, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.figures.setting import CHOICES, Cell, Drawn, Setting, ms, percent, titled, told
-from specmoe.analysis.labels import XY, name_points
 from specmoe.analysis.point import MS, caption, three_digits, visible_limit
-from specmoe.analysis.style import COLOURS, figure, finish, legend_below, panel, scale
+from specmoe.analysis.style import COLOURS, XY, figure, finish, legend_below, name_points, panel, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from specmoe.analysis.figures.link import link_column
 from specmoe.analysis.figures.setting import Cell, Drawn, Setting, order, titled
-from specmoe.analysis.labels import name_points
 from specmoe.analysis.point import Point, caption, ranked, shown
-from specmoe.analysis.style import COLOURS, LOOKS, Line, describe, figure, finish, legend_beside, panel, save
+from specmoe.analysis.style import (
+    COLOURS,
+    LOOKS,
+    Line,
+    describe,
+    figure,
+    finish,
+    legend_beside,
+    name_points,
+    panel,
+    save,
+)
 from specmoe.summary import SET
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from specmoe.errors import InputError, hint
 from specmoe.plugins import Table
 from specmoe.sim.decide.eviction import Context, Eviction
 from specmoe.sim.decide.evictions.counts import Lfru, Lfu, LfuDecayed, LfuPerfect, Static
-from specmoe.sim.decide.evictions.least_stale import LeastStale
 from specmoe.sim.decide.evictions.lru import Lru
 from specmoe.sim.decide.evictions.next_use import Belady, BeladyBypass, Predicted
-from specmoe.sim.decide.evictions.queues import Arc, Fifo, S3Fifo, Sieve, Slru
+from specmoe.sim.decide.evictions.queues import Arc, Fifo, LeastStale, S3Fifo, Sieve, Slru
 
 _BUILT_IN: dict[str, type[Eviction]] = {
     "lru": Lru,
