@@ -26,12 +26,14 @@ class CudaDevice(graphs.Prepared):
     """`Device` on the current CUDA device; its methods are in the order of `replayer`."""
 
     def begin(self, traced: bool) -> None:
-        """Start a run: wait until the device is idle, and relate its clock to the host's."""
+        """Start a run: wait until the device is idle, wake the CPU's threads, and relate both clocks."""
         self._traced = traced
         torch.cuda.set_stream(self.compute)
         if self.in_groups:
             self.groups.rewind()
         torch.cuda.synchronize(self.device)
+        if self._lane:
+            self._lane.wake()
         for _ in range(CLOCK_TRIES):
             self._base = graphs.timed()
             before = self.now()

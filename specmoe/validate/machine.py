@@ -4,7 +4,7 @@ import torch
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.kernels import USUAL
-from specmoe.hwprofiles.measure.cpu import counts
+from specmoe.hwprofiles.measure.cpu import compute_alone, counts
 from specmoe.hwprofiles.measure.machine import machine_facts
 from specmoe.hwprofiles.profile import HardwareProfile
 from specmoe.hwprofiles.shape import Format
@@ -78,4 +78,5 @@ def _home(scenario: Scenario) -> Format:
 def _device() -> torch.device:
     if not torch.cuda.is_available():
         raise InputError(f"no CUDA device: torch {torch.__version__} finds none, and a replay needs one")
+    compute_alone()
     return torch.device("cuda", torch.cuda.current_device())

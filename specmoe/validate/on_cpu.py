@@ -34,7 +34,8 @@ class CpuLane:
 
     def __init__(self, shape: ModelShape, pool: Pool, threads: int, tokens: int, pinned: bool) -> None:
         self.threads, self._worker = threads, Worker(threads)
-        self._experts = [self._expert(shape, pool[key], pool) for key in range(len(pool))]
+        keys = range(len(pool))
+        self._experts = self._worker.submit(lambda: [self._expert(shape, pool[key], pool) for key in keys]).result()
         size, dtype = (tokens, shape.d_model), DTYPES[compute_format(pool.held)]
         self.hidden, self.result = (torch.zeros(size, dtype=dtype, pin_memory=pinned) for _ in range(2))
         self._pending: Future[None] | None = None
@@ -52,6 +53,10 @@ class CpuLane:
             for event, rows in uses_on_cpu(table).items()
         }
         self.start, self.end = ([-1] * len(keys) for _ in range(2))  # of each use, ns
+
+    def wake(self) -> None:
+        """Wake the worker's threads, as in a run that goes on for long."""
+        self._worker.wake()
 
     def hand_over(self, event: int, arrived: Callable[[], object]) -> None:
         """Have the worker compute the experts of an event; `arrived` waits for the hidden state."""

@@ -58,7 +58,7 @@ class Pool:
         self.copied = round(self.size * stretch)
         self._bytes = host_memory(keys, self.copied, device.type == "cuda")
         for key in range(keys):
-            self._bytes[key, : self.size] = made_up(shape.expert_parameters, held, device, seed=key).cpu()
+            self._bytes[key, : self.size].copy_(made_up(shape.expert_parameters, held, device, seed=key))
 
     def __len__(self) -> int:
         return len(self._bytes)

@@ -1,6 +1,7 @@
 """Measuring the CPU: by hand on a clock that is told, and for real on tiny experts."""
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from specmoe.hwprofiles.cpu import CpuExperts
 from specmoe.hwprofiles.kernels import Size
 from specmoe.hwprofiles.launches import size_of
 from specmoe.hwprofiles.measure import cpu, cpu_tasks
-from specmoe.hwprofiles.measure.bench import Effort, Records, Sample
+from specmoe.hwprofiles.measure.bench import WARM_UPS, Effort, Records, Sample
 from specmoe.hwprofiles.measure.findings import Context, Findings
 from specmoe.hwprofiles.shape import Experts
 
@@ -52,12 +53,20 @@ def measured() -> tuple[Context, list[str]]:
     return context, skipped
 
 
-def test_an_expert_is_timed_behind_a_wait_for_the_device_and_without_it() -> None:
+def test_an_experts_time_is_the_mean_over_events_that_begin_behind_a_wait() -> None:
+    bench, times = Clock(), cycle((50, 60, 100))
+    with cpu.Worker(1) as worker:
+        found = cpu.in_a_run(lambda: bench.takes(next(times)), 3, lambda: None, worker, bench, EFFORT)
+    assert found == cpu.InARun(*(Sample((time,) * 3) for time in (1000, 70, 0, 1210)))
+    assert found.rest(around=1000, experts=3) == found.expert
+    assert bench.waits == 2 * (WARM_UPS + 3 * cpu.EVENTS), "the host's, and the worker's for the hidden state"
+
+
+def test_experts_that_take_long_are_timed_in_one_event_a_sample() -> None:
     bench = Clock()
     with cpu.Worker(1) as worker:
-        sample = cpu.between_waits(lambda: bench.takes(70), lambda: None, worker, bench, EFFORT)
-    assert sample.raw == (70, 70, 70)
-    assert bench.waits == 2 + 3
+        cpu.in_a_run(lambda: bench.takes(cpu.SAMPLE_NS), 2, lambda: None, worker, bench, EFFORT)
+    assert bench.waits == 2 * (WARM_UPS + 3)
 
 
 def test_copies_are_under_way_throughout() -> None:
@@ -65,7 +74,7 @@ def test_copies_are_under_way_throughout() -> None:
     with cpu.Worker(1) as worker:
         sample = cpu.beside_copies(lambda: bench.takes(100), lambda: None, 70, 40, worker, bench, EFFORT)
     assert sample.raw == (100, 100, 100)
-    assert bench.issued == 5 * 7  # 280 ns of copies, four times the expert alone
+    assert bench.issued == 5 * 14  # 560 ns of copies, twice four experts alone
 
 
 def test_shares_of_slowdowns() -> None:

@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +18,17 @@ from torch.nn import functional
 
 from specmoe.errors import InputError
 from specmoe.hwprofiles.kernels import Size
-from specmoe.hwprofiles.measure.bench import Bench, Effort, Sample, sampled
+from specmoe.hwprofiles.measure.bench import WARM_UPS, Bench, Effort, Sample, sampled
 from specmoe.hwprofiles.measure.layers import DTYPES, SCALE, Run
 from specmoe.hwprofiles.shape import GROUP, Format, bytes_of, is_compressed
 
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "q4_0")  # q4_0's bits are those of torch's own int4
 INNER_TILES = 2
+TASKS = Path("/proc/self/task")  # of Linux
 COPIES = 8
+HIDDEN_BYTES = 128  # of what is copied to and fro: the host's part takes as long for any size
+EVENTS, SAMPLE_NS = 8, 25_000_000  # of a sample: events, or fewer if their experts take longer
+BESIDE = 4  # experts beside copies
 Product = Callable[[Tensor], Tensor]
 T = TypeVar("T")
 
@@ -37,7 +42,7 @@ def counts() -> tuple[int, ...]:
 
 def reading(size: int, worker: "Worker", bench: Bench, effort: Effort) -> Sample:
     """Time of reading 10^9 bytes out of a larger tensor of `size` bytes."""
-    words = torch.ones(size // 8, dtype=torch.int64)
+    words = worker.submit(lambda: torch.ones(size // 8, dtype=torch.int64)).result()
 
     def once() -> float:
         before = bench.now()
@@ -47,19 +52,34 @@ def reading(size: int, worker: "Worker", bench: Bench, effort: Effort) -> Sample
     return sampled(lambda: worker.submit(once).result(), effort.samples)
 
 
-class Worker:
-    """A thread that computes with `number` of torch's threads, itself included, on all cores but the host thread's.
+def compute_alone() -> None:
+    """Have this thread, the host thread, compute without others.
 
-    It is made by a host thread that is not pinned yet, as it and torch's threads inherit the cores.
+    libgomp counts the threads of all pools. Where these are more than the cores, they sleep as soon as they wait;
+    otherwise they spin for some milliseconds, and experts that follow each other need not wake them.
+    """
+    torch.set_num_threads(1)
+
+
+class Worker:
+    """A thread that computes with `number` of torch's threads, itself included, each pinned to a core of its own.
+
+    The last core is left to the host thread, which is not pinned yet when it makes a worker.
     """
 
     def __init__(self, number: int) -> None:
-        self._pool = ThreadPoolExecutor(1, "experts", self._begin, (number,))
-        self._pool.submit(self._warm).result()
+        before = _tasks()
+        self._pool = ThreadPoolExecutor(1, "experts", torch.set_num_threads, (number,))
+        self.wake()
+        _pin(sorted(_tasks() - before))
 
     def submit(self, run: Callable[[], T]) -> "Future[T]":
         """Have the thread run something."""
         return self._pool.submit(run)
+
+    def wake(self) -> None:
+        """Have torch's threads start, or wake from a long sleep."""
+        self.submit(lambda: torch.ones(1 << 20).sum()).result()
 
     def __enter__(self) -> "Worker":
         return self
@@ -71,17 +91,17 @@ class Worker:
         """End the thread."""
         self._pool.shutdown()
 
-    @staticmethod
-    def _begin(number: int) -> None:
-        torch.set_num_threads(number)
-        if hasattr(os, "sched_setaffinity"):
-            cores = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, cores - {max(cores)} or cores)
 
-    @staticmethod
-    def _warm() -> None:
-        """Have torch start its threads."""
-        torch.ones(1 << 20).sum()
+def _tasks() -> set[int]:
+    """Numbers of this process's threads, where the system says them."""
+    return {int(task.name) for task in TASKS.iterdir()} if TASKS.is_dir() else set()
+
+
+def _pin(tasks: Sequence[int]) -> None:
+    """Pin threads to cores, one to each as long as there are some, and none to the last."""
+    *cores, last = sorted(os.sched_getaffinity(0)) if tasks else [0]
+    for task, core in zip(tasks, cycle(cores or [last])):
+        os.sched_setaffinity(task, {core})
 
 
 def feed_forward(up: Product, down: Product, d_ff: int, gated: bool) -> Product:
@@ -141,67 +161,63 @@ class CpuKernels:
         return lambda x: torch._weight_int4pack_mm_for_cpu(x, data, GROUP, scales)
 
 
-def between_waits(run: Run, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
-    """Time of a worker's run that comes behind a launch on the device, for which the host waits."""
+class InARun(NamedTuple):
+    """Times of events in which a worker computes experts, each a mean over several events, as a step adds up many."""
 
-    def timed() -> float:
-        before = bench.now()
-        run()
-        return float(bench.now() - before)
+    start: Sample  # from the end of a wait for the device until the worker, which slept, has the hidden state
+    expert: Sample
+    join: Sample  # from the last expert's end until the host has issued the copy of the result and its addition
+    whole: Sample  # the sum of all that
 
-    def once() -> float:
-        bench.launch(dense)
+    def rest(self, around: float, experts: int) -> Sample:
+        """What an expert takes where start and join are said to take `around`, ns; the whole stays the same."""
+        return Sample(tuple(max(1.0, time - around) / experts for time in self.whole.raw))
+
+
+def in_a_run(run: Run, experts: int, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> InARun:
+    """Times of `experts` runs of a worker behind a launch on the device, and of what a replay does around them."""
+    at_host, result = (bench.pinned(HIDDEN_BYTES).view(torch.float16).zero_() for _ in range(2))
+    hidden, sent, total = (torch.zeros_like(result, device=bench.device) for _ in range(3))
+
+    def compute() -> tuple[int, int]:
         bench.await_last()
-        return worker.submit(timed).result()
+        begun = bench.now()
+        result.zero_()
+        for _ in range(experts):
+            run()
+        return begun, bench.now()
 
-    return sampled(once, effort.samples)
-
-
-def starting(dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
-    """Time from the end of a wait for the device until a worker, which slept, has begun."""
-
-    def once() -> float:
+    def event() -> tuple[float, ...]:
         bench.launch(dense)
+        bench.launch(lambda: at_host.copy_(hidden, non_blocking=True))
         bench.await_last()
-        before = bench.now()
-        return float(worker.submit(bench.now).result() - before)
+        ready = bench.now()
+        begun, ended = worker.submit(compute).result()
+        bench.launch(lambda: sent.copy_(result, non_blocking=True))
+        bench.launch(lambda: total.add_(sent))
+        joined = bench.now()
+        return begun - ready, (ended - begun) / experts, joined - ended, joined - ready
 
-    return sampled(once, effort.samples)
-
-
-def joining(d_model: int, dense: Run, worker: Worker, bench: Bench, effort: Effort) -> Sample:
-    """Time from the end of a worker's run until the host has issued the copy of its result and its addition."""
-    result = bench.pinned(d_model * 2).view(torch.float16).zero_()
-    sent, total = (torch.zeros(d_model, dtype=torch.float16, device=bench.device) for _ in range(2))
-    expert = torch.ones(1 << 20, dtype=torch.int64)
-
-    def compute() -> int:
-        expert.sum()
-        return bench.now()
-
-    def once() -> float:
-        bench.launch(dense)
-        bench.await_last()
-        ended = worker.submit(compute).result()
-        sent.copy_(result, non_blocking=True)
-        total.add_(sent)
-        taken = float(bench.now() - ended)
-        bench.wait()
-        return taken
-
-    return sampled(once, effort.samples)
+    *_, whole = [event() for _ in range(WARM_UPS)][-1]
+    events = round(max(1, min(EVENTS, SAMPLE_NS // max(1, whole))))
+    times = [
+        [sum(some) / events for some in zip(*(event() for _ in range(events)), strict=True)]
+        for _ in range(effort.samples)
+    ]
+    return InARun(*(Sample(tuple(some)) for some in zip(*times, strict=True)))
 
 
 def beside_copies(
     run: Run, copy: Run, alone_ns: float, copy_ns: float, worker: Worker, bench: Bench, effort: Effort
 ) -> Sample:
-    """Time of a worker's run while copies are under way throughout."""
-    copies = max(2, -(-int(4 * alone_ns) // max(1, int(copy_ns))))
+    """Time of one of a worker's runs while copies are under way throughout."""
+    copies = max(2, -(-int(2 * BESIDE * alone_ns) // max(1, int(copy_ns))))
 
     def timed() -> float:
         before = bench.now()
-        run()
-        return float(bench.now() - before)
+        for _ in range(BESIDE):
+            run()
+        return (bench.now() - before) / BESIDE
 
     def once() -> float:
         for _ in range(copies):

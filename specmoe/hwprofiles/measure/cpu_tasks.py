@@ -17,7 +17,8 @@ from specmoe.hwprofiles.shape import Format, ModelShape, bytes_of, compute_forma
 
 CONTEXT = 256
 SMALL = Size(64, 64, False)  # an expert whose time is that of its calls
-HOW_EXPERT = "one expert out of memory, behind a wait for the device"
+AROUND = CPU_TIMES[1:]  # start and join
+HOW_EXPERT = "an expert of as many as a token uses, out of memory, behind a wait for the device, without start and join"
 
 
 def memory_and_hand_over(context: Context, shape: ModelShape) -> None:
@@ -26,6 +27,7 @@ def memory_and_hand_over(context: Context, shape: ModelShape) -> None:
     Without room for that nothing of the CPU is measured.
     """
     found, counts = context.found, cpu.counts()
+    cpu.compute_alone()
     try:
         timed, calls = _reads(context), _calls(context, shape)
     except RuntimeError as error:  # torch raises it if host or device memory runs out
@@ -35,9 +37,9 @@ def memory_and_hand_over(context: Context, shape: ModelShape) -> None:
     found.points["cpu.read.by_threads"] = found.records.points(timed, "1", how)
     found.given("cpu.threads", counts[-1], "all cores but one")
     hows = (
-        "an expert of 64 by 64, behind a wait for the device",
-        "from a wait's end until a sleeping thread has begun",
-        "from a thread's end until its result's copy and addition are issued",
+        "experts of 64 by 64, behind a wait for the device",
+        f"from a wait's end until a sleeping thread has begun with experts of {shape.name}",
+        "from their end until their result's copy and addition are issued",
     )
     for name, sample, said in zip(CPU_TIMES, calls, hows, strict=True):
         found.time(name, sample, said)
@@ -52,12 +54,12 @@ def _reads(context: Context) -> list[tuple[int, Sample]]:
 
 
 def _calls(context: Context, shape: ModelShape) -> tuple[Sample, Sample, Sample]:
-    """Times of `CPU_TIMES`, with all threads."""
-    bench, effort, dense = context.bench, context.plan.effort, _dense(context, shape)
+    """Times of `CPU_TIMES`, with all threads; experts of the shape are between start and join."""
+    calls, kernels = cpu.CpuKernels(SMALL, "bf16", 0), cpu.CpuKernels(size_of(shape), "bf16", context.plan.cpu_bytes)
+    dense, few, bench, effort = _dense(context, shape), shape.experts.top_k, context.bench, context.plan.effort
     with cpu.Worker(cpu.counts()[-1]) as worker, quiet():
-        call = cpu.between_waits(cpu.CpuKernels(SMALL, "bf16", 0).run(1), dense, worker, bench, effort)
-        start = cpu.starting(dense, worker, bench, effort)
-        return call, start, cpu.joining(shape.d_model, dense, worker, bench, effort)
+        call, around = (cpu.in_a_run(some.run(1), few, dense, worker, bench, effort) for some in (calls, kernels))
+    return call.expert, around.start, around.join
 
 
 def experts(context: Context, shape: ModelShape, held: Format) -> None:
@@ -65,17 +67,18 @@ def experts(context: Context, shape: ModelShape, held: Format) -> None:
     size, plan, found = size_of(shape), context.plan, context.found
     if "cpu.threads" not in found.quantities:
         return
-    what, dense = f"experts of {shape.name} in {held} on the CPU", _dense(context, shape)
+    what, dense, most = f"experts of {shape.name} in {held} on the CPU", _dense(context, shape), shape.experts.top_k
     try:
         kernels = cpu.CpuKernels(size, held, plan.cpu_bytes)
     except InputError as error:
         context.skip(f"{what}: {error}")
         return
-    few: list[tuple[int, Sample]] = []
+    few, bench = list[tuple[int, Sample]](), context.bench
+    around = sum(found.quantities[name].value for name in AROUND)
     for number in cpu.counts():
         with cpu.Worker(number) as worker, quiet():
             timed = [
-                (tokens, cpu.between_waits(kernels.run(tokens), dense, worker, context.bench, plan.effort))
+                (tokens, cpu.in_a_run(kernels.run(tokens), most, dense, worker, bench, plan.effort).rest(around, most))
                 for tokens in plan.cpu_tokens
             ]
         points = found.records.points(timed, "token", HOW_EXPERT)
@@ -85,8 +88,8 @@ def experts(context: Context, shape: ModelShape, held: Format) -> None:
     name, of = f"cpu.{held}", f"an expert of {shape.name}"
     if f"{name}.by_threads" not in found.points:
         found.points[f"{name}.by_threads"] = found.records.points(few, "1", f"{of}, for 10^9 bytes of weights")
-        tokens, most = timed[-1]
-        found.rate(f"{name}.arithmetic", 2 * size.weights * tokens, most, f"{of} on {tokens} tokens")
+        tokens, longest = timed[-1]
+        found.rate(f"{name}.arithmetic", 2 * size.weights * tokens, longest, f"{of} on {tokens} tokens")
 
 
 def beside_copies(context: Context, shape: ModelShape) -> None:
@@ -98,7 +101,7 @@ def beside_copies(context: Context, shape: ModelShape) -> None:
     copy: Run = link.one(plan.cpu_copy)
     run, dense = cpu.CpuKernels(size_of(shape), "bf16", plan.cpu_bytes).run(1), _dense(context, shape)
     with cpu.Worker(cpu.counts()[-1]) as worker, quiet():
-        alone = cpu.between_waits(run, dense, worker, bench, plan.effort)
+        alone = cpu.in_a_run(run, cpu.BESIDE, dense, worker, bench, plan.effort).expert
         copied = cpu.copies(copy, bench, plan.effort)
         beside = cpu.beside_copies(run, copy, alone.median, copied.median, worker, bench, plan.effort)
         slower = cpu.copies_beside(run, copy, worker, bench, plan.effort)
