@@ -122,6 +122,11 @@ class Prepared:
             self._fused = FusedKernel(self.model.shape, self.model.format, self.slots.all)
         return self._fused
 
+    def close(self) -> None:
+        """End the thread that computes experts on the CPU."""
+        if self._lane:
+            self._lane.close()
+
     def fill(self) -> None:
         """Fill every slot: key k into slot k."""
         for slot in range(len(self.slots)):

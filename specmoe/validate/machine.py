@@ -30,6 +30,8 @@ def this_machine(mine: HardwareProfile, other: HardwareProfile | None = None) ->
         if model in last and len(last[model].slots) >= slots:
             last[model].threads = _threads(scenario)
             return last[model]
+        for device in last.values():
+            device.close()
         last.clear()
         last[model] = fresh(scenario, slots)
         return last[model]
