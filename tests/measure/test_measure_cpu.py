@@ -1,5 +1,6 @@
 """Measuring the CPU: by hand on a clock that is told, and for real on tiny experts."""
 
+import threading
 from dataclasses import replace
 from itertools import cycle
 
@@ -96,6 +97,16 @@ def test_a_worker_has_its_own_threads() -> None:
         assert worker.submit(torch.get_num_threads).result() == 3
     with cpu.Worker(1) as worker:
         assert worker.submit(torch.get_num_threads).result() == 1
+
+
+def test_each_thread_of_a_worker_has_a_core_of_its_own_and_none_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: dict[int, set[int]] = {}
+    monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _: {2, 3, 5, 7})
+    monkeypatch.setattr(cpu.os, "sched_setaffinity", lambda task, cores: pinned.update({task: cores}))
+    with cpu.Worker(3) as worker:
+        own = worker.submit(threading.get_native_id).result()
+    assert pinned[own] == {2}
+    assert sorted(pinned.values(), key=min) == [{2}, {3}, {5}]
 
 
 def test_a_product_that_torch_lacks_is_left_out_and_said() -> None:
