@@ -134,14 +134,17 @@ def tasks(shapes: Sequence[ModelShape], formats: Sequence[Format], reads_slots: 
 
 
 def _cpu_tasks(shapes: Sequence[ModelShape]) -> Iterator[Task]:
-    """Tasks of the CPU, which come first: later ones pin the host thread, and new threads with it."""
-    first = shapes[0]
-    yield Task("memory of the CPU, hand-over", partial(cpu_work.memory_and_hand_over, shape=first))
+    """Tasks of the CPU, which come first: later ones pin the host thread, and new threads with it.
+
+    Handing over and joining are measured with the experts for which a run waits longest: who slept longer wakes later.
+    """
+    longest = max(shapes, key=lambda shape: shape.experts.top_k * shape.expert_parameters)
+    yield Task("memory of the CPU, hand-over", partial(cpu_work.memory_and_hand_over, shape=longest))
     for shape in _kinds(shapes):
         for held in CPU_FORMATS:
             run = partial(cpu_work.experts, shape=shape, held=held)
             yield Task(f"experts of {shape.name} in {held} on the CPU", run)
-    yield Task("the CPU beside copies", partial(cpu_work.beside_copies, shape=first))
+    yield Task("the CPU beside copies", partial(cpu_work.beside_copies, shape=longest))
 
 
 def _expert_tasks(shapes: Sequence[ModelShape], formats: Sequence[Format]) -> Iterator[Task]:
