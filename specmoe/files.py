@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -306,6 +307,7 @@ def today() -> str:
     return moment.date().isoformat()
 
 
+@cache
 def _version(package: str) -> str:
     """Of specmoe itself, that of the source, which may be on the path without being installed."""
     try:

@@ -18,6 +18,7 @@ from examples import load_profile
 from random_traces import META, random_block
 
 from specmoe.commands import console
+from specmoe.sim import draws
 from specmoe.sim.sweep import workers
 from specmoe.traces import Block, TraceMeta, store, write_trace
 from specmoe.traces.store import Trace, root
@@ -73,15 +74,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let no search for garbage look through all tests and libraries again."""
+    """Let no search for garbage look through all tests and libraries again, and search less often."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
 def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command prints does not depend on how fast this machine is."""
     monkeypatch.setattr(console, "PERIOD", 3600.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Timing all drawn machines takes longer than most runs: only tests of draws and of what docs show have all."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not any(word in request.node.name for word in ("draws", "docs", "guide")):
+            patch.setattr(draws, "DRAWS", 20)
+        yield
 
 
 @contextmanager

@@ -275,6 +275,7 @@ def test_a_source_tree_that_is_not_installed_has_a_version(monkeypatch: pytest.M
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(files, "version", absent)
+    monkeypatch.setattr(files, "_version", files._version.__wrapped__)
     assert library_versions("numpy") == {"numpy": "unknown", "specmoe": specmoe.__version__}
 
 

@@ -102,7 +102,12 @@ def _directory(kind: str) -> Path:
 
 
 def _names(kind: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in _directory(kind).glob(f"*{SUFFIX}")))
+    return _names_in(_directory(kind))
+
+
+@cache
+def _names_in(directory: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in directory.glob(f"*{SUFFIX}")))
 
 
 def _find(kind: str, what: str, name: str) -> Path:

@@ -9,7 +9,7 @@ find the train split of a trace, on which predictors and popularity are trained.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -46,8 +46,13 @@ def open(name_or_path: str | Path, domains: Sequence[str] = ()) -> "Trace":
 
 def names() -> tuple[str, ...]:
     """Sorted names of the bundled traces, e.g. `switch-mini-128/decode/test`."""
-    paths = root().rglob(f"*{SUFFIX}")
-    return tuple(sorted(path.relative_to(root()).with_suffix("").as_posix() for path in paths))
+    return _names_in(root())
+
+
+@cache
+def _names_in(directory: Path) -> tuple[str, ...]:
+    paths = directory.rglob(f"*{SUFFIX}")
+    return tuple(sorted(path.relative_to(directory).with_suffix("").as_posix() for path in paths))
 
 
 def path_of(name: str) -> Path:
