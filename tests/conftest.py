@@ -18,8 +18,7 @@ from examples import load_profile
 from random_traces import META, random_block
 
 from specmoe.commands import console
-from specmoe.sim import draws
-from specmoe.sim.sweep import workers
+from specmoe.sim.sweep import retiming, workers
 from specmoe.traces import Block, TraceMeta, store, write_trace
 from specmoe.traces.store import Trace, root
 
@@ -91,7 +90,7 @@ def _a_few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
     """Timing all drawn machines takes longer than most runs: only tests of draws and of what docs show have all."""
     with pytest.MonkeyPatch.context() as patch:
         if not any(word in request.node.name for word in ("draws", "docs", "guide")):
-            patch.setattr(draws, "DRAWS", 20)
+            patch.setattr(retiming, "DRAWS", 20)
         yield
 
 
