@@ -6,6 +6,8 @@ NAME.measured.toml     the machine's microbenchmarks; NAME-alone.json judges the
 NAME.toml              the same with three costs fitted on the `fit` cells; NAME.json judges it
 
 NAME-2*.json judge that on replays of another visit.
+NAME-3.toml            microbenchmarks of a third visit, made between its replays; NAME-3*.json judges it
+NAME-3-before.toml     the same made before all replays; NAME-3-before*.json judges it; both of threads that stay awake
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from page_tables import fill, write
 
 from specmoe.hwprofiles.catalogue import load_profile
 from specmoe.sim.decide.policy import policy
 from specmoe.validate.fidelity import overall
 from specmoe.validate.fit import CPU_NAMES
+from specmoe.validate.store import read_steps
 from specmoe.validation_table import CellFidelity, read_validation
 
 DOCS = Path(__file__).parent
@@ -31,6 +35,8 @@ MACHINE = "h200-sxm-141gb"
 GRIDS = ("", "-switch")  # endings of the files of each grid
 ANOTHER_VISIT = ("-2", "-2-switch", "-2-switch-bf16")  # replayed later on another machine of the kind, nothing fitted
 SAID = {"own": "", "microbenchmarks": "-alone"}  # endings by constants
+AWAKE = "-3"  # replays with threads that stay awake
+BEFORE, BETWEEN = "-before", ""  # when their microbenchmarks were made
 
 
 def main() -> None:
@@ -42,6 +48,9 @@ def main() -> None:
 def tables() -> dict[str, Sequence[str]]:
     """The page's tables by name."""
     made = {
+        "awake": awake_by_threads(),
+        "together": together(),
+        "awake cells": awake_cells(),
         "costs": costs(),
         "threads": by_threads(),
         "visit": another_visit(),
@@ -69,13 +78,76 @@ def of_another_visit(grid: str) -> list[CellFidelity]:
     return [one for one in cells if policy(one.cell.policy).uses_cpu]
 
 
+def awake(when: str, role: str | None = "held_out") -> list[CellFidelity]:
+    """Cells of the third visit, judged by the microbenchmarks made then; of all roles if that is None."""
+    files = (HOME / f"{MACHINE}{AWAKE}{when}{grid}.json" for grid in GRIDS)
+    return [one for file in files for one in read_validation(file).cells if role in (None, one.cell.role)]
+
+
+def repeats_apart() -> np.ndarray:
+    """How far the mean step of each repeat is from that of the others of its cell, as a share, [cells x repeats]."""
+    found = []
+    for grid in GRIDS:
+        for cell, steps in read_steps(HOME / f"{MACHINE}{AWAKE}{grid}.steps.parquet").items():
+            means = steps.latency.mean(axis=1)
+            others = (means.sum() - means) / (len(means) - 1)
+            found.append(np.abs(others / means - 1)[: len(means) * (cell.role == "held_out")])
+    return np.concatenate(found)
+
+
+def awake_by_threads() -> Iterator[str]:
+    """A row for each model, format and number of threads of the third visit."""
+    titles = ("model and format", "threads", "cells", "measured before", "between", "between, with the host's calls")
+    yield f"| {' | '.join(titles)} |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    sides = [awake(BEFORE), awake(BETWEEN), [one.by_its_host for one in awake(BETWEEN)]]
+    for what in dict.fromkeys(map(what_of, sides[0])):
+        own = [[one for one in side if what_of(one) == what] for side in sides]
+        for threads in (*sorted({one.cell.threads or 0 for one in own[0]}, reverse=True), None):
+            some = [[one for one in side if threads in (None, one.cell.threads)] for side in own]
+            yield f"| {what} | {threads or 'all'} | {len(some[0])} | {' | '.join(map(errors, some))} |"
+    yield f"| all | all | {len(sides[0])} | {' | '.join(map(errors, sides))} |"
+
+
+def together() -> Iterator[str]:
+    """How far the repeats of the third visit are apart, and predictions from the repeats."""
+    apart = 100 * repeats_apart()
+    yield "| | median | 95 % | worst |"
+    yield "|---|---:|---:|---:|"
+    yield f"| one repeat, from the mean of the cell's two others | {_three(apart)} |"
+    for what, cells in (
+        ("prediction, measured before the replays", awake(BEFORE)),
+        ("prediction, measured between the replays", awake(BETWEEN)),
+        ("the same with the calls that the host made", [one.by_its_host for one in awake(BETWEEN)]),
+    ):
+        yield f"| {what} | {_three(100 * np.abs([one.error for one in cells]))} |"
+
+
+def _three(errors: np.ndarray) -> str:
+    return " | ".join(f"{value:.1f} %" for value in (np.median(errors), np.percentile(errors, 95), errors.max()))
+
+
+def awake_cells() -> Iterator[str]:
+    """A row for each cell of the third visit."""
+    yield "| cell | measured, ms | spread | before | between | with the host's calls |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for before, between in zip(awake(BEFORE, None), awake(BETWEEN, None), strict=True):
+        name = between.cell.name + ("" if between.cell.held_out else " (fit)")
+        off = " | ".join(f"{100 * one.error:+.1f} %" for one in (before, between, between.by_its_host))
+        yield f"| {name} | {between.measured.mean_ns / 1e6:.3f} | {100 * between.spread:.0f} % | {off} |"
+
+
 def accuracies() -> list[dict[str, Any]]:
-    """Errors over all grids by constants, as the package keeps them; fitted constants are held out on another visit."""
+    """Errors by constants, as the package keeps them.
+
+    Fitted constants are those of threads that slept, held out on another visit too; microbenchmarks those of threads
+    that stay awake, made before the replays.
+    """
     rows = []
     for constants in SAID:
-        cells = [one for grid in GRIDS for one in held_out(grid, constants)]
-        later = [one for grid in ANOTHER_VISIT for one in of_another_visit(grid)] if constants == "own" else []
-        figures = overall([*cells, *later])
+        asleep = [one for grid in GRIDS for one in held_out(grid, constants)]
+        later = [one for grid in ANOTHER_VISIT for one in of_another_visit(grid)]
+        figures = overall([*asleep, *later] if constants == "own" else awake(BEFORE))
         errors = {name: getattr(figures, name) for name in ("median_abs_error", "p95_abs_error", "worst_abs_error")}
         known = {"profile": MACHINE, "constants": constants, "held_out": True, "cells": figures.cells}
         rows.append(known | errors | {"kendall_tau": figures.kendall_tau})

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from doc_pages import builder_of
 
@@ -49,6 +50,21 @@ def test_another_visit_fitted_nothing(builder: ModuleType) -> None:
         assert (there["date"], there["profile_hash"]) == ("2026-11-29", first.hash)
     later = overall([one for grid in builder.ANOTHER_VISIT for one in builder.of_another_visit(grid)])
     assert 0.05 < later.median_abs_error < 0.1 and 0.2 < later.worst_abs_error < 0.3
+
+
+def test_microbenchmarks_of_the_same_minutes_foretell_as_well_as_a_repeat_does(builder: ModuleType) -> None:
+    before, between = overall(builder.awake("-before")), overall(builder.awake(""))
+    by_its_host = overall([one.by_its_host for one in builder.awake("")])
+    assert by_its_host.median_abs_error < 0.03 < between.median_abs_error < 0.6 * before.median_abs_error
+    assert 0.10 < between.worst_abs_error < 0.15 < before.worst_abs_error
+    assert between.kendall_tau == before.kendall_tau == 1
+    assert between.median_abs_error < np.median(builder.repeats_apart())
+    for when in ("-before", ""):
+        profile = load_profile(str(builder.HOME / f"{builder.MACHINE}-3{when}.toml"))
+        assert {profile.quantities[name].source for name in CPU_NAMES} == {"measured"}, "nothing fitted"
+        for grid in builder.GRIDS:
+            there = json.loads((builder.HOME / f"{builder.MACHINE}-3{when}{grid}.json").read_text())
+            assert there["profile_hash"] == profile.hash
 
 
 def test_no_output_was_wrong(builder: ModuleType) -> None:
