@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import kill_this, killed
 from tiny_models import Collected, same, small_job
 
 from specmoe.errors import InputError
@@ -40,28 +39,10 @@ def test_progress_reaches_the_total(home: Path, tmp_path: Path) -> None:
     assert len({done for done, _ in seen}) == 3  # three batches
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-from tiny_models import small_job
-from specmoe.traces.collect import collect
-torch.set_num_threads(1)
-calls = []
-def on_progress(done, total):
-    calls.append(done)
-    if len(calls) == {calls}:
-        os.kill(os.getpid(), signal.SIGKILL)
-collect(small_job(Path({home!r}), Path({out!r})), on_progress)
-"""
-
-
 def killed_after(home: Path, out: Path, calls: int) -> None:
     """Collect in another process that is killed with SIGKILL at a progress call."""
-    code = KILLED.format(tests=str(Path(__file__).parent), home=str(home), out=str(out), calls=calls)
-    process = subprocess.run([sys.executable, "-c", code], env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
-    assert process.returncode == -signal.SIGKILL
+    left = iter(range(calls - 1))
+    killed(lambda: collect(small_job(home, out), lambda *_: None if next(left, None) is not None else kill_this()))
 
 
 def test_a_killed_collection_resumes_to_the_same_bytes(home: Path, tmp_path: Path, run: Collected) -> None:
@@ -87,18 +68,25 @@ def test_a_killed_collection_resumes_to_the_same_bytes(home: Path, tmp_path: Pat
         assert resumed[phase].path.read_bytes() == whole[phase].path.read_bytes()
 
 
-@pytest.fixture
-def interrupted(home: Path, tmp_path: Path) -> Path:
-    """A collection that stopped after its first part."""
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def begun(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a collection leaves that stopped after its first part."""
+    left = tmp_path_factory.mktemp("begun") / "out.partial"
 
     def stop(done: int, total: int | None) -> None:
-        if (tmp_path / "out.partial" / "decode-00000.parquet").exists():
+        if (left / "decode-00000.parquet").exists():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        collect(small_job(home, out), stop)
-    return out
+        collect(small_job(home, left.with_name("out")), stop)
+    return left
+
+
+@pytest.fixture
+def interrupted(begun: Path, tmp_path: Path) -> Path:
+    """A collection into `out` that stopped after its first part."""
+    shutil.copytree(begun, tmp_path / begun.name)
+    return tmp_path / "out"
 
 
 def test_a_resumed_collection_keeps_its_date(interrupted: Path, run: Collected, monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,15 @@ def finished(home: Path) -> Path:
     return home / "finished"
 
 
-@pytest.fixture
-def stopped(run: Run, tmp_path: Path) -> Path:
-    """A run that stopped at step 20, after its save at step 10."""
+@pytest.fixture(scope="session")
+def left_behind(home: Path) -> Path:
+    """What is left of a run that stopped at step 20, after its save at step 10."""
     with pytest.raises(KeyboardInterrupt):
-        run(on_progress=stop)
-    return tmp_path / "out"
+        pretrain(small_job(home, home / "stopped"), stop)
+    return home / "stopped"
+
+
+@pytest.fixture
+def stopped(left_behind: Path, tmp_path: Path) -> Path:
+    """A run into `out` that stopped at step 20, after its save at step 10."""
+    return shutil.copytree(left_behind, tmp_path / "out")

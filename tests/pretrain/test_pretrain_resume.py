@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import kill_this, killed
 from safetensors.torch import load_file
 from tiny_runs import CHECKPOINT, UNFINISHED, Run, left_in, small_job, stop, tensors_equal, write_corpus
 
@@ -30,29 +27,13 @@ def test_a_finished_run_is_returned_as_it_is(finished: Path, home: Path) -> None
     assert steps == []
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-from tiny_runs import small_job
-from specmoe.traces.pretrain import pretrain
-torch.set_num_threads(1)
-def on_progress(step, terms):
-    if step == 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-pretrain(small_job(Path({home!r}), Path({out!r}), measure_every=10), on_progress)
-"""
-
-
 def test_a_killed_run_resumes_to_the_same_weights(
     run: Run, finished: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed with SIGKILL at step 20, ten after its save."""
     out = tmp_path / "out"
-    code = KILLED.format(tests=str(Path(__file__).parent), home=str(home), out=str(out))
-    process = subprocess.run([sys.executable, "-c", code], env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
-    assert process.returncode == -signal.SIGKILL
+    job = small_job(home, out, measure_every=10)
+    killed(lambda: pretrain(job, lambda step, _: kill_this() if step == 20 else None))
     assert left_in(out) == UNFINISHED
     steps: list[int] = []
     original = Corpus.batch

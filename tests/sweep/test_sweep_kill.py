@@ -14,16 +14,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from sweep_cases import LINK, TRACE
+from typer.testing import CliRunner
 
+from specmoe.cli import app
 from specmoe.sweep_table import load_sweep
 
 SWEEP = ("--trace", TRACE, "--policy", "on-demand-lru", "--slots", "20,60,100", "--link", "priority", "--steps", "200")
 ASKED = (*SWEEP, "--set", f"{LINK}=3GB/s..30GB/s:8")  # by the engine: slow enough to be killed
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[str]:
+def start(out: Path) -> subprocess.Popen[str]:
     code = "from specmoe.cli import app; app()"
-    command = [sys.executable, "-c", code, "sweep", *ASKED, "--out", str(out), *more]
+    command = [sys.executable, "-c", code, "sweep", *ASKED, "--out", str(out), "--workers", "1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -49,7 +51,7 @@ def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
 def test_killed_it_continues(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "out"
     parts = out / "parts"
-    running = start(out, "--workers", "1")
+    running = start(out)
     wait_for(lambda: list(parts.glob("*.parquet")))
     workers = children(running.pid)
     assert workers
@@ -63,8 +65,8 @@ def test_killed_it_continues(tmp_path: Path, how: signal.Signals) -> None:
     assert not (out / "sweep.parquet").exists()
     assert not [path for path in parts.iterdir() if path.suffix == ".tmp"] or how == signal.SIGKILL
     kept = sum(len(pd.read_parquet(path)) for path in parts.glob("*.parquet"))
-    again, _ = start(out, "--workers", "1", "--json").communicate(timeout=300)
-    (found,) = json.loads(again)
+    again = CliRunner().invoke(app, ["sweep", *ASKED, "--out", str(out), "--workers", "1", "--json"])
+    (found,) = json.loads(again.stdout)
     assert (found["kept"], found["computed"], found["failed"]) == (kept, 24 - kept, 0)
     assert 0 < kept < 24
     assert sorted(path.name for path in out.iterdir()) == ["sweep.json", "sweep.parquet"]
