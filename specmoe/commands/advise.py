@@ -14,63 +14,69 @@ if TYPE_CHECKING:
     from specmoe.sim.advise.search import Trial
 
 
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "--shape",
+        help=f"{options.SHAPE} Default: the trace's own model if its shape is shipped.",
+        autocompletion=options.shapes,
+    ),
+]
+Trace = Annotated[
+    str | None,
+    typer.Option(
+        help="Routing of such a model: a bundled trace's name or a trace file. Default: the bundled trace that "
+        "fits the model, else synthetic routing.",
+        autocompletion=options.traces,
+    ),
+]
+Target = Annotated[str | None, typer.Option(help="Throughput to reach, summed over all sequences, e.g. 20tok/s.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Expert formats to consider (comma-separated or repeated), each a candidate; they differ in quality, "
+        "which is not measured. Default: the model's own; what those of fewer bits would give is mentioned.",
+        autocompletion=options.formats,
+    ),
+]
+HomeFormat = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Expert formats to consider outside VRAM, expanded on the GPU (comma-separated or repeated). "
+        "Default: that in VRAM.",
+        autocompletion=options.formats,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of steps after the warm-up, at least 256. Default: at least that, and enough demand for all "
+        "slots 12 times."
+    ),
+]
+
+
 def advise(
     profile: options.Profile,
     vram: Annotated[str, typer.Option(help=f"{options.VRAM} 8GiB.")],
     host: options.Host = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "--shape",
-            help=f"{options.SHAPE} Default: the trace's own model if its shape is shipped.",
-            autocompletion=options.shapes,
-        ),
-    ] = None,
-    trace: Annotated[
-        str | None,
-        typer.Option(
-            help="Routing of such a model: a bundled trace's name or a trace file. Default: the bundled trace that "
-            "fits the model, else synthetic routing.",
-            autocompletion=options.traces,
-        ),
-    ] = None,
+    model: Model = None,
+    trace: Trace = None,
     train: options.Train = None,
     source: options.Source = None,
     train_source: options.TrainSource = None,
-    target: Annotated[
-        str | None, typer.Option(help="Throughput to reach, summed over all sequences, e.g. 20tok/s.")
-    ] = None,
+    target: Target = None,
     context: options.Context = None,
     kv_format: options.KvFormat = "f16",
     assumed_reserve: options.AssumedReserve = "1GiB",
     batch: options.Batch = 1,
-    format: Annotated[  # noqa: A002  # the option's name
-        list[str] | None,
-        typer.Option(
-            help="Expert formats to consider (comma-separated or repeated), each a candidate; they differ in quality, "
-            "which is not measured. Default: the model's own; what those of fewer bits would give is mentioned.",
-            autocompletion=options.formats,
-        ),
-    ] = None,
-    home_format: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Expert formats to consider outside VRAM, expanded on the GPU (comma-separated or repeated). "
-            "Default: that in VRAM.",
-            autocompletion=options.formats,
-        ),
-    ] = None,
+    format: Formats = None,  # noqa: A002  # the option's name
+    home_format: HomeFormat = None,
     style: options.Style = None,
     dense_format: options.DenseFormat = None,
     threads: options.Threads = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of steps after the warm-up, at least 256. Default: at least that, and enough demand for all "
-            "slots 12 times."
-        ),
-    ] = None,
+    steps: Steps = None,
     warm_up: options.WarmUp = None,
 ) -> None:
     """Recommend a policy and a configuration for a VRAM budget: how fast it is, and what would make it faster."""

@@ -305,6 +305,9 @@ TrainSource = Annotated[Several, typer.Option(help=f"{TRAIN_SOURCE}{MORE}", auto
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto (CUDA if usable), cpu or cuda.", autocompletion=devices)
 ]
+RandomInit = Annotated[
+    bool, typer.Option("--random-init", help="Draw random weights instead of reading the checkpoint's.")
+]
 
 TraceList = Annotated[Several, typer.Option(help=TRACE + MORE, autocompletion=traces)]
 SourceList = Annotated[Several, typer.Option(help=SOURCE + REPEAT, autocompletion=domains)]

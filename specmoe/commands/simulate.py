@@ -16,6 +16,42 @@ if TYPE_CHECKING:
     from specmoe.sim.config import RunConfig
     from specmoe.sim.run import Run, Scenario
 
+# Options that are a run's fields as they are.
+AS_GIVEN = ("trace", "shape", "threads", "slots", "batch", "steps", "warm_up", "prefill", "verify", "train")
+
+Predictions = Annotated[
+    Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
+]
+BreakEven = Annotated[
+    bool,
+    typer.Option(
+        "--break-even",
+        help="Lowest precision at which prefetching is faster than not prefetching (with --out: also a plot).",
+    ),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a value of policy or profile, e.g. prefetch.limit=2 or nvme.bandwidth=7GB/s. May be repeated.",
+    ),
+]
+SummaryOnly = Annotated[
+    bool,
+    typer.Option(
+        "--summary-only",
+        help="Simulate part by part, in memory that the trace's length does not change, and keep only the summary, "
+        "without bounds. With --out, a row for each step is written as it goes.",
+    ),
+]
+Timeline = Annotated[
+    Path | None, typer.Option(help="Timeline of one policy's first steps, a .json file for ui.perfetto.dev.")
+]
+TimelinePolicy = Annotated[
+    str | None,
+    typer.Option(help="Policy in the timeline. Default: the fastest one that loads experts and is no yardstick."),
+]
+
 
 def simulate(
     trace: options.Trace,
@@ -49,85 +85,28 @@ def simulate(
     train: options.Train = None,
     source: options.Source = None,
     train_source: options.TrainSource = None,
-    predictions: Annotated[
-        Path | None, typer.Option(help="Directory that keeps predictions, so that the next run need not make them.")
-    ] = None,
-    break_even: Annotated[
-        bool,
-        typer.Option(
-            "--break-even",
-            help="Lowest precision at which prefetching is faster than not prefetching (with --out: also a plot).",
-        ),
-    ] = False,
+    predictions: Predictions = None,
+    break_even: BreakEven = False,
     draws: options.Draws = None,
     seed: options.DrawSeed = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Change a value of policy or profile, e.g. prefetch.limit=2 or nvme.bandwidth=7GB/s. May be repeated.",
-        ),
-    ] = None,
-    summary_only: Annotated[
-        bool,
-        typer.Option(
-            "--summary-only",
-            help="Simulate part by part, in memory that the trace's length does not change, and keep only the summary, "
-            "without bounds. With --out, a row for each step is written as it goes.",
-        ),
-    ] = False,
+    override: Override = None,
+    summary_only: SummaryOnly = False,
     out: Annotated[Path | None, typer.Option(help="Directory for the results: one Parquet file per policy.")] = None,
-    timeline: Annotated[
-        Path | None, typer.Option(help="Timeline of one policy's first steps, a .json file for ui.perfetto.dev.")
-    ] = None,
-    timeline_policy: Annotated[
-        str | None,
-        typer.Option(help="Policy in the timeline. Default: the fastest one that loads experts and is no yardstick."),
-    ] = None,
+    timeline: Timeline = None,
+    timeline_policy: TimelinePolicy = None,
     timeline_steps: Annotated[int | None, typer.Option(help="Steps in the timeline. Default: 200.")] = None,
 ) -> None:
     """Compare policies on recorded routing: how fast each is, and how far from the best possible."""
-    from specmoe.hwprofiles.catalogue import machine_name
-    from specmoe.sim.config import RunConfig
+    given = locals()
     from specmoe.sim.decide.policy import chosen_names
     from specmoe.sim.long_run import run_long
     from specmoe.sim.run import Scenario
-    from specmoe.sim.sweep.retiming import require_drawable, usual_draws
+    from specmoe.sim.sweep.retiming import require_drawable
 
     asked = options.several(policy)
     names = chosen_names(asked)
     shown = _timeline(timeline, timeline_policy, timeline_steps, names)
-    config = RunConfig(
-        trace=trace,
-        profile=machine_name(profile, host),
-        shape=shape,
-        format=options.format_named("format", format),
-        style=options.style_named(style),
-        dense_format=options.format_named("dense-format", dense_format),
-        threads=threads,
-        slots=slots,
-        vram=None if vram is None else options.parse_bytes("vram", vram),
-        cache_bytes=None if cache_bytes is None else options.parse_bytes("cache-bytes", cache_bytes),
-        **options.room_of(context, kv_format, assumed_reserve),
-        batch=batch,
-        steps=steps,
-        warm_up=warm_up,
-        staggered=not aligned,
-        prefill=prefill,
-        verify=verify,
-        assumed_acceptance=() if assumed_acceptance is None else _chances(assumed_acceptance),
-        link=options.choice("link", link, options.LINKS),
-        home=options.home_of(tier, home_format, compressed_slots),
-        host_set=options.choice("host-set", host_set, options.HOST_SETS),
-        train=train,
-        source=options.sources(source),
-        train_source=options.sources(train_source),
-        settings=tuple(dict(map(options.parse_override, override or [])).items()),
-        draws=draws or 0,
-        seed=seed or 0,
-    )
-    if draws is None and not summary_only:
-        config = config.having(draws=usual_draws(config))
+    config = _config(given)
     with console.progress("policies") as bar:
         task = bar.add_task("simulating", total=len(names))
         if summary_only:
@@ -149,17 +128,58 @@ def simulate(
     drawn = "" if shown is None else shown.write()
     if console.printed([*summaries, *failures]):
         return
+    _tell(summaries, failures, [trace] if shape is None else [], verdict)
+    if drawn:
+        console.note(drawn)
+
+
+def _tell(
+    summaries: list[dict[str, Any]], failures: list[dict[str, str]], of_default_shape: list[str], verdict: str
+) -> None:
+    """The summaries, who leads, what could not run, and the `verdict` about prefetching."""
     show(summaries)
-    if verdict_of_all := lead_told(summaries):
-        console.say(verdict_of_all, fg="green")
-    if shape is None:
-        console.say_default_shapes([trace])
+    if lead := lead_told(summaries):
+        console.say(lead, fg="green")
+    console.say_default_shapes(of_default_shape)
     for failure in failures:
         console.say(f"not run: {failure['policy']}: {failure['error']}")
     if verdict:
         console.say(verdict, fg="green")
-    if drawn:
-        console.note(drawn)
+
+
+def _config(given: dict[str, Any]) -> "RunConfig":
+    """The run that the options, by their names, describe; raises InputError."""
+    from specmoe.hwprofiles.catalogue import machine_name
+    from specmoe.sim.config import RunConfig
+    from specmoe.sim.sweep.retiming import usual_draws
+
+    acceptance = given["assumed_acceptance"]
+    config = RunConfig(
+        **{name: given[name] for name in AS_GIVEN},
+        **options.room_of(*(given[name] for name in ("context", "kv_format", "assumed_reserve"))),
+        profile=machine_name(given["profile"], given["host"]),
+        vram=_bytes("vram", given["vram"]),
+        cache_bytes=_bytes("cache-bytes", given["cache_bytes"]),
+        source=options.sources(given["source"]),
+        train_source=options.sources(given["train_source"]),
+        format=options.format_named("format", given["format"]),
+        style=options.style_named(given["style"]),
+        dense_format=options.format_named("dense-format", given["dense_format"]),
+        staggered=not given["aligned"],
+        assumed_acceptance=() if acceptance is None else _chances(acceptance),
+        link=options.choice("link", given["link"], options.LINKS),
+        home=options.home_of(*(given[name] for name in ("tier", "home_format", "compressed_slots"))),
+        host_set=options.choice("host-set", given["host_set"], options.HOST_SETS),
+        settings=tuple(dict(map(options.parse_override, given["override"] or [])).items()),
+        draws=given["draws"] or 0,
+        seed=given["seed"] or 0,
+    )
+    usual = given["draws"] is None and not given["summary_only"]
+    return config.having(draws=usual_draws(config)) if usual else config
+
+
+def _bytes(option: str, text: str | None) -> int | None:
+    return None if text is None else options.parse_bytes(option, text)
 
 
 def _summaries(

@@ -25,13 +25,50 @@ MOST_ROWS = 20  # of the table that is printed
 MOST_BANDS = 3  # expected errors that are printed
 MOST_VARIED = 3  # columns of it for values of machine and policy; of more, one says which differ
 INTERRUPTED = 130  # exit status
+PATHS = ("trace", "profile", "host", "shape")  # options of several values that may be files
+LISTS = (
+    *("policy", "slots", "vram", "batch", "format", "link", "tier", "home-format", "compressed-slots", "host-set"),
+    *("style", "dense-format", "context", "kv-format", "threads", "assumed-reserve"),
+)
+SINGLE = ("pieces", "steps", "warm-up", "aligned", "train", "source", "train-source", "one-at-a-time", "draws", "seed")
+
+
+SweepFile = Annotated[
+    Path | None, typer.Argument(metavar="[SWEEP.toml]", help="TOML file with the same options as keys.")
+]
+Pieces = Annotated[
+    int | None,
+    typer.Option(
+        help="Cut each trace into this number of pieces of whole sequences, which workers simulate part by part, "
+        "each from empty slots and without its warm-up, and add them up. Default: one run, of all rows at once."
+    ),
+]
+Override = Annotated[
+    Several,
+    typer.Option(
+        "--set",
+        help="Values of a policy's or profile's field, e.g. prefetch.limit=1,2,4 or eviction=lru,lfu or "
+        "nvme.bandwidth=1GB/s..7GB/s:8 (8 values; 8log: at equal ratios). Fields: specmoe profile show. "
+        "May be repeated.",
+    ),
+]
+Scale = Annotated[
+    Several,
+    typer.Option(help="Factors of a profile's number, e.g. nvme.bandwidth=0.5,1,2 or expert.speed=2. May be repeated."),
+]
+OneAtATime = Annotated[
+    float | None,
+    typer.Option(
+        help="Sensitivity: vary each hardware number that affects a cell by ± this fraction (0.2 = ±20 %), one at "
+        "a time."
+    ),
+]
+Dask = Annotated[str | None, typer.Option(help="Run on the workers of this dask scheduler, e.g. tcp://host:8786.")]
 
 
 def sweep(
     out: Annotated[Path, typer.Option(help="Directory for the results: sweep.parquet and sweep.json.")],
-    question: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP.toml]", help="TOML file with the same options as keys.")
-    ] = None,
+    question: SweepFile = None,
     trace: options.TraceList = None,
     policy: options.PolicyList = None,
     slots: options.SlotsList = None,
@@ -52,75 +89,29 @@ def sweep(
     home_format: options.HomeFormatList = None,
     compressed_slots: options.CompressedSlotsList = None,
     host_set: options.HostSetList = None,
-    pieces: Annotated[
-        int | None,
-        typer.Option(
-            help="Cut each trace into this number of pieces of whole sequences, which workers simulate part by part, "
-            "each from empty slots and without its warm-up, and add them up. Default: one run, of all rows at once."
-        ),
-    ] = None,
+    pieces: Pieces = None,
     steps: options.Steps = None,
     warm_up: options.WarmUp = None,
     aligned: options.Aligned = False,
     train: options.Train = None,
     source: options.SourceList = None,
     train_source: options.TrainSourceList = None,
-    override: Annotated[
-        Several,
-        typer.Option(
-            "--set",
-            help="Values of a policy's or profile's field, e.g. prefetch.limit=1,2,4 or eviction=lru,lfu or "
-            "nvme.bandwidth=1GB/s..7GB/s:8 (8 values; 8log: at equal ratios). Fields: specmoe profile show. "
-            "May be repeated.",
-        ),
-    ] = None,
-    scale: Annotated[
-        Several,
-        typer.Option(
-            help="Factors of a profile's number, e.g. nvme.bandwidth=0.5,1,2 or expert.speed=2. May be repeated."
-        ),
-    ] = None,
-    one_at_a_time: Annotated[
-        float | None,
-        typer.Option(
-            help="Sensitivity: vary each hardware number that affects a cell by ± this fraction (0.2 = ±20 %), one at "
-            "a time."
-        ),
-    ] = None,
+    override: Override = None,
+    scale: Scale = None,
+    one_at_a_time: OneAtATime = None,
     draws: options.Draws = None,
     seed: options.DrawSeed = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
-    dask: Annotated[
-        str | None, typer.Option(help="Run on the workers of this dask scheduler, e.g. tcp://host:8786.")
-    ] = None,
+    dask: Dask = None,
 ) -> None:
     """Simulate every combination of policies, memory sizes, models and machines.
 
     Finished cells are kept: after an interruption, the same command continues.
     """
+    given = {name.replace("_", "-"): value for name, value in locals().items()}
     from specmoe.sim.sweep.summary import digest
 
-    choices = _choices(
-        {"trace": trace, "profile": profile, "host": host, "shape": shape},
-        {"policy": policy, "slots": slots, "vram": vram, "batch": batch, "format": format, "link": link, "tier": tier}
-        | {"home-format": home_format, "compressed-slots": compressed_slots, "host-set": host_set}
-        | {"style": style, "dense-format": dense_format, "context": context, "kv-format": kv_format}
-        | {"threads": threads, "assumed-reserve": assumed_reserve},
-        {
-            "pieces": pieces,
-            "steps": steps,
-            "warm-up": warm_up,
-            "aligned": aligned or None,
-            "train": train,
-            "source": source,
-            "train-source": train_source,
-            "one-at-a-time": one_at_a_time,
-            "draws": draws,
-            "seed": seed,
-        },
-        {"set": override, "scale": scale},
-    )
-    asked = _asked(question, choices)
+    asked = _asked(question, _choices(given))
     done = _run(asked, out, _staff(workers, dask))
     summary = digest(done.table)
     counts = {"out": str(out), "kept": done.kept, "computed": done.computed}
@@ -131,13 +122,15 @@ def sweep(
         raise InputError(f"all {summary['cells']} cells failed: {summary['errors'][0]}")
 
 
-def _choices(
-    paths: dict[str, Several], lists: dict[str, Several], single: dict[str, Any], named: dict[str, Several]
-) -> dict[str, Any]:
-    """The options as keys and values of a sweep's TOML file."""
-    whole = {name: values for name, values in single.items() if values is not None}
-    whole |= {name: several(values) for name, values in paths.items() if values is not None}
-    joined = {name: ",".join(values) for name, values in lists.items() if values is not None}
+def _choices(given: dict[str, Any]) -> dict[str, Any]:
+    """The options, by their names, as keys and values of a sweep's TOML file."""
+
+    def asked(names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: given[name] for name in names if given[name] is not None and given[name] is not False}
+
+    whole = asked(SINGLE) | {name: several(values) for name, values in asked(PATHS).items()}
+    joined = {name: ",".join(values) for name, values in asked(LISTS).items()}
+    named = {"set": given["override"], "scale": given["scale"]}
     tables = {part: dict(_pair(part, text) for text in pairs) for part, pairs in named.items() if pairs}
     return whole | joined | tables
 

@@ -11,46 +11,50 @@ from specmoe.commands.options import parse_override
 ARCHITECTURES = ("contextual", "transformer", "hierarchical", "fusion")
 
 
+Trace = Annotated[
+    str,
+    typer.Argument(help="Trace to learn from: a bundled trace's name or a trace file.", autocompletion=options.traces),
+]
+Architecture = Annotated[
+    str,
+    typer.Option(
+        help="Network: contextual, transformer, hierarchical or fusion.",
+        autocompletion=options.completing(lambda: ARCHITECTURES),
+    ),
+]
+Epochs = Annotated[int, typer.Option(help="Most epochs. Training stops earlier when validation stops improving.")]
+ValidationTrace = Annotated[
+    str | None,
+    typer.Option(
+        help="Trace to validate on. Default: sequences of TRACE (see --validation).",
+        autocompletion=options.traces,
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="Inputs of the network, comma-separated: token, probs, history, lookahead. Default: the first three; "
+        "for fusion, all."
+    ),
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a size of the network, e.g. width=64 or dropout=0.2. May be repeated."),
+]
+
+
 def train(
-    trace: Annotated[
-        str,
-        typer.Argument(
-            help="Trace to learn from: a bundled trace's name or a trace file.", autocompletion=options.traces
-        ),
-    ],
-    architecture: Annotated[
-        str,
-        typer.Option(
-            help="Network: contextual, transformer, hierarchical or fusion.",
-            autocompletion=options.completing(lambda: ARCHITECTURES),
-        ),
-    ],
+    trace: Trace,
+    architecture: Architecture,
     out: Annotated[Path, typer.Option(help="Directory for the weights, the metrics and the learning curve.")],
-    epochs: Annotated[
-        int, typer.Option(help="Most epochs. Training stops earlier when validation stops improving.")
-    ] = 25,
+    epochs: Epochs = 25,
     batch: Annotated[int, typer.Option(help="Number of sequences per training step.")] = 16,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     validation: Annotated[float, typer.Option(help="Share of the sequences that is held out for validation.")] = 0.2,
-    validation_trace: Annotated[
-        str | None,
-        typer.Option(
-            help="Trace to validate on. Default: sequences of TRACE (see --validation).",
-            autocompletion=options.traces,
-        ),
-    ] = None,
+    validation_trace: ValidationTrace = None,
     depth: Annotated[int, typer.Option(help="Number of layers to predict ahead.")] = 3,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            help="Inputs of the network, comma-separated: token, probs, history, lookahead. Default: the first three; "
-            "for fusion, all."
-        ),
-    ] = None,
-    override: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a size of the network, e.g. width=64 or dropout=0.2. May be repeated."),
-    ] = None,
+    features: Features = None,
+    override: Override = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = 0.05,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better validation loss.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of validation split, weights, data order and dropout.")] = 0,
