@@ -1,11 +1,12 @@
 """How long, and in how much memory, are traces of 10^5 to 10^8 events simulated?
 
-    python -m benchmarks.long [--trace NAME_OR_FILE] [--tokens 4000000,400000] [--slots 192] [--policy on-demand-lru]
-                              [--whole 100000] [--plot growth.png]
+    python -m benchmarks.long [--trace NAME_OR_FILE] [--events 1000000,10000000] [--long] [--slots 192]
+                              [--policy on-demand-lru] [--whole 1000000] [--plot growth.png]
 
-Draws whole sequences of a trace, with replacement, until there are so many tokens, writes their routing as a new trace,
+Draws whole sequences of a trace, with replacement, until there are so many events, writes their routing as a new trace,
 and simulates it in a fresh process that may use one core: part by part (`--summary-only`), and traces of up to
-`--whole` tokens as a whole too. Times are of the processor; what is compiled is compiled before.
+`--whole` events as a whole too. `--long` adds 10^8 events, which take ten times as long as all others. Times are of
+the processor; what is compiled is compiled before.
 
 Target: 10 million tokens of 24 layers, top-4, in 2 GiB.
 """
@@ -34,7 +35,7 @@ from specmoe.traces.schema import ROW_GROUP, Block, TraceMeta, no_lookahead, reg
 from specmoe.traces.store import Trace, write_trace
 
 HEAD = f"{'events':>11} {'how':>6} {'s':>8} {'events/s':>10} {'peak, MiB':>10} {'step, ms':>9} {'hits':>7}\n"
-TOKENS = (5_000, 50_000, 500_000, 5_000_000)
+EVENTS, LONG = (10**5, 10**6, 10**7), 10**8
 
 
 class Measured(NamedTuple):
@@ -103,9 +104,16 @@ def run(path: str, how: str, slots: int, policy: str) -> Measured:
         scenario.set_bounds(scenario.slots, {})
         row = summary(scenario.run(policy).result)
     seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     events = (row["steps"] + row["warm_up_steps"]) * scenario.num_layers
-    return Measured(events, how, round(seconds, 1), peak, row["latency_mean_ns"], row["hit_rate"])
+    return Measured(events, how, round(seconds, 1), peak_mib(), row["latency_mean_ns"], row["hit_rate"])
+
+
+def peak_mib() -> int:
+    """The most memory that this process had; elsewhere than on Linux, or any process before it in its place."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) // 1024
 
 
 def plot(found: Sequence[Measured], path: Path) -> None:
@@ -128,10 +136,11 @@ def main() -> None:
     """Print a line for each number of tokens."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--trace", default="decoder-mini-64/decode/train")
-    parser.add_argument("--tokens", type=lambda text: [int(part) for part in text.split(",")], default=TOKENS)
+    parser.add_argument("--events", type=lambda text: [int(part) for part in text.split(",")], default=EVENTS)
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--slots", type=int, default=192)
     parser.add_argument("--policy", default="on-demand-lru")
-    parser.add_argument("--whole", type=int, default=100_000)
+    parser.add_argument("--whole", type=int, default=10**6)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--run", nargs=4)
     asked = parser.parse_args()
@@ -142,11 +151,11 @@ def main() -> None:
     trace, found = specmoe.traces.open(asked.trace), list[Measured]()
     sys.stdout.write(HEAD)
     run(asked.trace, "parts", asked.slots, asked.policy)
-    for tokens in asked.tokens:
+    for events in (*asked.events, *([LONG] if asked.long else [])):
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "long.parquet"
-            write_trace(path, *drawn(trace, tokens))
-            for how in ("parts", *(("whole",) if tokens <= asked.whole else ())):
+            write_trace(path, *drawn(trace, -(-events // trace.meta.num_layers)))
+            for how in ("parts", *(("whole",) if events <= asked.whole else ())):
                 row = measured(path, how, asked.slots, asked.policy)
                 found.append(row)
                 rate, step = row.events / row.seconds, row.step_ns / 1e6

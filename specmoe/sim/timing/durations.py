@@ -5,7 +5,7 @@ together with the router's result. A guess `depth` layers deep costs as much as 
 for networks, which give all depths at once. No router beyond the last layer runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -88,7 +88,7 @@ def durations_of(
     if home.format not in (None, costs.format):
         np.add.at(used, groups.last[_first_uses(table)], costs.dequantise_ns(home.format))
     return Durations(
-        before=[before(*step, layer) for step in steps for layer in alike[step[0]]],
+        before=[time for step in steps for time in _of_layers(before, step, alike[step[0]])],
         expert=packed(used),
         after=[head(phase, count) for phase, count in zip(workload.phases, asked, strict=True)],
         copy=packed(np.where(in_vram, 0, copies_ns(costs, home, layers)[table.loads.key // table.num_experts])),
@@ -99,6 +99,12 @@ def durations_of(
         runs_ahead=table.all_resident and costs.style.launch != "separate",
         **on_cpu,
     )
+
+
+def _of_layers(time: Callable[..., int], step: tuple[Phase, int, int], alike: Sequence[int]) -> Iterable[int]:
+    """The time of each layer of a step; `alike` names a layer that takes as long as each."""
+    times = {layer: time(*step, layer) for layer in set(alike)}
+    return map(times.__getitem__, alike)
 
 
 def _cpu_durations(workload: Workload, table: DecisionTable, costs: Costs, used: NDArray[np.int64]) -> dict[str, Any]:
