@@ -67,6 +67,13 @@ def test_so_do_whole_sequences() -> None:
     same(RunConfig("switch-mini-128/encode/test", slots=200, batch=2, steps=20), ("on-demand-lru", "belady"), (3,))
 
 
+def test_so_do_experts_on_the_cpu_and_predictors_that_learn_as_they_go(in_groups: Path) -> None:
+    train, machine = str(path_of("switch-mini-128/decode/validation")), "rtx4090"
+    question = {"trace": str(in_groups), "profile": machine, "slots": 150, "steps": 24, "train": train}
+    same(RunConfig(**question), ("lru-cpu", "freetoken", "n-cpu-moe", "token-identity"), (1,))
+    same(RunConfig(**question, batch=4), ("hybrimoe", "transition-2", "moe-infinity", "frequency-sequence"), (5,))
+
+
 def test_pieces_are_runs_of_their_own_that_are_added_up(in_groups: Path, tmp_path: Path) -> None:
     trace, config = open_trace(in_groups), RunConfig(str(in_groups), "lookahead", slots=80, pieces=3)
     block = trace.read()
@@ -112,10 +119,10 @@ def test_percentiles_are_those_of_all_steps_within_one_in_2048() -> None:
     ("options", "reason"),
     [
         (
-            ("--policy", "transition"),
-            "policy transition: not simulated with --summary-only: one of gpu-only, on-demand,",
+            ("--policy", "pregated"),
+            "policy pregated: not simulated with --summary-only: one of gpu-only, on-demand,",
         ),
-        (("--policy", "cpu-experts"), "policy cpu-experts: not simulated with --summary-only: one of gpu-only,"),
+        (("--policy", "hobbit"), "policy hobbit: not simulated with --summary-only: one of gpu-only,"),
         (("--link", "priority"), "--link priority: not simulated with --summary-only: the default expected"),
         (("--source", "fiction"), "--source: not simulated with --summary-only: a run without it expected"),
         (("--draws", "20"), "--draws: the whole run is needed: a run without --summary-only expected"),

@@ -1,10 +1,10 @@
 """Runs of any length in memory that their length does not change: decided, timed and summed up part by part.
 
-What goes on from part to part is the compiled director with its slots, and the clocks of the re-timer, so the figures
-are those of the whole run (`sim.run`). Only percentiles of steps come from a histogram: each is within 1 in 2,048 of
-the exact one. Policies that know the future get it from an index on disk, made by a pass from the end of the run to its
-begin; the oracle also reads the demand behind a part, as far as its prefetches look. Bounds are left out: each is a run
-of its own, of gpu-only or the oracle.
+What goes on from part to part is the compiled director with its slots, what a predictor has learnt, and the clocks of
+the re-timer, so the figures are those of the whole run (`sim.run`). Only percentiles of steps come from a histogram:
+each is within 1 in 2,048 of the exact one. Policies that know the future get it from an index on disk, made by a pass
+from the end of the run to its begin; the oracle also reads the demand behind a part, as far as its prefetches look.
+Bounds are left out: each is a run of its own, of gpu-only or the oracle.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from specmoe.sim.decide import compiled
 from specmoe.sim.decide.director import Director
 from specmoe.sim.decide.eviction import NEVER, Context, FromPredictions, FromTheFuture, Proposals
 from specmoe.sim.decide.evictions import EVICTIONS
-from specmoe.sim.decide.placement import FIXED
 from specmoe.sim.decide.policy import POLICIES, Policy
 from specmoe.sim.decide.table import Counted, DecisionTable, First
 from specmoe.sim.run import Scenario, each_run
 from specmoe.sim.speculate import store
+from specmoe.sim.speculate.online import Online
 from specmoe.sim.speculate.predictor import Predictor, Routed, no_predictions
-from specmoe.sim.speculate.predictors import PREDICTORS, make_predictor
+from specmoe.sim.speculate.predictors import make_predictor
 from specmoe.sim.tally import Paid, StepsFile, Tally
 from specmoe.sim.timing import durations, retimer
 from specmoe.sim.timing.retimer import Actions, actions_of
@@ -126,10 +126,14 @@ def long_scenario(config: RunConfig, at_once: int | None = None, piece: tuple[in
 
 def streams(policy: Policy) -> bool:
     """Whether a policy can be decided part by part."""
-    predictor = PREDICTORS.get(policy.predictor)
-    of_the_step = policy.predictor == "oracle" or getattr(predictor, "of_the_step", False)
-    known = EVICTIONS.get(policy.eviction) in compiled.CODES and not policy.placement.startswith(FIXED)
-    return known and policy.miss == "load" and (policy.prefetch is None or of_the_step)
+    known = EVICTIONS.get(policy.eviction) in compiled.CODES and not policy.approximate
+    return known and (policy.prefetch is None or _is_asked_in_parts(policy.predictor))
+
+
+def _is_asked_in_parts(name: str) -> bool:
+    """Whether a predictor looks no further back than a step, or learns as it goes, and goes on from part to part."""
+    predictor = make_predictor(name)
+    return name == "oracle" or predictor.of_the_step or isinstance(predictor, Online)
 
 
 def long_runs(
@@ -189,7 +193,7 @@ class _LongRun:
         self._scenario, self._chosen, self._routing = scenario, chosen, scenario.routing
         self._layers, self._directory = scenario.num_layers, directory
         self._differ = len(set(scenario.bytes_by_layer)) > 1
-        columns = ("probs", "lookahead") if chosen.prefetch and chosen.predictor != "oracle" else ()
+        columns = ("probs", "lookahead", "token") if chosen.prefetch and chosen.predictor != "oracle" else ()
         self._parts = self._routing.parts(columns)
         self._part = lru_cache(2)(self._parts.part)
         start = self._start()
@@ -239,7 +243,8 @@ class _LongRun:
     @cached_property
     def _predictor(self) -> Predictor:
         made = make_predictor(self._chosen.predictor, store.parameters_of(self._chosen))
-        return self._routing.predictions.fitted(made)
+        fitted = self._routing.predictions.fitted(made)
+        return fitted.continued(self._routing.routed.workload.meta) if isinstance(fitted, Online) else fitted
 
     def _behind(self, number: int, window: int) -> NDArray[np.int32]:
         """Keys behind a part, until as many distinct ones are there as the oracle looks ahead."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from specmoe.files import make_directory, replacing
-from specmoe.sim.decide.table import DecisionTable, First
+from specmoe.sim.decide.table import CPU, DecisionTable, First
 from specmoe.sim.timing.retimer import Retimed
 from specmoe.summary import Counts, Latencies, Sums
 from specmoe.traces.parts import Part
@@ -53,11 +53,12 @@ class Tally:
         fresh = np.arange(len(loads.key)) >= first.load
         before = np.where(loads.event < 0, self._counted[loads.key], fresh)
         self._counted[loads.key] = before
-        prefetched, useful = fresh & loads.prefetch, before & loads.prefetch & loads.used
+        ahead, used = fresh & ~loads.demand, before & ~loads.demand & loads.used
+        prefetched, on_cpu = fresh & loads.prefetch, uses.where[first.use :] == CPU
         layer = loads.key // table.num_experts
         self.prefetching_ns += int(paid.copies[layer[prefetched]].sum())
         self._loaded += int(self._size[layer[fresh]].sum())
-        self._wasted += int(self._size[layer[prefetched]].sum() - self._size[layer[useful]].sum())
+        self._wasted += int(self._size[layer[ahead]].sum() - self._size[layer[used]].sum())
         self._predicted += paid.predicted
         counts = {
             "steps": table.num_steps - first.step,
@@ -67,13 +68,18 @@ class Tally:
             "hits": int(uses.hit[first.use :].sum()),
             "demand_loads": int(loads.demand[first.load :].sum()),
             "prefetch_loads": int(prefetched.sum()),
-            "prefetch_useful": int(useful.sum()),
+            "prefetch_useful": int((used & loads.prefetch).sum()),
+            "cpu_uses": int(on_cpu.sum()),
+            "cpu_tokens": int(uses.tokens[first.use :][on_cpu].sum()),
+            "later_loads": int((fresh & loads.later).sum()),
+            "later_useful": int((used & loads.later).sum()),
         }
         for name, count in counts.items():
             self._counts[name] += count
         sums = {"link": timed.link, "host": timed.host, "compute": timed.compute - timed.slowed}
         self._times |= {name: self._times.get(name, 0) + int(sum_[0]) for name, sum_ in sums.items()}
         so_far = {"slowed": timed.slowed, "stall": timed.stall, "late_hits": timed.late_hits}
+        so_far |= {"cpu": timed.cpu, "cpu_stall": timed.cpu_stall}
         self._times |= {name: int(sum_[0]) for name, sum_ in so_far.items()}
         return self._columns(part, table, latencies)
 
@@ -118,8 +124,8 @@ class Tally:
             stall_ns=times["stall"],
             host_ns=times["host"],
             link_busy_ns=times["link"],
-            cpu_ns=0,
-            cpu_stall_ns=0,
+            cpu_ns=times["cpu"],
+            cpu_stall_ns=times["cpu_stall"],
         )
         return counts, sums
 

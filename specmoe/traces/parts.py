@@ -71,6 +71,7 @@ class Parts:
                 f"batch {batch}: {trace.path} has only {len(first)} sequences: at most {len(first)} expected"
             )
         self._spans = _spans(first, lengths, batch, staggered and not self._whole, self._whole)
+        self._sequences = len(first)
         every = int((self._spans.begin + (1 if self._whole else self._spans.length)).max())
         self.num_steps = every if steps is None else min(steps, every)
         uses = self._layers * trace.meta.top_k * (int(lengths.max()) if self._whole else 1) * batch
@@ -85,12 +86,14 @@ class Parts:
     def part(self, number: int) -> Part:
         """One part, from 0 on."""
         first = number * self.at_once
-        rows, step = self._rows(first, min(first + self.at_once, self.num_steps))
-        block, meta = repeated(self._groups.read(rows), self._trace.meta, self._layers)
+        rows, step, span = self._rows(first, min(first + self.at_once, self.num_steps))
+        read = self._groups.read(rows)
+        own = np.where(span < self._sequences, read.sequence, -span)  # a head is a sequence of its own
+        block, meta = repeated(read._replace(sequence=own.astype(np.int32)), self._trace.meta, self._layers)
         return Part(first, of_steps(block, np.arange(len(rows)), step, meta, self._batch), block)
 
-    def _rows(self, first: int, last: int) -> tuple[Ints, Ints]:
-        """The rows of steps, and the step of each, from 0 on."""
+    def _rows(self, first: int, last: int) -> tuple[Ints, Ints, Ints]:
+        """The rows of steps, and the step, from 0 on, and the span of each."""
         begin, row, length = self._spans
         if self._whole:
             inside = (begin >= first) & (begin < last)
@@ -103,7 +106,7 @@ class Parts:
         rows = np.repeat(row[inside] + start, count) + within
         step = np.repeat(begin[inside] + start - first, count) + (0 if self._whole else within)
         order = np.argsort(step, kind="stable")
-        return rows[order], step[order]
+        return rows[order], step[order], np.repeat(np.flatnonzero(inside), count)[order]
 
 
 class _Groups:

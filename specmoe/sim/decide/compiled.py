@@ -95,6 +95,7 @@ class Twin:
         self._books = _books(books_kernel, start, first)
         self._rule = _rule(miss_kernel, start)
         self._scratch = np.full((5, len(self._books.of)), -1)
+        self._later = np.zeros(len(self._books.of), np.int32)  # whether each key's last load was for later events
         resident = np.array(list(start.resident), np.int64)
         director_kernel.fill(self._books, resident[self._books.of[resident, books_kernel.FIXED] == 0], start.keep)
 
@@ -125,7 +126,9 @@ class Twin:
             parts.append(rows[:, : int(books.of[-1, self._columns.LOADS]) - before].copy())
         used[0] -= self._events
         self._events += workload.num_events
-        return _tables(used, np.concatenate(parts, axis=1))
+        rows = np.concatenate(parts, axis=1)
+        self._later[rows[1]] = rows[6]  # of several, the last one stays
+        return _tables(used, rows)
 
     def _carried(self) -> NDArray[np.int32]:
         """Rows of the loads that nobody has used yet, which become the first; other loads lose their numbers."""
@@ -137,7 +140,8 @@ class Twin:
         keys[waiting, kernel.LOADED] = np.arange(len(waiting))
         of[-1, kernel.LOADS] = len(waiting)
         none, zero = np.full(len(waiting), -1), np.zeros(len(waiting))
-        return np.stack([none, waiting, keys[waiting, kernel.SLOT], none, zero, zero, zero]).astype(np.int32)
+        slots, later = keys[waiting, kernel.SLOT], self._later[waiting]
+        return np.stack([none, waiting, slots, none, zero, zero, later]).astype(np.int32)
 
 
 def _tables(used: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[Uses, Loads]:

@@ -9,7 +9,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ class Online(Predictor):
             raise InputError(f"reset {reset!r}: never or sequence expected")
         self.online, self.warm, self.reset = online, warm, reset
         self._fitted: Memory | None = None
+        self._going: _Going | None = None  # behind the parts of a run that were guessed
 
     @abstractmethod
     def memory(self, layers: int, experts: int) -> Memory:
@@ -91,6 +92,12 @@ class Online(Predictor):
         """The memory that the train split left."""
         return self._fitted.state_bytes if self._fitted else 0
 
+    def continued(self, meta: TraceMeta) -> Self:
+        """A copy that guesses the parts of a run one after the other: rows come by step, and what was learnt stays."""
+        made = copy.copy(self)
+        made._going = _Going(self._memories(meta))
+        return made
+
     def guess(self, routed: Routed) -> Guess:
         """Score every step, then learn it."""
         workload, meta = routed.workload, routed.workload.meta
@@ -106,9 +113,11 @@ class Online(Predictor):
 
     def _scored(self, routed: Routed) -> Iterator["_Scored"]:
         """The scores of each step, which is learnt after it."""
-        workload, meta = routed.workload, routed.workload.meta
-        known, numbers = take(whole(routed), workload.rows), np.arange(len(workload.rows))
-        memories = _Memories(self._start(meta.num_layers, meta.num_experts), self.reset)
+        workload, numbers = routed.workload, np.arange(len(routed.workload.rows))
+        if self._going is None:
+            known, memories = take(whole(routed), workload.rows), self._memories(workload.meta)
+        else:
+            known, memories = self._going.behind(routed), self._going.memories
         for start, end in pairwise(workload.row_offsets.tolist()):
             for place, memory in memories.of(known.sequence[start:end], start):
                 step = take(known, place)
@@ -119,7 +128,10 @@ class Online(Predictor):
 
     def asked(self, meta: TraceMeta) -> OnEvents | None:
         """The loop, turned inside out."""
-        return OfMemory(_Memories(self._start(meta.num_layers, meta.num_experts), self.reset), meta, self.online)
+        return OfMemory(self._memories(meta), meta, self.online)
+
+    def _memories(self, meta: TraceMeta) -> "_Memories":
+        return _Memories(self._start(meta.num_layers, meta.num_experts), self.reset)
 
     def _start(self, layers: int, experts: int) -> Memory:
         """What is known before the first step; raises InputError if the train split was another model's."""
@@ -163,6 +175,40 @@ class _Memories:
         self._held = {one: self._held.get(one) or copy.deepcopy(self._start) for one in running}
         for one, memory in self._held.items():
             yield first + np.flatnonzero(sequence == one), memory
+
+
+class _Going:
+    """What goes on from part to part: memories, and the last step."""
+
+    def __init__(self, memories: _Memories) -> None:
+        self.memories = memories
+        self._last: Step | None = None
+
+    def behind(self, routed: Routed) -> Step:
+        """The rows of a part, by step, with what came before them; a sequence that ended does not go on."""
+        block, meta, last = routed.block, routed.workload.meta, self._last
+        used = block.experts[:, :, : meta.top_k]
+        before, token_before = np.full_like(used, -1), np.full_like(block.token, -1)
+        if meta.phase == "decode":
+            sequence, experts, token = block.sequence, used, block.token
+            if last is not None:
+                sequence = np.concatenate([last.sequence, sequence])
+                experts, token = np.concatenate([last.experts, experts]), np.concatenate([last.token, token])
+            previous = _row_before(sequence)[len(sequence) - len(used) :]
+            there = previous >= 0
+            before[there], token_before[there] = experts[previous[there]], token[previous[there]]
+        probs = np.nan_to_num(block.probs.astype(np.float32))
+        step = Step(block.sequence, block.position, block.token, used, block.experts, probs, before, token_before)
+        self._last = take(step, slice(int(routed.workload.row_offsets[-2]), None))
+        return step
+
+
+def _row_before(sequence: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The row of the same sequence before each row; -1: none."""
+    order, before = np.argsort(sequence, kind="stable"), np.full(len(sequence), -1)
+    same = sequence[order[1:]] == sequence[order[:-1]]
+    before[order[1:][same]] = order[:-1][same]
+    return before
 
 
 class OfMemory:
