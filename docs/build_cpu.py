@@ -8,6 +8,7 @@ NAME.toml              the same with three costs fitted on the `fit` cells; NAME
 NAME-2*.json judge that on replays of another visit.
 NAME-3.toml            microbenchmarks of a third visit, made between its replays; NAME-3*.json judges it
 NAME-3-before.toml     the same made before all replays; NAME-3-before*.json judges it; both of threads that stay awake
+NAME-trial.json        replays and microbenchmarks in turn, of threads asleep and awake, half an hour before that visit
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ GRIDS = ("", "-switch")  # endings of the files of each grid
 ANOTHER_VISIT = ("-2", "-2-switch", "-2-switch-bf16")  # replayed later on another machine of the kind, nothing fitted
 SAID = {"own": "", "microbenchmarks": "-alone"}  # endings by constants
 AWAKE = "-3"  # replays with threads that stay awake
+STATES = ("asleep", "asleep, a core each", "awake", "awake, a core each")  # of threads in the trial
 BEFORE, BETWEEN = "-before", ""  # when their microbenchmarks were made
 
 
@@ -50,6 +52,7 @@ def tables() -> dict[str, Sequence[str]]:
     made = {
         "awake": awake_by_threads(),
         "together": together(),
+        "trial": trial(),
         "awake cells": awake_cells(),
         "costs": costs(),
         "threads": by_threads(),
@@ -121,10 +124,39 @@ def together() -> Iterator[str]:
         ("the same with the calls that the host made", [one.by_its_host for one in awake(BETWEEN)]),
     ):
         yield f"| {what} | {_three(100 * np.abs([one.error for one in cells]))} |"
+    what = f"{len(carried())} steps of a trial half an hour before, by the same microbenchmarks"
+    yield f"| {what} | {_three(100 * np.abs(carried()))} |"
+
+
+def _rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((HOME / f"{MACHINE}-trial.json").read_text(encoding="utf-8"))["rows"]
+    return rows
 
 
 def _three(errors: np.ndarray) -> str:
     return " | ".join(f"{value:.1f} %" for value in (np.median(errors), np.percentile(errors, 95), errors.max()))
+
+
+def tried(*states: str) -> list[dict[str, Any]]:
+    """Rows of the trial in which the CPU computes every expert, of threads in one of some states."""
+    return [row for row in _rows() if row["policy"] == "cpu-experts" and row["threads_are"] in states]
+
+
+def trial() -> Iterator[str]:
+    """A row for each model, format and number of threads: an expert in a replay and in a microbenchmark."""
+    yield f"| model and format | threads | {' | '.join(STATES)} |"
+    yield "|---|---:|" + "---:|" * len(STATES)
+    for kind in dict.fromkeys((row["shape"], row["format"], row["threads"]) for row in tried(*STATES)):
+        some = [
+            [row for row in tried(state) if (row["shape"], row["format"], row["threads"]) == kind] for state in STATES
+        ]
+        both = (
+            " and ".join(
+                f"{np.mean([row[name] for row in each]) / 1000:.2f}" for name in ("expert_us", "microbenchmark_us")
+            )
+            for each in some
+        )
+        yield f"| {kind[0]}/{kind[1]} | {kind[2]} | {' | '.join(both)} |"
 
 
 def awake_cells() -> Iterator[str]:
@@ -138,20 +170,28 @@ def awake_cells() -> Iterator[str]:
 
 
 def accuracies() -> list[dict[str, Any]]:
-    """Errors by constants, as the package keeps them.
+    """Errors by constants, as the package keeps them: what is foretold of another time.
 
     Fitted constants are those of threads that slept, held out on another visit too; microbenchmarks those of threads
-    that stay awake, made before the replays.
+    that stay awake, made before the replays or half an hour from them.
     """
+    asleep = [one for grid in GRIDS for one in held_out(grid, "own")]
+    asleep += [one for grid in ANOTHER_VISIT for one in of_another_visit(grid)]
+    found = {"own": (asleep, [one.error for one in asleep])}
+    found["microbenchmarks"] = (awake(BEFORE), [*(one.error for one in awake(BEFORE)), *carried()])
     rows = []
-    for constants in SAID:
-        asleep = [one for grid in GRIDS for one in held_out(grid, constants)]
-        later = [one for grid in ANOTHER_VISIT for one in of_another_visit(grid)]
-        figures = overall([*asleep, *later] if constants == "own" else awake(BEFORE))
-        errors = {name: getattr(figures, name) for name in ("median_abs_error", "p95_abs_error", "worst_abs_error")}
-        known = {"profile": MACHINE, "constants": constants, "held_out": True, "cells": figures.cells}
-        rows.append(known | errors | {"kendall_tau": figures.kendall_tau})
+    for constants, (cells, errors) in found.items():
+        apart = np.abs(errors)
+        figures = {"median": np.median(apart), "p95": np.percentile(apart, 95), "worst": apart.max()}
+        known = {"profile": MACHINE, "constants": constants, "held_out": True, "cells": len(errors)}
+        known |= {f"{name}_abs_error": float(value) for name, value in figures.items()}
+        rows.append(known | {"kendall_tau": overall(cells).kendall_tau})
     return rows
+
+
+def carried() -> list[float]:
+    """Errors of steps of the trial, foretold by microbenchmarks of half an hour later."""
+    return [row["foretold_ms"] / row["step_ms"] - 1 for row in _rows() if row["foretold_ms"]]
 
 
 def costs() -> Iterator[str]:

@@ -67,6 +67,14 @@ def test_microbenchmarks_of_the_same_minutes_foretell_as_well_as_a_repeat_does(b
             assert there["profile_hash"] == profile.hash
 
 
+def test_replays_and_microbenchmarks_agree_where_threads_stay_awake(builder: ModuleType) -> None:
+    longer = {
+        state: [row["expert_us"] / row["microbenchmark_us"] for row in builder.tried(state)] for state in builder.STATES
+    }
+    assert abs(np.median(longer["awake, a core each"]) - 1) < 0.02 and max(longer["awake, a core each"]) < 1.15
+    assert max(longer["asleep"]) > 1.7
+
+
 def test_no_output_was_wrong(builder: ModuleType) -> None:
     rows = json.loads(builder.CHECKSUMS.read_text())
     assert not any(row["wrong"] or row["problem"] for row in rows)

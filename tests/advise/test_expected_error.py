@@ -211,7 +211,7 @@ def test_experts_on_the_cpu_have_at_least_the_error_of_their_replays() -> None:
     alone = expected_error(host, SWITCH, "fp32", KNOWN, on_cpu=True)
     fitted = host.with_calibrated({"cpu.join": 190_000}, "made up")
     known = expected_error(fitted, SWITCH, "fp32", KNOWN, on_cpu=True)
-    assert expected_error(host, SWITCH, "fp32", KNOWN).error < 0.1 < alone.error < known.error < 0.2, "of another day"
-    assert alone.basis == "95% of 78 cells of h200-sxm-141gb with experts on the CPU"
+    assert expected_error(host, SWITCH, "fp32", KNOWN).error < 0.1 < known.error < 0.2 < alone.error < 0.3
+    assert alone.basis == "95% of 110 cells of h200-sxm-141gb with experts on the CPU"
     worse = [made("h100-sxm5-80gb", "own", 0.7, WORST)]
     assert expected_error(host, SWITCH, "fp32", worse, on_cpu=True) == expected_error(host, SWITCH, "fp32", worse)
