@@ -115,9 +115,11 @@ class Resimulation:
         return self._scenarios[group]
 
     def run(self, cell: Cell) -> Run:
-        """Run of a cell with the profile's own host costs."""
+        """Run of a cell with the profile's own host costs, without bounds, which no replay is compared with."""
         if cell not in self._runs:
-            self._runs[cell] = self.scenario(cell.group).run(cell.policy, cell.slots)
+            scenario = self.scenario(cell.group)
+            scenario.set_bounds(cell.slots, {})
+            self._runs[cell] = scenario.run(cell.policy, cell.slots)
         return self._runs[cell]
 
     def constants(self, group: Group) -> "Constants":
