@@ -19,37 +19,43 @@ EVENT, SLOT, WAVE, HIT, TOKENS, LOAD, WHERE = range(7)  # of `uses`; of `loads` 
 DEMAND = HIT
 EVENTS, SLOTS, MANY, PART, APART, AFTER_LAUNCH, GROUPED, WAITS = range(8)  # of the rules
 # Of uses and loads by place; END is the place of the last use of the same launch, SETTLED the number of uses before.
-ROW, PREDICTED, PROGRESS, KIND, OPENS, END = range(6)
-SETTLED = KIND
+ROW, PREDICTED, PROGRESS, KIND, OPENS, END, TAKES = range(7)
+SETTLED, PLACE, SERVED, IS_USED = KIND, OPENS, END, TAKES  # of loads; the last three by row
 FIRST_USE, FIRST_LOAD, ROUNDS, OF_EVENT, ENDS = range(5)  # of events; OF_EVENT is their progress
+HOLDS, FIRST, TAKEN = range(3)  # of slots: a load or -1; the last use of the first expert; whether any load takes it
+NONE = -1
+
+
+def laid_down(uses: Any, loads: Any, rules: Any) -> Any:
+    """The actions, [KIND .. PROGRESS, slot], the ends of events and their progress, and what opens a launch, [uses].
+
+    A progress is `(loads issued * many + launches) * 3` and what begins. Last comes the first load that overwrites an
+    expert before its last use, else -1.
+    """
+    slots = 1 + max(uses[SLOT].max(initial=NONE), loads[SLOT].max(initial=NONE))
+    by_use, by_load = np.zeros((7, uses.shape[1]), np.int32), np.zeros((7, loads.shape[1]), np.int32)
+    events, by_slot = np.zeros((5, rules[EVENTS] + 1), np.int32), np.zeros((3, slots), np.int32)
+    actions = np.empty((5, loads.shape[1] + uses.shape[1] * (1 + rules[GROUPED])), np.int32)
+    late, count = lay_down(uses, loads, rules, by_use, by_load, by_slot, events, actions)
+    return actions[:, :count], events[ENDS, :-1], events[OF_EVENT, :-1], by_use[OPENS], late
 
 
 def _lay_down(version: int) -> Any:
-    @jit(cache=True, nogil=True)
-    def lay_down(uses: Any, loads: Any, rules: Any) -> Any:
-        """The actions, [KIND .. PROGRESS, slot], events, [ENDS .. OF_EVENT], and what opens a launch, [uses].
-
-        A progress is `(loads issued * many + launches) * 3` and what begins. Last comes the first load that overwrites
-        an expert before its last use, else -1.
-        """
+    @jit(cache=True, nogil=True, _nrt=False)
+    def lay_down(
+        uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, by_slot: Any, events: Any, actions: Any
+    ) -> Any:
+        """Fill in all tables; the first load that comes too soon, or -1, and the number of actions."""
         version  # noqa: B018
-        events = _table(5, rules[EVENTS] + 1)
-        by_use, by_load = _table(6, uses.shape[1]), _table(4, loads.shape[1])
         _order(uses, loads, rules, by_use, by_load, events)
-        late = _settle(uses, loads, by_use, by_load, events)
+        late = _settle(uses, loads, by_use, by_load, by_slot, events)
         _mark(uses, loads, rules, by_use, by_load, events)
-        actions = _emit(uses, loads, rules, by_use, by_load, events)
-        return actions, events[ENDS, :-1], events[OF_EVENT, :-1], by_use[OPENS], late
+        return late, _emit(uses, loads, rules, by_use, by_load, by_slot, events, actions)
 
     return lay_down
 
 
 lay_down = _lay_down(version_of(SOURCES))
-
-
-@inlined
-def _table(columns: int, rows: int) -> Any:
-    return np.zeros((columns, rows), np.int32)
 
 
 @inlined
@@ -125,23 +131,23 @@ def _round_of_use(uses: Any, rules: Any, events: Any, event: int, row: int) -> A
 
 
 @inlined
-def _settle(uses: Any, loads: Any, by_use: Any, by_load: Any, events: Any) -> Any:
+def _settle(uses: Any, loads: Any, by_use: Any, by_load: Any, by_slot: Any, events: Any) -> Any:
     """Count the uses before each load: those of earlier events, and those of what its slot held."""
-    count = loads.shape[1]
-    slots = 2 + max(_most(uses), _most(loads))
-    served = np.full(
-        count + slots, -1, np.int32
-    )  # place of the last use of each load, then of each slot's first expert
+    by_load[SERVED], by_slot[HOLDS], by_slot[FIRST] = NONE, NONE, NONE
     for place in range(uses.shape[1]):
         row = by_use[ROW, place]
-        served[uses[LOAD, row] if uses[LOAD, row] >= 0 else count + 1 + uses[SLOT, row]] = place
-    holds, places = np.arange(count + 1, count + slots), np.empty(count, np.int32)
-    late, before = -1, 0
-    for place in range(count):
+        if uses[LOAD, row] >= 0:
+            by_load[SERVED, uses[LOAD, row]] = place
+        elif uses[SLOT, row] >= 0:
+            by_slot[FIRST, uses[SLOT, row]] = place
+    late, before = NONE, 0
+    for place in range(loads.shape[1]):
         row = by_load[ROW, place]
-        places[row] = place
-        reader = served[holds[loads[SLOT, row]]]
-        holds[loads[SLOT, row]] = row
+        by_load[PLACE, row] = place
+        slot = loads[SLOT, row]
+        held = by_slot[HOLDS, slot]
+        reader = by_load[SERVED, held] if held >= 0 else by_slot[FIRST, slot]
+        by_slot[HOLDS, slot] = row
         before = max(before, events[FIRST_USE, loads[EVENT, row]])
         if reader >= 0:
             before = max(before, by_use[END, reader] + 1)
@@ -150,22 +156,13 @@ def _settle(uses: Any, loads: Any, by_use: Any, by_load: Any, events: Any) -> An
             late = row
     for place in range(uses.shape[1]):
         load = uses[LOAD, by_use[ROW, place]]
-        if late < 0 and load >= 0 and by_load[SETTLED, places[load]] > place:
+        if late < 0 and load >= 0 and by_load[SETTLED, by_load[PLACE, load]] > place:
             late = load
     return late
 
 
 @inlined
-def _most(rows: Any) -> Any:
-    most = -1
-    for slot in rows[SLOT]:
-        most = max(most, slot)
-    return most
-
-
-@inlined
 def _mark(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, events: Any) -> None:
-    is_used = np.zeros(loads.shape[1], np.bool_)
     for event in range(rules[EVENTS]):
         _mark_uses(uses, loads, rules, by_use, by_load, events, event)
         _mark_loads(uses, loads, rules, by_use, by_load, events, event)
@@ -176,10 +173,10 @@ def _mark(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, events: 
                 after = by_use[ROW, min(place + 1, uses.shape[1] - 1)]
                 goes_on = place + 1 < events[FIRST_USE, event + 1] and uses[WHERE, after] == tables.CPU
                 by_use[KIND, place] = kinds.CPU_USE if goes_on else kinds.LAST_CPU_USE
-            elif load < 0 or is_used[load]:
+            elif load < 0 or by_load[IS_USED, load]:
                 by_use[KIND, place] = kinds.USE
             else:
-                is_used[load] = True
+                by_load[IS_USED, load] = 1
                 by_use[KIND, place] = kinds.FIRST_HIT if uses[HIT, row] else kinds.FIRST_USE
 
 
@@ -213,10 +210,10 @@ def _mark_loads(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, ev
 
 
 @inlined
-def _emit(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, events: Any) -> Any:
+def _emit(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, by_slot: Any, events: Any, actions: Any) -> Any:
     """Write down the actions, and where each event ends."""
-    actions, at = _table(5, loads.shape[1] + uses.shape[1] * (1 + rules[GROUPED])), 0
-    slots = _slots(uses, loads, rules)
+    _take(uses, loads, rules, by_use, by_slot)
+    at = 0
     for event in range(rules[EVENTS]):
         load, last = events[FIRST_LOAD, event], events[FIRST_LOAD, event + 1]
         first, end = events[FIRST_USE, event], events[FIRST_USE, event + 1]
@@ -226,29 +223,26 @@ def _emit(uses: Any, loads: Any, rules: Any, by_use: Any, by_load: Any, events: 
                 load += 1
             if place == end:
                 break
-            at = _put(actions, at, by_use[KIND, place], slots[by_use[ROW, place]], by_use, place)
+            at = _put(actions, at, by_use[KIND, place], by_use[TAKES, by_use[ROW, place]], by_use, place)
             begin = place
             while begin > first and by_use[END, begin - 1] == place:
                 begin -= 1
             for early in range(begin, place):
-                if slots[by_use[ROW, early]] < rules[SLOTS]:
-                    at = _put(actions, at, kinds.RELEASE, slots[by_use[ROW, early]], by_use, early)
+                if by_use[TAKES, by_use[ROW, early]] < rules[SLOTS]:
+                    at = _put(actions, at, kinds.RELEASE, by_use[TAKES, by_use[ROW, early]], by_use, early)
         events[ENDS, event] = at
-    return actions[:, :at].copy()
+    return at
 
 
 @inlined
-def _slots(uses: Any, loads: Any, rules: Any) -> Any:
-    """The slot of each use if any load takes it, before or after the use; else that behind the last one."""
-    taken = np.full(rules[SLOTS], rules[PART] > 0)
-    for slot in loads[SLOT]:
-        taken[slot] = True
-    slots = np.full(uses.shape[1], rules[SLOTS], np.int32)
+def _take(uses: Any, loads: Any, rules: Any, by_use: Any, by_slot: Any) -> None:
+    """By row, the slot of each use if any load takes it, before or after the use; else that behind the last one."""
+    by_slot[TAKEN] = rules[PART]
+    for load in range(loads.shape[1]):
+        by_slot[TAKEN, loads[SLOT, load]] = 1
     for row in range(uses.shape[1]):
         slot = uses[SLOT, row]
-        if 0 <= slot < rules[SLOTS] and taken[slot]:
-            slots[row] = slot
-    return slots
+        by_use[TAKES, row] = slot if slot >= 0 and by_slot[TAKEN, slot] else rules[SLOTS]
 
 
 @inlined

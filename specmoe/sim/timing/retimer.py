@@ -79,7 +79,7 @@ def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching =
 
     Raises InputError for decisions that overwrite an expert before its last use, MissingExtraError without numba.
     """
-    lay_down, _ = _kernels()
+    laid_down, _ = _kernels()
     uses, loads, events = table.uses, table.loads, table.num_steps * table.num_layers
     slots = table.slots if table.part else int(loads.slot.max(initial=-1)) + 1
     many = int(np.bincount(uses.event, minlength=1).max()) + 1  # more than an event has launches
@@ -87,7 +87,7 @@ def actions_of(table: DecisionTable, predicts: bool = False, launch: Launching =
     of_uses = np.array((uses.event, uses.slot, uses.wave, uses.hit, uses.tokens, uses.load, uses.where), np.int32)
     of_loads = np.array((loads.event, loads.slot, loads.wave, loads.demand), np.int32)
     rules = (events, slots, many, *map(int, (table.part, *how)))
-    (row, predicted, progress, kind, slot), ends, of_events, opens, late = lay_down(of_uses, of_loads, rules)
+    (row, predicted, progress, kind, slot), ends, of_events, opens, late = laid_down(of_uses, of_loads, rules)
     if late >= 0:
         raise InputError(f"decisions: load {late} overwrites an expert before its last use")
     every = np.append(progress, of_events)
@@ -192,11 +192,11 @@ def _walk(
 def _kernels() -> tuple[Callable[..., Any], Callable[..., Times]]:
     """What lays actions down, and what walks them; raises MissingExtraError without numba."""
     try:
-        from specmoe.sim.timing.actions_kernel import lay_down
+        from specmoe.sim.timing.actions_kernel import laid_down
         from specmoe.sim.timing.retimer_kernel import walk
     except ModuleNotFoundError:
         raise MissingExtraError("numba", "fast") from None
-    return lay_down, walk
+    return laid_down, walk
 
 
 def _require_same_rows(actions: Actions, variants: Variants) -> None:
