@@ -270,7 +270,10 @@ def script_of(actions: Actions, variants: Variants) -> tuple[Script, Times]:
 
 
 def _table(columns: tuple[NDArray[np.signedinteger], ...]) -> Rows:
-    return np.stack(columns, axis=1).astype(np.int32)
+    table = np.empty((len(columns[0]), len(columns)), np.int32)
+    for place, column in enumerate(columns):
+        table[:, place] = column
+    return table
 
 
 def _fixed(variants: Variants) -> Times:
