@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import pty
 import re
@@ -335,3 +336,10 @@ def test_one_sentence_for_every_extra() -> None:
     assert install(["torch", "hub"]) == "pip install -e '.[torch,hub]'"
     for path in sorted(Path(console.__file__).parents[1].rglob("*.py")):
         assert path.name == "errors.py" or "pip install" not in path.read_text(), path
+
+
+def test_a_command_searches_for_garbage_seldom_and_leaves_it_as_it_was() -> None:
+    usual = gc.get_threshold()
+    with console.seldom_searched():
+        assert gc.get_threshold() == console.SELDOM
+    assert gc.get_threshold() == usual

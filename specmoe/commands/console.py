@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gc
 import io
 import json
 import os
@@ -32,6 +33,7 @@ WIDE = 130  # columns of a table that goes to a file or a pipe
 SLOW = 10  # units a second, below which the rate has a decimal
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # without a file's name: output
 PERIOD = 5.0  # seconds between two lines about progress where there is no terminal
+SELDOM = (50_000, 20, 20)  # thresholds of `gc`
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -104,12 +106,23 @@ class App(typer.Typer):
         return super().command(*args, **{"cls": Command, "context_settings": HELP, "epilog": epilog, **options})
 
 
+@contextmanager
+def seldom_searched() -> Iterator[None]:
+    """Search for garbage seldom: by default it takes a twelfth of a command that makes many objects, e.g. the demo."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 class Commands(TyperGroup):
     """A command group whose library errors become one line and exit status 1; so does an output that takes no more."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program."""
-        with ended_by_signals():
+        with ended_by_signals(), seldom_searched():
             try:
                 try:
                     return super().main(*args, **kwargs)
