@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from specmoe.errors import InputError
 from specmoe.traces import Trace
 from specmoe.traces.summary import expert_counts
-from specmoe.traces.synthesize import best_candidates, load_counts, stick, synthesize
+from specmoe.traces.synthesize import best_candidates, best_of, load_counts, stick, synthesize
 from specmoe.traces.validation import validate
 
 # Experts 0-7 of the first and the last encoder MoE layer of google/switch-base-128 on real text:
@@ -93,6 +93,12 @@ def test_candidates_by_hand() -> None:
     scores = np.log(np.array([[[0.1, 0.4, 0.2, 0.3]]]))
     assert best_candidates(scores.copy(), np.array([[1]], np.int16), 3).tolist() == [[[1, 3, 2]]]
     assert best_candidates(scores.copy(), np.array([[0]], np.int16), 3).tolist() == [[[0, 1, 3]]]
+
+
+def test_of_equal_scores_the_first_are_the_best() -> None:
+    scores = np.array([[3.0, 1.0, 2.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0], [-np.inf, 5.0, -np.inf, 1.0, 4.0]])
+    assert best_of(scores, 3).tolist() == [[0, 1, 2], [0, 1, 2], [1, 3, 4]]
+    assert best_of(scores, 4).tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 3, 4]]
 
 
 @pytest.mark.parametrize("stickiness", [0.0, 0.6])

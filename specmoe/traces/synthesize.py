@@ -72,9 +72,21 @@ def stick(
 def best_candidates(scores: NDArray[np.float64], used: NDArray[np.int16], candidates: int) -> NDArray[np.int16]:
     """The M best experts by score, [n, L, M], the used one first; `scores` [n, L, num_experts], `used` [n, L]."""
     np.put_along_axis(scores, used[..., None].astype(np.intp), np.inf, axis=-1)
-    best = np.argpartition(-scores, candidates - 1, axis=-1)[..., :candidates]
-    order = np.argsort(-np.take_along_axis(scores, best, axis=-1), axis=-1)
+    best = best_of(scores, candidates)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=-1), axis=-1, kind="stable")
     return np.take_along_axis(best, order, axis=-1).astype(np.int16)
+
+
+def best_of(scores: NDArray[np.floating], most: int) -> NDArray[np.intp]:
+    """The numbers of the best scores, [..., most], rising; of equal ones the first.
+
+    np.argpartition would order them as the processor's instructions do, so that drawn routing differed by machine.
+    """
+    least = np.partition(scores, -most, -1)[..., -most, None]
+    above, equal = scores > least, scores == least
+    if np.count_nonzero(equal) > least.size:
+        equal &= equal.cumsum(-1) <= most - above.sum(-1, keepdims=True)
+    return np.nonzero(above | equal)[-1].reshape(*scores.shape[:-1], most)
 
 
 def generate(

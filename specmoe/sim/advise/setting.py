@@ -31,6 +31,7 @@ from specmoe.traces import store
 from specmoe.traces.schema import Block, Phase, TraceMeta, no_lookahead
 from specmoe.traces.store import write_trace
 from specmoe.traces.summary import count_sequences
+from specmoe.traces.synthesize import best_of
 
 LIKELY, RANGE = 0.2, (0.0, 0.4)  # assumed probability that a token uses an expert of the token before again
 SEED = 0
@@ -313,7 +314,7 @@ def routed(
             kept = _first(bits, sequences, (drawn, layers, top_k)) < stickiness
             before = np.where(kept, 2.0, 0.0) + np.take_along_axis(scores, used[token - 1].astype(np.intp), -1)
             np.put_along_axis(scores, used[token - 1].astype(np.intp), before.astype(np.float32), -1)
-        used[token] = np.argpartition(-scores, top_k - 1, -1)[..., :top_k]
+        used[token] = best_of(scores, top_k)
     return used[:, :first].swapaxes(0, 1)
 
 
