@@ -57,4 +57,5 @@ def test_the_page_says_what_was_judged() -> None:
     text = builder.PAGE.read_text()
     assert builder.filled(text) == text
     for row in json.loads((builder.RUN / "judged.json").read_text()):
-        assert -0.1 < row["judged_ns"] / row["own_ns"] - 1 < 0.1, "the end of the range is where the own routing is"
+        most = 0.155 if row["policy"] == "lru-cpu" else 0.07  # as the page says
+        assert -0.02 < row["judged_ns"] / row["own_ns"] - 1 < most, "the end of the range is where the own routing is"
