@@ -17,7 +17,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 demo: .venv/base ## the main job on the bundled real trace; needs no torch
 	$(BIN)/specmoe demo --out out/demo
 
-test: .venv/ready ## lint, types, tests; about 12 minutes on two quiet cores
+test: .venv/ready ## lint, types, tests; about 6 minutes on two quiet cores
 	$(MAKE) -j3 lint types tests
 
 lint: .venv/ready
