@@ -215,6 +215,13 @@ def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
         import_trace(path, "hf", tmp_path / "out.parquet", SIXTEEN)
 
 
+def test_a_line_of_null_is_refused_before_it_crashes_the_parser(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", ROWS)
+    for text in ("null\n" + path.read_text(), path.read_text() + " null\n"):
+        path.write_text(text)
+        assert "a line is null and no JSON object" in refused(path, "long")
+
+
 @examples(20)
 @given(n=st.integers(1, 30), layers=st.integers(1, 4), k=st.integers(1, 4), seed=st.integers(0, 99))
 def test_any_shuffled_long_table_comes_back(

@@ -4,7 +4,7 @@
 column `token` holds them. If there is a column `phase`, only rows of the requested phase are read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,9 +48,17 @@ def read_table(path: Path, skip_lines: int = 0) -> pa.Table:
         with path.open("rb") as lines:
             require_shallow(lines)
             lines.seek(0)
+            require_objects(lines)
+            lines.seek(0)
             for _ in range(skip_lines):
                 lines.readline()
             return pyarrow.json.read_json(lines, pyarrow.json.ReadOptions(block_size=8 << 20))
+
+
+def require_objects(lines: Iterable[bytes]) -> None:
+    """Raise ValueError for a line that begins with null: pyarrow's parser crashes if a block does."""
+    if any(line.lstrip().startswith(b"null") for line in lines):
+        raise ValueError("a line is null and no JSON object")
 
 
 def renamed(table: pa.Table, names: Mapping[str, tuple[str, ...]]) -> pa.Table:
