@@ -8,6 +8,7 @@ SpecmoeError            anything a user can put right; the CLI prints it in one 
 """
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -62,6 +63,13 @@ class MissingExtraError(SpecmoeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: {install([extra])}")
+
+
+def require_torch(*others: str) -> None:
+    """Raise MissingExtraError if torch is missing, or another package of its extra."""
+    for package in ("torch", *others):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "torch")
 
 
 def hint(word: object, names: Iterable[str]) -> str:

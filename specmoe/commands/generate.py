@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specmoe.commands import console, options
-from specmoe.errors import InputError
+from specmoe.errors import InputError, require_torch
 from specmoe.files import read_text
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def generate(
     record: Record = None,
 ) -> None:
     """Generate text greedily with a real model whose experts are offloaded."""
+    require_torch("transformers")
     from specmoe.hwprofiles.catalogue import load_profile
     from specmoe.traces.collect import quieten
     from specmoe.traces.collect_model import pick_device

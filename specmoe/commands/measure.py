@@ -8,6 +8,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import several
+from specmoe.errors import InputError, hint, require_torch
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import Format, HardwareProfile
@@ -40,7 +41,7 @@ def measure(
     apart: Annotated[float, typer.Option(help="Seconds between one visit and the next.", min=0)] = 300,
 ) -> None:
     """Measure this machine's CUDA device, PCIe link, disk, host and CPU (some minutes; stop other work first)."""
-    _require_torch()
+    require_torch()
     from specmoe.hwprofiles import load_shape
     from specmoe.hwprofiles.measure import job
     from specmoe.hwprofiles.measure.cuda import cuda_bench
@@ -67,7 +68,6 @@ def measure(
 
 
 def _formats(names: list[str]) -> "list[Format]":
-    from specmoe.errors import InputError, hint
     from specmoe.hwprofiles.shape import KERNEL_FORMATS
 
     for name in names:
@@ -78,21 +78,11 @@ def _formats(names: list[str]) -> "list[Format]":
 
 def require_place(out: Path) -> None:
     """Refuse before three minutes are spent what could not be written after them."""
-    from specmoe.errors import InputError
 
     if out.suffix != ".toml":
         raise InputError(f"{out}: a file name that ends in .toml expected")
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"{out}: a file name in an existing directory expected")
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    from specmoe.errors import MissingExtraError
-
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "torch")
 
 
 def _report(profile: "HardwareProfile", out: Path, skipped: list[str], seconds: float) -> None:

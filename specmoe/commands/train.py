@@ -7,6 +7,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import parse_override
+from specmoe.errors import require_torch
 
 ARCHITECTURES = ("contextual", "transformer", "hierarchical", "fusion")
 
@@ -62,7 +63,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False,
 ) -> None:
     """Train a network that predicts experts; validation sequences are never trained on."""
-    _require_torch()
+    require_torch("safetensors")
     from specmoe.analysis.figures.predictors import plot_learning
     from specmoe.sim.speculate.learned.job import TrainJob
     from specmoe.sim.speculate.learned.job import train as run
@@ -88,13 +89,3 @@ def _report(out: Path, metrics: dict[str, Any]) -> None:
     found = metrics["validation"]["within_step"]
     console.table([{"ahead": depth.removeprefix("depth"), **tops} for depth, tops in found.items()])
     console.say(f"{out}: best of {len(metrics['epochs'])} epochs: {metrics['best_epoch']}, {metrics['seconds']:.0f} s")
-
-
-def _require_torch() -> None:
-    from importlib.util import find_spec
-
-    from specmoe.errors import MissingExtraError
-
-    for package in ("torch", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "torch")

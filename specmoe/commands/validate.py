@@ -1,9 +1,9 @@
 """`specmoe validate`, `calibrate` and `checksums`: compare the simulator with a CUDA device."""
 
+import importlib.util
 import time
 from collections.abc import Mapping
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,7 +11,7 @@ import typer
 
 from specmoe.commands import console, options
 from specmoe.commands.options import choice, home_of, several
-from specmoe.errors import InputError, MissingExtraError
+from specmoe.errors import InputError, require_torch
 
 if TYPE_CHECKING:
     from specmoe.hwprofiles import HardwareProfile
@@ -151,7 +151,7 @@ def checksums(
     steps: Annotated[int, typer.Option(help="Stop after this many steps.")] = 20,
 ) -> None:
     """Check on this CUDA device that each policy computes the same as a model whose experts are all resident."""
-    _require_torch()
+    require_torch()
     from dataclasses import replace
 
     from specmoe.hwprofiles.shape import FORMATS
@@ -189,7 +189,7 @@ def _replay(
     traces: list[str], profile: "HardwareProfile", grid_name: str, repeats: int, emulate: str | None, force: bool
 ) -> "tuple[Plan, list[CellFidelity], dict[Cell, Measured], Facts]":
     """Plan, run and judge."""
-    _require_torch()
+    require_torch()
     import dataclasses
 
     from specmoe.hwprofiles import load_profile
@@ -236,14 +236,13 @@ def _circumstances(plan: "Plan", name: str, device: Facts, seconds: float) -> "C
     from specmoe.files import library_versions
     from specmoe.validate.validation import circumstances
 
-    libraries = ["numpy", "simpy", *(["torch"] if find_spec("torch") else [])]  # replays are judged without it, too
+    libraries = [
+        "numpy",
+        "simpy",
+        *(["torch"] if importlib.util.find_spec("torch") else []),
+    ]  # replays are judged without it, too
     today = date.today().isoformat()
     return circumstances(plan, name, device, seconds, today, library_versions(*libraries))
-
-
-def _require_torch() -> None:
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "torch")
 
 
 def _pictures(out: Path, about: "Circumstances", cells: "list[CellFidelity]", held: _Held) -> list[Path]:

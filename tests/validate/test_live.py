@@ -1,6 +1,7 @@
 """A real model with its experts in slots writes what it writes with all of them resident, and decides as foretold."""
 
 import json
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -207,6 +208,13 @@ def test_what_the_command_writes_is_what_ran(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(options: list[str], complaint: str) -> None:
     result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", "--slots", "8", *options])
     assert result.exit_code == 1 and complaint in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "specmoe.validate.generation", None)  # which imports torch
+    result = CliRunner().invoke(app, ["generate", "--model", "switch-mini-16", "--prompt", "x", "--slots", "8"])
+    assert (result.exit_code, result.stderr) == (1, "error: torch is not installed: pip install -e '.[torch]'\n")
 
 
 def test_vram_holds_what_stays_a_cache_a_reserve_and_slots_with_room_for_what_arrives(tmp_path: Path) -> None:
